@@ -1,0 +1,147 @@
+"""Runs collecting policies in worker processes and writes Minari datasets (HDF5).
+
+Every episode is a function of (recipe, seed, index) alone, so the data does not depend on how many
+processes made it. What is recorded follows the published ``D4RL/pointmaze`` data: the observations with
+their goals, and as infos success, the simulator's qpos and qvel (enough to replay) and the goal.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import minari
+import mujoco
+import numpy as np
+from minari.data_collector.episode_buffer import EpisodeBuffer
+from numpy.typing import NDArray
+
+from offline_gcrl.collect.policies import make_policy
+from offline_gcrl.config import Collect, Environment, Recipe, Source
+from offline_gcrl.environments import make_environment
+from offline_gcrl.parallel import cores, ordered_map
+
+Observation = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class EpisodeJob:
+    """One episode to collect."""
+
+    environment: Environment
+    collect: Collect
+    index: int
+
+
+def collect_source(
+    recipe: Recipe,
+    source: Source,
+    root: Path,
+    workers: int | None = None,
+    on_steps: Callable[[int], None] = lambda steps: None,
+) -> minari.MinariDataset:
+    """Collect one source of a recipe into the Minari root ``root``; ``on_steps`` hears of progress."""
+    assert source.collect is not None and source.episodes is not None
+    jobs = (
+        EpisodeJob(recipe.environment, source.collect, index) for index in range(source.episodes)
+    )
+    with minari_root(root):
+        return minari.create_dataset_from_buffers(
+            source.dataset,
+            _announced(ordered_map(collect_episode, jobs, workers or cores()), on_steps),  # type: ignore[arg-type]
+            env=make_environment(recipe.environment).spec,
+            eval_env=make_environment(recipe.evaluation.environment).spec,
+            algorithm_name=f"{source.collect.policy}, action noise {source.collect.noise}",
+            author="offline-gcrl",
+            author_email="unknown",
+            code_permalink="unknown",
+            description=f"{recipe.title} ({source.kind})",
+            requirements=[f"mujoco=={mujoco.__version__}"],
+            data_format="hdf5",
+        )
+
+
+def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
+    """Run one episode from its own seed until the environment ends it."""
+    environment = _environment(job.environment.model_dump_json())
+    reset_seed, policy_seed = np.random.SeedSequence([job.collect.seed, job.index]).generate_state(2)
+    random = np.random.default_rng(policy_seed)
+    observation, info = environment.reset(seed=int(reset_seed))
+    policy = make_policy(job.collect, environment, random)
+    space = environment.action_space
+    assert isinstance(space, gymnasium.spaces.Box)
+
+    observations, infos = [observation], [_recorded_info(environment, observation, info)]
+    actions, rewards, terminations, truncations = [], [], [], []
+    ended = False
+    while not ended:
+        noise = job.collect.noise * random.normal(size=space.shape)
+        action = np.clip(policy.act(observation) + noise, space.low, space.high).astype(space.dtype)
+        observation, reward, terminated, truncated, info = environment.step(action)
+        ended = terminated or truncated
+        observations.append(observation)
+        infos.append(_recorded_info(environment, observation, info))
+        actions.append(action)
+        rewards.append(float(reward))
+        terminations.append(terminated)
+        truncations.append(truncated)
+    return EpisodeBuffer(
+        id=None,
+        seed=int(reset_seed),
+        observations=_stacked(observations),
+        actions=np.stack(actions),  # type: ignore[arg-type]
+        rewards=rewards,
+        terminations=terminations,
+        truncations=truncations,
+        infos=_stacked(infos),
+    )
+
+
+@contextmanager
+def minari_root(root: Path) -> Iterator[None]:
+    """Let Minari read and write below ``root`` within the block."""
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = str(root)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before
+
+
+@functools.lru_cache(maxsize=4)
+def _environment(settings: str) -> gymnasium.Env[Any, Any]:
+    """One environment a worker; making it costs more than a short episode."""
+    return make_environment(Environment.model_validate_json(settings))
+
+
+def _recorded_info(
+    environment: gymnasium.Env[Any, Any], observation: Observation, info: dict[str, Any]
+) -> Observation:
+    simulator: Any = environment.unwrapped
+    success = info.get("success", info.get("is_success", False))
+    return {
+        "success": np.asarray(bool(success)),
+        "qpos": simulator.data.qpos.copy(),
+        "qvel": simulator.data.qvel.copy(),
+        "goal": observation["desired_goal"].copy(),
+    }
+
+
+def _stacked(steps: list[Observation]) -> Observation:
+    """A list of dicts to a dict of arrays with a leading step axis."""
+    return {key: np.stack([step[key] for step in steps]) for key in steps[0]}
+
+
+def _announced(
+    episodes: Iterator[EpisodeBuffer], on_steps: Callable[[int], None]
+) -> Iterator[EpisodeBuffer]:
+    for episode in episodes:
+        yield episode
+        on_steps(len(episode.rewards))

@@ -1,0 +1,50 @@
+"""Policies that know nothing of the goal: random exploration."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+
+class UniformExplorer:
+    """A new action, uniform in the action space, at every step."""
+
+    def __init__(self, environment: gymnasium.Env[Any, Any], random: np.random.Generator) -> None:
+        space = environment.action_space
+        assert isinstance(space, gymnasium.spaces.Box)
+        self.low, self.high, self.random = space.low, space.high, random
+
+    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        """An action within bounds, shape (action,)."""
+        return self.random.uniform(self.low, self.high)
+
+
+class HeldDirectionExplorer:
+    """A random direction at full strength, held for a random number of steps, then another.
+
+    Independent actions average out and hardly leave the start; held ones cover a maze.
+    """
+
+    def __init__(
+        self,
+        environment: gymnasium.Env[Any, Any],
+        random: np.random.Generator,
+        shortest: int = 10,
+        longest: int = 50,
+    ) -> None:
+        space = environment.action_space
+        assert isinstance(space, gymnasium.spaces.Box)
+        self.space, self.random = space, random
+        self.shortest, self.longest = shortest, longest
+        self.steps_left = 0
+        self.action = np.zeros(space.shape)
+
+    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        """An action on the edge of the unit ball, scaled to the bounds; shape (action,)."""
+        if self.steps_left == 0:
+            self.steps_left = int(self.random.integers(self.shortest, self.longest + 1))
+            direction = self.random.normal(size=self.space.shape)
+            self.action = self.space.high * direction / np.linalg.norm(direction)
+        self.steps_left -= 1
+        return self.action

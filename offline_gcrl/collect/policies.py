@@ -1,0 +1,56 @@
+"""The collecting policies by the names that recipes use."""
+
+import inspect
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from offline_gcrl.collect.demonstrators import FetchReachDemonstrator, MazeWaypointDemonstrator
+from offline_gcrl.collect.explorers import HeldDirectionExplorer, UniformExplorer
+from offline_gcrl.config import Collect, nearest
+from offline_gcrl.errors import SettingsError
+
+
+class CollectingPolicy(Protocol):
+    """Chooses actions from the environment's own observation, for one episode."""
+
+    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        """An action for the environment, shape (action,)."""
+        ...
+
+
+POLICIES: dict[str, Any] = {
+    "uniform": UniformExplorer,
+    "held_direction": HeldDirectionExplorer,
+    "maze_waypoint": MazeWaypointDemonstrator,
+    "fetch_reach": FetchReachDemonstrator,
+}
+
+
+def check_policy(collect: Collect, where: str) -> None:
+    """Check a policy's name and the names of its settings.
+
+    Raises:
+        SettingsError: naming ``where`` it was asked for and the nearest valid name.
+    """
+    if collect.policy not in POLICIES:
+        raise SettingsError(
+            f"{where}.policy: no policy '{collect.policy}'; {nearest(collect.policy, POLICIES)}"
+        )
+    known = list(inspect.signature(POLICIES[collect.policy]).parameters)[2:]
+    for name in collect.settings:
+        if name not in known:
+            raise SettingsError(
+                f"{where}.settings: '{collect.policy}' has no setting '{name}'; "
+                f"{nearest(name, known)}"
+            )
+
+
+def make_policy(
+    collect: Collect, environment: gymnasium.Env[Any, Any], random: np.random.Generator
+) -> CollectingPolicy:
+    """A policy for one episode."""
+    policy: CollectingPolicy = POLICIES[collect.policy](environment, random, **collect.settings)
+    return policy

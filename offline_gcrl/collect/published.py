@@ -1,0 +1,57 @@
+"""Published Minari datasets: from the local Minari root, else downloaded."""
+
+import os
+import shutil
+import socket
+from pathlib import Path
+from urllib.parse import urlparse
+
+import minari
+from minari.storage import get_dataset_path
+
+from offline_gcrl.collect.collector import minari_root
+from offline_gcrl.errors import DataError
+
+
+def fetch_published(dataset: str, root: Path) -> None:
+    """Place a published dataset below the Minari root ``root``.
+
+    Raises:
+        DataError: the dataset is neither here nor to be had, with what to place where.
+    """
+    local = get_dataset_path(dataset)
+    if (local / "data" / "metadata.json").exists():
+        shutil.copytree(local, root / dataset)
+        return
+    _require_network(dataset, local)
+    try:
+        with minari_root(root):
+            minari.download_dataset(dataset)
+    except Exception as error:  # Minari and the hub raise many kinds; each means: not to be had.
+        raise _not_to_be_had(dataset, local, str(error).strip().split("\n")[0]) from error
+
+
+def _require_network(dataset: str, local: Path) -> None:
+    """Fail at once without network: the hub's client would go on trying for half a minute."""
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE:
+        raise _not_to_be_had(dataset, local, "HF_HUB_OFFLINE is set")
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+        return
+    url = urlparse(ENDPOINT)
+    try:
+        socket.create_connection((url.hostname, url.port or 443), timeout=3).close()
+    except OSError:
+        raise _not_to_be_had(dataset, local, f"{url.hostname} cannot be reached") from None
+
+
+def _not_to_be_had(dataset: str, local: Path, reason: str) -> DataError:
+    return DataError(
+        f"dataset '{dataset}' is not in the local Minari root and cannot be downloaded ({reason}).\n"
+        f"Place its files here and run again:\n"
+        f"  {local / 'data' / 'main_data.hdf5'}\n"
+        f"  {local / 'data' / 'metadata.json'}\n"
+        f"(`minari download {dataset}` on a machine with network makes them; "
+        "MINARI_DATASETS_PATH names another root)"
+    )

@@ -1,0 +1,71 @@
+"""Opening an ingested dataset as arrays."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from offline_gcrl.config import Goal
+from offline_gcrl.episodes.schema import EPISODES, SCHEMA, STEPS
+from offline_gcrl.errors import DataError
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """All steps of a dataset as float32 arrays (R rows), with the table of its E episodes."""
+
+    schema: dict[str, Any]
+    table: pl.DataFrame
+    """E rows, the columns of ``EPISODES_SCHEMA``."""
+    observation: NDArray[np.float32]
+    """(R, observation)"""
+    achieved_goal: NDArray[np.float32]
+    """(R, goal)"""
+    desired_goal: NDArray[np.float32]
+    """(R, goal)"""
+    action: NDArray[np.float32]
+    """(R, action); zero in the last row of an episode, which has none."""
+
+    @property
+    def goal(self) -> Goal:
+        """The goal spec of the recipe that the data was ingested with."""
+        return Goal.model_validate_json(json.dumps(self.schema["goal"]))
+
+    def transition_rows(self, split: str | None = None) -> NDArray[np.int64]:
+        """Rows that have a next state, in order; of one split only, if named."""
+        chosen = self.table if split is None else self.table.filter(pl.col("split") == split)
+        first, length = chosen["first_row"].to_numpy(), chosen["length"].to_numpy().astype(np.int64)
+        start_of_each = np.repeat(first - np.append(0, length.cumsum()[:-1]), length)
+        return start_of_each + np.arange(length.sum())
+
+    def per_row(self, column: str) -> NDArray[Any]:
+        """A column of the episode table, repeated for each of the R rows."""
+        return np.repeat(self.table[column].to_numpy(), self.table["length"].to_numpy() + 1)
+
+
+def open_episodes(folder: Path) -> Episodes:
+    """Open an ingested dataset.
+
+    Raises:
+        DataError: there is none in ``folder``.
+    """
+    if not (folder / SCHEMA).exists():
+        raise DataError(f"{folder}: no ingested dataset; run `dvc repro` to make it")
+    steps = pl.read_parquet(
+        folder / STEPS, columns=["observation", "achieved_goal", "desired_goal", "action"]
+    )
+    action = steps["action"].to_numpy(writable=True)
+    table = pl.read_parquet(folder / EPISODES)
+    action[table["first_row"].to_numpy() + table["length"].to_numpy().astype(np.int64)] = 0.0
+    return Episodes(
+        schema=json.loads((folder / SCHEMA).read_text()),
+        table=table,
+        observation=steps["observation"].to_numpy(),
+        achieved_goal=steps["achieved_goal"].to_numpy(),
+        desired_goal=steps["desired_goal"].to_numpy(),
+        action=action,
+    )

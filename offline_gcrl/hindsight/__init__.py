@@ -1,0 +1,1 @@
+"""Hindsight: goals that a trajectory did reach, drawn and labelled in Polars."""

@@ -1,0 +1,144 @@
+"""The hindsight table: for every transition and strategy k goal rows, and the reward each gives.
+
+It depends on the data, the strategies, k and the seed alone, and not on chunks, threads or machine;
+agents choose mixtures of its columns, so one table serves all.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from offline_gcrl.config import Goal, Relabel
+from offline_gcrl.episodes.schema import EPISODES, STEPS
+from offline_gcrl.errors import DataError
+from offline_gcrl.goals import is_within_expression, squared_distance_expression
+from offline_gcrl.hindsight.strategies import draws, goal_row
+
+TABLE = "table.parquet"
+STATS = "stats.json"
+TRANSITIONS_A_CHUNK = 2**18
+
+
+def goal_column(strategy: str, draw: int) -> str:
+    """Name of the column of goal rows."""
+    return f"{strategy}_goal_{draw}"
+
+
+def reward_column(strategy: str, draw: int = 0) -> str:
+    """Name of the column of rewards; ``current`` and ``original`` have one and no goal column."""
+    return f"{strategy}_reward_{draw}"
+
+
+def relabel(
+    episodes: Path,
+    output: Path,
+    settings: Relabel,
+    goal: Goal,
+    chunk: int = TRANSITIONS_A_CHUNK,
+    on_transitions: Callable[[int], None] = lambda transitions: None,
+) -> None:
+    """Write the hindsight table of an ingested dataset, a chunk of transitions at a time.
+
+    Raises:
+        DataError: dense rewards are asked for, but the goals of the recipe have no distance.
+    """
+    if settings.reward == "dense" and goal.success.tolerance is None:
+        raise DataError("relabel.reward: 'dense' needs goals with a distance, not 'same_step'")
+    steps = pl.read_parquet(episodes / STEPS, columns=["achieved_goal", "desired_goal"])
+    table = pl.read_parquet(episodes / EPISODES)
+    writer = None
+    try:
+        for transitions in iterate_transitions(table, chunk):
+            part = relabel_transitions(transitions, steps, settings, goal).to_arrow()
+            writer = writer or pq.ParquetWriter(output / TABLE, part.schema, compression="zstd")
+            writer.write_table(part)
+            on_transitions(len(part))
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def relabel_transitions(
+    transitions: pl.DataFrame, steps: pl.DataFrame, settings: Relabel, goal: Goal
+) -> pl.DataFrame:
+    """Goal rows and rewards of the given transitions, as columns.
+
+    Args:
+        transitions: the columns ``row``, ``step``, ``length``, ``first_row``.
+        steps: the goals of all steps, columns ``achieved_goal`` and ``desired_goal``.
+        settings: strategies, k, discount, seed and kind of reward.
+        goal: the success test.
+    """
+    pairs = [
+        (strategy, draw)
+        for strategy in settings.strategies
+        for draw in range(draws(strategy, settings.k))
+    ]
+    goals = transitions.select(
+        "row",
+        *(
+            goal_row(strategy, draw, settings.seed, len(steps), settings.discount).alias(
+                goal_column(strategy, draw)
+            )
+            for strategy, draw in pairs
+        ),
+    )
+    columns = list(goals.get_columns())
+    achieved, desired = steps["achieved_goal"], steps["desired_goal"]
+    row = goals["row"]
+    for strategy, draw in pairs:
+        chosen = goals[goal_column(strategy, draw)]
+        rewards = _rewards(row, chosen, achieved, achieved, settings, goal)
+        columns.append(rewards.alias(reward_column(strategy, draw)))
+    columns.append(
+        _rewards(row, row, achieved, achieved, settings, goal).alias(reward_column("current"))
+    )
+    if goal.success.kind == "distance":
+        columns.append(
+            _rewards(row, row, achieved, desired, settings, goal).alias(reward_column("original"))
+        )
+    return pl.DataFrame(columns)
+
+
+def _rewards(
+    row: pl.Series,
+    goal_rows: pl.Series,
+    achieved: pl.Series,
+    goals: pl.Series,
+    settings: Relabel,
+    goal: Goal,
+) -> pl.Series:
+    """Reward of each transition: about the next achieved goal, or the row itself for ``same_step``."""
+    if goal.success.tolerance is None:
+        return (goal_rows == row).cast(pl.Int8) - 1
+    pair = pl.DataFrame(
+        [achieved.gather(row + 1).alias("next"), goals.gather(goal_rows).alias("goal")]
+    )
+    if settings.reward == "dense":
+        return pair.select(-squared_distance_expression("next", "goal").sqrt()).to_series()
+    reached = is_within_expression("next", "goal", goal.success.tolerance)
+    return pair.select(reached.cast(pl.Int8) - 1).to_series()
+
+
+def iterate_transitions(table: pl.DataFrame, chunk: int) -> Iterator[pl.DataFrame]:
+    """All transitions of the episodes in order, in chunks of at most ``chunk``.
+
+    Yields:
+        Frames with the columns ``row``, ``step``, ``length``, ``first_row`` (all Int64).
+    """
+    length = table["length"].cast(pl.Int64)
+    start = length.cum_sum() - length  # Transitions before each episode.
+    total = int(length.sum())
+    for first in range(0, total, chunk):
+        number = pl.int_range(first, min(first + chunk, total), eager=True)
+        episode = start.search_sorted(number, side="right") - 1
+        frame = pl.DataFrame(
+            {
+                "step": number - start.gather(episode),
+                "length": length.gather(episode),
+                "first_row": table["first_row"].gather(episode),
+            }
+        )
+        yield frame.with_columns(row=(pl.col("first_row") + pl.col("step")).cast(pl.UInt32))

@@ -1,0 +1,110 @@
+"""What was relabelled: shares of reward beside what theory expects, and how far goals lie."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from offline_gcrl.config import Goal, Relabel
+from offline_gcrl.episodes.schema import EPISODES
+from offline_gcrl.hindsight.relabel import (
+    TABLE,
+    TRANSITIONS_A_CHUNK,
+    goal_column,
+    iterate_transitions,
+    reward_column,
+)
+from offline_gcrl.hindsight.strategies import draws, expected_reward_share
+
+WITHIN_EPISODE = ("final", "future", "geometric", "episode")
+HISTOGRAM_BINS = 40
+
+
+def describe(episodes: Path, folder: Path, settings: Relabel, goal: Goal) -> dict[str, Any]:
+    """Statistics of a hindsight table, for ``stats.json``.
+
+    A label is positive when its goal counts as reached. ``expected_if_exact`` is the share that theory
+    gives if only the very next state counted; the measured share is larger by what the tolerance adds.
+    """
+    table = pl.scan_parquet(folder / TABLE)
+    lengths = pl.read_parquet(episodes / EPISODES, columns=["first_row", "length"])
+    rows = int(lengths["length"].sum()) + len(lengths)
+    strategies = {
+        strategy: {
+            "draws": draws(strategy, settings.k),
+            "positive_share": _positive_share(table, strategy, settings, goal),
+            "expected_if_exact": _expected_share(lengths, strategy, rows, settings),
+            **_goal_distances(table, strategy, settings),
+        }
+        for strategy in settings.strategies
+    }
+    for strategy in ("current", "original"):
+        if reward_column(strategy) in table.collect_schema():
+            share = _positive_share(table, strategy, settings, goal)
+            strategies[strategy] = {"draws": 1, "positive_share": share}
+    statistics = {
+        "transitions": int(lengths["length"].sum()),
+        "k": settings.k,
+        "seed": settings.seed,
+        "discount": settings.discount,
+        "strategies": strategies,
+    }
+    if "future" in strategies and "original" in strategies:
+        statistics["her"] = _her_mixture(strategies, settings.k)
+    return statistics
+
+
+def _positive_share(table: pl.LazyFrame, strategy: str, settings: Relabel, goal: Goal) -> float:
+    # Dense rewards are minus the distance: positive is what lies within the tolerance.
+    threshold = -(goal.success.tolerance or 0.0) if settings.reward == "dense" else 0.0
+    count = 1 if strategy in ("current", "original") else draws(strategy, settings.k)
+    columns = [reward_column(strategy, draw) for draw in range(count)]
+    shares = table.select((pl.col(columns) >= threshold).mean()).collect(engine="streaming")
+    return float(np.mean(shares.row(0)))
+
+
+def _expected_share(lengths: pl.DataFrame, strategy: str, rows: int, settings: Relabel) -> float:
+    chance = expected_reward_share(strategy, rows, settings.discount)
+    means, weights = [], []
+    for chunk in iterate_transitions(lengths, TRANSITIONS_A_CHUNK):
+        means.append(chunk.select(chance.mean().alias("mean")).item())
+        weights.append(len(chunk))
+    return float(np.average(means, weights=weights))
+
+
+def _goal_distances(table: pl.LazyFrame, strategy: str, settings: Relabel) -> dict[str, Any]:
+    """How many steps ahead the goals lie (behind: negative), where they are of the same episode."""
+    if strategy not in WITHIN_EPISODE:
+        return {}
+    columns = [goal_column(strategy, draw) for draw in range(draws(strategy, settings.k))]
+    counts = (
+        table.unpivot(on=columns, index="row", value_name="goal")
+        .group_by(steps=pl.col("goal").cast(pl.Int64) - pl.col("row"))
+        .len("count")
+        .sort("steps")
+        .collect(engine="streaming")
+    )
+    steps, count = counts["steps"].to_numpy(), counts["count"].to_numpy()
+    cumulative = count.cumsum() / count.sum()
+    bins, edges = np.histogram(steps, bins=HISTOGRAM_BINS, weights=count)
+    return {
+        "steps_ahead": {
+            "mean": float(np.average(steps, weights=count)),
+            **{f"p{p}": int(steps[np.searchsorted(cumulative, p / 100)]) for p in (10, 50, 90)},
+            "histogram": {"edges": edges.tolist(), "counts": bins.astype(int).tolist()},
+        }
+    }
+
+
+def _her_mixture(strategies: dict[str, Any], k: int) -> dict[str, Any]:
+    """HER's replay: each transition once with its original goal and k times with a future one.
+
+    With distinct goals the expected share is k H_T / (T (1 + k)), not the often quoted k / (1 + k).
+    """
+    future, original = strategies["future"], strategies["original"]
+    return {
+        "positive_share": (k * future["positive_share"] + original["positive_share"]) / (1 + k),
+        "expected_if_exact": k * future["expected_if_exact"] / (1 + k),
+        "relabelled_share": k / (1 + k),
+    }
