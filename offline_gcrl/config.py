@@ -245,6 +245,22 @@ class Evaluate(Section):
     video: Video = Video()
 
 
+class Sampling(Section):
+    """What an agent asks of a batch; the rest is left out of it."""
+
+    actor_goals: Mixture
+    """Shares of the strategies that the actor's goals come from."""
+    value_goals: Mixture = {}
+    """The same for values and critics; empty for agents without any."""
+    discount: Discount = 0.99
+    n_step: PositiveInt = 1
+    """Steps until the target bootstraps."""
+    reward: Literal["negative", "binary"] = "negative"
+    """-1 until the goal is reached and 0 then, or 0 until then and 1."""
+    initial_states: Literal["episode", "any"] | None = None
+    """Initial states for the value: the first of the same episode, or any state of the data."""
+
+
 class AgentSettings(Section):
     """What every agent's settings have; each file in ``agents/`` adds its own."""
 
@@ -255,10 +271,12 @@ class AgentSettings(Section):
     """Units of each hidden layer of every network."""
     goal_encoder: Literal["concatenate", "separate"] = "concatenate"
     """UVFA: one network on [s, g], or an encoder for each of them before the trunk."""
+    activation: Literal["relu", "gelu", "tanh"] = "relu"
 
-    def mixtures(self) -> dict[str, Mixture]:
-        """Goal mixtures by the name of their setting."""
-        return {name: value for name, value in self if name.endswith("_goals")}
+    @property
+    def sampling(self) -> Sampling:
+        """What the agent asks of a batch."""
+        raise NotImplementedError
 
 
 class Params(Section):
@@ -294,24 +312,7 @@ def load_params(path: Path = PARAMS) -> Params:
     """
     params = _validate(Params, _read_yaml(path), path)
     known = recipe_names(path.parent / RECIPES)
-    for name in params.experiment.datasets:
-        if name not in known:
-            raise SettingsError(
-                f"{path}: experiment.datasets: no recipe '{name}'; {nearest(name, known)}"
-            )
-    for name in params.experiment.agents:
-        if name not in params.agents:
-            raise SettingsError(
-                f"{path}: experiment.agents: no section agents.{name}; "
-                f"{nearest(name, params.agents)}"
-            )
-    for name, section in params.agents.items():
-        algorithm = section.get("algorithm")
-        if algorithm not in algorithm_names():
-            raise SettingsError(
-                f"{path}: agents.{name}.algorithm: no algorithm '{algorithm}'; "
-                f"{nearest(algorithm, algorithm_names())}"
-            )
+    _check_names(params, known, path)
     for title in ("relabel", "train", "evaluate"):
         _check_per_dataset(getattr(params, title), (title,), known, path)
     for dataset in known:
@@ -464,6 +465,28 @@ def _for_dataset(
     return _validate(section, {**general, **special}, path, (*key, "per_dataset", dataset))
 
 
+def _check_names(params: Params, recipes: Iterable[str], path: Path) -> None:
+    """Every dataset is a recipe, every agent has a section, every section an algorithm."""
+    for name in params.experiment.datasets:
+        if name not in recipes:
+            raise SettingsError(
+                f"{path}: experiment.datasets: no recipe '{name}'; {nearest(name, recipes)}"
+            )
+    for name in params.experiment.agents:
+        if name not in params.agents:
+            raise SettingsError(
+                f"{path}: experiment.agents: no section agents.{name}; "
+                f"{nearest(name, params.agents)}"
+            )
+    for name, section in params.agents.items():
+        algorithm = section.get("algorithm")
+        if algorithm not in algorithm_names():
+            raise SettingsError(
+                f"{path}: agents.{name}.algorithm: no algorithm '{algorithm}'; "
+                f"{nearest(algorithm, algorithm_names())}"
+            )
+
+
 def _check_per_dataset(
     data: Mapping[str, Any], key: tuple[str, ...], known: Iterable[str], path: Path
 ) -> None:
@@ -483,12 +506,16 @@ def _check_mixtures(
 ) -> None:
     """A strategy that an agent mixes in must be in the table that relabelling makes."""
     made = {*relabel.strategies, "current", "original"}
-    for name, mixture in settings.mixtures().items():
-        where = _dotted((*key, name))
-        if not mixture:
-            raise SettingsError(f"{path}: {where}: expected at least one strategy and its share")
-        for strategy in mixture:
+    where = _dotted(key)
+    for name in ("value_goals", "actor_goals"):
+        for strategy in getattr(settings.sampling, name):
             if strategy not in made:
                 raise SettingsError(
-                    f"{path}: {where}: '{strategy}' is not in relabel.strategies; add it there"
+                    f"{path}: {where}: its {name} draw on '{strategy}', which is not in "
+                    "relabel.strategies; add it there"
                 )
+    if relabel.reward == "dense" and settings.sampling.n_step > 1:
+        raise SettingsError(
+            f"{path}: {where}.n_step: must be 1 with relabel.reward 'dense', "
+            f"not {settings.sampling.n_step}"
+        )

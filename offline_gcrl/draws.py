@@ -41,7 +41,8 @@ def uniform_tensor(key: "Tensor", counter: "Tensor", bound: int) -> "Tensor":
     state = key + counter * _signed(_GOLDEN)
     for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, 1), strict=True):
         state = (state ^ _shifted(state, shift)) * _signed(multiplier)
-    return _shifted(state, 32) * bound >> 32
+    draws: Tensor = _shifted(state, 32) * bound >> 32
+    return draws
 
 
 def _mix(state: int) -> int:
@@ -72,4 +73,5 @@ def _signed(value: int) -> int:
 
 def _shifted(state: "Tensor", shift: int) -> "Tensor":
     """Logical shift to the right (torch's own copies the sign bit)."""
-    return state >> shift & (2 ** (64 - shift) - 1)
+    shifted: Tensor = state >> shift & (2 ** (64 - shift) - 1)
+    return shifted

@@ -3,23 +3,38 @@
 import difflib
 import os
 import warnings
+from ctypes.util import find_library
 from typing import Any
 
-# Off-screen rendering has to be chosen before MuJoCo is imported.
-os.environ.setdefault("MUJOCO_GL", "egl")
-
 import farama_notifications
+
+
+def _rendering_backend() -> str:
+    """The off-screen GL library there is: MuJoCo fails at import if told of one there is not."""
+    found = (
+        name for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")) if find_library(library)
+    )
+    return next(found, "disabled")
+
+
+# It has to be chosen before MuJoCo is imported.
+os.environ.setdefault("MUJOCO_GL", _rendering_backend())
 
 # A print at import, on environments that no recipe of ours uses; nothing a user could act on.
 farama_notifications.notifications.pop("gymnasium_robotics", None)
 
-import gymnasium
-import gymnasium_robotics
+import gymnasium  # noqa: E402
+import gymnasium_robotics  # noqa: E402
 
-from offline_gcrl.config import Environment
-from offline_gcrl.errors import SettingsError
+from offline_gcrl.config import Environment  # noqa: E402
+from offline_gcrl.errors import SettingsError  # noqa: E402
 
 gymnasium.register_envs(gymnasium_robotics)
+
+
+def can_render() -> bool:
+    """Whether there is a GL library to draw pictures with."""
+    return os.environ["MUJOCO_GL"].lower() not in ("disabled", "disable", "off", "false", "0")
 
 
 def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, Any]:
@@ -38,6 +53,8 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
         except gymnasium.error.UnregisteredEnv:
             close = difflib.get_close_matches(settings.id, gymnasium.registry, n=1)
             guess = f"did you mean '{close[0]}'?" if close else "is its package installed?"
-            raise SettingsError(f"environment.id: no environment '{settings.id}'; {guess}") from None
+            raise SettingsError(
+                f"environment.id: no environment '{settings.id}'; {guess}"
+            ) from None
         except TypeError as error:
             raise SettingsError(f"environment.kwargs of {settings.id}: {error}") from None

@@ -16,12 +16,14 @@ Array = TypeVar("Array", bound=Any)  # np.ndarray or torch.Tensor: the arithmeti
 def squared_distance(achieved: Array, goal: Array) -> Array:
     """Squared Euclidean distance over the last axis: (..., goal) and (..., goal) to (...)."""
     difference = achieved - goal
-    return (difference * difference).sum(-1)
+    total: Array = (difference * difference).sum(-1)
+    return total
 
 
 def is_within(achieved: Array, goal: Array, tolerance: float) -> Array:
     """Whether ``achieved`` lies within ``tolerance`` (in the goal's own units) of ``goal``."""
-    return squared_distance(achieved, goal) <= np.float32(tolerance) ** 2
+    within: Array = squared_distance(achieved, goal) <= float(np.float32(tolerance) ** 2)
+    return within
 
 
 def squared_distance_expression(achieved: str, goal: str) -> pl.Expr:

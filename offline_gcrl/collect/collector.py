@@ -45,14 +45,15 @@ def collect_source(
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> minari.MinariDataset:
     """Collect one source of a recipe into the Minari root ``root``; ``on_steps`` hears of progress."""
-    assert source.collect is not None and source.episodes is not None
+    assert source.collect is not None
+    assert source.episodes is not None
     jobs = (
         EpisodeJob(recipe.environment, source.collect, index) for index in range(source.episodes)
     )
     with minari_root(root):
         return minari.create_dataset_from_buffers(
             source.dataset,
-            _announced(ordered_map(collect_episode, jobs, workers or cores()), on_steps),  # type: ignore[arg-type]
+            _announced(ordered_map(collect_episode, jobs, workers or cores()), on_steps),
             env=make_environment(recipe.environment).spec,
             eval_env=make_environment(recipe.evaluation.environment).spec,
             algorithm_name=f"{source.collect.policy}, action noise {source.collect.noise}",
@@ -68,7 +69,9 @@ def collect_source(
 def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
     """Run one episode from its own seed until the environment ends it."""
     environment = _environment(job.environment.model_dump_json())
-    reset_seed, policy_seed = np.random.SeedSequence([job.collect.seed, job.index]).generate_state(2)
+    reset_seed, policy_seed = np.random.SeedSequence([job.collect.seed, job.index]).generate_state(
+        2
+    )
     random = np.random.default_rng(policy_seed)
     observation, info = environment.reset(seed=int(reset_seed))
     policy = make_policy(job.collect, environment, random)
@@ -93,7 +96,7 @@ def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
         id=None,
         seed=int(reset_seed),
         observations=_stacked(observations),
-        actions=np.stack(actions),  # type: ignore[arg-type]
+        actions=np.stack(actions),
         rewards=rewards,
         terminations=terminations,
         truncations=truncations,
@@ -105,7 +108,7 @@ def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
 def minari_root(root: Path) -> Iterator[None]:
     """Let Minari read and write below ``root`` within the block."""
     before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = str(root)
+    os.environ["MINARI_DATASETS_PATH"] = str(root.resolve())  # Minari trips over relative paths.
     try:
         yield
     finally:

@@ -40,7 +40,8 @@ class MazeWaypointDemonstrator:
             self.waypoints.popleft()
         action = self.p_gain * (self.waypoints[0] - position) + self.d_gain * velocity
         assert isinstance(self.space, gymnasium.spaces.Box)
-        return np.clip(action, self.space.low, self.space.high)
+        clipped: NDArray[Any] = np.clip(action, self.space.low, self.space.high)
+        return clipped
 
     def _route(self, start: NDArray[Any], goal: NDArray[Any]) -> list[NDArray[Any]]:
         """Centres of the cells on a shortest way, then the goal itself."""
@@ -57,7 +58,12 @@ class MazeWaypointDemonstrator:
         frontier = deque([last])
         while frontier and first not in came_from:
             row, column = frontier.popleft()
-            for cell in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)):
+            for cell in (
+                (row + 1, column),
+                (row - 1, column),
+                (row, column + 1),
+                (row, column - 1),
+            ):
                 if cell not in came_from and self.maze.maze_map[cell[0]][cell[1]] != 1:
                     came_from[cell] = (row, column)
                     frontier.append(cell)

@@ -129,7 +129,9 @@ def open_source(source: Source, root: Path) -> minari.MinariDataset:
     return dataset
 
 
-def read_episode(raw: dict[str, Any], goal: Goal, action_space: spaces.Space[Any], where: str) -> Episode:
+def read_episode(
+    raw: dict[str, Any], goal: Goal, action_space: spaces.Space[Any], where: str
+) -> Episode:
     """Check one raw Minari episode and turn it into flat float32 arrays.
 
     Raises:
@@ -158,7 +160,9 @@ def read_episode(raw: dict[str, Any], goal: Goal, action_space: spaces.Space[Any
         outside = (action < low - ACTION_SLACK) | (action > high + ACTION_SLACK)
         if outside.any():
             step = int(outside.any(1).argmax())
-            raise DataError(f"{where}: step {step}: action {action[step]} is outside {action_space}")
+            raise DataError(
+                f"{where}: step {step}: action {action[step]} is outside {action_space}"
+            )
     return Episode(
         arrays["observation"],
         arrays["achieved"],
@@ -188,9 +192,7 @@ class Writer:
         """Write what waits, unless the block failed."""
         if error is None:
             self._flush()
-            pq.write_table(
-                pa.Table.from_pylist(self.rows, EPISODES_SCHEMA), self.output / EPISODES
-            )
+            pq.write_table(pa.Table.from_pylist(self.rows, EPISODES_SCHEMA), self.output / EPISODES)
         if self.file is not None:
             self.file.close()
 
@@ -258,9 +260,7 @@ def _matrix(values: Any) -> NDArray[np.float32]:
     return array.reshape(len(array), -1)
 
 
-def _checked(
-    values: NDArray[np.float32], key: str, length: int, where: str
-) -> NDArray[np.float32]:
+def _checked(values: NDArray[np.float32], key: str, length: int, where: str) -> NDArray[np.float32]:
     if len(values) != length:
         raise DataError(
             f"{where}: '{key}' has {len(values)} rows, expected {length}; an episode of T actions has "
@@ -344,5 +344,3 @@ def _count_sources(recipe: Recipe, rows: list[dict[str, Any]]) -> dict[str, Any]
             "successful_episodes": sum(bool(row["success"]) for row in mine),
         }
     return counts
-
-

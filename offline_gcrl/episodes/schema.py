@@ -20,7 +20,10 @@ def steps_schema(observation: int, goal: int, action: int) -> pa.Schema:
             ("step", pa.uint32()),
             ("observation", pa.list_(pa.float32(), observation)),
             ("achieved_goal", pa.list_(pa.float32(), goal)),
-            ("desired_goal", pa.list_(pa.float32(), goal)),  # per step: goals switch within episodes
+            (
+                "desired_goal",
+                pa.list_(pa.float32(), goal),
+            ),  # per step: goals switch within episodes
             ("action", pa.list_(pa.float32(), action)),  # null in the last row of an episode
             ("reward", pa.float32()),  # the environment's own; for statistics, never for training
         ]

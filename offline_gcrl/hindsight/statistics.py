@@ -30,7 +30,7 @@ def describe(episodes: Path, folder: Path, settings: Relabel, goal: Goal) -> dic
     table = pl.scan_parquet(folder / TABLE)
     lengths = pl.read_parquet(episodes / EPISODES, columns=["first_row", "length"])
     rows = int(lengths["length"].sum()) + len(lengths)
-    strategies = {
+    strategies: dict[str, dict[str, Any]] = {
         strategy: {
             "draws": draws(strategy, settings.k),
             "positive_share": _positive_share(table, strategy, settings, goal),

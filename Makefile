@@ -1,0 +1,47 @@
+# `make repro` sets everything up and runs the pipeline; `make test` sets everything up and checks it.
+PYTHON ?= python3.11
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: repro test check format ui lock clean
+
+repro: $(VENV)/.run            ## run what has changed, from raw data to report
+	dvc repro
+
+test: check                    ## all checks and tests
+	pytest
+
+check: $(VENV)/.dev            ## format, lint and types
+	ruff format --check .
+	ruff check .
+	mypy
+
+format: $(VENV)/.dev           ## format, and mend what the linter can
+	ruff format .
+	ruff check --fix .
+
+ui: $(VENV)/.run               ## open the runs in MLflow
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+
+lock:                          ## pin anew all that pyproject.toml needs
+	rm -rf .lock-venv
+	$(PYTHON) -m venv .lock-venv
+	.lock-venv/bin/pip install --editable '.[dev]'
+	# Without the local version that some builds of torch add.
+	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+	rm -rf .lock-venv
+
+clean:                         ## forget environments and caches, keep data and results
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/pip:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; name a Python 3.11: make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/pip
+	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable .
+	touch $@
+
+$(VENV)/.dev: requirements.lock pyproject.toml | $(VENV)/bin/pip
+	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	touch $@ $(VENV)/.run

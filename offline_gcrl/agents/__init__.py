@@ -1,0 +1,59 @@
+"""One file an algorithm, read like the paper's box; a new file here is a new algorithm.
+
+Each file holds ``Settings`` (frozen, one line a field) and ``Agent`` (its networks and pure losses).
+An agent never logs, steps an optimizer, draws random numbers or moves devices: ``training`` does.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from offline_gcrl.config import AgentSettings, algorithm_names
+from offline_gcrl.networks import Actor, Dimensions
+
+Batch = Mapping[str, Tensor]
+"""Tensors with a leading batch axis, by the field's names:
+
+``observations``, ``actions``, ``actor_goals``, ``tasks``; for agents with values also
+``next_observations`` (n steps on), ``achieved_goals`` (of the state itself), ``value_goals``,
+``rewards`` (n-step sums), ``masks`` (0 where the value must not bootstrap), ``discounts`` (of what the
+value bootstraps on), ``initial_observations``, and ``mixing`` (uniform in [0, 1), for interpolation).
+"""
+Losses = tuple[Tensor, dict[str, Tensor]]
+"""The loss to descend, and detached diagnostics by ``component/name``."""
+
+
+class Agent(Protocol):
+    """What training asks of an algorithm."""
+
+    actor: Actor
+
+    def __init__(self, settings: Any, dimensions: Dimensions) -> None:
+        """Make the networks."""
+
+    def loss(self, batch: Batch) -> Losses:
+        """The sum of all losses of one update."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of the one Adam, each with its learning rate."""
+
+    def target_pairs(self) -> list[tuple[nn.Module, nn.Module, float]]:
+        """(target, source, rate) of the networks that move by a lerp after each update."""
+
+
+def settings_type(algorithm: str) -> type[AgentSettings]:
+    """The ``Settings`` of an algorithm by the name of its file."""
+    found: type[AgentSettings] = _module(algorithm).Settings
+    return found
+
+
+def agent_type(algorithm: str) -> Any:
+    """The ``Agent`` of an algorithm by the name of its file."""
+    return _module(algorithm).Agent
+
+
+def _module(algorithm: str) -> Any:
+    assert algorithm in algorithm_names(), algorithm
+    return import_module(f"{__name__}.{algorithm}")

@@ -1,0 +1,63 @@
+"""Behaviour cloning, with or without hindsight, conditioned on the goal, the task, or both.
+
+With the goals that the behaviour pursued (``actor_goals: {original: 1.0}``) it is BC; with hindsight
+goals it is goal-conditioned BC; with uniform future ones GCSL (Ghosh et al., ICLR 2021). Conditioned on
+a task identifier it is the baseline of multi-task learning.
+"""
+
+from typing import Any, Literal
+
+from torch import nn
+
+from offline_gcrl.agents import Batch, Losses
+from offline_gcrl.config import AgentSettings, Mixture, Sampling
+from offline_gcrl.networks import Actor, Conditioning, Dimensions, GoalConditioned
+
+
+class Settings(AgentSettings):
+    """Settings of behaviour cloning."""
+
+    learning_rate: float = 3.0e-4
+    hidden: tuple[int, ...] = (512, 512, 512)
+    activation: Literal["relu", "gelu", "tanh"] = "gelu"
+    conditioning: Literal["goal", "one_hot", "goal+one_hot"] = "goal"  # what the policy is told
+    actor_goals: Mixture = {"original": 1.0}  # goals to imitate for
+
+    @property
+    def sampling(self) -> Sampling:
+        """No values, so nothing but the actor's goals."""
+        return Sampling(actor_goals=self.actor_goals)
+
+
+class Agent(nn.Module):
+    """A policy pi(a | s, g) or pi(a | s, z)."""
+
+    def __init__(self, settings: Settings, dimensions: Dimensions) -> None:
+        super().__init__()
+        self.settings = settings
+        conditioning = Conditioning(settings.conditioning, dimensions)
+        network = GoalConditioned(
+            dimensions.observation,
+            conditioning.size,
+            dimensions.action,
+            settings.hidden,
+            settings.activation,
+            goal_encoder=settings.goal_encoder,
+            last_gain=1e-2,
+        )
+        self.actor = Actor(network, squash=False, conditioning=conditioning)
+
+    def loss(self, batch: Batch) -> Losses:
+        """-log pi(a | s, g) of a Gaussian with unit deviation, up to a constant."""
+        actions = self.actor(batch["observations"], batch["actor_goals"], batch["tasks"])
+        mse = (actions - batch["actions"]).square().sum(-1).mean()
+        loss = 0.5 * mse
+        return loss, {"actor/loss": loss.detach(), "actor/mse": mse.detach()}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """One group."""
+        return [{"params": list(self.actor.parameters()), "lr": self.settings.learning_rate}]
+
+    def target_pairs(self) -> list[tuple[nn.Module, nn.Module, float]]:
+        """None."""
+        return []

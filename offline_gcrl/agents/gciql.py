@@ -1,0 +1,147 @@
+"""Goal-conditioned implicit Q-learning (Kostrikov et al., ICLR 2022; GCIQL of OGBench, Park et al. 2025).
+
+V is an upper expectile of Q over the data's actions, so that Q learns from the best of them without ever
+asking about others; the actor follows by advantage-weighted regression or by DDPG+BC.
+"""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from offline_gcrl.agents import Batch, Losses
+from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Share
+from offline_gcrl.networks import (
+    Actor,
+    Dimensions,
+    Ensemble,
+    GoalConditioned,
+    Value,
+    copy_as_target,
+)
+
+
+class Settings(AgentSettings):
+    """Settings of GC-IQL; the defaults are OGBench's."""
+
+    learning_rate: float = 3.0e-4
+    hidden: tuple[int, ...] = (512, 512, 512)
+    activation: Literal["relu", "gelu", "tanh"] = "gelu"
+    layer_norm: bool = True  # in values and critics; never in the actor
+    discount: Discount = 0.99
+    expectile: Share = 0.9  # of Q that V estimates
+    tau: Annotated[float, Field(gt=0.0, le=1.0)] = 0.005  # rate at which the target critic follows
+    n_step: PositiveInt = 1  # steps until the critic's target bootstraps
+    actor_loss: Literal["awr", "ddpg+bc"] = "ddpg+bc"
+    alpha: Annotated[float, Field(gt=0.0)] = 0.3  # AWR: inverse temperature; DDPG+BC: weight of BC
+    max_weight: Annotated[float, Field(gt=0.0)] = 100.0  # of an action in AWR
+    value_goals: Mixture = {"current": 0.2, "geometric": 0.5, "random": 0.3}
+    actor_goals: Mixture = {"future": 1.0}
+
+    @property
+    def sampling(self) -> Sampling:
+        """Reward -1 until the goal is reached."""
+        return Sampling(
+            actor_goals=self.actor_goals,
+            value_goals=self.value_goals,
+            discount=self.discount,
+            n_step=self.n_step,
+        )
+
+
+class Agent(nn.Module):
+    """V(s, g), two critics Q(s, a, g) with targets, and a policy pi(a | s, g)."""
+
+    def __init__(self, settings: Settings, dimensions: Dimensions) -> None:
+        super().__init__()
+        self.settings = settings
+        state, goal, action = dimensions.observation, dimensions.goal, dimensions.action
+        shared = {"goal_encoder": settings.goal_encoder}
+        shape = (settings.hidden, settings.activation)
+        norm = {"layer_norm": settings.layer_norm, **shared}
+        self.value = Value(state, goal, 1, *shape, **norm)  # type: ignore[arg-type]
+        self.critic = Ensemble([Value(state + action, goal, 1, *shape, **norm) for _ in range(2)])  # type: ignore[arg-type]
+        self.target_critic = copy_as_target(self.critic)
+        network = GoalConditioned(state, goal, action, *shape, last_gain=1e-2, **shared)  # type: ignore[arg-type]
+        self.actor = Actor(network, squash=False)
+
+    def loss(self, batch: Batch) -> Losses:
+        """Value, critic and actor losses; each sends gradients to its own network only."""
+        value_loss, value_info = self.value_loss(batch)
+        critic_loss, critic_info = self.critic_loss(batch)
+        actor_loss, actor_info = (
+            self.awr_loss(batch) if self.settings.actor_loss == "awr" else self.ddpg_loss(batch)
+        )
+        return value_loss + critic_loss + actor_loss, {**value_info, **critic_info, **actor_info}
+
+    def value_loss(self, batch: Batch) -> Losses:
+        """Expectile regression of V on min Q_target (IQL, equation 5)."""
+        observations, goals = batch["observations"], batch["value_goals"]
+        with torch.no_grad():
+            q = self.target_critic(observations, goals, batch["actions"]).amin(0)
+        v = self.value(observations, goals)
+        loss = expectile_loss(q - v, self.settings.expectile)
+        return loss, {"value/loss": loss.detach(), "value/mean": v.mean().detach()}
+
+    def critic_loss(self, batch: Batch) -> Losses:
+        """(r + gamma^n m V(s', g) - Q_i(s, a, g))^2 for both critics (IQL, equation 6)."""
+        goals = batch["value_goals"]
+        with torch.no_grad():
+            next_v = self.value(batch["next_observations"], goals)
+            target = batch["rewards"] + batch["discounts"] * batch["masks"] * next_v
+        q = self.critic(batch["observations"], goals, batch["actions"])
+        loss = (q - target).square().mean(1).sum()
+        return loss, {"critic/loss": loss.detach(), "critic/mean": q.mean().detach()}
+
+    def awr_loss(self, batch: Batch) -> Losses:
+        """Advantage-weighted regression: min(exp(alpha A), max) on the log-likelihood (equation 7)."""
+        observations, goals = batch["observations"], batch["actor_goals"]
+        with torch.no_grad():
+            q = self.critic(observations, goals, batch["actions"]).amin(0)
+            advantage = q - self.value(observations, goals)
+            weight = (self.settings.alpha * advantage).exp().clamp(max=self.settings.max_weight)
+        squared_error = (self.actor(observations, goals) - batch["actions"]).square().sum(-1)
+        loss = (weight * 0.5 * squared_error).mean()
+        return loss, {
+            "actor/loss": loss.detach(),
+            "actor/advantage": advantage.mean(),
+            "actor/weight_mean": weight.mean(),
+            "actor/mse": squared_error.mean().detach(),
+        }
+
+    def ddpg_loss(self, batch: Batch) -> Losses:
+        """-Q(s, pi(s, g), g) / mean|Q| and alpha times the BC loss (Fujimoto and Gu 2021, as OGBench)."""
+        observations, goals = batch["observations"], batch["actor_goals"]
+        actions = self.actor(observations, goals)
+        frozen = {name: value.detach() for name, value in self.critic.named_parameters()}
+        q = functional_call(
+            self.critic, frozen, (observations, goals, actions.clamp(-1.0, 1.0))
+        ).amin(0)
+        squared_error = (actions - batch["actions"]).square().sum(-1)
+        q_loss = -q.mean() / q.abs().mean().detach().clamp(min=1e-6)
+        loss = q_loss + self.settings.alpha * 0.5 * squared_error.mean()
+        with torch.no_grad():
+            advantage = q - self.value(observations, goals)
+        return loss, {
+            "actor/loss": loss.detach(),
+            "actor/advantage": advantage.mean(),
+            "actor/mse": squared_error.mean().detach(),
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """One learning rate for all."""
+        networks = (self.value, self.critic, self.actor)
+        parameters = [parameter for network in networks for parameter in network.parameters()]
+        return [{"params": parameters, "lr": self.settings.learning_rate}]
+
+    def target_pairs(self) -> list[tuple[nn.Module, nn.Module, float]]:
+        """The target critic follows the critic."""
+        return [(self.target_critic, self.critic, self.settings.tau)]
+
+
+def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
+    """Mean of |expectile - 1(difference < 0)| difference^2 (IQL, equation 4)."""
+    weight = torch.where(difference < 0.0, 1.0 - expectile, expectile)
+    return (weight * difference.square()).mean()

@@ -1,0 +1,153 @@
+"""GoFAR: goal-conditioned f-advantage regression (Ma et al., NeurIPS 2022, arXiv 2206.03023).
+
+State-occupancy matching in its dual: a value V(s, g) whose optimal advantages weight the data's actions,
+with a reward that a discriminator learns between achieved goals and goals, and no hindsight needed. In
+long episodes of random exploration hindsight goals are what makes it learn fast; ``goals`` chooses.
+"""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from offline_gcrl.agents import Batch, Losses
+from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling
+from offline_gcrl.networks import MLP, Actor, Dimensions, GoalConditioned, Value, copy_as_target
+
+
+class Settings(AgentSettings):
+    """Settings of GoFAR; the defaults are those of the released code."""
+
+    learning_rate: float = 1.0e-3
+    hidden: tuple[int, ...] = (256, 256, 256)
+    discount: Discount = 0.98
+    # The released code moves targets by 0.05 once a cycle of 20 updates; per update that is 0.0026.
+    tau: Annotated[float, Field(gt=0.0, le=1.0)] = 0.0026
+    divergence: Literal["chi2", "kl"] = "chi2"
+    reward: Literal["discriminator", "sparse"] = "discriminator"
+    discriminator_learning_rate: PositiveFloat = 5.0e-4
+    gradient_penalty: NonNegativeFloat = 0.01  # weight of (gradient norm - 1)^2
+    goals: Mixture = {"original": 1.0}  # for value, discriminator and actor alike
+    initial_states: Literal["episode", "any"] = "episode"  # where (1 - gamma) V(s0, g) is taken
+
+    @property
+    def sampling(self) -> Sampling:
+        """One goal for the whole update; reward 1 where it is reached."""
+        return Sampling(
+            actor_goals=self.goals,
+            value_goals=self.goals,
+            discount=self.discount,
+            reward="binary",
+            initial_states=self.initial_states,
+        )
+
+
+class Agent(nn.Module):
+    """V(s, g) with a target, a discriminator c(ag, g), and a deterministic policy pi(s, g)."""
+
+    def __init__(self, settings: Settings, dimensions: Dimensions) -> None:
+        super().__init__()
+        self.settings = settings
+        state, goal = dimensions.observation, dimensions.goal
+        shape = (settings.hidden, settings.activation)
+        self.value = Value(state, goal, 1, *shape, goal_encoder=settings.goal_encoder)
+        self.target_value = copy_as_target(self.value)
+        self.discriminator = MLP([2 * goal, *settings.hidden, 1], "tanh")
+        network = GoalConditioned(
+            state, goal, dimensions.action, *shape, goal_encoder=settings.goal_encoder
+        )
+        self.actor = Actor(network, squash=True)
+
+    def loss(self, batch: Batch) -> Losses:
+        """Discriminator, value and actor losses; each sends gradients to its own network only."""
+        discriminator_loss, discriminator_info = self.discriminator_loss(batch)
+        value_loss, advantage, value_info = self.value_loss(batch)
+        actor_loss, actor_info = self.actor_loss(batch, advantage.detach())
+        loss = discriminator_loss + value_loss + actor_loss
+        return loss, {**discriminator_info, **value_info, **actor_info}
+
+    def discriminator_loss(self, batch: Batch) -> Losses:
+        """Binary cross-entropy, positives (g, g), negatives (ag, g), and a gradient penalty."""
+        if self.settings.reward == "sparse":
+            zero = batch["observations"].new_zeros(())
+            return zero, {}
+        goals = batch["value_goals"]
+        positive = torch.cat([goals, goals], -1)
+        negative = torch.cat([batch["achieved_goals"], goals], -1)
+        entropy = softplus(-self.discriminator(positive)) + softplus(self.discriminator(negative))
+        mixing = batch["mixing"][:, None]
+        slope = torch.func.grad(lambda inputs: self.discriminator(inputs).sum())(
+            mixing * positive + (1.0 - mixing) * negative
+        )
+        # The small constant keeps the gradient of the norm finite at zero.
+        penalty = ((slope.square().sum(-1) + 1e-12).sqrt() - 1.0).square().mean()
+        loss = entropy.mean() + self.settings.gradient_penalty * penalty
+        return loss, {
+            "discriminator/loss": loss.detach(),
+            "discriminator/penalty": penalty.detach(),
+        }
+
+    def rewards(self, batch: Batch) -> Tensor:
+        """Log c - log(1 - c) of (ag, g), which is the logit of c; or 1 where g is reached next."""
+        if self.settings.reward == "sparse":
+            return batch["rewards"]
+        pairs = torch.cat([batch["achieved_goals"], batch["value_goals"]], -1)
+        with torch.no_grad():
+            logit: Tensor = self.discriminator(pairs).squeeze(-1)
+        return logit
+
+    def value_loss(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The dual objective with f* of the divergence (equations 9 and 13); also the advantage."""
+        goals, discount = batch["value_goals"], self.settings.discount
+        rewards = self.rewards(batch)
+        with torch.no_grad():
+            next_v = self.target_value(batch["next_observations"], goals)
+        v = self.value(batch["observations"], goals)
+        advantage = rewards + discount * next_v - v
+        initial = (1.0 - discount) * self.value(batch["initial_observations"], goals).mean()
+        if self.settings.divergence == "chi2":
+            loss = initial + (advantage + 1.0).square().mean()
+        else:
+            loss = initial + log_mean_exp(advantage)
+        info = {
+            "value/loss": loss.detach(),
+            "value/mean": v.mean().detach(),
+            "value/reward": rewards.mean(),
+        }
+        return loss, advantage, info
+
+    def actor_loss(self, batch: Batch, advantage: Tensor) -> Losses:
+        """Regression on the data's actions, weighted by f*'(A) (equation 14)."""
+        if self.settings.divergence == "chi2":
+            weight = (advantage + 1.0).relu()
+        else:
+            weight = advantage.exp().clamp(max=10.0)
+        actions = self.actor(batch["observations"], batch["value_goals"])
+        squared_error = (actions - batch["actions"]).square().sum(-1)
+        loss = (weight * squared_error).mean()
+        return loss, {
+            "actor/loss": loss.detach(),
+            "actor/advantage": advantage.mean(),
+            "actor/weight_mean": weight.mean(),
+            "actor/mse": squared_error.mean().detach(),
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The discriminator learns at a rate of its own."""
+        parameters = [*self.value.parameters(), *self.actor.parameters()]
+        groups = [{"params": parameters, "lr": self.settings.learning_rate}]
+        if self.settings.reward == "discriminator":
+            rate = self.settings.discriminator_learning_rate
+            groups.append({"params": list(self.discriminator.parameters()), "lr": rate})
+        return groups
+
+    def target_pairs(self) -> list[tuple[nn.Module, nn.Module, float]]:
+        """The target value follows the value."""
+        return [(self.target_value, self.value, self.settings.tau)]
+
+
+def log_mean_exp(values: Tensor) -> Tensor:
+    """Log E[exp x], without overflow."""
+    return torch.logsumexp(values, 0) - torch.log(torch.tensor(float(len(values))))

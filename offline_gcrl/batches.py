@@ -1,0 +1,233 @@
+"""Batches as a pure function of (seed, step): what makes resume exact and runs comparable.
+
+The dataset lies on the device as contiguous tensors; a batch is a few gathers. Draws are hashes
+(``offline_gcrl.draws``), so any number of batches can be made at once, on any device, with one result.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from offline_gcrl.config import Mixture, Sampling, Success
+from offline_gcrl.draws import stream_key, uniform_tensor
+from offline_gcrl.episodes.dataset import Episodes
+from offline_gcrl.errors import DataError
+from offline_gcrl.goals import is_within
+from offline_gcrl.hindsight.relabel import TABLE, goal_column, reward_column
+from offline_gcrl.networks import Dimensions
+from offline_gcrl.scaling import Scaling
+
+PURPOSES = ("transition", "value_goal", "actor_goal", "mixing", "initial_state")
+UNIT_BITS = 2**24
+
+
+@dataclass(frozen=True)
+class GoalTable:
+    """The columns of the hindsight table that one mixture draws from, for N transitions."""
+
+    goals: Tensor
+    """(N, columns) int32: rows into all goals, achieved first, then desired."""
+    rewards: Tensor
+    """(N, columns): the labels."""
+    cumulative: Tensor
+    """(columns,): cumulative probabilities of the columns."""
+
+
+class BatchSampler:
+    """Makes the batches of one split of a dataset.
+
+    Raises:
+        DataError: the hindsight table does not belong to the dataset.
+    """
+
+    def __init__(
+        self,
+        episodes: Episodes,
+        hindsight: Path,
+        sampling: Sampling,
+        *,
+        split: str,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.sampling, self.batch_size = sampling, batch_size
+        self.tasks = len(episodes.schema["tasks"])
+        self.success: Success = episodes.goal.success
+        self.scaling = Scaling.of(episodes.schema)
+        self.keys = {purpose: stream_key(seed, number) for number, purpose in enumerate(PURPOSES)}
+        rows = episodes.transition_rows(split)
+        chosen = np.isin(episodes.transition_rows(), rows, assume_unique=True)
+
+        def tensor(array: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)
+
+        self.device = device
+        self.rows = tensor(rows)
+        self.last_row = tensor(_last_row(episodes)[rows])
+        self.first_row = tensor(episodes.per_row("first_row")[rows])
+        self.task = tensor(_task_numbers(episodes)[rows])
+        self.all_goals = tensor(np.concatenate([episodes.achieved_goal, episodes.desired_goal]))
+        self.observations = self.scaling.observations(tensor(episodes.observation))
+        self.goals = self.scaling.goals(self.all_goals)
+        self.actions = self.scaling.scaled_actions(tensor(episodes.action))
+        self.tables = {
+            purpose: self._table(hindsight, episodes, chosen, mixture)
+            for purpose, mixture in (
+                ("actor_goal", sampling.actor_goals),
+                ("value_goal", sampling.value_goals),
+            )
+            if mixture
+        }
+
+    def __len__(self) -> int:
+        """Number of transitions to draw from."""
+        return len(self.rows)
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """Sizes for the networks."""
+        return Dimensions(
+            observation=self.observations.shape[1],
+            goal=self.goals.shape[1],
+            action=self.actions.shape[1],
+            tasks=self.tasks,
+        )
+
+    def batches(self, first: int, count: int) -> dict[str, Tensor]:
+        """The batches of steps ``first`` to ``first + count - 1``: tensors (count, batch, ...)."""
+        steps = torch.arange(first, first + count, device=self.device)[:, None]
+        counter = steps * self.batch_size + torch.arange(self.batch_size, device=self.device)
+        pick = self._draw("transition", counter, len(self))
+        row = self.rows[pick]
+        batch = {
+            "observations": self.observations[row],
+            "actions": self.actions[row],
+            "tasks": self.task[pick],
+            "actor_goals": self.goals[self._goals("actor_goal", pick, counter)[0]],
+        }
+        if self.sampling.value_goals:
+            batch |= self._value_part(pick, row, counter)
+        return batch
+
+    def _value_part(self, pick: Tensor, row: Tensor, counter: Tensor) -> dict[str, Tensor]:
+        goal, label = self._goals("value_goal", pick, counter)
+        rewards, masks, ahead = self._n_step(row, self.last_row[pick], goal, label)
+        part = {
+            "next_observations": self.observations[row + ahead],
+            "achieved_goals": self.goals[row],
+            "value_goals": self.goals[goal],
+            "rewards": rewards,
+            "masks": masks,
+            "discounts": self.sampling.discount**ahead,
+            "mixing": self._unit("mixing", counter),
+        }
+        if self.sampling.initial_states == "episode":
+            part["initial_observations"] = self.observations[self.first_row[pick]]
+        elif self.sampling.initial_states == "any":
+            other = self._draw("initial_state", counter, len(self))
+            part["initial_observations"] = self.observations[self.rows[other]]
+        return part
+
+    def _goals(self, purpose: str, pick: Tensor, counter: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows into all goals, and labels, of a column drawn by the mixture's probabilities."""
+        table = self.tables[purpose]
+        column = torch.searchsorted(table.cumulative, self._unit(purpose, counter), right=True)
+        return table.goals[pick, column].long(), table.rewards[pick, column]
+
+    def _n_step(
+        self, row: Tensor, last: Tensor, goal: Tensor, label: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of discounted rewards up to the bootstrap, mask of it, and how many steps it is ahead.
+
+        The sum ends where the goal is first reached (which is not bootstrapped on), where the episode
+        ends, or after n steps. What happens at the first step is the label of the table.
+        """
+        if label.is_floating_point():  # dense: minus the distance, one step
+            return label, (label < -(self.success.tolerance or 0.0)).float(), torch.ones_like(row)
+        reached = label == 0
+        ahead = torch.ones_like(row)
+        for step in range(2, self.sampling.n_step + 1):
+            goes_on = ~reached & (row + step <= last)
+            ahead = torch.where(goes_on, step, ahead)
+            reached = reached | (goes_on & self._reaches(row + step - 1, goal))
+        discount = self.sampling.discount
+        if self.sampling.reward == "binary":
+            rewards = discount ** (ahead - 1) * reached
+        else:
+            paid = ahead - reached.long()  # Every step costs 1 but the one that reaches.
+            rewards = -(1.0 - discount**paid) / (1.0 - discount)
+        return rewards, (~reached).float(), ahead
+
+    def _reaches(self, row: Tensor, goal: Tensor) -> Tensor:
+        """Whether the transitions at ``row`` reach the goals; rows past the end ask of the last."""
+        if self.success.tolerance is None:
+            return goal == row
+        next_row = (row + 1).clamp(max=len(self.observations) - 1)
+        return is_within(self.all_goals[next_row], self.all_goals[goal], self.success.tolerance)
+
+    def _draw(self, purpose: str, counter: Tensor, bound: int) -> Tensor:
+        key = self.keys[purpose]
+        signed = torch.tensor(key - 2**64 if key >= 2**63 else key, device=self.device)
+        return uniform_tensor(signed, counter, bound)
+
+    def _unit(self, purpose: str, counter: Tensor) -> Tensor:
+        return self._draw(purpose, counter, UNIT_BITS).float() / UNIT_BITS
+
+    def _table(
+        self, hindsight: Path, episodes: Episodes, chosen: NDArray[np.bool_], mixture: Mixture
+    ) -> GoalTable:
+        columns = _columns(hindsight, mixture)
+        names = sorted({name for pair in columns for name in pair[:2] if name is not None})
+        table = pl.read_parquet(hindsight / TABLE, columns=names)
+        if len(table) != len(chosen):
+            raise DataError(f"{hindsight} is not the table of this dataset; run `dvc repro`")
+        table = table.filter(pl.Series(chosen))
+        rows, shift = self.rows.cpu().numpy(), len(episodes.observation)
+        goals, rewards = [], []
+        for goal, reward, _ in columns:
+            own = rows + shift if reward == reward_column("original") else rows
+            goals.append(own if goal is None else table[goal].to_numpy())
+            rewards.append(table[reward].to_numpy())
+        shares = np.array([share for _, _, share in columns])
+        return GoalTable(
+            torch.from_numpy(np.stack(goals, 1).astype(np.int32)).to(self.device),
+            torch.from_numpy(np.stack(rewards, 1)).to(self.device),
+            torch.tensor(
+                np.cumsum(shares / shares.sum())[:-1], dtype=torch.float32, device=self.device
+            ),
+        )
+
+
+def _columns(hindsight: Path, mixture: Mixture) -> list[tuple[str | None, str, float]]:
+    """(goal column, reward column, share) of each draw of each strategy in a mixture."""
+    known = pl.read_parquet_schema(hindsight / TABLE)
+    columns: list[tuple[str | None, str, float]] = []
+    for strategy, share in mixture.items():
+        count = sum(name.startswith(f"{strategy}_reward_") for name in known)
+        if count == 0:
+            raise DataError(
+                f"{hindsight / TABLE} has no goals of strategy '{strategy}'; "
+                "add it to relabel.strategies in params.yaml and run `dvc repro`"
+            )
+        for draw in range(count):
+            goal = goal_column(strategy, draw)
+            reward = reward_column(strategy, draw)
+            columns.append((goal if goal in known else None, reward, share / count))
+    return columns
+
+
+def _last_row(episodes: Episodes) -> NDArray[np.int64]:
+    return episodes.per_row("first_row") + episodes.per_row("length").astype(np.int64)
+
+
+def _task_numbers(episodes: Episodes) -> NDArray[np.int64]:
+    tasks = episodes.schema["tasks"]
+    numbers = [tasks.index(task) for task in episodes.table["task"]]
+    return np.repeat(np.array(numbers, dtype=np.int64), episodes.table["length"].to_numpy() + 1)

@@ -1,0 +1,51 @@
+"""95% intervals: Wilson for a rate within a seed, a hierarchical bootstrap across seeds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def wilson(successes: int, trials: int) -> Estimate:
+    """Rate of successes with Wilson's score interval (Wilson 1927)."""
+    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    return Estimate(successes / trials, float(interval.low), float(interval.high))
+
+
+def across_seeds(groups: list[NDArray[np.float64]]) -> Estimate:
+    """Mean over seeds, resampling seeds and then the episodes of each; it holds for both sources of chance.
+
+    Args:
+        groups: the episodes' values of each seed, shape (episodes,).
+    """
+    random = np.random.default_rng(0)
+    means = np.empty(RESAMPLES)
+    for number in range(RESAMPLES):
+        chosen = random.integers(len(groups), size=len(groups))
+        means[number] = np.mean([random.choice(groups[i], len(groups[i])).mean() for i in chosen])
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(float(np.mean([group.mean() for group in groups])), float(low), float(high))
+
+
+def rate_across_seeds(groups: list[NDArray[np.float64]]) -> Estimate:
+    """The same for a rate, never narrower than Wilson's interval on all episodes together.
+
+    Resampling alone would claim certainty where every episode succeeded.
+    """
+    estimate = across_seeds(groups)
+    pooled = np.concatenate(groups)
+    floor = wilson(int(pooled.sum()), len(pooled))
+    return Estimate(estimate.mean, min(estimate.low, floor.low), max(estimate.high, floor.high))

@@ -1,0 +1,137 @@
+"""A trained policy in one file, and the one call to use it."""
+
+import io
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from offline_gcrl.agents import Agent, agent_type, settings_type
+from offline_gcrl.config import AgentSettings
+from offline_gcrl.errors import PolicyError
+from offline_gcrl.files import write_bytes
+from offline_gcrl.networks import Actor, Dimensions
+from offline_gcrl.scaling import Scaling
+
+FORMAT = 1
+POLICY, SNAPSHOTS = "policy.pt", "snapshots"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """pi(a | s, g), in the environment's own units."""
+
+    actor: Actor
+    scaling: Scaling
+    dimensions: Dimensions
+    tasks: tuple[str, ...]
+    algorithm: str
+    settings: AgentSettings
+    training: dict[str, Any]
+    """Dataset, agent, seed and number of updates."""
+
+    def act(
+        self, observation: ArrayLike, goal: ArrayLike, task: str | None = None
+    ) -> NDArray[np.float32]:
+        """The policy's action, within the bounds of the action space.
+
+        Args:
+            observation: (observation,) or (batch, observation).
+            goal: (goal,) or (batch, goal).
+            task: name of the task, for policies conditioned on it; the dataset's first when left out.
+
+        Returns:
+            (action,) or (batch, action).
+
+        Raises:
+            PolicyError: a shape or a task does not fit the policy.
+        """
+        state, goals = _as_tensor(observation), _as_tensor(goal)
+        for name, values in (("observation", state), ("goal", goals)):
+            expected = getattr(self.dimensions, name)
+            if values.ndim not in (1, 2) or values.shape[-1] != expected:
+                raise PolicyError(
+                    f"the policy takes {name}s of shape ({expected},) or (batch, {expected}), "
+                    f"not {tuple(values.shape)}"
+                )
+        number = torch.full(state.shape[:-1], self._task_number(task))
+        with torch.inference_mode():
+            scaled = self.actor(self.scaling.observations(state), self.scaling.goals(goals), number)
+            actions: NDArray[np.float32] = self.scaling.environment_actions(scaled).numpy()
+        return actions
+
+    def _task_number(self, task: str | None) -> int:
+        if task is None:
+            return 0
+        if task not in self.tasks:
+            raise PolicyError(f"the policy knows no task '{task}', only {', '.join(self.tasks)}")
+        return self.tasks.index(task)
+
+
+def save_policy(
+    path: Path,
+    agent: Agent,
+    algorithm: str,
+    settings: AgentSettings,
+    scaling: Scaling,
+    dimensions: Dimensions,
+    tasks: tuple[str, ...],
+    training: dict[str, Any],
+) -> None:
+    """Write a policy; the same weights give the same bytes."""
+    content = {
+        "format": FORMAT,
+        "algorithm": algorithm,
+        "settings": settings.model_dump_json(),
+        "scaling": asdict(scaling),
+        "dimensions": asdict(dimensions),
+        "tasks": list(tasks),
+        "training": training,
+        "actor": {name: value.cpu() for name, value in agent.actor.state_dict().items()},
+    }
+    buffer = io.BytesIO()  # A file's name would become part of its bytes.
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_policy(path: str | Path) -> Policy:
+    """Load a policy from its file, or from the folder of a trained seed.
+
+    Raises:
+        PolicyError: there is none, or it cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / POLICY
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise PolicyError(
+            f"{path}: no such policy; `dvc repro` trains those in params.yaml"
+        ) from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise PolicyError(f"{path}: not a policy file: {error}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise PolicyError(f"{path}: not a policy file of format {FORMAT}")
+    settings = settings_type(content["algorithm"]).model_validate_json(content["settings"])
+    dimensions = Dimensions(**content["dimensions"])
+    agent = agent_type(content["algorithm"])(settings, dimensions)
+    agent.actor.load_state_dict(content["actor"])
+    agent.actor.eval()
+    return Policy(
+        actor=agent.actor,
+        scaling=Scaling(**content["scaling"]),
+        dimensions=dimensions,
+        tasks=tuple(content["tasks"]),
+        algorithm=content["algorithm"],
+        settings=settings,
+        training=content["training"],
+    )
+
+
+def _as_tensor(values: ArrayLike) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))

@@ -1,0 +1,113 @@
+"""What a stage says: one heading, progress while it runs, one closing line; errors as sentences."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from offline_gcrl.errors import OfflineGCRLError
+
+SECONDS_BETWEEN_LINES = 10.0  # Where there is no terminal to draw bars on.
+console = Console(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def stage(title: str, subject: str) -> Iterator[None]:
+    """Print the heading; end the process with a sentence, and no traceback, on the package's errors."""
+    console.print(f"[bold]{title}[/bold] {subject}")
+    try:
+        yield
+    except OfflineGCRLError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            Text("error: ", style="bold red").append(str(error), style="not bold default")
+        )
+        sys.exit(1)
+
+
+def close(line: str) -> None:
+    """Print the closing line of a stage."""
+    console.print(f"  [green]done[/green] {line}")
+
+
+def note(line: str) -> None:
+    """Print a plain line between heading and closing."""
+    console.print(f"  {line}")
+
+
+class Bars:
+    """One progress bar a name: live on a terminal, plain lines elsewhere."""
+
+    def __init__(self, names: list[str], total: int, unit: str) -> None:
+        self.total, self.unit = total, unit
+        self.started = time.monotonic()
+        self.done = dict.fromkeys(names, 0)
+        self.said = dict.fromkeys(names, self.started)
+        self.live: Progress | None = None
+        if console.is_terminal:
+            self.live = Progress(
+                TextColumn("  {task.description}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                _Rate(unit),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+            )
+            self.tasks = {name: self.live.add_task(name, total=total) for name in names}
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Clear the bars."""
+        if self.live is not None:
+            self.live.stop()
+
+    def advance(self, name: str, amount: int) -> None:
+        """Add to what is done."""
+        self.update(name, self.done[name] + amount)
+
+    def update(self, name: str, done: int) -> None:
+        """Set what is done."""
+        self.done[name] = done
+        if self.live is not None:
+            self.live.update(self.tasks[name], completed=done)
+        elif time.monotonic() - self.said[name] > SECONDS_BETWEEN_LINES and done < self.total:
+            self.said[name] = time.monotonic()
+            rate = done / (time.monotonic() - self.started)
+            left = (self.total - done) / rate if rate else 0.0
+            console.print(
+                f"  {name}: {done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s, {left:.0f} s left"
+            )
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed or 0.0
+        return Text(f"{speed:,.0f} {self.unit}/s", style="progress.data.speed")

@@ -1,0 +1,189 @@
+"""MLflow: one run a dataset, agent and seed, with all that is needed to compare it to others.
+
+A run is found again by what it is of, never by a stored id: training by its fingerprint (a resumed or
+repeated training lands on its own run), evaluation by the digest of the policy it judged.
+"""
+
+import logging
+import os
+import subprocess
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.data
+import polars as pl
+import yaml
+from filelock import FileLock
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.tracking import MlflowClient
+
+METRICS_A_CALL, PARAMS_A_CALL = 1000, 100  # What one `log_batch` takes.
+
+
+def store_root() -> Path:
+    """Where the store lies: DVC's root, also for queued experiments, which run in a temporary folder."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def store_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, else a SQLite file at the repository's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_root() / 'mlflow.db'}"
+
+
+class Tracker:
+    """One experiment of the MLflow store."""
+
+    def __init__(self, experiment: str) -> None:
+        for name in ("mlflow", "alembic"):  # Migrations of the store are no news to a user.
+            logging.getLogger(name).setLevel(logging.ERROR)
+        # Several stages that open a fresh SQLite store at once would destroy it.
+        with FileLock(store_root() / ".mlflow.lock"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.client = MlflowClient(store_uri())
+            found = self.client.get_experiment_by_name(experiment)
+            self.experiment: str = (
+                found.experiment_id
+                if found
+                else self.client.create_experiment(experiment, self._artifacts(experiment))
+            )
+
+    def training_run(self, dataset: str, agent: str, seed: int, fingerprint: str) -> "TrackedRun":
+        """The run of a training, made when there is none."""
+        run = self._find(f"tags.fingerprint = '{fingerprint}'")
+        return self._wrap(run or self._create(dataset, agent, seed, {"fingerprint": fingerprint}))
+
+    def policy_run(self, dataset: str, agent: str, seed: int, policy: str) -> "TrackedRun":
+        """The run that trained the policy with this digest, made when the store does not know it."""
+        run = self._find(f"tags.policy = '{policy}'")
+        return self._wrap(run or self._create(dataset, agent, seed, {"policy": policy}))
+
+    def _artifacts(self, experiment: str) -> str | None:
+        """An absolute location: a SQLite store would put artifacts below the process's folder."""
+        if store_uri().startswith("sqlite:"):
+            return (store_root() / "mlartifacts" / experiment).as_uri()
+        return None
+
+    def _find(self, filter_string: str) -> Run | None:
+        found = self.client.search_runs([self.experiment], filter_string, max_results=1)
+        return found[0] if found else None
+
+    def _create(self, dataset: str, agent: str, seed: int, tags: dict[str, str]) -> Run:
+        context = {
+            "dataset": dataset,
+            "agent": agent,
+            "seed": str(seed),
+            "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+            "mlflow.source.name": "dvc.yaml",
+            "mlflow.source.git.commit": _git_commit(),
+        }
+        named = {key: value for key, value in {**context, **tags}.items() if value}
+        return self.client.create_run(
+            self.experiment, run_name=f"{dataset}/{agent}/seed-{seed}", tags=named
+        )
+
+    def _wrap(self, run: Run) -> "TrackedRun":
+        return TrackedRun(self.client, run.info.run_id)
+
+
+class TrackedRun:
+    """Writes to one run, in few calls: one call a metric would be the slowest part of training."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.client, self.run_id = client, run_id
+
+    def log_params(self, params: dict[str, Any]) -> None:
+        """Log settings, nested ones with dots in their names."""
+        entities = [Param(key, str(value)[:500]) for key, value in _flat(params).items()]
+        known = self.client.get_run(self.run_id).data.params
+        entities = [param for param in entities if param.key not in known]
+        for start in range(0, len(entities), PARAMS_A_CALL):
+            self.client.log_batch(self.run_id, params=entities[start : start + PARAMS_A_CALL])
+
+    def log_points(self, points: Sequence[dict[str, float]]) -> None:
+        """Log points of curves: each has its ``update``, the step of all its other values.
+
+        Points up to the last one that the run has are passed over: a resumed training repeats them.
+        """
+        if not points:
+            return
+        known = self.client.get_run(self.run_id).data.metrics.get("update", 0.0)
+        metrics = [
+            (name, value, int(point["update"]))
+            for point in points
+            if point["update"] > known
+            for name, value in point.items()
+        ]
+        self._send(metrics)
+
+    def log_metrics(self, metrics: dict[str, float], step: int = 0) -> None:
+        """Log values that belong to one step."""
+        self._send([(name, value, step) for name, value in metrics.items()])
+
+    def log_curve(self, name: str, curve: pl.DataFrame) -> None:
+        """Log a learning curve with its interval: columns update, mean, low, high."""
+        metrics = [
+            (f"{name}{suffix}", row[column], row["update"])
+            for row in curve.iter_rows(named=True)
+            for column, suffix in (("mean", ""), ("low", "_low"), ("high", "_high"))
+        ]
+        self._send(metrics)
+
+    def log_dataset(self, name: str, folder: Path) -> None:
+        """Log the ingested dataset as an input, with its DVC digest; the data is not read."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = mlflow.data.from_polars(  # type: ignore[attr-defined]
+                pl.scan_parquet(folder / "steps.parquet").head(0).collect(),
+                source=str(folder),
+                digest=dvc_digest("dvc.lock", f"ingest@{name}"),
+                name=name,
+            )
+        inputs = [DatasetInput(dataset._to_mlflow_entity(), [InputTag("context", "training")])]
+        self.client.log_inputs(self.run_id, inputs)
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Store a file with the run."""
+        self.client.log_artifact(self.run_id, str(path), folder)
+
+    def set_tags(self, tags: dict[str, str]) -> None:
+        """Set tags."""
+        self.client.log_batch(self.run_id, tags=[RunTag(*item) for item in tags.items()])
+
+    def finish(self) -> None:
+        """Mark the run as finished."""
+        self.client.set_terminated(self.run_id)
+
+    def _send(self, metrics: list[tuple[str, float, int]]) -> None:
+        now = int(time.time() * 1000)
+        stamped = [Metric(name, value, now, step) for name, value, step in metrics]
+        for start in range(0, len(stamped), METRICS_A_CALL):
+            self.client.log_batch(self.run_id, metrics=stamped[start : start + METRICS_A_CALL])
+
+
+def dvc_digest(lock: str, stage: str) -> str | None:
+    """MD5 that ``dvc.lock`` holds of a stage's first output; None outside of DVC."""
+    path = Path(lock)
+    stages = (yaml.safe_load(path.read_text()) or {}).get("stages", {}) if path.exists() else {}
+    outs = stages.get(stage, {}).get("outs", [{}])
+    digest: str | None = outs[0].get("md5")
+    return digest.split(".")[0] if digest else None
+
+
+def _flat(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _git_commit() -> str:
+    """The commit that is checked out; empty outside of a repository."""
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)  # noqa: S607
+    return answer.stdout.strip() if answer.returncode == 0 else ""

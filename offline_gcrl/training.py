@@ -1,0 +1,383 @@
+"""Training in Lightning: several updates a step, checkpoints, bit-exact resume, seeds side by side.
+
+Training runs in rounds (Lightning's epochs). At the end of each, the state is saved, a snapshot of the
+policy is kept for the learning curve, and losses on the validation episodes are taken. Since a batch is
+a function of (seed, step), a run that is killed and resumed gives the weights of one that was not.
+"""
+
+import csv
+import hashlib
+import io
+import logging
+import multiprocessing
+import os
+import queue
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from offline_gcrl.agents import agent_type
+from offline_gcrl.batches import BatchSampler
+from offline_gcrl.config import AgentSettings, Train
+from offline_gcrl.draws import stream_key
+from offline_gcrl.episodes.dataset import open_episodes
+from offline_gcrl.episodes.schema import EPISODES, SCHEMA, STEPS
+from offline_gcrl.errors import OfflineGCRLError
+from offline_gcrl.files import digest, write_text
+from offline_gcrl.hindsight.relabel import TABLE
+from offline_gcrl.networks import move_targets
+from offline_gcrl.parallel import balanced_workers, process_pool
+from offline_gcrl.policy import POLICY, SNAPSHOTS, save_policy
+
+CHECKPOINT = "last.ckpt"
+CURVE = "training.csv"
+VALIDATION_BATCHES = 4
+WITHOUT_EFFECT = {"offline_gcrl.errors", "offline_gcrl.terminal", "offline_gcrl.tracking"}
+"""Modules that a training process imports and that cannot change a weight."""
+Point = dict[str, float]
+"""One row of the training curve: ``update`` and the diagnostics then."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """All that the weights of one seed depend on, and where they go."""
+
+    dataset: str
+    agent: str
+    seed: int
+    episodes: Path
+    hindsight: Path
+    train: Train
+    settings: AgentSettings
+    checkpoints: Path
+    """A folder that ends in the job's fingerprint; others beside it are stale."""
+    output: Path
+
+
+@dataclass(frozen=True)
+class Event:
+    """News of a seed in training: updates done so far, and the points of the curve since the last."""
+
+    seed: int
+    updates: int
+    points: tuple[Point, ...] = ()
+
+
+Listener = Callable[[Event], None]
+
+
+class TrainingModule(L.LightningModule):
+    """Runs an agent's updates; knows nothing of what the agent computes."""
+
+    def __init__(self, job: TrainingJob, device: torch.device, on_event: Listener) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.job, self.on_event = job, on_event
+        episodes = open_episodes(job.episodes)
+        self.tasks = tuple(episodes.schema["tasks"])
+        self.samplers = {
+            split: BatchSampler(
+                episodes,
+                job.hindsight,
+                job.settings.sampling,
+                split=split,
+                batch_size=job.train.batch_size,
+                seed=job.seed,
+                device=device,
+            )
+            for split in ("train", "validation")
+            if len(episodes.transition_rows(split))
+        }
+        torch.manual_seed(
+            stream_key(job.seed) % 2**63
+        )  # of the initial weights; nothing else draws
+        self.agent = agent_type(job.settings.algorithm)(
+            job.settings, self.samplers["train"].dimensions
+        )
+        self.loss = torch.compile(self.agent.loss) if job.train.compile else self.agent.loss
+        self.curve: list[Point] = []
+        self.recent: list[dict[str, Tensor]] = []
+
+    @property
+    def updates_a_round(self) -> int:
+        """Updates between two snapshots."""
+        return self.job.train.updates // self.job.train.snapshots
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One Adam over the agent's parameter groups."""
+        return torch.optim.Adam(self.agent.parameter_groups(), fused=True)
+
+    def train_dataloader(self) -> "RoundOfChunks":
+        """The batches of the current round, several updates' at a time."""
+        return RoundOfChunks(self)
+
+    def training_step(self, chunk: "Chunk", index: int) -> None:
+        """Run the updates of one chunk."""
+        first, count, batches = chunk
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        infos = [
+            update(self.agent, self.loss, optimizer, _one(batches, number))
+            for number in range(count)
+        ]
+        self.recent.append(_mean(infos) | {"update": torch.tensor(float(first + count))})
+        self.on_event(Event(self.job.seed, first + count))
+
+    def on_train_epoch_end(self) -> None:
+        """End a round: validate, keep a snapshot, save the state, and tell the curve."""
+        done = (self.current_epoch + 1) * self.updates_a_round
+        points = [_plain(info) for info in self.recent]
+        points[-1] |= self._validate()
+        self.recent.clear()
+        self.curve += points
+        folder = self.job.checkpoints
+        self._save_policy(folder / SNAPSHOTS / f"update-{done:08d}.pt", done)
+        partial = folder / f".{CHECKPOINT}.partial"
+        self.trainer.save_checkpoint(partial)
+        os.replace(partial, folder / CHECKPOINT)
+        self.on_event(Event(self.job.seed, done, tuple(points)))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The curve belongs to the state: a resumed run has all of it."""
+        checkpoint["curve"] = self.curve
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the curve up again."""
+        self.curve = checkpoint["curve"]
+
+    def export(self, output: Path) -> None:
+        """Write the policy, its snapshots and the training curve."""
+        self._save_policy(output / POLICY, self.job.train.updates)
+        shutil.copytree(self.job.checkpoints / SNAPSHOTS, output / SNAPSHOTS)
+        write_text(output / CURVE, _as_csv(self.curve))
+
+    def _validate(self) -> Point:
+        """Mean diagnostics on fixed batches of the validation episodes."""
+        if "validation" not in self.samplers:
+            return {}
+        batches = self.samplers["validation"].batches(0, VALIDATION_BATCHES)
+        with torch.enable_grad():  # GoFAR's penalty is a gradient.
+            infos = [self.agent.loss(_one(batches, i))[1] for i in range(VALIDATION_BATCHES)]
+        return {f"validation/{name}": value for name, value in _plain(_mean(infos)).items()}
+
+    def _save_policy(self, path: Path, updates: int) -> None:
+        job, sampler = self.job, self.samplers["train"]
+        save_policy(
+            path,
+            self.agent,
+            job.settings.algorithm,
+            job.settings,
+            sampler.scaling,
+            sampler.dimensions,
+            self.tasks,
+            {"dataset": job.dataset, "agent": job.agent, "seed": job.seed, "updates": updates},
+        )
+
+
+Chunk = tuple[int, int, dict[str, Tensor]]
+"""Number of the first update, how many there are, and their batches, stacked."""
+
+
+class RoundOfChunks:
+    """The chunks of the round that training is in."""
+
+    def __init__(self, module: TrainingModule) -> None:
+        self.module = module
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Chunks of at most ``updates_per_step`` updates, in order."""
+        module = self.module
+        start = module.current_epoch * module.updates_a_round
+        end, size = start + module.updates_a_round, module.job.train.updates_per_step
+        for first in range(start, end, size):
+            count = min(size, end - first)
+            yield first, count, module.samplers["train"].batches(first, count)
+
+    def __len__(self) -> int:
+        """Chunks in a round."""
+        return -(-self.module.updates_a_round // self.module.job.train.updates_per_step)
+
+
+def update(
+    agent: Any,
+    loss_function: Callable[[dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]],
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """One update of an agent: a gradient step on its loss, then its targets move. Returns diagnostics."""
+    loss, info = loss_function(batch)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    for target, source, rate in agent.target_pairs():
+        move_targets(target, source, rate)
+    return info
+
+
+def train_seed(job: TrainingJob, on_event: Listener) -> None:
+    """Train one seed, from its last checkpoint where there is one, and export it to ``job.output``."""
+    torch.set_num_threads(1)  # The same bytes whether seeds run alone or side by side.
+    _quiet_lightning()
+    folder = job.checkpoints
+    _discard_others(folder)
+    accelerator = _accelerator(job.train.accelerator)
+    module = TrainingModule(job, torch.device("cuda" if accelerator == "gpu" else "cpu"), on_event)
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_epochs=job.train.snapshots,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    checkpoint = folder / CHECKPOINT
+    trainer.fit(
+        module,
+        ckpt_path=checkpoint if checkpoint.exists() else None,
+        weights_only=True,
+    )
+    module.export(job.output)
+    on_event(Event(job.seed, job.train.updates))
+
+
+def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
+    """Train seeds side by side, a process each; ``on_event`` hears of all of them in this process.
+
+    Raises:
+        OfflineGCRLError: a process died; its last checkpoint is kept.
+    """
+    news: Any = multiprocessing.get_context("spawn").Queue()
+    with process_pool(balanced_workers(len(jobs)), _set_queue, (news,)) as pool:
+        futures = [pool.submit(_train_in_worker, job) for job in jobs]
+        while not all(future.done() for future in futures):
+            _deliver(news, on_event, timeout=0.2)
+        try:
+            for future in futures:
+                future.result()
+        except BrokenProcessPool as error:
+            raise OfflineGCRLError(
+                "a training process died (killed, or out of memory); run the stage again, "
+                "it resumes from the last checkpoint"
+            ) from error
+        while _deliver(news, on_event, timeout=0.05):
+            pass
+
+
+def training_jobs(
+    dataset: str,
+    agent: str,
+    seeds: Iterable[int],
+    train: Train,
+    settings: AgentSettings,
+    output: Path,
+) -> list[TrainingJob]:
+    """The jobs of all seeds of one dataset and agent, by the folders of the pipeline."""
+    jobs = [
+        TrainingJob(
+            dataset=dataset,
+            agent=agent,
+            seed=seed,
+            episodes=Path("datasets/parquet") / dataset,
+            hindsight=Path("datasets/hindsight") / dataset,
+            train=train,
+            settings=settings,
+            checkpoints=Path("checkpoints") / dataset / agent / f"seed-{seed}",
+            output=output / f"seed-{seed}",
+        )
+        for seed in seeds
+    ]
+    return [replace(job, checkpoints=job.checkpoints / fingerprint(job)) for job in jobs]
+
+
+def fingerprint(job: TrainingJob) -> str:
+    """A name for all that the weights depend on: data, settings, seed, code and torch.
+
+    A checkpoint is taken up again only under the same name, so nothing stale is ever resumed.
+    """
+    agent_type(job.settings.algorithm)  # Its module counts among the code.
+    code = [
+        Path(str(module.__file__))
+        for name, module in sorted(sys.modules.items())
+        if name.startswith("offline_gcrl.") and name not in WITHOUT_EFFECT
+    ]
+    data = [job.episodes / name for name in (STEPS, EPISODES, SCHEMA)]
+    content = digest([*code, *data, job.hindsight / TABLE])
+    words = (content, job.seed, job.train, job.settings, torch.__version__)
+    return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
+
+
+_news: Any = None  # The queue to the parent, in a worker process.
+
+
+def _set_queue(news: Any) -> None:
+    global _news
+    _news = news
+
+
+def _train_in_worker(job: TrainingJob) -> None:
+    train_seed(job, _news.put)
+
+
+def _deliver(news: Any, on_event: Listener, timeout: float) -> bool:
+    try:
+        on_event(news.get(timeout=timeout))
+    except queue.Empty:
+        return False
+    return True
+
+
+def _discard_others(folder: Path) -> None:
+    """Make the folder of a fingerprint, and clear what other data, settings or code left."""
+    if folder.parent.exists():
+        for other in folder.parent.iterdir():
+            if other != folder:
+                shutil.rmtree(other)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _accelerator(wanted: str) -> str:
+    if wanted == "auto":
+        return "gpu" if torch.cuda.is_available() else "cpu"
+    if wanted == "gpu" and not torch.cuda.is_available():
+        raise OfflineGCRLError(
+            "train.accelerator in params.yaml asks for a GPU, but torch sees none; "
+            "say 'auto' or 'cpu'"
+        )
+    return wanted
+
+
+def _quiet_lightning() -> None:
+    """Lightning's hints on devices and loaders are of no use to a user of this pipeline."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+
+
+def _one(batches: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+    return {name: values[index] for name, values in batches.items()}
+
+
+def _mean(infos: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([info[name] for info in infos]).mean() for name in infos[0]}
+
+
+def _plain(info: dict[str, Tensor]) -> Point:
+    return {name: float(value) for name, value in info.items()}
+
+
+def _as_csv(curve: list[Point]) -> str:
+    names = ["update", *sorted({name for point in curve for name in point} - {"update"})]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(curve)
+    return text.getvalue()

@@ -1,0 +1,39 @@
+"""Recipe to Minari: collect the sources that are made here, fetch the published ones."""
+
+import argparse
+from pathlib import Path
+
+from offline_gcrl.collect.collector import collect_source
+from offline_gcrl.collect.published import fetch_published
+from offline_gcrl.config import load_recipe
+from offline_gcrl.files import atomic_directory
+from offline_gcrl.terminal import Bars, close, stage
+
+
+def main() -> None:
+    """Fill ``datasets/minari/<dataset>``, a Minari root of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset")
+    name = parser.parse_args().dataset
+    with stage("collect", name):
+        recipe = load_recipe(name)
+        output = Path("datasets/minari") / name
+        steps = 0
+        with atomic_directory(output) as root:
+            for source in recipe.sources:
+                if source.collect is None:
+                    fetch_published(source.dataset, root)
+                    continue
+                assert source.episodes is not None
+                limit = recipe.environment.kwargs.get("max_episode_steps", 1)
+                with Bars([source.dataset], source.episodes * limit, "steps") as bars:
+
+                    def on_steps(count: int, bars: Bars = bars, id: str = source.dataset) -> None:
+                        bars.advance(id, count)
+
+                    steps += collect_source(recipe, source, root, on_steps=on_steps).total_steps
+        close(f"{len(recipe.sources)} source(s), {steps:,} steps made here, in {output}")
+
+
+if __name__ == "__main__":
+    main()

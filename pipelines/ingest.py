@@ -1,0 +1,31 @@
+"""Minari to Parquet: checked episodes, one table of steps."""
+
+import argparse
+from pathlib import Path
+
+from offline_gcrl.config import load_recipe
+from offline_gcrl.episodes.ingest import ingest, open_source
+from offline_gcrl.files import atomic_directory
+from offline_gcrl.terminal import Bars, close, stage
+
+
+def main() -> None:
+    """Fill ``datasets/parquet/<dataset>``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset")
+    name = parser.parse_args().dataset
+    with stage("ingest", name):
+        recipe = load_recipe(name)
+        root, output = Path("datasets/minari") / name, Path("datasets/parquet") / name
+        total = sum(open_source(source, root).total_steps for source in recipe.sources)
+        with (
+            atomic_directory(output) as folder,
+            Bars([name], total, "transitions") as bars,
+        ):
+            schema = ingest(recipe, name, root, folder, lambda count: bars.advance(name, count))
+        counts = schema["counts"]
+        close(f"{counts['transitions']:,} transitions, {counts['episodes']:,} episodes in {output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Parquet to hindsight: goals for every transition and strategy, and the reward each gives."""
+
+import argparse
+from pathlib import Path
+
+from offline_gcrl.config import load_params, load_recipe
+from offline_gcrl.files import atomic_directory, write_json
+from offline_gcrl.hindsight.relabel import STATS, relabel
+from offline_gcrl.hindsight.statistics import describe
+from offline_gcrl.terminal import close, note, stage
+
+
+def main() -> None:
+    """Fill ``datasets/hindsight/<dataset>``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset")
+    name = parser.parse_args().dataset
+    with stage("relabel", name):
+        settings, goal = load_params().relabel_for(name), load_recipe(name).goal
+        episodes, output = Path("datasets/parquet") / name, Path("datasets/hindsight") / name
+        with atomic_directory(output) as folder:
+            relabel(episodes, folder, settings, goal)
+            statistics = describe(episodes, folder, settings, goal)
+            write_json(folder / STATS, statistics)
+        for strategy, values in statistics["strategies"].items():
+            exact = values.get("expected_if_exact")
+            beside = f"; {exact:.3%} if only the very next state counted" if exact else ""
+            note(f"{strategy}: {values['positive_share']:.2%} of labels positive{beside}")
+        close(
+            f"{statistics['transitions']:,} transitions relabelled, k = {settings.k}, in {output}"
+        )
+
+
+if __name__ == "__main__":
+    main()

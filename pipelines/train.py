@@ -1,0 +1,55 @@
+"""Hindsight to policy: all seeds of one dataset and agent, side by side."""
+
+import argparse
+from pathlib import Path
+
+from offline_gcrl.agents import settings_type
+from offline_gcrl.config import agent_settings, load_params, load_recipe
+from offline_gcrl.files import atomic_directory, digest
+from offline_gcrl.policy import POLICY
+from offline_gcrl.terminal import Bars, close, stage
+from offline_gcrl.tracking import Tracker
+from offline_gcrl.training import CURVE, Event, train_seeds, training_jobs
+
+
+def main() -> None:
+    """Fill ``models/<dataset>/<agent>``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset")
+    parser.add_argument("agent")
+    arguments = parser.parse_args()
+    dataset, agent = arguments.dataset, arguments.agent
+    with stage("train", f"{agent} on {dataset}"):
+        params, recipe = load_params(), load_recipe(dataset)
+        train = params.train_for(dataset)
+        algorithm = params.agents[agent]["algorithm"]
+        settings = agent_settings(params, agent, dataset, settings_type(algorithm))
+        output = Path("models") / dataset / agent
+        tracker = Tracker(params.experiment.name)
+        with atomic_directory(output) as folder:
+            jobs = training_jobs(dataset, agent, params.experiment.seeds, train, settings, folder)
+            runs = {}
+            for job in jobs:
+                run = tracker.training_run(dataset, agent, job.seed, job.checkpoints.name)
+                run.log_params({"train": train.model_dump(), "agent": settings.model_dump()})
+                run.log_params({"relabel": params.relabel_for(dataset).model_dump()})
+                run.log_dataset(dataset, job.episodes)
+                run.set_tags({"task": recipe.task, "instruction": recipe.instruction})
+                runs[job.seed] = run
+            with Bars([f"seed {seed}" for seed in runs], train.updates, "updates") as bars:
+
+                def on_event(event: Event) -> None:
+                    bars.update(f"seed {event.seed}", event.updates)
+                    runs[event.seed].log_points(event.points)
+
+                train_seeds(jobs, on_event)
+            for job in jobs:
+                runs[job.seed].set_tags({"policy": digest([job.output / POLICY])})
+                runs[job.seed].log_artifact(job.output / POLICY)
+                runs[job.seed].log_artifact(job.output / CURVE)
+                runs[job.seed].finish()
+        close(f"{len(jobs)} seed(s), {train.updates:,} updates each, in {output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""One small dataset, made once and shared: real PointMaze episodes through the real pipeline."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from offline_gcrl.collect.collector import collect_source
+from offline_gcrl.config import Recipe, Relabel, load_recipe
+from offline_gcrl.episodes.dataset import Episodes, open_episodes
+from offline_gcrl.episodes.ingest import ingest
+from offline_gcrl.hindsight.relabel import relabel
+
+ROOT = Path(__file__).parent.parent
+RECIPES = ROOT / "datasets/recipes"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The small dataset at every stage."""
+
+    recipe: Recipe
+    minari: Path
+    parquet: Path
+    hindsight: Path
+    relabel: Relabel
+
+    @property
+    def episodes(self) -> Episodes:
+        return open_episodes(self.parquet)
+
+
+def small_recipe(name: str = "pointmaze-umaze", steps: int = 60) -> Recipe:
+    """A recipe with a few short episodes: six of exploration and three of demonstration."""
+    recipe = load_recipe(name, RECIPES)
+    kwargs = {**recipe.environment.kwargs, "max_episode_steps": steps}
+    counts = {"exploration": 6, "demonstration": 3}
+    return recipe.model_copy(
+        update={
+            "environment": recipe.environment.model_copy(update={"kwargs": kwargs}),
+            "sources": tuple(
+                source.model_copy(update={"episodes": counts[source.kind]})
+                for source in recipe.sources
+            ),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("dataset")
+    made = Dataset(
+        small_recipe(), folder / "minari", folder / "parquet", folder / "hindsight", Relabel(k=3)
+    )
+    for path in (made.minari, made.parquet, made.hindsight):
+        path.mkdir()
+    for source in made.recipe.sources:
+        collect_source(made.recipe, source, made.minari, workers=2)
+    ingest(made.recipe, "small", made.minari, made.parquet)
+    relabel(made.parquet, made.hindsight, made.relabel, made.recipe.goal)
+    return made

@@ -1,0 +1,297 @@
+"""One conformance suite for every registered agent, and each loss against a NumPy version by hand."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from offline_gcrl.agents import agent_type, settings_type
+from offline_gcrl.agents.gciql import expectile_loss
+from offline_gcrl.agents.gofar import log_mean_exp
+from offline_gcrl.config import AgentSettings, algorithm_names
+from offline_gcrl.networks import Dimensions, move_targets
+from offline_gcrl.policy import load_policy, save_policy
+from offline_gcrl.scaling import Scaling
+from offline_gcrl.training import update
+
+DIMENSIONS = Dimensions(observation=5, goal=2, action=3, tasks=4)
+BATCH = 16
+SCALING = Scaling([0.5] * 5, [2.0] * 5, [0.5] * 2, [2.0] * 2, [-2.0, 0.0, -1.0], [2.0, 4.0, 1.0])
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("bc", {}),
+    ("bc", {"conditioning": "one_hot"}),
+    ("bc", {"conditioning": "goal+one_hot", "goal_encoder": "separate"}),
+    ("gciql", {"actor_loss": "awr", "alpha": 3.0}),
+    ("gciql", {"actor_loss": "ddpg+bc", "goal_encoder": "separate"}),
+    ("gofar", {"divergence": "chi2"}),
+    ("gofar", {"divergence": "kl", "goal_encoder": "separate"}),
+    ("gofar", {"reward": "sparse"}),
+]
+
+
+def make_settings(algorithm: str, changed: dict[str, Any]) -> AgentSettings:
+    content = {"algorithm": algorithm, "hidden": [8, 8], **changed}
+    return settings_type(algorithm).model_validate_json(json.dumps(content))
+
+
+def make_agent(algorithm: str, changed: dict[str, Any], seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    return agent_type(algorithm)(make_settings(algorithm, changed), DIMENSIONS)
+
+
+def make_batch(seed: int = 0) -> dict[str, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=random)
+
+    return {
+        "observations": normal(BATCH, 5),
+        "next_observations": normal(BATCH, 5),
+        "initial_observations": normal(BATCH, 5),
+        "achieved_goals": normal(BATCH, 2),
+        "value_goals": normal(BATCH, 2),
+        "actor_goals": normal(BATCH, 2),
+        "actions": normal(BATCH, 3).clamp(-1, 1),
+        "tasks": torch.randint(4, (BATCH,), generator=random),
+        "rewards": -torch.rand(BATCH, generator=random),
+        "masks": (normal(BATCH) > 0).float(),
+        "discounts": torch.full((BATCH,), 0.9),
+        "mixing": torch.rand(BATCH, generator=random),
+    }
+
+
+def snapshot(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda variant: "-".join([variant[0], *map(str, variant[1].values())]))
+def variant(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield request.param
+
+
+def test_every_algorithm_is_under_test() -> None:
+    assert {name for name, _ in VARIANTS} == set(algorithm_names())
+
+
+def test_an_update_changes_what_it_should_and_targets_move_only_by_the_lerp(variant) -> None:  # type: ignore[no-untyped-def]
+    agent = make_agent(*variant)
+    optimizer = torch.optim.Adam(agent.parameter_groups(), fused=True)
+    learning = {id(p) for group in agent.parameter_groups() for p in group["params"]}
+    targets = {id(p): None for target, _, _ in agent.target_pairs() for p in target.parameters()}
+    assert not learning & set(targets)
+    before = snapshot(agent)
+    info = update(agent, agent.loss, optimizer, make_batch())
+    assert all(torch.isfinite(value) for value in info.values())
+    for name, parameter in agent.named_parameters():
+        changed = not torch.equal(before[name], parameter)
+        assert changed == (id(parameter) in learning or id(parameter) in targets), name
+    for name, module in agent.named_children():
+        pair = next((pair for pair in agent.target_pairs() if pair[0] is module), None)
+        if pair is None:
+            continue
+        source = next(n for n, child in agent.named_children() if child is pair[1])
+        for key, value in module.state_dict().items():
+            old, moved = before[f"{name}.{key}"], pair[1].state_dict()[key]
+            torch.testing.assert_close(value, torch.lerp(old, moved, pair[2]), msg=f"{source} {key}")
+
+
+def test_losses_are_pure(variant) -> None:  # type: ignore[no-untyped-def]
+    agent, batch = make_agent(*variant), make_batch()
+    copies = {name: value.clone() for name, value in batch.items()}
+    before, state = snapshot(agent), torch.random.get_rng_state()
+    first, info = agent.loss(batch)
+    second, _ = agent.loss(batch)
+    assert torch.equal(first, second)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(batch[name], value) for name, value in copies.items())
+    assert all(torch.equal(before[name], value) for name, value in agent.state_dict().items())
+    assert not any(value.requires_grad for value in info.values())
+
+
+def test_diagnostics_are_named_by_component(variant) -> None:  # type: ignore[no-untyped-def]
+    _, info = make_agent(*variant).loss(make_batch())
+    assert {"actor/loss", "actor/mse"} <= set(info)
+    assert {name.split("/")[0] for name in info} <= {"actor", "value", "critic", "discriminator"}
+
+
+def test_a_policy_survives_saving_and_stays_within_bounds(variant, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    algorithm, changed = variant
+    agent = make_agent(algorithm, changed)
+    with torch.no_grad():
+        for parameter in agent.actor.parameters():
+            parameter.mul_(20.0)
+    settings = make_settings(algorithm, changed)
+    tasks = ("a", "b", "c", "d")
+    for name in ("one.pt", "two.pt"):
+        save_policy(
+            tmp_path / name, agent, algorithm, settings, SCALING, DIMENSIONS, tasks, {"updates": 3}
+        )
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "two.pt").read_bytes()
+    policy = load_policy(tmp_path / "one.pt")
+    assert policy.settings == settings
+    random = np.random.default_rng(0)
+    observation, goal = random.normal(size=(50, 5)) * 3, random.normal(size=(50, 2)) * 3
+    actions = policy.act(observation, goal, "c")
+    assert (actions >= SCALING.action_low).all()
+    assert (actions <= SCALING.action_high).all()
+    for row in range(50):
+        one = policy.act(observation[row], goal[row], "c")
+        np.testing.assert_allclose(one, actions[row], rtol=1e-4, atol=1e-4)
+
+
+def test_compiled_equals_eager(variant) -> None:  # type: ignore[no-untyped-def]
+    agent, batch = make_agent(*variant), make_batch()
+    eager, _ = agent.loss(batch)
+    eager.backward()
+    gradients = [p.grad.clone() for p in agent.parameters() if p.grad is not None]
+    agent.zero_grad()
+    torch.compiler.reset()
+    compiled, _ = torch.compile(agent.loss, backend="aot_eager")(batch)
+    compiled.backward()
+    torch.testing.assert_close(compiled, eager)
+    again = [p.grad for p in agent.parameters() if p.grad is not None]
+    torch.testing.assert_close(again, gradients)
+
+
+# ------------------------------------------------------------------- each loss by hand, in NumPy
+
+
+def numpy_of(agent: Any, batch: dict[str, torch.Tensor], network: str, *keys: str) -> NDArray[Any]:
+    with torch.no_grad():
+        return getattr(agent, network)(*(batch[key] for key in keys)).numpy().astype(np.float64)
+
+
+def test_bc_is_half_the_squared_error() -> None:
+    agent, batch = make_agent("bc", {}), make_batch()
+    actions = numpy_of(agent, batch, "actor", "observations", "actor_goals", "tasks")
+    expected = 0.5 * ((actions - batch["actions"].numpy()) ** 2).sum(1).mean()
+    assert agent.loss(batch)[0].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("actor_loss", ["awr", "ddpg+bc"])
+def test_gciql_is_the_sum_of_its_three_losses(actor_loss: str) -> None:
+    agent, batch = make_agent("gciql", {"actor_loss": actor_loss, "alpha": 2.0}), make_batch()
+    target_q = numpy_of(agent, batch, "target_critic", "observations", "value_goals", "actions").min(0)
+    v = numpy_of(agent, batch, "value", "observations", "value_goals")
+    difference = target_q - v
+    value = np.mean(np.where(difference < 0, 0.1, 0.9) * difference**2)
+
+    next_v = numpy_of(agent, batch, "value", "next_observations", "value_goals")
+    target = batch["rewards"].numpy() + 0.9 * batch["masks"].numpy() * next_v
+    q = numpy_of(agent, batch, "critic", "observations", "value_goals", "actions")
+    critic = ((q[0] - target) ** 2).mean() + ((q[1] - target) ** 2).mean()
+
+    mean = numpy_of(agent, batch, "actor", "observations", "actor_goals")
+    error = ((mean - batch["actions"].numpy()) ** 2).sum(1)
+    if actor_loss == "awr":
+        q = numpy_of(agent, batch, "critic", "observations", "actor_goals", "actions").min(0)
+        advantage = q - numpy_of(agent, batch, "value", "observations", "actor_goals")
+        actor = (np.minimum(np.exp(2.0 * advantage), 100.0) * 0.5 * error).mean()
+    else:
+        batch["own"] = torch.from_numpy(mean.astype(np.float32)).clamp(-1, 1)
+        q = numpy_of(agent, batch, "critic", "observations", "actor_goals", "own").min(0)
+        actor = -q.mean() / np.abs(q).mean() + 2.0 * 0.5 * error.mean()
+    assert agent.loss(batch)[0].item() == pytest.approx(value + critic + actor, rel=1e-4)
+
+
+def test_ddpg_sends_no_gradient_into_the_critic() -> None:
+    agent = make_agent("gciql", {"actor_loss": "ddpg+bc"})
+    agent.ddpg_loss(make_batch())[0].backward()
+    assert all(p.grad is None for p in [*agent.critic.parameters(), *agent.value.parameters()])
+    assert all(p.grad is not None for p in agent.actor.parameters())
+
+
+@pytest.mark.parametrize("divergence", ["chi2", "kl"])
+@pytest.mark.parametrize("reward", ["discriminator", "sparse"])
+def test_gofar_is_the_sum_of_its_losses(divergence: str, reward: str) -> None:
+    agent = make_agent("gofar", {"divergence": divergence, "reward": reward, "gradient_penalty": 0.0})
+    batch = make_batch()
+    goals = batch["value_goals"]
+    batch["positive"] = torch.cat([goals, goals], 1)
+    batch["negative"] = torch.cat([batch["achieved_goals"], goals], 1)
+    positive = numpy_of(agent, batch, "discriminator", "positive")[:, 0]
+    negative = numpy_of(agent, batch, "discriminator", "negative")[:, 0]
+
+    def probability(logit: NDArray[Any]) -> NDArray[Any]:
+        return 1 / (1 + np.exp(-logit))
+
+    discriminator = -(np.log(probability(positive)) + np.log(1 - probability(negative))).mean()
+    if reward == "sparse":
+        discriminator, rewards = 0.0, batch["rewards"].numpy()
+    else:
+        rewards = np.log(probability(negative)) - np.log(1 - probability(negative))
+    v = numpy_of(agent, batch, "value", "observations", "value_goals")
+    next_v = numpy_of(agent, batch, "target_value", "next_observations", "value_goals")
+    advantage = rewards + 0.98 * next_v - v
+    initial = 0.02 * numpy_of(agent, batch, "value", "initial_observations", "value_goals").mean()
+    if divergence == "chi2":
+        value, weight = initial + ((advantage + 1) ** 2).mean(), np.maximum(advantage + 1, 0)
+    else:
+        value = initial + np.log(np.exp(advantage).mean())
+        weight = np.clip(np.exp(advantage), 0, 10)
+    actions = numpy_of(agent, batch, "actor", "observations", "value_goals")
+    actor = (weight * ((actions - batch["actions"].numpy()) ** 2).sum(1)).mean()
+    assert agent.loss(batch)[0].item() == pytest.approx(discriminator + value + actor, rel=1e-4)
+
+
+def test_the_gradient_penalty_is_that_of_finite_differences() -> None:
+    agent, batch = make_agent("gofar", {}), make_batch()
+    agent = agent.double()
+    batch = {name: v.double() if v.is_floating_point() else v for name, v in batch.items()}
+    penalty = agent.discriminator_loss(batch)[1]["discriminator/penalty"].item()
+    goals, mixing = batch["value_goals"], batch["mixing"][:, None]
+    mixed = mixing * torch.cat([goals, goals], 1) + (1 - mixing) * torch.cat(
+        [batch["achieved_goals"], goals], 1
+    )
+    slopes = []
+    for axis in range(4):
+        step = torch.zeros(4, dtype=torch.float64)
+        step[axis] = 1e-5
+        with torch.no_grad():
+            rise = agent.discriminator(mixed + step) - agent.discriminator(mixed - step)
+        slopes.append(rise[:, 0].numpy() / 2e-5)
+    expected = ((np.linalg.norm(slopes, axis=0) - 1) ** 2).mean()
+    assert penalty == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_expectile_of_zero_loss_is_the_expectile() -> None:
+    """V fitted to samples with expectile 0.9 solves 0.9 E[(x - v)+] = 0.1 E[(v - x)+]."""
+    samples = torch.randn(5000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    value = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([value], max_iter=50)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = expectile_loss(samples - value, 0.9)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    above = (samples - value.detach()).clamp(min=0).mean()
+    below = (value.detach() - samples).clamp(min=0).mean()
+    assert 0.9 * above.item() == pytest.approx(0.1 * below.item(), rel=1e-4)
+
+
+def test_log_mean_exp_does_not_overflow() -> None:
+    assert log_mean_exp(torch.tensor([1000.0, 1000.0])).item() == pytest.approx(1000.0)
+
+
+def test_a_one_hot_policy_does_not_see_the_goal_and_a_goal_policy_not_the_task() -> None:
+    batch, other = make_batch(), make_batch(1)
+    for conditioning, ignored, used in (("one_hot", "actor_goals", "tasks"), ("goal", "tasks", "actor_goals")):
+        agent = make_agent("bc", {"conditioning": conditioning})
+        loss = agent.loss(batch)[0]
+        assert torch.equal(agent.loss({**batch, ignored: other[ignored]})[0], loss)
+        assert not torch.equal(agent.loss({**batch, used: other[used]})[0], loss)
+
+
+def test_targets_move_by_their_rate() -> None:
+    source, target = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    before = target.weight.detach().clone()
+    move_targets(target, source, 0.25)
+    torch.testing.assert_close(target.weight, before + 0.25 * (source.weight - before))

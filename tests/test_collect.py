@@ -1,0 +1,103 @@
+"""Collecting is reproducible, follows the published schema, and its demonstrators reach their goals."""
+
+from pathlib import Path
+
+import minari
+import numpy as np
+import pytest
+from conftest import Dataset, small_recipe
+
+from offline_gcrl.collect.collector import collect_source
+from offline_gcrl.collect.published import fetch_published
+from offline_gcrl.config import Environment
+from offline_gcrl.environments import make_environment
+from offline_gcrl.errors import DataError, SettingsError
+
+
+def opened(root: Path, dataset: str) -> minari.MinariDataset:
+    return minari.MinariDataset(root / dataset / "data")
+
+
+def test_any_number_of_workers_collects_the_same_data(dataset: Dataset, tmp_path: Path) -> None:
+    source = dataset.recipe.sources[0]
+    collect_source(dataset.recipe, source, tmp_path, workers=3)
+    ours, theirs = opened(tmp_path, source.dataset), opened(dataset.minari, source.dataset)
+    for mine, other in zip(ours.iterate_episodes(), theirs.iterate_episodes(), strict=True):
+        np.testing.assert_array_equal(mine.actions, other.actions)
+        np.testing.assert_array_equal(
+            mine.observations["observation"], other.observations["observation"]
+        )
+
+
+def test_episodes_differ_from_each_other(dataset: Dataset) -> None:
+    data = opened(dataset.minari, dataset.recipe.sources[0].dataset)
+    starts = {tuple(episode.observations["observation"][0]) for episode in data}
+    assert len(starts) == len(data)
+
+
+def test_collected_data_has_the_schema_of_the_published_one(dataset: Dataset) -> None:
+    data = opened(dataset.minari, dataset.recipe.sources[0].dataset)
+    episode = data[0]
+    assert set(episode.observations) == {"observation", "achieved_goal", "desired_goal"}
+    assert set(episode.infos) == {"success", "qpos", "qvel", "goal"}
+    assert len(episode.actions) == len(episode.rewards) == 60
+    assert len(episode.observations["observation"]) == len(episode.infos["success"]) == 61
+    assert episode.truncations[-1]
+    assert data.env_spec.kwargs["continuing_task"]
+    assert not data.eval_env_spec.kwargs["continuing_task"]
+    assert data.storage.metadata["requirements"] == ["mujoco==3.3.0"]
+
+
+def test_recorded_actions_replay_to_the_recorded_observations(dataset: Dataset) -> None:
+    data = opened(dataset.minari, dataset.recipe.sources[1].dataset)
+    environment = make_environment(dataset.recipe.environment)
+    for episode, facts in zip(
+        data, data.storage.get_episode_metadata(range(len(data))), strict=True
+    ):
+        observation, _ = environment.reset(seed=facts["seed"])
+        seen = [observation["observation"]]
+        seen += [environment.step(action)[0]["observation"] for action in episode.actions]
+        np.testing.assert_array_equal(np.stack(seen), episode.observations["observation"])
+
+
+def test_the_waypoint_demonstrator_reaches_goal_after_goal(tmp_path: Path) -> None:
+    recipe = small_recipe(steps=400)
+    source = recipe.sources[1]
+    data = collect_source(recipe, source, tmp_path)
+    assert all(episode.infos["success"].sum() >= 2 for episode in data)
+
+
+def test_the_fetch_demonstrator_ends_on_the_goal(tmp_path: Path) -> None:
+    recipe = small_recipe("fetch-reach", steps=50)
+    data = collect_source(recipe, recipe.sources[1], tmp_path)
+    assert all(episode.infos["success"][-1] for episode in data)
+
+
+def test_a_published_dataset_comes_from_the_local_root(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(dataset.minari))
+    name = dataset.recipe.sources[0].dataset
+    fetch_published(name, tmp_path / "here")
+    assert len(opened(tmp_path / "here", name)) == 6
+
+
+def test_without_network_a_missing_dataset_says_what_to_place_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DataError, match="cannot be downloaded") as error:
+        fetch_published("D4RL/pointmaze/umaze-v2", tmp_path / "here")
+    assert str(tmp_path / "root/D4RL/pointmaze/umaze-v2/data/main_data.hdf5") in str(error.value)
+    assert not (tmp_path / "here").exists()
+
+
+def test_an_unknown_environment_is_named_with_the_nearest() -> None:
+    with pytest.raises(SettingsError, match="'PointMaze_UMaz-v3'; did you mean 'PointMaze_UMaze-v3'"):
+        make_environment(Environment(id="PointMaze_UMaz-v3"))
+
+
+def test_a_wrong_argument_of_an_environment_is_named() -> None:
+    with pytest.raises(SettingsError, match="environment.kwargs of FetchReach-v4: .*tolerance"):
+        make_environment(Environment(id="FetchReach-v4", kwargs={"tolerance": 1}))

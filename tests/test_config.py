@@ -1,0 +1,159 @@
+"""Every wrong setting is named with its file, its key, what was expected and the nearest valid name."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import RECIPES, ROOT
+
+from offline_gcrl.agents import settings_type
+from offline_gcrl.collect.policies import check_policy
+from offline_gcrl.config import (
+    Collect,
+
+    Relabel,
+    agent_settings,
+    algorithm_names,
+    load_params,
+    load_recipe,
+    recipe_names,
+)
+from offline_gcrl.errors import SettingsError
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    shutil.copytree(RECIPES, tmp_path / "datasets/recipes")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path / "params.yaml"
+
+
+def change(path: Path, key: str, value: object) -> None:
+    """Set a dotted key in a YAML file."""
+    content = yaml.safe_load(path.read_text())
+    place = content
+    *parents, last = key.split(".")
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    place[last] = value
+    path.write_text(yaml.safe_dump(content))
+
+
+def test_the_settings_that_ship_are_valid() -> None:
+    params = load_params(ROOT / "params.yaml")
+    for agent, section in params.agents.items():
+        for dataset in recipe_names(RECIPES):
+            load_recipe(dataset, RECIPES)
+            agent_settings(
+                params, agent, dataset, settings_type(section["algorithm"]), ROOT / "params.yaml"
+            )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("experiment.datasets", ["pointmaze-umaz"], "no recipe 'pointmaze-umaz'; did you mean 'pointmaze-umaze'?"),
+        ("experiment.agents", ["gcigl"], "no section agents.gcigl; did you mean 'gciql'?"),
+        ("experiment.seeds", [], "experiment.seeds: .* at least 1 item"),
+        ("experiment.seeds", [1, 1], "experiment.seeds: '1' is given twice"),
+        ("experimnt", {}, "experimnt: unknown key; did you mean 'experiment'?"),
+        ("relabel.strategies", ["futur"], "relabel.strategies.0: .*did you mean 'future'?"),
+        ("relabel.k", 0, "relabel.k: .* greater than or equal to 1, not 0"),
+        ("train.updates", "many", "train.updates: .* integer, not 'many'"),
+        ("train.updates", "3e3", r"write 3.0e-4, not 3e-4"),
+        ("train.batchsize", 3, "train.batchsize: unknown key; did you mean 'batch_size'?"),
+        ("train.snapshots", 7, "train: 'updates' .* must be a multiple of 'snapshots'"),
+        ("train.per_dataset", {"fetch-rech": {}}, "no recipe 'fetch-rech'; did you mean 'fetch-reach'?"),
+        ("train.per_dataset", {"fetch-reach": {"updates": -1}}, r"train.per_dataset.fetch-reach.updates"),
+        ("evaluate.video.sizes", 3, "evaluate.video.sizes: unknown key; did you mean 'size'?"),
+        ("agents.gciql.algorithm", "iql", "agents.gciql.algorithm: no algorithm 'iql'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_parameter_is_named(project: Path, key: str, value: object, message: str) -> None:
+    change(project, key, value)
+    with pytest.raises(SettingsError, match=message) as error:
+        load_params(project)
+    assert str(error.value).startswith(str(project))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("expectil", 0.9, "agents.gciql.expectil: unknown key; did you mean 'expectile'?"),
+        ("expectile", 1.5, "agents.gciql.expectile: .* less than or equal to 1"),
+        ("actor_loss", "awrr", "agents.gciql.actor_loss: .*did you mean 'awr'?"),
+        ("hidden", [], "agents.gciql.hidden: .* at least 1 item"),
+        ("value_goals", {"final": 0.0}, "agents.gciql.value_goals.final: .* greater than 0"),
+        ("per_dataset", {"pointmaze-umaze": {"alpha": -1.0}}, r"per_dataset.pointmaze-umaze.alpha"),
+    ],
+)
+def test_a_wrong_setting_of_an_agent_is_named(
+    project: Path, key: str, value: object, message: str
+) -> None:
+    change(project, f"agents.gciql.{key}", value)
+    params = load_params(project)
+    with pytest.raises(SettingsError, match=message):
+        agent_settings(params, "gciql", "pointmaze-umaze", settings_type("gciql"), project)
+
+
+def test_settings_of_one_dataset_lie_over_the_general_ones(project: Path) -> None:
+    change(project, "train.per_dataset", {"fetch-reach": {"updates": 70}})
+    params = load_params(project)
+    assert params.train_for("fetch-reach").updates == 70
+    assert params.train_for("pointmaze-umaze").updates != 70
+
+
+def test_an_agent_cannot_mix_in_a_strategy_that_is_not_relabelled(project: Path) -> None:
+    change(project, "relabel.strategies", ["future"])
+    with pytest.raises(SettingsError, match=r"'geometric', which is not in relabel\.strategies"):
+        agent_settings(
+            load_params(project), "gciql", "pointmaze-umaze", settings_type("gciql"), project
+        )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("goal.success.tolerance", None, "'tolerance' belongs to kind 'distance'"),
+        ("goal.success.kind", "nearby", "goal.success.kind: .* 'distance'"),
+        ("sources", [], "sources: .* at least 1 item"),
+        ("titel", "x", "titel: unknown key; did you mean 'title'?"),
+        ("environment.kwarg", {}, "environment.kwarg: unknown key; did you mean 'kwargs'?"),
+        ("validation_share", 2, "validation_share: .* less than or equal to 1"),
+    ],
+)
+def test_a_wrong_key_of_a_recipe_is_named(
+    project: Path, key: str, value: object, message: str
+) -> None:
+    recipe = project.parent / "datasets/recipes/fetch-reach.yaml"
+    change(recipe, key, value)
+    with pytest.raises(SettingsError, match=message) as error:
+        load_recipe("fetch-reach", recipe.parent)
+    assert str(error.value).startswith(str(recipe))
+
+
+def test_broken_yaml_names_the_line(project: Path) -> None:
+    project.write_text("experiment:\n  name: a\n  name: b\n")
+    with pytest.raises(SettingsError, match=r"line 2: key 'name' is given twice"):
+        load_params(project)
+
+
+def test_unknown_policies_and_their_settings_are_named() -> None:
+    with pytest.raises(SettingsError, match="here.policy: no policy 'uniforn'; did you mean 'uniform'"):
+        check_policy(Collect(policy="uniforn"), "here")
+    collect = Collect(policy="held_direction", settings={"longst": 3})
+    with pytest.raises(SettingsError, match="no setting 'longst'; did you mean 'longest'"):
+        check_policy(collect, "here")
+
+
+def test_settings_are_frozen() -> None:
+    settings = Relabel()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.k = 3  # type: ignore[misc]
+
+
+def test_every_file_in_agents_is_an_algorithm() -> None:
+    assert algorithm_names() == ["bc", "gciql", "gofar"]
+
+

@@ -1,0 +1,147 @@
+"""Ingested episodes hold what Minari holds, once; broken ones are refused by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import minari
+import numpy as np
+import polars as pl
+import pytest
+from conftest import Dataset
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offline_gcrl.config import Goal
+from offline_gcrl.episodes.dataset import open_episodes
+from offline_gcrl.episodes.ingest import Moments, ingest, read_episode
+from offline_gcrl.errors import DataError
+
+SPACE = spaces.Box(-1.0, 1.0, (2,), np.float32)
+GOAL = Goal.model_validate_json('{"success": {"kind": "distance", "tolerance": 0.45}}')
+
+
+def test_every_step_of_minari_is_there_once_and_in_order(dataset: Dataset) -> None:
+    episodes = dataset.episodes
+    row = 0
+    for source in dataset.recipe.sources:
+        for episode in minari.MinariDataset(dataset.minari / source.dataset / "data"):
+            length = len(episode.actions)
+            span = slice(row, row + length + 1)
+            for key in ("observation", "achieved_goal", "desired_goal"):
+                np.testing.assert_array_equal(
+                    getattr(episodes, key)[span], episode.observations[key].astype(np.float32)
+                )
+            np.testing.assert_array_equal(episodes.action[row : row + length], episode.actions)
+            row += length + 1
+    assert row == len(episodes.observation)
+
+
+def test_the_last_row_of_an_episode_has_no_action(dataset: Dataset) -> None:
+    steps = pl.read_parquet(dataset.parquet / "steps.parquet")
+    lengths = dataset.episodes.table.select("episode", "length")
+    last = steps.join(lengths, on="episode").select(
+        (pl.col("step") == pl.col("length")) == pl.col("action").is_null()
+    )
+    assert last.to_series().all()
+
+
+def test_transition_rows_are_those_with_a_next_state(dataset: Dataset) -> None:
+    steps = pl.read_parquet(dataset.parquet / "steps.parquet").with_row_index("row")
+    expected = steps.filter(pl.col("action").is_not_null())["row"].to_list()
+    assert dataset.episodes.transition_rows().tolist() == expected
+    both = [dataset.episodes.transition_rows(split) for split in ("train", "validation")]
+    assert sorted(np.concatenate(both).tolist()) == expected
+
+
+def test_every_source_has_episodes_in_both_splits(dataset: Dataset) -> None:
+    counts = dataset.episodes.table.group_by("source", "split").len()
+    assert len(counts) == 4
+
+
+def test_statistics_are_those_of_all_rows(dataset: Dataset) -> None:
+    episodes = dataset.episodes
+    for column in ("observation", "achieved_goal", "desired_goal"):
+        values = getattr(episodes, column).astype(np.float64)
+        np.testing.assert_allclose(episodes.schema["statistics"][column]["mean"], values.mean(0))
+        np.testing.assert_allclose(episodes.schema["statistics"][column]["std"], values.std(0))
+
+
+@given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=9), min_size=1))
+def test_moments_do_not_depend_on_batches(batches: list[list[float]]) -> None:
+    moments = Moments()
+    for batch in batches:
+        moments.add(np.array(batch, dtype=np.float32)[:, None])
+    values = np.concatenate(batches)
+    np.testing.assert_allclose(moments.summary()["mean"], [values.mean()], atol=1e-6)
+    np.testing.assert_allclose(moments.summary()["std"], [values.std()], atol=1e-6)
+
+
+def test_the_same_data_gives_the_same_bytes(dataset: Dataset, tmp_path: Path) -> None:
+    ingest(dataset.recipe, "small", dataset.minari, tmp_path)
+    for name in ("steps.parquet", "episodes.parquet", "schema.json"):
+        assert (tmp_path / name).read_bytes() == (dataset.parquet / name).read_bytes()
+
+
+def test_the_schema_names_versions_counts_and_spaces(dataset: Dataset) -> None:
+    schema = json.loads((dataset.parquet / "schema.json").read_text())
+    assert schema["versions"]["mujoco"] == "3.3.0"
+    assert schema["counts"]["transitions"] == 9 * 60
+    assert schema["action_space"]["high"] == [1.0, 1.0]
+
+
+def raw_episode(length: int = 5, **changed: Any) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    observations = {
+        "observation": random.normal(size=(length + 1, 4)),
+        "achieved_goal": random.normal(size=(length + 1, 2)),
+        "desired_goal": random.normal(size=(length + 1, 2)),
+    }
+    raw = {
+        "observations": observations,
+        "actions": random.uniform(-1, 1, (length, 2)).astype(np.float32),
+        "rewards": np.zeros(length),
+        "terminations": np.zeros(length, dtype=bool),
+    }
+    for key, value in changed.items():
+        (observations if key in observations else raw)[key] = value
+    return raw
+
+
+def test_a_sound_episode_is_read() -> None:
+    episode = read_episode(raw_episode(), GOAL, SPACE, "here")
+    assert len(episode) == 5
+    assert episode.observation.shape == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"achieved_goal": np.zeros((5, 2))}, "'achieved_goal' has 5 rows, expected 6"),
+        ({"observation": np.full((6, 4), np.nan)}, "'observation' is not finite at step 0"),
+        ({"rewards": np.zeros(4)}, "'rewards' has 4 rows, expected 5"),
+        ({"actions": np.full((5, 2), 1.5)}, "step 0: action .* is outside"),
+        ({"actions": np.zeros((0, 2))}, "no transitions"),
+        ({"observations": np.zeros((6, 4))}, "not a dict with goals"),
+    ],
+)
+def test_a_broken_episode_is_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=f"dataset 'x', episode 3: {message}|{message}"):
+        read_episode(raw_episode(**changed), GOAL, SPACE, "dataset 'x', episode 3")
+
+
+def test_a_goal_key_that_does_not_exist_is_named() -> None:
+    goal = GOAL.model_copy(update={"achieved": "achieved"})
+    with pytest.raises(DataError, match="no observation key 'achieved' .*there are: achieved_goal"):
+        read_episode(raw_episode(), goal, SPACE, "here")
+
+
+def test_a_missing_dataset_is_named(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read as Minari data"):
+        ingest(dataset.recipe, "small", tmp_path / "nowhere", tmp_path)
+
+
+def test_a_folder_without_data_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no ingested dataset; run `dvc repro`"):
+        open_episodes(tmp_path)
