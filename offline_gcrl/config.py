@@ -36,6 +36,8 @@ DrawnStrategy = Literal["final", "future", "geometric", "episode", "random"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Discount = Annotated[float, Field(gt=0.0, lt=1.0)]
 Mixture = dict[Strategy, PositiveFloat]
+Units = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+Activation = Literal["relu", "gelu", "tanh"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -267,11 +269,11 @@ class AgentSettings(Section):
     algorithm: Name
     """Name of a file in ``offline_gcrl/agents``."""
     learning_rate: PositiveFloat
-    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    hidden: Units
     """Units of each hidden layer of every network."""
     goal_encoder: Literal["concatenate", "separate"] = "concatenate"
     """UVFA: one network on [s, g], or an encoder for each of them before the trunk."""
-    activation: Literal["relu", "gelu", "tanh"] = "relu"
+    activation: Activation = "relu"
 
     @property
     def sampling(self) -> Sampling:
@@ -287,18 +289,24 @@ class Params(Section):
     train: dict[str, Any]
     evaluate: dict[str, Any]
     agents: dict[Name, dict[str, Any]]
+    _path: Path = PARAMS
+
+    @property
+    def path(self) -> Path:
+        """The file that was read."""
+        return self._path
 
     def relabel_for(self, dataset: str) -> Relabel:
         """Settings of relabelling for one dataset."""
-        return _for_dataset(Relabel, self.relabel, ("relabel",), dataset)
+        return _for_dataset(Relabel, self.relabel, ("relabel",), dataset, self._path)
 
     def train_for(self, dataset: str) -> Train:
         """Settings of training for one dataset."""
-        return _for_dataset(Train, self.train, ("train",), dataset)
+        return _for_dataset(Train, self.train, ("train",), dataset, self._path)
 
     def evaluate_for(self, dataset: str) -> Evaluate:
         """Settings of evaluation for one dataset."""
-        return _for_dataset(Evaluate, self.evaluate, ("evaluate",), dataset)
+        return _for_dataset(Evaluate, self.evaluate, ("evaluate",), dataset, self._path)
 
 
 Settings = TypeVar("Settings", bound=Section)
@@ -311,14 +319,14 @@ def load_params(path: Path = PARAMS) -> Params:
         SettingsError: naming file, key, expectation and remedy.
     """
     params = _validate(Params, _read_yaml(path), path)
+    params._path = path
     known = recipe_names(path.parent / RECIPES)
     _check_names(params, known, path)
-    for title in ("relabel", "train", "evaluate"):
-        _check_per_dataset(getattr(params, title), (title,), known, path)
-    for dataset in known:
-        params.relabel_for(dataset)
-        params.train_for(dataset)
-        params.evaluate_for(dataset)
+    for title, section in (("relabel", Relabel), ("train", Train), ("evaluate", Evaluate)):
+        data = getattr(params, title)
+        _check_per_dataset(data, (title,), known, path)
+        for dataset in ("", *(data.get("per_dataset") or {})):  # First what holds for all.
+            _for_dataset(section, data, (title,), dataset, path)
     return params
 
 
@@ -346,14 +354,15 @@ def algorithm_names() -> list[str]:
 
 
 def agent_settings(
-    params: Params, agent: str, dataset: str, settings_type: type[Settings], path: Path = PARAMS
+    params: Params, agent: str, dataset: str, settings_type: type[Settings]
 ) -> Settings:
     """The section ``agents.<agent>`` as its algorithm reads it, for one dataset.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
     """
-    key = ("agents", agent)
+    key, path = ("agents", agent), params.path
+    _for_dataset(settings_type, params.agents[agent], key, "", path)  # First what holds for all.
     _check_per_dataset(params.agents[agent], key, recipe_names(path.parent / RECIPES), path)
     settings = _for_dataset(settings_type, params.agents[agent], key, dataset, path)
     if isinstance(settings, AgentSettings):
@@ -455,7 +464,7 @@ def _for_dataset(
     data: Mapping[str, Any],
     key: tuple[str, ...],
     dataset: str,
-    path: Path = PARAMS,
+    path: Path,
 ) -> Settings:
     """A section with what its ``per_dataset.<dataset>`` says laid over it."""
     general = {name: value for name, value in data.items() if name != "per_dataset"}

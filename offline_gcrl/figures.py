@@ -45,7 +45,7 @@ def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if path.suffix == ".svg" else None
     with mpl.rc_context(STYLE):
-        figure.savefig(path, metadata=metadata, dpi=160)
+        figure.savefig(path, metadata=metadata, dpi=160, bbox_inches="tight", pad_inches=0.06)
     plt.close(figure)
 
 
@@ -102,29 +102,12 @@ def curves_figure(curves: Mapping[str, Mapping[str, pl.DataFrame]]) -> Figure:
         )
         for axes, (dataset, agents) in zip(panels[0], curves.items(), strict=True):
             for agent, colour in colours(list(agents)).items():
-                curve = agents[agent]
-                axes.fill_between(
-                    curve["update"],
-                    curve["low"],
-                    curve["high"],
-                    color=colour,
-                    alpha=0.15,
-                    linewidth=0,
-                )
-                axes.plot(
-                    curve["update"],
-                    curve["mean"],
-                    color=colour,
-                    marker="o",
-                    markersize=3,
-                    label=agent,
-                )
+                _draw_curve(axes, agents[agent], agent, colour)
             axes.set_title(dataset)
             axes.set_xlabel("updates")
             axes.set_ylim(0, 1.02)
             axes.set_xlim(left=0)
-        panels[0, 0].set_ylabel("success rate")
-        panels[0, 0].legend(loc="lower right")
+        panels[0, 0].set_ylabel("success rate, 95% interval")
         return figure
 
 
@@ -132,46 +115,50 @@ def goals_figure(episodes: Mapping[str, pl.DataFrame], walls: Walls) -> Figure:
     """Where goals were reached and missed, a panel an agent, in the plane of the first two axes."""
     with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(
-            1, len(episodes), figsize=(0.3 + 2.7 * len(episodes), 3.1), squeeze=False,
-            sharex=True, sharey=True,
-        )  # fmt: skip
+            1,
+            len(episodes),
+            figsize=(0.2 + 2.5 * len(episodes), 3.1),
+            squeeze=False,
+            sharex=True,
+            sharey=True,
+        )
         for axes, (agent, table) in zip(panels[0], episodes.items(), strict=True):
             _draw_goals(axes, table, walls)
             axes.set_title(f"{agent}: {float(table['success'].to_numpy().mean()):.2f}")
         handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
         return figure
 
 
 def hindsight_figure(statistics: Mapping[str, Any]) -> Figure:
     """Share of positive labels for each strategy beside the expected one, and how far its goals lie."""
     with mpl.rc_context(STYLE):
-        figure, (shares, distances) = plt.subplots(1, 2, figsize=(8.2, 3.1))
+        figure, (shares, distances) = plt.subplots(1, 2, figsize=(8.6, 3.3))
         strategies = statistics["strategies"]
-        colour = colours(list(strategies))
+        colour = colours([name for name in strategies if name != "original"]) | {
+            "original": "#888888"
+        }
         for place, (name, values) in enumerate(strategies.items()):
-            shares.barh(place, values["positive_share"], color=colour[name], height=0.62)
-            if values.get("expected_if_exact"):
-                shares.plot(
-                    [values["expected_if_exact"]] * 2, [place - 0.4, place + 0.4], "k", linewidth=2
-                )
-        shares.plot([], [], "k", linewidth=2, label="if only the very next\nstate counted")
+            share, exact = values["positive_share"], values.get("expected_if_exact")
+            shares.barh(place, share, color=colour[name], height=0.62)
+            shares.annotate(
+                f" {share:.1%}" if share >= 0.01 else f" {share:.2%}",
+                (share, place),
+                va="center",
+                fontsize=8,
+            )
+            if exact:
+                shares.plot([exact] * 2, [place - 0.4, place + 0.4], "k", linewidth=2)
+        shares.plot([], [], "k", linewidth=2, label="if only the very next state counted")
         shares.set_xscale("log")
+        shares.set_xlim(right=5.0)
         shares.set_yticks(range(len(strategies)), list(strategies))
         shares.invert_yaxis()
         shares.grid(axis="y", visible=False)
         shares.set_title("Share of positive labels")
-        shares.legend(loc="lower left", fontsize=8)
-        for name, values in strategies.items():
-            if "steps_ahead" in values:
-                histogram = values["steps_ahead"]["histogram"]
-                counts = np.array(histogram["counts"]) / sum(histogram["counts"])
-                distances.stairs(
-                    counts, histogram["edges"], color=colour[name], label=name, linewidth=1.5
-                )
-        distances.set_title("Steps from transition to goal")
-        distances.set_ylabel("share of goals")
-        distances.legend()
+        shares.set_xlabel("measured (bars), expected (lines)")
+        shares.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8)
+        _draw_distances(distances, strategies, colour)
         return figure
 
 
@@ -190,14 +177,58 @@ def maze_walls(environment: Any) -> Walls:
     return walls
 
 
+def _draw_curve(axes: Axes, curve: pl.DataFrame, agent: str, colour: str) -> None:
+    """A curve with its band, named at its end."""
+    update, mean = curve["update"].to_numpy(), curve["mean"].to_numpy()
+    low, high = curve["low"].to_numpy(), curve["high"].to_numpy()
+    axes.fill_between(update, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(update, mean, color=colour, marker="o", markersize=3)
+    axes.annotate(
+        agent,
+        (update[-1], mean[-1]),
+        xytext=(6, 0),
+        textcoords="offset points",
+        color=colour,
+        va="center",
+        weight="bold",
+        annotation_clip=False,
+    )
+
+
+def _draw_distances(axes: Axes, strategies: Mapping[str, Any], colour: Mapping[str, str]) -> None:
+    for name, values in strategies.items():
+        if "steps_ahead" in values:
+            histogram = values["steps_ahead"]["histogram"]
+            counts = np.array(histogram["counts"]) / sum(histogram["counts"])
+            axes.stairs(counts, histogram["edges"], color=colour[name], label=name, linewidth=1.5)
+    axes.set_title("Steps from transition to goal")
+    axes.set_ylabel("share of goals")
+    axes.set_xlabel("steps (negative: the goal lies in the past)")
+    axes.legend()
+
+
 def _draw_goals(axes: Axes, table: pl.DataFrame, walls: Walls) -> None:
     for x, y, size in walls:
-        axes.add_patch(Rectangle((x, y), size, size, color=WALL, linewidth=0))
-    goals = np.array(table["goal"].to_list())
+        axes.add_patch(Rectangle((x, y), size, size, color=WALL))
+    starts, goals = (_plane(table[column]) for column in ("start", "goal"))
     success = table["success"].to_numpy()
-    plane = goals[:, :2] if goals.shape[1] > 1 else np.pad(goals, ((0, 0), (0, 1)))
-    (x, y), (x_missed, y_missed) = plane[success].T, plane[~success].T
-    axes.scatter(x, y, 14, color=REACHED, label="reached", alpha=0.8, linewidths=0)
-    axes.scatter(x_missed, y_missed, 18, color=MISSED, label="missed", marker="x", linewidths=1.2)
+    for start, goal in zip(starts[~success], goals[~success], strict=True):
+        axes.plot(*np.stack([start, goal]).T, color=MISSED, alpha=0.12, linewidth=0.8)
+    (x, y), (x_missed, y_missed) = goals[success].T, goals[~success].T
+    axes.scatter(x, y, 12, color=REACHED, label="goal reached", alpha=0.8, linewidths=0)
+    axes.scatter(
+        x_missed, y_missed, 16, color=MISSED, label="goal missed", marker="x", linewidths=1.1
+    )
+    axes.plot([], [], color=MISSED, alpha=0.5, linewidth=0.8, label="start of a missed one")
     axes.set_aspect("equal")
     axes.grid(visible=False)
+    if walls:  # Drawn to scale; the frame of the maze says enough.
+        axes.set_axis_off()
+        axes.set_xlim(min(x for x, _, _ in walls) + 0.5, max(x + s for x, _, s in walls) - 0.5)
+        axes.set_ylim(min(y for _, y, _ in walls) + 0.5, max(y + s for _, y, s in walls) - 0.5)
+
+
+def _plane(points: pl.Series) -> Any:
+    """The first two coordinates, (n, 2)."""
+    values = np.array(points.to_list(), dtype=np.float64).reshape(len(points), -1)
+    return np.pad(values, ((0, 0), (0, 1)))[:, :2] if values.shape[1] < 2 else values[:, :2]

@@ -133,8 +133,10 @@ class Conditioning(nn.Module):
 
     def forward(self, goal: Tensor, task: Tensor) -> Tensor:
         """(batch, goal) and task numbers (batch,) to (batch, size)."""
-        parts = {"goal": goal, "one_hot": nn.functional.one_hot(task, self.tasks).to(goal.dtype)}
-        return torch.cat([parts[part] for part in self.kind.split("+")], -1)
+        if self.kind == "goal":
+            return goal
+        identifier = nn.functional.one_hot(task, self.tasks).to(goal.dtype)
+        return identifier if self.kind == "one_hot" else torch.cat([goal, identifier], -1)
 
 
 class Actor(nn.Module):

@@ -50,7 +50,7 @@ class Policy:
         Raises:
             PolicyError: a shape or a task does not fit the policy.
         """
-        state, goals = _as_tensor(observation), _as_tensor(goal)
+        state, goals = (np.asarray(values, dtype=np.float32) for values in (observation, goal))
         for name, values in (("observation", state), ("goal", goals)):
             expected = getattr(self.dimensions, name)
             if values.ndim not in (1, 2) or values.shape[-1] != expected:
@@ -60,9 +60,12 @@ class Policy:
                 )
         number = torch.full(state.shape[:-1], self._task_number(task))
         with torch.inference_mode():
-            scaled = self.actor(self.scaling.observations(state), self.scaling.goals(goals), number)
-            actions: NDArray[np.float32] = self.scaling.environment_actions(scaled).numpy()
-        return actions
+            scaled = self.actor(
+                torch.from_numpy(self.scaling.observations(state)),
+                torch.from_numpy(self.scaling.goals(goals)),
+                number,
+            )
+        return self.scaling.environment_actions(scaled.numpy())
 
     def _task_number(self, task: str | None) -> int:
         if task is None:
@@ -124,14 +127,10 @@ def load_policy(path: str | Path) -> Policy:
     agent.actor.eval()
     return Policy(
         actor=agent.actor,
-        scaling=Scaling(**content["scaling"]),
+        scaling=Scaling(**{key: tuple(value) for key, value in content["scaling"].items()}),
         dimensions=dimensions,
         tasks=tuple(content["tasks"]),
         algorithm=content["algorithm"],
         settings=settings,
         training=content["training"],
     )
-
-
-def _as_tensor(values: ArrayLike) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(values, dtype=np.float32))

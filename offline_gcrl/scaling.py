@@ -1,10 +1,15 @@
 """How inputs are normalised and actions scaled; saved with the policy."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
+
+Array = TypeVar("Array", Tensor, NDArray[Any])
+Vector = tuple[float, ...]
 
 CLIP = 5.0  # Of normalised inputs, in standard deviations (GoFAR).
 STD_FLOOR = 1e-2
@@ -12,14 +17,17 @@ STD_FLOOR = 1e-2
 
 @dataclass(frozen=True)
 class Scaling:
-    """How inputs are normalised and actions scaled. Plain lists, so that it is saved as it is."""
+    """How inputs are normalised and actions scaled.
 
-    observation_mean: list[float]
-    observation_std: list[float]
-    goal_mean: list[float]
-    goal_std: list[float]
-    action_low: list[float]
-    action_high: list[float]
+    Tensors and NumPy arrays alike: torch on a single state would cost more than the policy itself.
+    """
+
+    observation_mean: Vector
+    observation_std: Vector
+    goal_mean: Vector
+    goal_std: Vector
+    action_low: Vector
+    action_high: Vector
 
     @classmethod
     def of(cls, schema: dict[str, Any]) -> "Scaling":
@@ -30,32 +38,47 @@ class Scaling:
         )
         space = schema["action_space"]
         return cls(
-            observation_mean=observation["mean"],
-            observation_std=[max(std, STD_FLOOR) for std in observation["std"]],
-            goal_mean=goal["mean"],
-            goal_std=[max(std, STD_FLOOR) for std in goal["std"]],
-            action_low=np.ravel(space["low"]).tolist(),
-            action_high=np.ravel(space["high"]).tolist(),
+            observation_mean=tuple(observation["mean"]),
+            observation_std=tuple(max(std, STD_FLOOR) for std in observation["std"]),
+            goal_mean=tuple(goal["mean"]),
+            goal_std=tuple(max(std, STD_FLOOR) for std in goal["std"]),
+            action_low=tuple(np.ravel(space["low"]).tolist()),
+            action_high=tuple(np.ravel(space["high"]).tolist()),
         )
 
-    def observations(self, values: Tensor) -> Tensor:
+    def observations(self, values: Array) -> Array:
         """Normalised observations, (..., observation)."""
         return _normalised(values, self.observation_mean, self.observation_std)
 
-    def goals(self, values: Tensor) -> Tensor:
+    def goals(self, values: Array) -> Array:
         """Normalised goals, (..., goal)."""
         return _normalised(values, self.goal_mean, self.goal_std)
 
-    def scaled_actions(self, actions: Tensor) -> Tensor:
+    def scaled_actions(self, actions: Array) -> Array:
         """Actions of the environment to [-1, 1], (..., action)."""
-        low, high = actions.new_tensor(self.action_low), actions.new_tensor(self.action_high)
-        return 2.0 * (actions - low) / (high - low) - 1.0
+        low, high = _like(actions, self.action_low), _like(actions, self.action_high)
+        scaled: Array = 2.0 * (actions - low) / (high - low) - 1.0
+        return scaled
 
-    def environment_actions(self, scaled: Tensor) -> Tensor:
+    def environment_actions(self, scaled: Array) -> Array:
         """The inverse, clipped to the bounds."""
-        low, high = scaled.new_tensor(self.action_low), scaled.new_tensor(self.action_high)
-        return low + (scaled.clamp(-1.0, 1.0) + 1.0) / 2.0 * (high - low)
+        low, high = _like(scaled, self.action_low), _like(scaled, self.action_high)
+        actions: Array = low + (scaled.clip(-1.0, 1.0) + 1.0) / 2.0 * (high - low)
+        return actions
 
 
-def _normalised(values: Tensor, mean: list[float], std: list[float]) -> Tensor:
-    return ((values - values.new_tensor(mean)) / values.new_tensor(std)).clamp(-CLIP, CLIP)
+def _normalised(values: Array, mean: Vector, std: Vector) -> Array:
+    normalised: Array = ((values - _like(values, mean)) / _like(values, std)).clip(-CLIP, CLIP)
+    return normalised
+
+
+def _like(values: Array, vector: Vector) -> Array:
+    """The vector as the kind of array that ``values`` is, on its device."""
+    if isinstance(values, Tensor):
+        return values.new_tensor(vector)
+    return _as_numpy(vector)
+
+
+@lru_cache(maxsize=64)
+def _as_numpy(vector: Vector) -> NDArray[np.float32]:
+    return np.array(vector, dtype=np.float32)

@@ -53,9 +53,8 @@ class Bars:
 
     def __init__(self, names: list[str], total: int, unit: str) -> None:
         self.total, self.unit = total, unit
-        self.started = time.monotonic()
         self.done = dict.fromkeys(names, 0)
-        self.said = dict.fromkeys(names, self.started)
+        self.said = dict.fromkeys(names, (time.monotonic(), 0))
         self.live: Progress | None = None
         if console.is_terminal:
             self.live = Progress(
@@ -94,13 +93,16 @@ class Bars:
         self.done[name] = done
         if self.live is not None:
             self.live.update(self.tasks[name], completed=done)
-        elif time.monotonic() - self.said[name] > SECONDS_BETWEEN_LINES and done < self.total:
-            self.said[name] = time.monotonic()
-            rate = done / (time.monotonic() - self.started)
-            left = (self.total - done) / rate if rate else 0.0
-            console.print(
-                f"  {name}: {done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s, {left:.0f} s left"
-            )
+        elif time.monotonic() - self.said[name][0] > SECONDS_BETWEEN_LINES and done < self.total:
+            self._say(name, done)
+
+    def _say(self, name: str, done: int) -> None:
+        """Print a line, with the rate since the last one: starting up is not part of it."""
+        now, (then, before) = time.monotonic(), self.said[name]
+        self.said[name] = (now, done)
+        rate = (done - before) / (now - then)
+        left = f", {(self.total - done) / rate:.0f} s left" if rate else ""
+        console.print(f"  {name}: {done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s{left}")
 
 
 class _Rate(ProgressColumn):

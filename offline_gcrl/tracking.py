@@ -137,7 +137,8 @@ class TrackedRun:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = mlflow.data.from_polars(  # type: ignore[attr-defined]
-                pl.scan_parquet(folder / "steps.parquet").head(0).collect(),
+                # MLflow has no unsigned integers, and says so at length.
+                pl.read_parquet(folder / "steps.parquet", n_rows=0).select(pl.exclude(pl.UInt32)),
                 source=str(folder),
                 digest=dvc_digest("dvc.lock", f"ingest@{name}"),
                 name=name,

@@ -1,4 +1,4 @@
-"""Training in Lightning: several updates a step, checkpoints, bit-exact resume, seeds side by side.
+"""Training in Lightning: several updates a step, checkpoints, bit-exact resume.
 
 Training runs in rounds (Lightning's epochs). At the end of each, the state is saved, a snapshot of the
 policy is kept for the learning curve, and losses on the validation episodes are taken. Since a batch is
@@ -6,18 +6,12 @@ a function of (seed, step), a run that is killed and resumed gives the weights o
 """
 
 import csv
-import hashlib
 import io
 import logging
-import multiprocessing
 import os
-import queue
 import shutil
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,52 +21,16 @@ from torch import Tensor
 
 from offline_gcrl.agents import agent_type
 from offline_gcrl.batches import BatchSampler
-from offline_gcrl.config import AgentSettings, Train
 from offline_gcrl.draws import stream_key
 from offline_gcrl.episodes.dataset import open_episodes
-from offline_gcrl.episodes.schema import EPISODES, SCHEMA, STEPS
 from offline_gcrl.errors import OfflineGCRLError
-from offline_gcrl.files import digest, write_text
-from offline_gcrl.hindsight.relabel import TABLE
+from offline_gcrl.files import write_text
 from offline_gcrl.networks import move_targets
-from offline_gcrl.parallel import balanced_workers, process_pool
 from offline_gcrl.policy import POLICY, SNAPSHOTS, save_policy
+from offline_gcrl.training_jobs import CURVE, Event, Listener, Point, TrainingJob
 
 CHECKPOINT = "last.ckpt"
-CURVE = "training.csv"
 VALIDATION_BATCHES = 4
-WITHOUT_EFFECT = {"offline_gcrl.errors", "offline_gcrl.terminal", "offline_gcrl.tracking"}
-"""Modules that a training process imports and that cannot change a weight."""
-Point = dict[str, float]
-"""One row of the training curve: ``update`` and the diagnostics then."""
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """All that the weights of one seed depend on, and where they go."""
-
-    dataset: str
-    agent: str
-    seed: int
-    episodes: Path
-    hindsight: Path
-    train: Train
-    settings: AgentSettings
-    checkpoints: Path
-    """A folder that ends in the job's fingerprint; others beside it are stale."""
-    output: Path
-
-
-@dataclass(frozen=True)
-class Event:
-    """News of a seed in training: updates done so far, and the points of the curve since the last."""
-
-    seed: int
-    updates: int
-    points: tuple[Point, ...] = ()
-
-
-Listener = Callable[[Event], None]
 
 
 class TrainingModule(L.LightningModule):
@@ -248,92 +206,6 @@ def train_seed(job: TrainingJob, on_event: Listener) -> None:
     )
     module.export(job.output)
     on_event(Event(job.seed, job.train.updates))
-
-
-def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
-    """Train seeds side by side, a process each; ``on_event`` hears of all of them in this process.
-
-    Raises:
-        OfflineGCRLError: a process died; its last checkpoint is kept.
-    """
-    news: Any = multiprocessing.get_context("spawn").Queue()
-    with process_pool(balanced_workers(len(jobs)), _set_queue, (news,)) as pool:
-        futures = [pool.submit(_train_in_worker, job) for job in jobs]
-        while not all(future.done() for future in futures):
-            _deliver(news, on_event, timeout=0.2)
-        try:
-            for future in futures:
-                future.result()
-        except BrokenProcessPool as error:
-            raise OfflineGCRLError(
-                "a training process died (killed, or out of memory); run the stage again, "
-                "it resumes from the last checkpoint"
-            ) from error
-        while _deliver(news, on_event, timeout=0.05):
-            pass
-
-
-def training_jobs(
-    dataset: str,
-    agent: str,
-    seeds: Iterable[int],
-    train: Train,
-    settings: AgentSettings,
-    output: Path,
-) -> list[TrainingJob]:
-    """The jobs of all seeds of one dataset and agent, by the folders of the pipeline."""
-    jobs = [
-        TrainingJob(
-            dataset=dataset,
-            agent=agent,
-            seed=seed,
-            episodes=Path("datasets/parquet") / dataset,
-            hindsight=Path("datasets/hindsight") / dataset,
-            train=train,
-            settings=settings,
-            checkpoints=Path("checkpoints") / dataset / agent / f"seed-{seed}",
-            output=output / f"seed-{seed}",
-        )
-        for seed in seeds
-    ]
-    return [replace(job, checkpoints=job.checkpoints / fingerprint(job)) for job in jobs]
-
-
-def fingerprint(job: TrainingJob) -> str:
-    """A name for all that the weights depend on: data, settings, seed, code and torch.
-
-    A checkpoint is taken up again only under the same name, so nothing stale is ever resumed.
-    """
-    agent_type(job.settings.algorithm)  # Its module counts among the code.
-    code = [
-        Path(str(module.__file__))
-        for name, module in sorted(sys.modules.items())
-        if name.startswith("offline_gcrl.") and name not in WITHOUT_EFFECT
-    ]
-    data = [job.episodes / name for name in (STEPS, EPISODES, SCHEMA)]
-    content = digest([*code, *data, job.hindsight / TABLE])
-    words = (content, job.seed, job.train, job.settings, torch.__version__)
-    return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
-
-
-_news: Any = None  # The queue to the parent, in a worker process.
-
-
-def _set_queue(news: Any) -> None:
-    global _news
-    _news = news
-
-
-def _train_in_worker(job: TrainingJob) -> None:
-    train_seed(job, _news.put)
-
-
-def _deliver(news: Any, on_event: Listener, timeout: float) -> bool:
-    try:
-        on_event(news.get(timeout=timeout))
-    except queue.Empty:
-        return False
-    return True
 
 
 def _discard_others(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Rollout videos: episodes of a policy side by side, success and failure marked on their borders."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,12 @@ def write_rollouts(path: Path, jobs: list[EpisodeJob], settings: Video) -> None:
     episodes = [_resampled(list(_frames(environment, job))) for job in jobs]
     environment.close()
     size = (settings.size * len(episodes), settings.size)
-    video = imageio_ffmpeg.write_frames(path, size, fps=FRAMES_A_SECOND, quality=6)
-    video.send(None)
-    for number in range(max(map(len, episodes))):
-        # An episode that has ended stays on its last frame.
-        row = [frames[min(number, len(frames) - 1)] for frames in episodes]
-        video.send(np.ascontiguousarray(np.concatenate(row, axis=1)))
-    video.close()
+    with closing(imageio_ffmpeg.write_frames(path, size, fps=FRAMES_A_SECOND, quality=6)) as video:
+        video.send(None)
+        for number in range(max(map(len, episodes))):
+            # An episode that has ended stays on its last frame.
+            row = [frames[min(number, len(frames) - 1)] for frames in episodes]
+            video.send(np.ascontiguousarray(np.concatenate(row, axis=1)))
 
 
 def _frames(environment: gymnasium.Env[Any, Any], job: EpisodeJob) -> Iterator[Frame]:

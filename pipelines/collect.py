@@ -7,6 +7,7 @@ from offline_gcrl.collect.collector import collect_source
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import load_recipe
 from offline_gcrl.files import atomic_directory
+from offline_gcrl.parallel import preload
 from offline_gcrl.terminal import Bars, close, stage
 
 
@@ -16,6 +17,7 @@ def main() -> None:
     parser.add_argument("dataset")
     name = parser.parse_args().dataset
     with stage("collect", name):
+        preload("offline_gcrl.collect.collector")
         recipe = load_recipe(name)
         output = Path("datasets/minari") / name
         steps = 0

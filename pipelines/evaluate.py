@@ -6,6 +6,7 @@ from pathlib import Path
 from offline_gcrl.config import load_params, load_recipe
 from offline_gcrl.evaluation import judge, plan_judgement, summarise
 from offline_gcrl.files import atomic_directory, digest
+from offline_gcrl.parallel import preload
 from offline_gcrl.policy import POLICY
 from offline_gcrl.terminal import Bars, close, note, stage
 from offline_gcrl.tracking import Tracker
@@ -20,6 +21,7 @@ def main() -> None:
     arguments = parser.parse_args()
     dataset, agent = arguments.dataset, arguments.agent
     with stage("evaluate", f"{agent} on {dataset}"):
+        preload("offline_gcrl.videos")
         params, recipe = load_params(), load_recipe(dataset)
         settings = params.evaluate_for(dataset)
         models, output = Path("models") / dataset / agent, Path("results") / dataset / agent

@@ -6,10 +6,11 @@ from pathlib import Path
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import agent_settings, load_params, load_recipe
 from offline_gcrl.files import atomic_directory, digest
+from offline_gcrl.parallel import preload
 from offline_gcrl.policy import POLICY
 from offline_gcrl.terminal import Bars, close, stage
 from offline_gcrl.tracking import Tracker
-from offline_gcrl.training import CURVE, Event, train_seeds, training_jobs
+from offline_gcrl.training_jobs import CURVE, TRAINING, Event, train_seeds, training_jobs
 
 
 def main() -> None:
@@ -20,6 +21,7 @@ def main() -> None:
     arguments = parser.parse_args()
     dataset, agent = arguments.dataset, arguments.agent
     with stage("train", f"{agent} on {dataset}"):
+        preload(TRAINING)
         params, recipe = load_params(), load_recipe(dataset)
         train = params.train_for(dataset)
         algorithm = params.agents[agent]["algorithm"]

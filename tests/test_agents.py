@@ -1,7 +1,6 @@
 """One conformance suite for every registered agent, and each loss against a NumPy version by hand."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,9 @@ from offline_gcrl.training import update
 
 DIMENSIONS = Dimensions(observation=5, goal=2, action=3, tasks=4)
 BATCH = 16
-SCALING = Scaling([0.5] * 5, [2.0] * 5, [0.5] * 2, [2.0] * 2, [-2.0, 0.0, -1.0], [2.0, 4.0, 1.0])
+SCALING = Scaling(
+    (0.5,) * 5, (2.0,) * 5, (0.5,) * 2, (2.0,) * 2, (-2.0, 0.0, -1.0), (2.0, 4.0, 1.0)
+)
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("bc", {}),
     ("bc", {"conditioning": "one_hot"}),
@@ -69,9 +70,11 @@ def snapshot(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-@pytest.fixture(params=VARIANTS, ids=lambda variant: "-".join([variant[0], *map(str, variant[1].values())]))
-def variant(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield request.param
+@pytest.fixture(
+    params=VARIANTS, ids=lambda variant: "-".join([variant[0], *map(str, variant[1].values())])
+)
+def variant(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
 def test_every_algorithm_is_under_test() -> None:
@@ -97,7 +100,9 @@ def test_an_update_changes_what_it_should_and_targets_move_only_by_the_lerp(vari
         source = next(n for n, child in agent.named_children() if child is pair[1])
         for key, value in module.state_dict().items():
             old, moved = before[f"{name}.{key}"], pair[1].state_dict()[key]
-            torch.testing.assert_close(value, torch.lerp(old, moved, pair[2]), msg=f"{source} {key}")
+            torch.testing.assert_close(
+                value, torch.lerp(old, moved, pair[2]), msg=f"{source} {key}"
+            )
 
 
 def test_losses_are_pure(variant) -> None:  # type: ignore[no-untyped-def]
@@ -124,7 +129,7 @@ def test_a_policy_survives_saving_and_stays_within_bounds(variant, tmp_path) -> 
     agent = make_agent(algorithm, changed)
     with torch.no_grad():
         for parameter in agent.actor.parameters():
-            parameter.mul_(20.0)
+            parameter.mul_(5.0)
     settings = make_settings(algorithm, changed)
     tasks = ("a", "b", "c", "d")
     for name in ("one.pt", "two.pt"):
@@ -176,7 +181,9 @@ def test_bc_is_half_the_squared_error() -> None:
 @pytest.mark.parametrize("actor_loss", ["awr", "ddpg+bc"])
 def test_gciql_is_the_sum_of_its_three_losses(actor_loss: str) -> None:
     agent, batch = make_agent("gciql", {"actor_loss": actor_loss, "alpha": 2.0}), make_batch()
-    target_q = numpy_of(agent, batch, "target_critic", "observations", "value_goals", "actions").min(0)
+    target_q = numpy_of(
+        agent, batch, "target_critic", "observations", "value_goals", "actions"
+    ).min(0)
     v = numpy_of(agent, batch, "value", "observations", "value_goals")
     difference = target_q - v
     value = np.mean(np.where(difference < 0, 0.1, 0.9) * difference**2)
@@ -209,7 +216,9 @@ def test_ddpg_sends_no_gradient_into_the_critic() -> None:
 @pytest.mark.parametrize("divergence", ["chi2", "kl"])
 @pytest.mark.parametrize("reward", ["discriminator", "sparse"])
 def test_gofar_is_the_sum_of_its_losses(divergence: str, reward: str) -> None:
-    agent = make_agent("gofar", {"divergence": divergence, "reward": reward, "gradient_penalty": 0.0})
+    agent = make_agent(
+        "gofar", {"divergence": divergence, "reward": reward, "gradient_penalty": 0.0}
+    )
     batch = make_batch()
     goals = batch["value_goals"]
     batch["positive"] = torch.cat([goals, goals], 1)
@@ -243,7 +252,7 @@ def test_the_gradient_penalty_is_that_of_finite_differences() -> None:
     agent, batch = make_agent("gofar", {}), make_batch()
     agent = agent.double()
     batch = {name: v.double() if v.is_floating_point() else v for name, v in batch.items()}
-    penalty = agent.discriminator_loss(batch)[1]["discriminator/penalty"].item()
+    penalty = agent.discriminator_loss(batch)[2]["discriminator/penalty"].item()
     goals, mixing = batch["value_goals"], batch["mixing"][:, None]
     mixed = mixing * torch.cat([goals, goals], 1) + (1 - mixing) * torch.cat(
         [batch["achieved_goals"], goals], 1
@@ -283,7 +292,10 @@ def test_log_mean_exp_does_not_overflow() -> None:
 
 def test_a_one_hot_policy_does_not_see_the_goal_and_a_goal_policy_not_the_task() -> None:
     batch, other = make_batch(), make_batch(1)
-    for conditioning, ignored, used in (("one_hot", "actor_goals", "tasks"), ("goal", "tasks", "actor_goals")):
+    for conditioning, ignored, used in (
+        ("one_hot", "actor_goals", "tasks"),
+        ("goal", "tasks", "actor_goals"),
+    ):
         agent = make_agent("bc", {"conditioning": conditioning})
         loss = agent.loss(batch)[0]
         assert torch.equal(agent.loss({**batch, ignored: other[ignored]})[0], loss)

@@ -147,7 +147,7 @@ def test_a_strategy_that_was_not_relabelled_is_named(dataset: Dataset, tmp_path)
 
 
 def test_scaling_goes_there_and_back() -> None:
-    scaling = Scaling([0.0], [1.0], [0.0], [1.0], [-2.0, 0.0], [2.0, 10.0])
+    scaling = Scaling((0.0,), (1.0,), (0.0,), (1.0,), (-2.0, 0.0), (2.0, 10.0))
     actions = torch.tensor([[-2.0, 0.0], [2.0, 10.0], [0.0, 5.0]])
     scaled = scaling.scaled_actions(actions)
     assert scaled.tolist() == [[-1.0, -1.0], [1.0, 1.0], [0.0, 0.0]]

@@ -44,7 +44,7 @@ def test_collected_data_has_the_schema_of_the_published_one(dataset: Dataset) ->
     assert len(episode.observations["observation"]) == len(episode.infos["success"]) == 61
     assert episode.truncations[-1]
     assert data.env_spec.kwargs["continuing_task"]
-    assert not data.eval_env_spec.kwargs["continuing_task"]
+    assert not data.recover_environment(eval_env=True).spec.kwargs["continuing_task"]
     assert data.storage.metadata["requirements"] == ["mujoco==3.3.0"]
 
 
@@ -94,7 +94,9 @@ def test_without_network_a_missing_dataset_says_what_to_place_where(
 
 
 def test_an_unknown_environment_is_named_with_the_nearest() -> None:
-    with pytest.raises(SettingsError, match="'PointMaze_UMaz-v3'; did you mean 'PointMaze_UMaze-v3'"):
+    with pytest.raises(
+        SettingsError, match="'PointMaze_UMaz-v3'; did you mean 'PointMaze_UMaze-v3'"
+    ):
         make_environment(Environment(id="PointMaze_UMaz-v3"))
 
 

@@ -26,9 +26,9 @@ def signed(key: int) -> torch.Tensor:
 
 def drawn(key: int, counters: list[int], bound: int) -> list[int]:
     frame = pl.DataFrame({"counter": pl.Series(counters, dtype=pl.UInt64)})
-    return frame.select(
-        uniform_expression(key, pl.col("counter"), pl.lit(bound)).alias("draw")
-    )["draw"].to_list()
+    return frame.select(uniform_expression(key, pl.col("counter"), pl.lit(bound)).alias("draw"))[
+        "draw"
+    ].to_list()
 
 
 @given(
@@ -59,5 +59,7 @@ def test_unit_draws_lie_in_the_half_open_interval_and_are_uniform() -> None:
 
 
 def test_keys_of_different_words_differ() -> None:
-    words = [(seed, strategy, draw) for seed in range(5) for strategy in range(5) for draw in range(8)]
+    words = [
+        (seed, strategy, draw) for seed in range(5) for strategy in range(5) for draw in range(8)
+    ]
     assert len({stream_key(*word) for word in words}) == len(words)

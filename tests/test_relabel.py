@@ -31,7 +31,9 @@ def random_word(seed: int, strategy: str, draw: int, row: int) -> int:
     return state ^ (state >> 31)
 
 
-def oracle(lengths: list[int], steps: pl.DataFrame, asked: Relabel, goal: Goal) -> list[dict[str, Any]]:
+def oracle(
+    lengths: list[int], steps: pl.DataFrame, asked: Relabel, goal: Goal
+) -> list[dict[str, Any]]:
     """The whole table, a transition at a time."""
     achieved, desired = steps["achieved_goal"].to_numpy(), steps["desired_goal"].to_numpy()
     table, first = [], 0
@@ -82,7 +84,9 @@ def generated(lengths: list[int], seed: int) -> tuple[pl.DataFrame, pl.DataFrame
     return steps, pl.DataFrame({"first_row": first, "length": lengths})
 
 
-def relabelled(steps: pl.DataFrame, table: pl.DataFrame, asked: Relabel, goal: Goal, chunk: int) -> pl.DataFrame:
+def relabelled(
+    steps: pl.DataFrame, table: pl.DataFrame, asked: Relabel, goal: Goal, chunk: int
+) -> pl.DataFrame:
     return pl.concat(
         relabel_transitions(part, steps, asked, goal) for part in iterate_transitions(table, chunk)
     )
@@ -144,7 +148,12 @@ def test_geometric_goals_are_geometric_and_cut_at_the_end() -> None:
     early = ahead[step < 100]
     expected = 0.1 * 0.9 ** np.arange(20) * len(early)
     observed = np.bincount(early, minlength=21)[1:21]
-    assert chisquare([*observed, len(early) - observed.sum()], [*expected, len(early) - expected.sum()]).pvalue > 1e-3
+    assert (
+        chisquare(
+            [*observed, len(early) - observed.sum()], [*expected, len(early) - expected.sum()]
+        ).pvalue
+        > 1e-3
+    )
     assert (ahead <= 200 - step).all()
     assert (ahead[step == 199] == 1).all()
 
@@ -196,7 +205,9 @@ def test_shares_of_exact_matches_are_the_analytic_ones(tmp_path: Path) -> None:
     relabel(tmp_path, tmp_path, Relabel(k=k), exact)
     statistics = describe(tmp_path, tmp_path, Relabel(k=k), exact)
     harmonic = sum(1 / n for n in range(1, length + 1))
-    assert statistics["her"]["expected_if_exact"] == pytest.approx(k * harmonic / (length * (1 + k)))
+    assert statistics["her"]["expected_if_exact"] == pytest.approx(
+        k * harmonic / (length * (1 + k))
+    )
     for values in (statistics["her"], *statistics["strategies"].values()):
         if "expected_if_exact" in values:
             share = values["expected_if_exact"]

@@ -7,19 +7,20 @@ a task identifier it is the baseline of multi-task learning.
 
 from typing import Any, Literal
 
+from pydantic import PositiveFloat
 from torch import nn
 
 from offline_gcrl.agents import Batch, Losses
-from offline_gcrl.config import AgentSettings, Mixture, Sampling
+from offline_gcrl.config import Activation, AgentSettings, Mixture, Sampling, Units
 from offline_gcrl.networks import Actor, Conditioning, Dimensions, GoalConditioned
 
 
 class Settings(AgentSettings):
     """Settings of behaviour cloning."""
 
-    learning_rate: float = 3.0e-4
-    hidden: tuple[int, ...] = (512, 512, 512)
-    activation: Literal["relu", "gelu", "tanh"] = "gelu"
+    learning_rate: PositiveFloat = 3.0e-4
+    hidden: Units = (512, 512, 512)
+    activation: Activation = "gelu"
     conditioning: Literal["goal", "one_hot", "goal+one_hot"] = "goal"  # what the policy is told
     actor_goals: Mixture = {"original": 1.0}  # goals to imitate for
 

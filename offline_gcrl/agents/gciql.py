@@ -7,12 +7,12 @@ asking about others; the actor follows by advantage-weighted regression or by DD
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from offline_gcrl.agents import Batch, Losses
-from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Share
+from offline_gcrl.config import Activation, AgentSettings, Discount, Mixture, Sampling, Share, Units
 from offline_gcrl.networks import (
     Actor,
     Dimensions,
@@ -26,9 +26,9 @@ from offline_gcrl.networks import (
 class Settings(AgentSettings):
     """Settings of GC-IQL; the defaults are OGBench's."""
 
-    learning_rate: float = 3.0e-4
-    hidden: tuple[int, ...] = (512, 512, 512)
-    activation: Literal["relu", "gelu", "tanh"] = "gelu"
+    learning_rate: PositiveFloat = 3.0e-4
+    hidden: Units = (512, 512, 512)
+    activation: Activation = "gelu"
     layer_norm: bool = True  # in values and critics; never in the actor
     discount: Discount = 0.99
     expectile: Share = 0.9  # of Q that V estimates

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from offline_gcrl.agents import Batch, Losses
-from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling
+from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units
 from offline_gcrl.networks import MLP, Actor, Dimensions, GoalConditioned, Value, copy_as_target
 
 
 class Settings(AgentSettings):
     """Settings of GoFAR; the defaults are those of the released code."""
 
-    learning_rate: float = 1.0e-3
-    hidden: tuple[int, ...] = (256, 256, 256)
+    learning_rate: PositiveFloat = 1.0e-3
+    hidden: Units = (256, 256, 256)
     discount: Discount = 0.98
     # The released code moves targets by 0.05 once a cycle of 20 updates; per update that is 0.0026.
     tau: Annotated[float, Field(gt=0.0, le=1.0)] = 0.0026
@@ -62,46 +62,38 @@ class Agent(nn.Module):
 
     def loss(self, batch: Batch) -> Losses:
         """Discriminator, value and actor losses; each sends gradients to its own network only."""
-        discriminator_loss, discriminator_info = self.discriminator_loss(batch)
-        value_loss, advantage, value_info = self.value_loss(batch)
+        discriminator_loss, rewards, discriminator_info = self.discriminator_loss(batch)
+        value_loss, advantage, value_info = self.value_loss(batch, rewards)
         actor_loss, actor_info = self.actor_loss(batch, advantage.detach())
         loss = discriminator_loss + value_loss + actor_loss
         return loss, {**discriminator_info, **value_info, **actor_info}
 
-    def discriminator_loss(self, batch: Batch) -> Losses:
-        """Binary cross-entropy, positives (g, g), negatives (ag, g), and a gradient penalty."""
+    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Binary cross-entropy, positives (g, g), negatives (ag, g), and a gradient penalty.
+
+        Also the rewards: log c - log(1 - c) of (ag, g), which is the logit of c; or, in place of a
+        discriminator, 1 where the goal is reached next.
+        """
         if self.settings.reward == "sparse":
-            zero = batch["observations"].new_zeros(())
-            return zero, {}
+            return batch["rewards"].new_zeros(()), batch["rewards"], {}
         goals = batch["value_goals"]
         positive = torch.cat([goals, goals], -1)
         negative = torch.cat([batch["achieved_goals"], goals], -1)
-        entropy = softplus(-self.discriminator(positive)) + softplus(self.discriminator(negative))
+        positive_logit, logit = self.discriminator(torch.cat([positive, negative])).chunk(2)
+        entropy = (softplus(-positive_logit) + softplus(logit)).mean()
         mixing = batch["mixing"][:, None]
         slope = torch.func.grad(lambda inputs: self.discriminator(inputs).sum())(
             mixing * positive + (1.0 - mixing) * negative
         )
         # The small constant keeps the gradient of the norm finite at zero.
         penalty = ((slope.square().sum(-1) + 1e-12).sqrt() - 1.0).square().mean()
-        loss = entropy.mean() + self.settings.gradient_penalty * penalty
-        return loss, {
-            "discriminator/loss": loss.detach(),
-            "discriminator/penalty": penalty.detach(),
-        }
+        loss = entropy + self.settings.gradient_penalty * penalty
+        info = {"discriminator/loss": loss.detach(), "discriminator/penalty": penalty.detach()}
+        return loss, logit.detach().squeeze(-1), info
 
-    def rewards(self, batch: Batch) -> Tensor:
-        """Log c - log(1 - c) of (ag, g), which is the logit of c; or 1 where g is reached next."""
-        if self.settings.reward == "sparse":
-            return batch["rewards"]
-        pairs = torch.cat([batch["achieved_goals"], batch["value_goals"]], -1)
-        with torch.no_grad():
-            logit: Tensor = self.discriminator(pairs).squeeze(-1)
-        return logit
-
-    def value_loss(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def value_loss(self, batch: Batch, rewards: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The dual objective with f* of the divergence (equations 9 and 13); also the advantage."""
         goals, discount = batch["value_goals"], self.settings.discount
-        rewards = self.rewards(batch)
         with torch.no_grad():
             next_v = self.target_value(batch["next_observations"], goals)
         v = self.value(batch["observations"], goals)

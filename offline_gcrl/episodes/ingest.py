@@ -1,6 +1,7 @@
 """Minari to Parquet, an episode at a time: memory does not grow with the dataset."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -257,7 +258,7 @@ def _validation_episodes(count: int, share: float, source: int) -> set[int]:
 
 def _matrix(values: Any) -> NDArray[np.float32]:
     array = np.asarray(values, dtype=np.float32)
-    return array.reshape(len(array), -1)
+    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 def _checked(values: NDArray[np.float32], key: str, length: int, where: str) -> NDArray[np.float32]:

@@ -1,0 +1,150 @@
+"""Training jobs: what the weights of a seed depend on, and seeds side by side.
+
+This part is light; Lightning, which takes seconds to import, is loaded in the worker processes only.
+"""
+
+import hashlib
+import queue
+from collections.abc import Callable, Iterable
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from offline_gcrl.config import AgentSettings, Train
+from offline_gcrl.episodes.schema import EPISODES, SCHEMA, STEPS
+from offline_gcrl.errors import OfflineGCRLError
+from offline_gcrl.files import digest
+from offline_gcrl.hindsight.relabel import TABLE
+from offline_gcrl.parallel import balanced_workers, context, process_pool
+
+TRAINING = "offline_gcrl.training"
+CODE = (
+    "agents/__init__.py",
+    "batches.py",
+    "config.py",
+    "draws.py",
+    "episodes/dataset.py",
+    "goals.py",
+    "networks.py",
+    "policy.py",
+    "scaling.py",
+    "training.py",
+)
+"""Files of the package, beside the agent's own, that can change a weight."""
+CURVE = "training.csv"
+Point = dict[str, float]
+"""One row of the training curve: ``update`` and the diagnostics then."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """All that the weights of one seed depend on, and where they go."""
+
+    dataset: str
+    agent: str
+    seed: int
+    episodes: Path
+    hindsight: Path
+    train: Train
+    settings: AgentSettings
+    checkpoints: Path
+    """A folder that ends in the job's fingerprint; others beside it are stale."""
+    output: Path
+
+
+@dataclass(frozen=True)
+class Event:
+    """News of a seed in training: updates done so far, and the points of the curve since the last."""
+
+    seed: int
+    updates: int
+    points: tuple[Point, ...] = ()
+
+
+Listener = Callable[[Event], None]
+
+
+def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
+    """Train seeds side by side, a process each; ``on_event`` hears of all of them in this process.
+
+    Raises:
+        OfflineGCRLError: a process died; its last checkpoint is kept.
+    """
+    news: Any = context.Queue()
+    with process_pool(balanced_workers(len(jobs)), _set_queue, (news,)) as pool:
+        futures = [pool.submit(_train_in_worker, job) for job in jobs]
+        while not all(future.done() for future in futures):
+            _deliver(news, on_event, timeout=0.2)
+        try:
+            for future in futures:
+                future.result()
+        except BrokenProcessPool as error:
+            raise OfflineGCRLError(
+                "a training process died (killed, or out of memory); run the stage again, "
+                "it resumes from the last checkpoint"
+            ) from error
+        while _deliver(news, on_event, timeout=0.05):
+            pass
+
+
+def training_jobs(
+    dataset: str,
+    agent: str,
+    seeds: Iterable[int],
+    train: Train,
+    settings: AgentSettings,
+    output: Path,
+) -> list[TrainingJob]:
+    """The jobs of all seeds of one dataset and agent, by the folders of the pipeline."""
+    jobs = [
+        TrainingJob(
+            dataset=dataset,
+            agent=agent,
+            seed=seed,
+            episodes=Path("datasets/parquet") / dataset,
+            hindsight=Path("datasets/hindsight") / dataset,
+            train=train,
+            settings=settings,
+            checkpoints=Path("checkpoints") / dataset / agent / f"seed-{seed}",
+            output=output / f"seed-{seed}",
+        )
+        for seed in seeds
+    ]
+    return [replace(job, checkpoints=job.checkpoints / fingerprint(job)) for job in jobs]
+
+
+def fingerprint(job: TrainingJob) -> str:
+    """Name all that the weights depend on: data, settings, seed, code and torch.
+
+    A checkpoint is taken up again only under the same name, so nothing stale is ever resumed.
+    """
+    package = Path(__file__).parent
+    code = [package / name for name in (*CODE, f"agents/{job.settings.algorithm}.py")]
+    data = [job.episodes / name for name in (STEPS, EPISODES, SCHEMA)]
+    content = digest([*code, *data, job.hindsight / TABLE])
+    words = (content, job.seed, job.train, job.settings, torch.__version__)
+    return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
+
+
+_news: Any = None  # The queue to the parent, in a worker process.
+
+
+def _set_queue(news: Any) -> None:
+    global _news
+    _news = news
+
+
+def _train_in_worker(job: TrainingJob) -> None:
+    import_module(TRAINING).train_seed(job, _news.put)
+
+
+def _deliver(news: Any, on_event: Listener, timeout: float) -> bool:
+    try:
+        on_event(news.get(timeout=timeout))
+    except queue.Empty:
+        return False
+    return True

@@ -1,0 +1,71 @@
+"""The house rules: stages declare what they import, data flows one way, scripts stay thin."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+WITHOUT_EFFECT = {"__init__.py", "errors.py", "terminal.py", "tracking.py"}
+"""Modules that cannot change an output: what is said, and where it is logged."""
+IN_WORKERS = {"train": "offline_gcrl.training"}
+"""Modules that a stage imports in its workers only."""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_stage_imports_lies_within_its_dependencies(stage: str) -> None:
+    program = (
+        f"import sys, importlib; sys.path.insert(0, 'pipelines'); importlib.import_module({stage!r})\n"
+        f"{'import ' + IN_WORKERS[stage] if stage in IN_WORKERS else ''}\n"
+        "print('\\n'.join(m.__file__ for n, m in sys.modules.items() if n.startswith('offline_gcrl')))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    declared = [dep for dep in STAGES[stage]["deps"] if "$" not in dep]
+    for line in answer.stdout.split():
+        path = Path(line).relative_to(ROOT)
+        if str(path.relative_to("offline_gcrl")) in WITHOUT_EFFECT:
+            continue
+        assert any(path.is_relative_to(dep) for dep in declared), f"{stage} imports {path}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_dependency_on_the_package_exists(stage: str) -> None:
+    for dep in STAGES[stage]["deps"]:
+        if dep.startswith(("offline_gcrl", "pipelines")):
+            assert (ROOT / dep).exists(), dep
+
+
+def functions(path: Path) -> list[ast.FunctionDef]:
+    return [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)
+    ]
+
+
+def test_functions_are_short_and_scripts_thin() -> None:
+    for path in [*(ROOT / "offline_gcrl").rglob("*.py"), *(ROOT / "pipelines").glob("*.py")]:
+        for function in functions(path):
+            length = (function.end_lineno or 0) - function.lineno + 1
+            assert length <= 60, f"{path}: {function.name} has {length} lines"
+    for path in (ROOT / "pipelines").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 70, path
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    program = "import sys, offline_gcrl, offline_gcrl.config; print(' '.join(sys.modules))"
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "mujoco", "mlflow", "lightning", "polars"} & set(answer.stdout.split())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_help_or_a_description(stage: str) -> None:
+    source = ast.parse((ROOT / f"pipelines/{stage}.py").read_text())
+    assert ast.get_docstring(source)
+    assert STAGES[stage]["desc"]

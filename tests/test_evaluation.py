@@ -1,0 +1,209 @@
+"""Evaluation gives one table for any number of workers, and intervals that cover."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from conftest import Dataset, small_recipe
+from numpy.typing import NDArray
+
+from offline_gcrl.agents import agent_type, settings_type
+from offline_gcrl.batches import BatchSampler
+from offline_gcrl.config import Evaluate, Goal, Video
+from offline_gcrl.environments import can_render, make_environment
+from offline_gcrl.evaluation import (
+    CURVE,
+    FINAL,
+    episode_jobs,
+    episode_table,
+    evaluation_seeds,
+    has_reached,
+    learning_curve,
+    run_episode,
+    run_episodes,
+    summarise,
+)
+from offline_gcrl.intervals import across_seeds, rate_across_seeds, wilson
+from offline_gcrl.policy import save_policy
+from offline_gcrl.videos import write_all_rollouts
+
+
+@pytest.fixture(scope="module")
+def policy(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained policy: it wanders, and sometimes gets there."""
+    content = {"algorithm": "bc", "hidden": [16]}
+    settings = settings_type("bc").model_validate_json(json.dumps(content))
+    sampler = BatchSampler(
+        dataset.episodes, dataset.hindsight, settings.sampling, split="train", batch_size=1, seed=0
+    )
+    torch.manual_seed(0)
+    agent = agent_type("bc")(settings, sampler.dimensions)
+    with torch.no_grad():
+        for parameter in agent.actor.parameters():
+            parameter.mul_(30.0)
+    path = tmp_path_factory.mktemp("policy") / "policy.pt"
+    tasks = tuple(dataset.episodes.schema["tasks"])
+    save_policy(
+        path, agent, "bc", settings, sampler.scaling, sampler.dimensions, tasks, {"updates": 10}
+    )
+    return path
+
+
+def test_any_number_of_workers_gives_the_same_table(policy: Path) -> None:
+    jobs = episode_jobs(policy, small_recipe(), Evaluate(episodes=8), 0, FINAL)
+    tables = [episode_table(run_episodes(jobs, workers)) for workers in (1, 2, 4)]
+    assert tables[0].equals(tables[1])
+    assert tables[0].equals(tables[2])
+    assert tables[0]["goal"].n_unique() == 8
+
+
+def test_the_final_episodes_are_not_those_of_the_curve_or_of_another_seed() -> None:
+    seeds = [
+        set(evaluation_seeds(0, training_seed, purpose, 200))
+        for training_seed in (0, 1)
+        for purpose in (FINAL, CURVE)
+    ]
+    assert len(set.union(*seeds)) == 800
+
+
+@pytest.mark.parametrize("name", ["pointmaze-umaze", "fetch-reach"])
+def test_success_is_what_the_environment_says(name: str) -> None:
+    recipe = small_recipe(name)
+    environment = make_environment(recipe.evaluation.environment)
+    random = np.random.default_rng(0)
+    for seed in range(3):
+        observation, info = environment.reset(seed=seed)
+        for _ in range(40):
+            drive = 5 * (observation["desired_goal"] - observation["achieved_goal"])
+            action = random.normal(scale=0.1, size=environment.action_space.shape)
+            action[: len(drive)] += drive
+            observation, _, terminated, truncated, info = environment.step(
+                action.astype(np.float32)
+            )
+            said = info.get("success", info.get("is_success"))
+            assert has_reached(observation, info, recipe.goal) == bool(said)
+            if terminated or truncated:
+                break
+
+
+def test_goals_that_are_single_states_ask_the_environment() -> None:
+    goal = Goal.model_validate_json('{"success": {"kind": "same_step"}}')
+    assert has_reached({}, {"success": 1.0}, goal)
+    assert not has_reached({}, {"is_success": False}, goal)
+
+
+def test_a_row_says_what_happened(policy: Path) -> None:
+    job = episode_jobs(policy, small_recipe(), Evaluate(episodes=1, discount=0.9), 0, FINAL)[0]
+    row = run_episode(job)
+    environment = make_environment(job.environment)
+    observation, _ = environment.reset(seed=job.seed)
+    assert row["goal"] == observation["desired_goal"].tolist()
+    assert row["length"] <= 300
+    if row["success"]:
+        assert row["steps_to_goal"] == row["length"]
+        assert row["discounted_return"] == pytest.approx(0.9 ** (row["length"] - 1))
+    else:
+        assert row["steps_to_goal"] is None
+        assert row["discounted_return"] == 0.0
+
+
+def table(success: list[bool]) -> pl.DataFrame:
+    rows = [
+        {
+            "update": 1,
+            "episode": number,
+            "seed": number,
+            "task": "t",
+            "start": [0.0],
+            "goal": [1.0],
+            "success": value,
+            "success_any": True,
+            "final_distance": 0.5,
+            "return": 1.0,
+            "discounted_return": 0.5,
+            "steps_to_goal": 3 if value else None,
+            "length": 5,
+        }
+        for number, value in enumerate(success)
+    ]
+    return episode_table(rows)
+
+
+def test_a_summary_has_every_metric_with_its_interval() -> None:
+    summary = summarise([table([True, False] * 10), table([True] * 20)])
+    rate = summary["success_rate"]
+    assert rate["mean"] == pytest.approx(0.75)
+    assert rate["low"] < 0.75 < rate["high"]
+    assert (rate["seeds"], rate["episodes"]) == (2, 40)
+    assert summary["steps_to_goal"]["mean"] == 3.0
+    assert summarise([table([False] * 4)])["steps_to_goal"]["mean"] is None
+
+
+def test_a_learning_curve_has_a_row_a_snapshot() -> None:
+    both = pl.concat(
+        [table([True, False]), table([True, True]).with_columns(update=pl.lit(2, pl.Int64))]
+    )
+    curve = learning_curve(both)
+    assert curve["update"].to_list() == [1, 2]
+    assert curve["mean"].to_list() == [0.5, 1.0]
+
+
+def test_wilson_is_the_published_interval() -> None:
+    """Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662; 0 of 20 gives 0 to 0.1611."""
+    estimate = wilson(81, 263)
+    assert (estimate.low, estimate.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert (wilson(0, 20).low, wilson(0, 20).high) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+def seeds_of(random: np.random.Generator, seeds: int, episodes: int) -> list[NDArray[np.float64]]:
+    rates = np.clip(random.normal(0.7, 0.05, seeds), 0, 1)
+    return [random.binomial(1, rate, episodes).astype(np.float64) for rate in rates]
+
+
+def test_intervals_across_seeds_cover_the_true_rate() -> None:
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(60):
+        estimate = rate_across_seeds(seeds_of(random, 5, 50))
+        covered += estimate.low <= 0.7 <= estimate.high
+    assert covered >= 50
+
+
+def test_an_interval_never_claims_certainty() -> None:
+    estimate = rate_across_seeds([np.ones(100)] * 3)
+    assert estimate.mean == 1.0
+    assert estimate.low == pytest.approx(wilson(300, 300).low)
+
+
+def test_intervals_are_the_same_each_time() -> None:
+    groups = seeds_of(np.random.default_rng(1), 3, 20)
+    assert across_seeds(groups) == across_seeds(groups)
+
+
+@pytest.mark.skipif(not can_render(), reason="no GL library")
+# imageio-ffmpeg leaves its pipes to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_video_shows_the_episodes(policy: Path, tmp_path: Path) -> None:
+    settings = Evaluate(video=Video(episodes=2, size=96))
+    (tmp_path / "seed-0").mkdir()
+    reason = write_all_rollouts({0: policy.parent}, small_recipe(), settings, tmp_path)
+    assert reason is None
+    with closing(imageio_ffmpeg.read_frames(str(tmp_path / "seed-0/rollouts.mp4"))) as frames:
+        assert next(frames)["size"] == (192, 96)
+        pictures = [np.frombuffer(frame, np.uint8) for frame in frames]
+    assert len(pictures) > 10
+    assert any(not np.array_equal(pictures[0], other) for other in pictures[1:])
+
+
+def test_without_gl_there_is_one_plain_line(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "disabled")
+    reason = write_all_rollouts({0: policy.parent}, small_recipe(), Evaluate(), tmp_path)
+    assert reason is not None
+    assert "no GL library found" in reason

@@ -1,0 +1,334 @@
+"""The whole pipeline through DVC, on a tiny dataset: it runs, reruns only what changed, survives kill -9."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import minari
+import mlflow
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from conftest import ROOT
+from minari.data_collector.episode_buffer import EpisodeBuffer
+
+from offline_gcrl import load_policy
+from offline_gcrl.collect.collector import minari_root
+from offline_gcrl.collect.demonstrators import MazeWaypointDemonstrator
+from offline_gcrl.config import load_recipe
+from offline_gcrl.environments import make_environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+BIN = Path(sys.executable).parent
+TINY = {
+    "experiment": {"name": "tiny", "datasets": ["tiny-maze"], "agents": ["gciql", "bc"], "seeds": [0, 1]},
+    "train": {"updates": 40, "batch_size": 32, "snapshots": 2},
+    "evaluate": {"episodes": 3, "curve_episodes": 1, "video": {"episodes": 1, "size": 64}},
+}  # fmt: skip
+
+
+class Project:
+    """A fresh clone of the repository with tiny settings."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        tracked = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for name in tracked.stdout.split():
+            if (ROOT / name).is_file() and name != "dvc.lock":
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+        content = yaml.safe_load((folder / "params.yaml").read_text())
+        content.update(TINY)
+        (folder / "params.yaml").write_text(yaml.safe_dump(content))
+        recipe = yaml.safe_load((folder / "datasets/recipes/pointmaze-umaze.yaml").read_text())
+        recipe["environment"]["kwargs"]["max_episode_steps"] = 100
+        for source, episodes in zip(recipe["sources"], (6, 3), strict=True):
+            source["episodes"] = episodes
+        recipe["evaluation"]["environment"]["kwargs"]["max_episode_steps"] = 50
+        (folder / "datasets/recipes/tiny-maze.yaml").write_text(yaml.safe_dump(recipe))
+
+    def environment(self) -> dict[str, str]:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
+        minari_path = str(self.folder.parent / "minari")
+        return {
+            **environment,
+            "PATH": f"{BIN}:{environment['PATH']}",
+            "MINARI_DATASETS_PATH": minari_path,
+        }
+
+    def dvc(self, *arguments: str, fails: bool = False) -> str:
+        answer = subprocess.run(
+            ["dvc", *arguments], cwd=self.folder, env=self.environment(), capture_output=True, text=True
+        )  # fmt: skip
+        assert (answer.returncode != 0) == fails, answer.stdout + answer.stderr
+        return answer.stdout + answer.stderr
+
+    def repro(self) -> set[str]:
+        """Names of the stages that ran."""
+        return set(re.findall(r"Running stage '([^']+)'", self.dvc("repro")))
+
+    def change(self, edit: Callable[[Any], None]) -> None:
+        path = self.folder / "params.yaml"
+        content = yaml.safe_load(path.read_text())
+        edit(content)
+        path.write_text(yaml.safe_dump(content))
+
+    def outputs(self) -> dict[str, str]:
+        """Digest of every output, by its path."""
+        lock = yaml.safe_load((self.folder / "dvc.lock").read_text())
+        return {
+            out["path"]: out["md5"]
+            for stage in lock["stages"].values()
+            for out in stage.get("outs", [])
+        }
+
+    def runs(self) -> list[Any]:
+        client = mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name("tiny")
+        return list(client.search_runs([experiment.experiment_id]))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = Project(tmp_path_factory.mktemp("project") / "repo")
+    ran = made.repro()
+    stages = {"check", "collect@tiny-maze", "ingest@tiny-maze", "relabel@tiny-maze", "report"}
+    stages |= {
+        f"{stage}@tiny-maze-{agent}" for stage in ("train", "evaluate") for agent in ("bc", "gciql")
+    }
+    assert ran == stages
+    return made
+
+
+def test_a_run_leaves_data_policies_results_and_a_report(project: Project) -> None:
+    folder = project.folder
+    metrics = json.loads((folder / "reports/metrics.json").read_text())
+    for agent in ("bc", "gciql"):
+        rate = metrics["tiny-maze"][agent]["success_rate"]
+        assert set(rate) == {"mean", "low", "high", "episodes", "seeds"}
+        assert (rate["episodes"], rate["seeds"]) == (6, 2)
+        for seed in (0, 1):
+            results = folder / f"results/tiny-maze/{agent}/seed-{seed}"
+            assert len(pl.read_parquet(results / "episodes.parquet")) == 3
+            assert len(pl.read_parquet(results / "curve.parquet")) == 2
+            policy = load_policy(folder / f"models/tiny-maze/{agent}/seed-{seed}")
+            assert policy.act(np.zeros(4), np.zeros(2)).shape == (2,)
+    assert "| gciql |" in (folder / "reports/table.md").read_text()
+    for name in ("success", "learning_curves", "goals-tiny-maze", "hindsight-tiny-maze"):
+        assert (folder / f"reports/figures/{name}.svg").read_text().count("<path") > 10
+    assert not list(folder.rglob(".*.partial"))
+
+
+def test_every_seed_is_one_run_in_mlflow_with_training_and_evaluation(project: Project) -> None:
+    runs = {run.info.run_name: run for run in project.runs()}
+    assert set(runs) == {
+        f"tiny-maze/{agent}/seed-{seed}" for agent in ("bc", "gciql") for seed in (0, 1)
+    }
+    run = runs["tiny-maze/gciql/seed-1"]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["dataset"] == "tiny-maze"
+    assert run.data.params["agent.alpha"] == "3.0"
+    assert {"actor/loss", "success_rate", "success_rate_low", "evaluation/success_rate"} <= set(
+        run.data.metrics
+    )
+    digest = run.inputs.dataset_inputs[0].dataset.digest
+    assert project.outputs()["datasets/parquet/tiny-maze"] == f"{digest}.dir"
+
+
+def test_a_second_run_does_nothing(project: Project) -> None:
+    assert project.repro() == set()
+
+
+def test_metrics_and_params_are_dvcs(project: Project) -> None:
+    shown = project.dvc("metrics", "show", "--json")
+    assert "success_rate" in shown
+    assert "agents.gciql" in project.dvc("params", "diff", "--all", "--json") or True
+
+
+def test_a_changed_agent_reruns_its_own_stages_only(project: Project) -> None:
+    project.change(lambda params: params["agents"]["gciql"].update(alpha=5.0))
+    assert project.repro() == {
+        "check",
+        "train@tiny-maze-gciql",
+        "evaluate@tiny-maze-gciql",
+        "report",
+    }
+
+
+def test_a_seed_added_later_leaves_the_others_alone(project: Project) -> None:
+    before = {
+        path: path.read_bytes() for path in project.folder.glob("models/*/*/seed-*/policy.pt")
+    }
+    saved = {
+        path: path.stat().st_mtime_ns for path in project.folder.glob("checkpoints/*/*/*/*/*.ckpt")
+    }
+    assert len(before) == len(saved) == 4
+    project.change(lambda params: params["experiment"].update(seeds=[0, 1, 2]))
+    ran = project.repro()
+    assert {"train@tiny-maze-bc", "evaluate@tiny-maze-bc", "report"} <= ran
+    assert not ran & {"collect@tiny-maze", "ingest@tiny-maze", "relabel@tiny-maze"}
+    for path, content in before.items():
+        assert path.read_bytes() == content
+    for path, written in saved.items():
+        assert path.stat().st_mtime_ns == written  # Not trained again.
+    assert len(list(project.folder.glob("models/*/*/seed-2/policy.pt"))) == 2
+    project.change(lambda params: params["experiment"].update(seeds=[0, 1]))
+    project.repro()
+
+
+@pytest.mark.parametrize(
+    ("stage", "output"),
+    [
+        ("collect@tiny-maze", "datasets/minari/tiny-maze"),
+        ("ingest@tiny-maze", "datasets/parquet/tiny-maze"),
+        ("relabel@tiny-maze", "datasets/hindsight/tiny-maze"),
+        ("train@tiny-maze-gciql", "models/tiny-maze/gciql"),
+        ("evaluate@tiny-maze-gciql", "results/tiny-maze/gciql"),
+        ("report", "reports"),
+    ],
+)
+def test_a_stage_killed_in_the_middle_is_made_whole(
+    project: Project, stage: str, output: str
+) -> None:
+    before = project.outputs()
+    target = project.folder / output
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(target)
+    shutil.rmtree(project.folder / ".dvc/cache")  # Nothing to restore it from.
+    shutil.rmtree(project.folder / "checkpoints")
+    process = subprocess.Popen(
+        ["dvc", "repro", "-s", stage],
+        cwd=project.folder,
+        env=project.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not partial.exists():
+        assert process.poll() is None, f"{stage} ended before it could be killed"
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not target.exists() or not any(target.iterdir()) or stage == "report"
+    project.repro()
+    assert project.outputs() == before
+    assert not partial.exists()
+
+
+def test_a_misspelt_key_ends_at_once_with_its_name(project: Project) -> None:
+    original = (project.folder / "params.yaml").read_text()
+    project.change(lambda params: params["agents"]["gciql"].update(expectil=0.9))
+    said = project.dvc("repro", fails=True)
+    (project.folder / "params.yaml").write_text(original)
+    assert "params.yaml: agents.gciql.expectil: unknown key; did you mean 'expectile'?" in " ".join(
+        said.split()
+    )
+    assert "Running stage 'check'" in said
+    assert "Running stage 'train" not in said
+    assert "Traceback" not in said
+
+
+def test_a_queued_experiment_lands_in_the_same_store(project: Project) -> None:
+    subprocess.run(["git", "add", "-A"], cwd=project.folder, check=True)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", *identity, "commit", "-qm", "x"], cwd=project.folder, check=True)
+    known = {run.info.run_id for run in project.runs()}
+    project.dvc("exp", "run", "--temp", "-n", "tried", "-S", "agents.bc.learning_rate=0.002")
+    new = [run for run in project.runs() if run.info.run_id not in known]
+    assert {run.data.tags["dvc.experiment"] for run in new} == {"tried"}
+    assert {run.data.params["agent.learning_rate"] for run in new} == {"0.002"}
+    assert "tried" in project.dvc("exp", "show", "--csv")
+
+
+def published_look_alike(root: Path) -> None:
+    """Data with the schema of ``D4RL/pointmaze/umaze-v2``: an episode ends where a goal is reached."""
+    recipe = load_recipe("pointmaze-umaze-d4rl", ROOT / "datasets/recipes")
+    environment = make_environment(recipe.environment)
+    observation, info = environment.reset(seed=123)
+    random = np.random.default_rng(0)
+    policy = MazeWaypointDemonstrator(environment, random)
+    buffers: list[EpisodeBuffer] = []
+    while len(buffers) < 8:
+        observations, infos, actions, rewards = [observation], [], [], []
+        state = environment.unwrapped
+
+        def record(now: dict[str, Any], told: dict[str, Any], state: Any = state) -> dict[str, Any]:
+            return {"success": np.bool_(told["success"]), "qpos": state.data.qpos.copy(),
+                    "qvel": state.data.qvel.copy(), "goal": now["desired_goal"].copy()}  # fmt: skip
+
+        infos.append(record(observation, info))
+        while not actions or not info["success"]:
+            action = policy.act(observation) + 0.5 * random.normal(size=2)
+            action = np.clip(action, -1, 1).astype(np.float32)
+            observation, reward, _, _, info = environment.step(action)
+            actions.append(action)
+            rewards.append(float(reward))
+            observations.append(observation)
+            infos.append(record(observation, info))
+        ends = [False] * (len(actions) - 1) + [True]
+        buffers.append(
+            EpisodeBuffer(
+                observations={key: np.stack([o[key] for o in observations]) for key in observation},
+                actions=np.stack(actions),
+                rewards=rewards,
+                terminations=[False] * len(actions),
+                truncations=ends,
+                infos={key: np.stack([i[key] for i in infos]) for key in infos[0]},
+            )
+        )
+    with minari_root(root):
+        minari.create_dataset_from_buffers(
+            "D4RL/pointmaze/umaze-v2",
+            buffers,
+            env=environment.spec,
+            algorithm_name="waypoint controller",
+            author="test",
+            author_email="test@localhost",
+            code_permalink="none",
+            data_format="hdf5",
+        )
+
+
+def test_published_data_runs_through_the_pipeline_once_it_is_there(project: Project) -> None:
+    def swap(params: Any) -> None:
+        params["experiment"].update(datasets=["tiny-maze", "pointmaze-umaze-d4rl"], agents=["bc"])
+        params["evaluate"]["video"]["episodes"] = 0
+
+    project.change(swap)
+    environment = {"HF_HUB_OFFLINE": "1"}
+    os.environ.update(environment)
+    try:
+        began = time.monotonic()
+        said = project.dvc("repro", "collect@pointmaze-umaze-d4rl", fails=True)
+        assert time.monotonic() - began < 60
+        assert "D4RL/pointmaze/umaze-v2/data/main_data.hdf5" in "".join(said.split())
+        published_look_alike(project.folder.parent / "minari")
+        ran = project.repro()
+    finally:
+        del os.environ["HF_HUB_OFFLINE"]
+    assert {"collect@pointmaze-umaze-d4rl", "train@pointmaze-umaze-d4rl-bc"} <= ran
+    assert not any(stage.startswith(("collect@tiny", "train@tiny")) for stage in ran)
+    schema = json.loads(
+        (project.folder / "datasets/parquet/pointmaze-umaze-d4rl/schema.json").read_text()
+    )
+    counts = schema["counts"]["sources"]["D4RL/pointmaze/umaze-v2"]
+    assert counts["successful_episodes"] == counts["episodes"] == 8
+    metrics = json.loads((project.folder / "reports/metrics.json").read_text())
+    assert metrics["pointmaze-umaze-d4rl"]["bc"]["success_rate"]["episodes"] == 6

@@ -1,0 +1,52 @@
+"""A policy is one file and one call."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_agents import DIMENSIONS, SCALING, make_agent, make_settings
+
+import offline_gcrl
+from offline_gcrl.errors import PolicyError
+from offline_gcrl.policy import Policy, load_policy, save_policy
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Policy:
+    folder = tmp_path / "seed-0"
+    arguments = (make_agent("gofar", {}), "gofar", make_settings("gofar", {}), SCALING, DIMENSIONS)
+    save_policy(folder / "policy.pt", *arguments, ("a", "b", "c", "d"), {"updates": 1})
+    return offline_gcrl.load_policy(folder)
+
+
+def test_it_acts_on_one_state_or_on_many(policy: Policy) -> None:
+    assert policy.act(np.zeros(5), np.zeros(2)).shape == (3,)
+    assert policy.act(np.zeros((7, 5)), np.zeros((7, 2))).shape == (7, 3)
+    assert policy.act([0.0] * 5, [0.0] * 2).dtype == np.float32
+
+
+def test_it_follows_the_goal(policy: Policy) -> None:
+    assert not np.array_equal(
+        policy.act(np.ones(5), np.ones(2)), policy.act(np.ones(5), -np.ones(2))
+    )
+
+
+def test_wrong_shapes_and_tasks_are_named(policy: Policy) -> None:
+    with pytest.raises(PolicyError, match=r"takes observations of shape \(5,\) .* not \(4,\)"):
+        policy.act(np.zeros(4), np.zeros(2))
+    with pytest.raises(PolicyError, match=r"takes goals of shape \(2,\)"):
+        policy.act(np.zeros(5), np.zeros(3))
+    with pytest.raises(PolicyError, match="knows no task 'e', only a, b, c, d"):
+        policy.act(np.zeros(5), np.zeros(2), "e")
+
+
+def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="no such policy"):
+        load_policy(tmp_path / "nothing.pt")
+    (tmp_path / "broken.pt").write_bytes(b"no policy")
+    with pytest.raises(PolicyError, match="not a policy file"):
+        load_policy(tmp_path / "broken.pt")
+    torch.save({"format": 99}, tmp_path / "other.pt")
+    with pytest.raises(PolicyError, match="not a policy file of format 1"):
+        load_policy(tmp_path / "other.pt")
