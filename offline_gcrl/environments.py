@@ -26,7 +26,7 @@ farama_notifications.notifications.pop("gymnasium_robotics", None)
 import gymnasium  # noqa: E402
 import gymnasium_robotics  # noqa: E402
 
-from offline_gcrl.config import Environment  # noqa: E402
+from offline_gcrl.config import Environment, Recipe, nearest  # noqa: E402
 from offline_gcrl.errors import SettingsError  # noqa: E402
 
 gymnasium.register_envs(gymnasium_robotics)
@@ -58,3 +58,29 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             ) from None
         except TypeError as error:
             raise SettingsError(f"environment.kwargs of {settings.id}: {error}") from None
+
+
+def check_environments(recipe: Recipe, where: str) -> None:
+    """Make the environments of a recipe once, and look for its goals in their observations.
+
+    Raises:
+        SettingsError: naming ``where`` the recipe stands, and the key.
+    """
+    for prefix, settings in (
+        ("", recipe.environment),
+        ("evaluation.", recipe.evaluation.environment),
+    ):
+        try:
+            environment = make_environment(settings)
+        except SettingsError as error:
+            raise SettingsError(f"{where}: {prefix}{error}") from None
+        space = environment.observation_space
+        known = list(space) if isinstance(space, gymnasium.spaces.Dict) else []
+        for role in ("observation", "achieved", "desired"):
+            key = getattr(recipe.goal, role)
+            if key not in known:
+                raise SettingsError(
+                    f"{where}: goal.{role}: {settings.id} has no observation key '{key}'; "
+                    f"{nearest(key, known)}"
+                )
+        environment.close()

@@ -21,6 +21,7 @@ from filelock import FileLock
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # Else the UI shows tools for LLMs.
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100  # What one `log_batch` takes.
 
 
@@ -48,7 +49,7 @@ class Tracker:
             self.experiment: str = (
                 found.experiment_id
                 if found
-                else self.client.create_experiment(experiment, self._artifacts(experiment))
+                else self.client.create_experiment(experiment, self._artifacts(experiment), KIND)
             )
 
     def training_run(self, dataset: str, agent: str, seed: int, fingerprint: str) -> "TrackedRun":
@@ -82,7 +83,7 @@ class Tracker:
         }
         named = {key: value for key, value in {**context, **tags}.items() if value}
         return self.client.create_run(
-            self.experiment, run_name=f"{dataset}/{agent}/seed-{seed}", tags=named
+            self.experiment, run_name=f"{agent}/seed-{seed} {dataset}", tags=named
         )
 
     def _wrap(self, run: Run) -> "TrackedRun":

@@ -4,7 +4,9 @@ import argparse
 from pathlib import Path
 
 from offline_gcrl.config import load_params, load_recipe
+from offline_gcrl.environments import make_environment
 from offline_gcrl.evaluation import judge, plan_judgement, summarise
+from offline_gcrl.figures import curves_figure, goals_figure, maze_walls, save
 from offline_gcrl.files import atomic_directory, digest
 from offline_gcrl.parallel import preload
 from offline_gcrl.policy import POLICY
@@ -30,8 +32,12 @@ def main() -> None:
         with atomic_directory(output) as folder:
             with Bars(["judging"], sum(map(len, plan.values())), "episodes") as bars:
                 results = judge(plan, settings.workers, lambda: bars.advance("judging", 1))
+            walls = maze_walls(make_environment(recipe.evaluation.environment))
             for seed, result in results.items():
-                result.write(folder / f"seed-{seed}")
+                home = folder / f"seed-{seed}"
+                result.write(home)
+                save(goals_figure({agent: result.episodes}, walls), home / "goals.svg")
+                save(curves_figure({dataset: {agent: result.curve}}), home / "learning_curve.svg")
             if reason := write_all_rollouts(policies, recipe, settings, folder):
                 note(f"no videos: {reason}")
             tracker = Tracker(params.experiment.name)

@@ -9,8 +9,8 @@ from conftest import Dataset, small_recipe
 
 from offline_gcrl.collect.collector import collect_source
 from offline_gcrl.collect.published import fetch_published
-from offline_gcrl.config import Environment
-from offline_gcrl.environments import make_environment
+from offline_gcrl.config import Collect, Environment, Evaluation
+from offline_gcrl.environments import check_environments, make_environment
 from offline_gcrl.errors import DataError, SettingsError
 
 
@@ -98,6 +98,27 @@ def test_an_unknown_environment_is_named_with_the_nearest() -> None:
         SettingsError, match="'PointMaze_UMaz-v3'; did you mean 'PointMaze_UMaze-v3'"
     ):
         make_environment(Environment(id="PointMaze_UMaz-v3"))
+
+
+def test_a_policy_for_mazes_needs_one(tmp_path: Path) -> None:
+    recipe = small_recipe("fetch-reach")
+    source = recipe.sources[1].model_copy(update={"collect": Collect(policy="maze_waypoint")})
+    with pytest.raises(SettingsError, match="'maze_waypoint' needs a maze"):
+        collect_source(recipe, source, tmp_path)
+
+
+def test_environments_are_checked_before_any_work(dataset: Dataset) -> None:
+    check_environments(dataset.recipe, "here.yaml")
+    goal = dataset.recipe.goal.model_copy(update={"achieved": "achieved"})
+    with pytest.raises(
+        SettingsError, match=r"here.yaml: goal.achieved: .* did you mean 'achieved_goal'"
+    ):
+        check_environments(dataset.recipe.model_copy(update={"goal": goal}), "here.yaml")
+    wrong = Evaluation(environment=Environment(id="PointMaz-v3"))
+    with pytest.raises(
+        SettingsError, match=r"here.yaml: evaluation.environment.id: no environment"
+    ):
+        check_environments(dataset.recipe.model_copy(update={"evaluation": wrong}), "here.yaml")
 
 
 def test_a_wrong_argument_of_an_environment_is_named() -> None:

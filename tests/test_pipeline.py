@@ -139,9 +139,9 @@ def test_a_run_leaves_data_policies_results_and_a_report(project: Project) -> No
 def test_every_seed_is_one_run_in_mlflow_with_training_and_evaluation(project: Project) -> None:
     runs = {run.info.run_name: run for run in project.runs()}
     assert set(runs) == {
-        f"tiny-maze/{agent}/seed-{seed}" for agent in ("bc", "gciql") for seed in (0, 1)
+        f"{agent}/seed-{seed} tiny-maze" for agent in ("bc", "gciql") for seed in (0, 1)
     }
-    run = runs["tiny-maze/gciql/seed-1"]
+    run = runs["gciql/seed-1 tiny-maze"]
     assert run.info.status == "FINISHED"
     assert run.data.tags["dataset"] == "tiny-maze"
     assert run.data.params["agent.alpha"] == "3.0"
@@ -156,10 +156,8 @@ def test_a_second_run_does_nothing(project: Project) -> None:
     assert project.repro() == set()
 
 
-def test_metrics_and_params_are_dvcs(project: Project) -> None:
-    shown = project.dvc("metrics", "show", "--json")
-    assert "success_rate" in shown
-    assert "agents.gciql" in project.dvc("params", "diff", "--all", "--json") or True
+def test_metrics_are_dvcs(project: Project) -> None:
+    assert "success_rate" in project.dvc("metrics", "show", "--json")
 
 
 def test_a_changed_agent_reruns_its_own_stages_only(project: Project) -> None:
@@ -193,26 +191,21 @@ def test_a_seed_added_later_leaves_the_others_alone(project: Project) -> None:
     project.repro()
 
 
-@pytest.mark.parametrize(
-    ("stage", "output"),
-    [
-        ("collect@tiny-maze", "datasets/minari/tiny-maze"),
-        ("ingest@tiny-maze", "datasets/parquet/tiny-maze"),
-        ("relabel@tiny-maze", "datasets/hindsight/tiny-maze"),
-        ("train@tiny-maze-gciql", "models/tiny-maze/gciql"),
-        ("evaluate@tiny-maze-gciql", "results/tiny-maze/gciql"),
-        ("report", "reports"),
-    ],
-)
-def test_a_stage_killed_in_the_middle_is_made_whole(
-    project: Project, stage: str, output: str
-) -> None:
-    before = project.outputs()
-    target = project.folder / output
-    partial = target.with_name(f".{target.name}.partial")
+KILLED = {
+    "report": "reports",
+    "evaluate@tiny-maze-gciql": "results/tiny-maze/gciql",
+    "train@tiny-maze-gciql": "models/tiny-maze/gciql",
+    "relabel@tiny-maze": "datasets/hindsight/tiny-maze",
+    "ingest@tiny-maze": "datasets/parquet/tiny-maze",
+    "collect@tiny-maze": "datasets/minari/tiny-maze",
+}
+"""Last stage first: each still has what it works on."""
+
+
+def kill_in_the_middle(project: Project, stage: str, target: Path) -> None:
+    """Remove a stage's output, run it again, and kill everything once it has begun to write."""
     shutil.rmtree(target)
-    shutil.rmtree(project.folder / ".dvc/cache")  # Nothing to restore it from.
-    shutil.rmtree(project.folder / "checkpoints")
+    partial = target.with_name(f".{target.name}.partial")
     process = subprocess.Popen(
         ["dvc", "repro", "-s", stage],
         cwd=project.folder,
@@ -226,10 +219,21 @@ def test_a_stage_killed_in_the_middle_is_made_whole(
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not target.exists() or not any(target.iterdir()) or stage == "report"
-    project.repro()
+    assert not target.exists() or {path.name for path in target.iterdir()} <= {".gitignore"}
+
+
+def test_stages_killed_in_the_middle_are_made_whole(project: Project) -> None:
+    before = project.outputs()
+    aside = project.folder.with_name("aside")
+    for hidden in (".dvc/cache", "checkpoints"):  # Nothing to restore outputs from.
+        (aside / hidden).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(project.folder / hidden, aside / hidden)
+    for stage, output in KILLED.items():
+        kill_in_the_middle(project, stage, project.folder / output)
+    assert project.repro() == set(KILLED)
     assert project.outputs() == before
-    assert not partial.exists()
+    assert not list(project.folder.rglob(".*.partial"))
+    shutil.copytree(aside / ".dvc/cache", project.folder / ".dvc/cache", dirs_exist_ok=True)
 
 
 def test_a_misspelt_key_ends_at_once_with_its_name(project: Project) -> None:
@@ -255,6 +259,8 @@ def test_a_queued_experiment_lands_in_the_same_store(project: Project) -> None:
     assert {run.data.tags["dvc.experiment"] for run in new} == {"tried"}
     assert {run.data.params["agent.learning_rate"] for run in new} == {"0.002"}
     assert "tried" in project.dvc("exp", "show", "--csv")
+    changed = json.loads(project.dvc("params", "diff", "HEAD", "tried", "--json"))
+    assert changed["params.yaml"]["agents.bc.learning_rate"]["new"] == 0.002
 
 
 def published_look_alike(root: Path) -> None:

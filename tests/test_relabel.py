@@ -1,13 +1,16 @@
 """The hindsight table agrees with an oracle written the dumb way."""
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from conftest import Dataset
+from conftest import ROOT, Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
@@ -192,6 +195,24 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
         tables.append((folder / "table.parquet").read_bytes())
     assert tables[0] == tables[1] == (dataset.hindsight / "table.parquet").read_bytes()
     assert tables[0] != tables[2]
+
+
+def test_the_number_of_threads_does_not_change_a_byte(dataset: Dataset, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from offline_gcrl.config import Relabel, load_recipe\n"
+        "from offline_gcrl.hindsight.relabel import relabel\n"
+        "goal = load_recipe('pointmaze-umaze').goal\n"
+        "relabel(Path(sys.argv[1]), Path(sys.argv[2]), Relabel(k=3), goal, chunk=100)"
+    )
+    tables = []
+    for threads in ("1", "4"):
+        folder = tmp_path / threads
+        folder.mkdir()
+        environment = {**os.environ, "POLARS_MAX_THREADS": threads}
+        command = [sys.executable, "-c", program, str(dataset.parquet), str(folder)]
+        subprocess.run(command, env=environment, cwd=ROOT, check=True)
+        tables.append((folder / "table.parquet").read_bytes())
+    assert tables[0] == tables[1]
 
 
 def test_shares_of_exact_matches_are_the_analytic_ones(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ with a reward that a discriminator learns between achieved goals and goals, and 
 long episodes of random exploration hindsight goals are what makes it learn fast; ``goals`` chooses.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 import torch
@@ -142,4 +143,4 @@ class Agent(nn.Module):
 
 def log_mean_exp(values: Tensor) -> Tensor:
     """Log E[exp x], without overflow."""
-    return torch.logsumexp(values, 0) - torch.log(torch.tensor(float(len(values))))
+    return torch.logsumexp(values, 0) - math.log(len(values))

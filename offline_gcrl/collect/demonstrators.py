@@ -7,6 +7,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from offline_gcrl.errors import SettingsError
+
 Cell = tuple[int, int]
 
 
@@ -24,7 +26,11 @@ class MazeWaypointDemonstrator:
         d_gain: float = -1.0,
         radius: float = 0.1,
     ) -> None:
-        self.maze: Any = environment.unwrapped.maze  # type: ignore[attr-defined]
+        self.maze: Any = getattr(environment.unwrapped, "maze", None)
+        if self.maze is None:
+            raise SettingsError(
+                f"collect.policy: 'maze_waypoint' needs a maze, and {environment.spec} has none"
+            )
         self.space = environment.action_space
         self.p_gain, self.d_gain, self.radius = p_gain, d_gain, radius
         self.goal: NDArray[Any] | None = None
