@@ -39,6 +39,35 @@ class GoalTable:
     """(columns,): cumulative probabilities of the columns."""
 
 
+class DeviceData:
+    """A dataset as contiguous tensors on the device, shared by the samplers of its splits."""
+
+    def __init__(self, episodes: Episodes, device: torch.device | str = "cpu") -> None:
+        self.episodes, self.device = episodes, device
+        self.scaling = Scaling.of(episodes.schema)
+        self.observations = self.scaling.observations(self.tensor(episodes.observation))
+        self.actions = self.scaling.scaled_actions(self.tensor(episodes.action))
+        # Achieved goals, then desired ones: both are goals that a mixture may point to.
+        self.raw_goals = self.tensor(
+            np.concatenate([episodes.achieved_goal, episodes.desired_goal])
+        )
+        self.goals = self.scaling.goals(self.raw_goals)
+
+    def tensor(self, array: NDArray[Any]) -> Tensor:
+        """The array on the device."""
+        return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """Sizes for the networks."""
+        return Dimensions(
+            observation=self.observations.shape[1],
+            goal=self.goals.shape[1],
+            action=self.actions.shape[1],
+            tasks=len(self.episodes.schema["tasks"]),
+        )
+
+
 class BatchSampler:
     """Makes the batches of one split of a dataset.
 
@@ -48,37 +77,26 @@ class BatchSampler:
 
     def __init__(
         self,
-        episodes: Episodes,
+        data: DeviceData,
         hindsight: Path,
         sampling: Sampling,
         *,
         split: str,
         batch_size: int,
         seed: int,
-        device: torch.device | str = "cpu",
     ) -> None:
-        self.sampling, self.batch_size = sampling, batch_size
-        self.tasks = len(episodes.schema["tasks"])
+        self.data, self.sampling, self.batch_size = data, sampling, batch_size
+        episodes = data.episodes
         self.success: Success = episodes.goal.success
-        self.scaling = Scaling.of(episodes.schema)
         self.keys = {purpose: stream_key(seed, number) for number, purpose in enumerate(PURPOSES)}
         rows = episodes.transition_rows(split)
         chosen = np.isin(episodes.transition_rows(), rows, assume_unique=True)
-
-        def tensor(array: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)
-
-        self.device = device
-        self.rows = tensor(rows)
-        self.last_row = tensor(_last_row(episodes)[rows])
-        self.first_row = tensor(episodes.per_row("first_row")[rows])
-        self.task = tensor(_task_numbers(episodes)[rows])
-        self.all_goals = tensor(np.concatenate([episodes.achieved_goal, episodes.desired_goal]))
-        self.observations = self.scaling.observations(tensor(episodes.observation))
-        self.goals = self.scaling.goals(self.all_goals)
-        self.actions = self.scaling.scaled_actions(tensor(episodes.action))
+        self.rows = data.tensor(rows)
+        self.last_row = data.tensor(_last_row(episodes)[rows])
+        self.first_row = data.tensor(episodes.per_row("first_row")[rows])
+        self.task = data.tensor(_task_numbers(episodes)[rows])
         self.tables = {
-            purpose: self._table(hindsight, episodes, chosen, mixture)
+            purpose: self._table(hindsight, chosen, mixture)
             for purpose, mixture in (
                 ("actor_goal", sampling.actor_goals),
                 ("value_goal", sampling.value_goals),
@@ -90,27 +108,17 @@ class BatchSampler:
         """Number of transitions to draw from."""
         return len(self.rows)
 
-    @property
-    def dimensions(self) -> Dimensions:
-        """Sizes for the networks."""
-        return Dimensions(
-            observation=self.observations.shape[1],
-            goal=self.goals.shape[1],
-            action=self.actions.shape[1],
-            tasks=self.tasks,
-        )
-
     def batches(self, first: int, count: int) -> dict[str, Tensor]:
         """The batches of steps ``first`` to ``first + count - 1``: tensors (count, batch, ...)."""
-        steps = torch.arange(first, first + count, device=self.device)[:, None]
-        counter = steps * self.batch_size + torch.arange(self.batch_size, device=self.device)
+        steps = torch.arange(first, first + count, device=self.data.device)[:, None]
+        counter = steps * self.batch_size + torch.arange(self.batch_size, device=self.data.device)
         pick = self._draw("transition", counter, len(self))
         row = self.rows[pick]
         batch = {
-            "observations": self.observations[row],
-            "actions": self.actions[row],
+            "observations": self.data.observations[row],
+            "actions": self.data.actions[row],
             "tasks": self.task[pick],
-            "actor_goals": self.goals[self._goals("actor_goal", pick, counter)[0]],
+            "actor_goals": self.data.goals[self._goals("actor_goal", pick, counter)[0]],
         }
         if self.sampling.value_goals:
             batch |= self._value_part(pick, row, counter)
@@ -120,19 +128,19 @@ class BatchSampler:
         goal, label = self._goals("value_goal", pick, counter)
         rewards, masks, ahead = self._n_step(row, self.last_row[pick], goal, label)
         part = {
-            "next_observations": self.observations[row + ahead],
-            "achieved_goals": self.goals[row],
-            "value_goals": self.goals[goal],
+            "next_observations": self.data.observations[row + ahead],
+            "achieved_goals": self.data.goals[row],
+            "value_goals": self.data.goals[goal],
             "rewards": rewards,
             "masks": masks,
             "discounts": self.sampling.discount**ahead,
             "mixing": self._unit("mixing", counter),
         }
         if self.sampling.initial_states == "episode":
-            part["initial_observations"] = self.observations[self.first_row[pick]]
+            part["initial_observations"] = self.data.observations[self.first_row[pick]]
         elif self.sampling.initial_states == "any":
             other = self._draw("initial_state", counter, len(self))
-            part["initial_observations"] = self.observations[self.rows[other]]
+            part["initial_observations"] = self.data.observations[self.rows[other]]
         return part
 
     def _goals(self, purpose: str, pick: Tensor, counter: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,27 +177,27 @@ class BatchSampler:
         """Whether the transitions at ``row`` reach the goals; rows past the end ask of the last."""
         if self.success.tolerance is None:
             return goal == row
-        next_row = (row + 1).clamp(max=len(self.observations) - 1)
-        return is_within(self.all_goals[next_row], self.all_goals[goal], self.success.tolerance)
+        next_row = (row + 1).clamp(max=len(self.data.observations) - 1)
+        return is_within(
+            self.data.raw_goals[next_row], self.data.raw_goals[goal], self.success.tolerance
+        )
 
     def _draw(self, purpose: str, counter: Tensor, bound: int) -> Tensor:
         key = self.keys[purpose]
-        signed = torch.tensor(key - 2**64 if key >= 2**63 else key, device=self.device)
+        signed = torch.tensor(key - 2**64 if key >= 2**63 else key, device=self.data.device)
         return uniform_tensor(signed, counter, bound)
 
     def _unit(self, purpose: str, counter: Tensor) -> Tensor:
         return self._draw(purpose, counter, UNIT_BITS).float() / UNIT_BITS
 
-    def _table(
-        self, hindsight: Path, episodes: Episodes, chosen: NDArray[np.bool_], mixture: Mixture
-    ) -> GoalTable:
+    def _table(self, hindsight: Path, chosen: NDArray[np.bool_], mixture: Mixture) -> GoalTable:
         columns = _columns(hindsight, mixture)
         names = sorted({name for pair in columns for name in pair[:2] if name is not None})
         table = pl.read_parquet(hindsight / TABLE, columns=names)
         if len(table) != len(chosen):
             raise DataError(f"{hindsight} is not the table of this dataset; run `dvc repro`")
         table = table.filter(pl.Series(chosen))
-        rows, shift = self.rows.cpu().numpy(), len(episodes.observation)
+        rows, shift = self.rows.cpu().numpy(), len(self.data.observations)
         goals, rewards = [], []
         for goal, reward, _ in columns:
             own = rows + shift if reward == reward_column("original") else rows
@@ -197,10 +205,10 @@ class BatchSampler:
             rewards.append(table[reward].to_numpy())
         shares = np.array([share for _, _, share in columns])
         return GoalTable(
-            torch.from_numpy(np.stack(goals, 1).astype(np.int32)).to(self.device),
-            torch.from_numpy(np.stack(rewards, 1)).to(self.device),
+            torch.from_numpy(np.stack(goals, 1).astype(np.int32)).to(self.data.device),
+            torch.from_numpy(np.stack(rewards, 1)).to(self.data.device),
             torch.tensor(
-                np.cumsum(shares / shares.sum())[:-1], dtype=torch.float32, device=self.device
+                np.cumsum(shares / shares.sum())[:-1], dtype=torch.float32, device=self.data.device
             ),
         )
 

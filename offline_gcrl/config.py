@@ -35,7 +35,7 @@ Strategy = Literal["final", "future", "geometric", "episode", "random", "current
 DrawnStrategy = Literal["final", "future", "geometric", "episode", "random"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Discount = Annotated[float, Field(gt=0.0, lt=1.0)]
-Mixture = dict[Strategy, PositiveFloat]
+Mixture = Annotated[dict[Strategy, PositiveFloat], Field(min_length=1)]
 Units = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Activation = Literal["relu", "gelu", "tanh"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -146,7 +146,7 @@ class Recipe(Section):
     evaluation: Evaluation
     task: Name
     instruction: str
-    validation_share: Share = 0.1
+    validation_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share of the episodes of each source that are kept for validation losses."""
 
     @field_validator("sources")
@@ -236,7 +236,7 @@ class Evaluate(Section):
 
     episodes: PositiveInt = 100
     """Episodes of the final judgement, for each training seed."""
-    curve_episodes: NonNegativeInt = 20
+    curve_episodes: PositiveInt = 20
     """Episodes at each snapshot of the learning curve, on seeds of their own."""
     seed: NonNegativeInt = 0
     """Chooses starts and goals; the same for every agent, so that comparisons are paired."""
@@ -252,7 +252,7 @@ class Sampling(Section):
 
     actor_goals: Mixture
     """Shares of the strategies that the actor's goals come from."""
-    value_goals: Mixture = {}
+    value_goals: dict[Strategy, PositiveFloat] = {}
     """The same for values and critics; empty for agents without any."""
     discount: Discount = 0.99
     n_step: PositiveInt = 1
@@ -362,11 +362,13 @@ def agent_settings(
         SettingsError: naming file, key, expectation and remedy.
     """
     key, path = ("agents", agent), params.path
+    recipes = path.parent / RECIPES
+    _check_per_dataset(params.agents[agent], key, recipe_names(recipes), path)
     _for_dataset(settings_type, params.agents[agent], key, "", path)  # First what holds for all.
-    _check_per_dataset(params.agents[agent], key, recipe_names(path.parent / RECIPES), path)
     settings = _for_dataset(settings_type, params.agents[agent], key, dataset, path)
     if isinstance(settings, AgentSettings):
-        _check_mixtures(settings, params.relabel_for(dataset), key, path)
+        success = load_recipe(dataset, recipes).goal.success
+        _check_mixtures(settings, params.relabel_for(dataset), success, key, path)
     return settings
 
 
@@ -394,6 +396,8 @@ def _read_yaml(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise SettingsError(f"{path}: line {line}: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not YAML: {error}") from None
 
 
 def _validate(
@@ -471,7 +475,16 @@ def _for_dataset(
     special = (data.get("per_dataset") or {}).get(dataset) or {}
     if not special:
         return _validate(section, general, path, key)
-    return _validate(section, {**general, **special}, path, (*key, "per_dataset", dataset))
+    return _validate(section, _overlaid(general, special), path, (*key, "per_dataset", dataset))
+
+
+def _overlaid(general: Mapping[str, Any], special: Mapping[str, Any]) -> dict[str, Any]:
+    """``special`` over ``general``, key by key; mixtures of goals are replaced whole."""
+    merged = dict(general)
+    for name, value in special.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = {**merged[name], **value} if nested and "goals" not in name else value
+    return merged
 
 
 def _check_names(params: Params, recipes: Iterable[str], path: Path) -> None:
@@ -511,18 +524,25 @@ def _check_per_dataset(
 
 
 def _check_mixtures(
-    settings: AgentSettings, relabel: Relabel, key: tuple[str, ...], path: Path
+    settings: AgentSettings, relabel: Relabel, success: Success, key: tuple[str, ...], path: Path
 ) -> None:
-    """A strategy that an agent mixes in must be in the table that relabelling makes."""
-    made = {*relabel.strategies, "current", "original"}
+    """A strategy that an agent mixes in must be in the table that relabelling makes of the data."""
     where = _dotted(key)
-    for name in ("value_goals", "actor_goals"):
-        for strategy in getattr(settings.sampling, name):
-            if strategy not in made:
+    for name, mixture in settings:
+        for strategy in mixture if name.endswith("goals") else ():
+            if strategy == "original" and success.kind == "same_step":
                 raise SettingsError(
-                    f"{path}: {where}: its {name} draw on '{strategy}', which is not in "
-                    "relabel.strategies; add it there"
+                    f"{path}: {where}.{name}: 'original' has no reward where goals are single states "
+                    "('same_step'); use a hindsight strategy"
                 )
+            if strategy not in {*relabel.strategies, "current", "original"}:
+                raise SettingsError(
+                    f"{path}: {where}.{name}: '{strategy}' is not in relabel.strategies; add it there"
+                )
+    if relabel.reward == "dense" and success.kind == "same_step":
+        raise SettingsError(
+            f"{path}: relabel.reward: 'dense' needs goals with a distance, not 'same_step'"
+        )
     if relabel.reward == "dense" and settings.sampling.n_step > 1:
         raise SettingsError(
             f"{path}: {where}.n_step: must be 1 with relabel.reward 'dense', "

@@ -56,6 +56,8 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             raise SettingsError(
                 f"environment.id: no environment '{settings.id}'; {guess}"
             ) from None
+        except gymnasium.error.Error as error:
+            raise SettingsError(f"environment.id: '{settings.id}': {error}") from None
         except TypeError as error:
             raise SettingsError(f"environment.kwargs of {settings.id}: {error}") from None
 

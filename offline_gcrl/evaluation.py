@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config import Environment, Evaluate, Goal, Recipe
 from offline_gcrl.environments import make_environment
+from offline_gcrl.errors import SettingsError
 from offline_gcrl.files import write_json
 from offline_gcrl.goals import is_within, squared_distance
 from offline_gcrl.intervals import Estimate, across_seeds, rate_across_seeds, wilson
@@ -26,8 +27,11 @@ from offline_gcrl.parallel import cores, ordered_map
 from offline_gcrl.policy import POLICY, SNAPSHOTS, Policy, load_policy
 
 EPISODES, LEARNING_CURVE, METRICS = "episodes.parquet", "curve.parquet", "metrics.json"
-FINAL, CURVE = 0, 1
-"""Purposes of evaluation seeds: those of the learning curve are not those of the final judgement."""
+FINAL, CURVE = 1, 2
+"""Purposes of evaluation seeds: those of the learning curve are not those of the final judgement.
+
+Never 0: NumPy pads seed sequences with zeros, and [seed, n, 0] would be the collector's [seed, n].
+"""
 
 EPISODE_COLUMNS: dict[str, Any] = {
     "update": pl.Int64,
@@ -133,7 +137,13 @@ def run_episode(job: EpisodeJob) -> dict[str, Any]:
 def has_reached(observation: dict[str, NDArray[Any]], info: dict[str, Any], goal: Goal) -> bool:
     """The recipe's success test; where goals are single states, what the environment says."""
     if goal.success.tolerance is None:
-        return bool(info.get("success", info.get("is_success", False)))
+        said = info.get("success", info.get("is_success"))
+        if said is None:
+            raise SettingsError(
+                "goal.success.kind: 'same_step' asks the environment for success, and it tells neither "
+                "'success' nor 'is_success'"
+            )
+        return bool(said)
     achieved, desired = observation[goal.achieved], observation[goal.desired]
     return bool(is_within(achieved, desired, goal.success.tolerance))
 

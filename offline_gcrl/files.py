@@ -14,11 +14,13 @@ from typing import Any
 def atomic_directory(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``target`` that takes its place when the block succeeds.
 
-    A block that fails, or a process that is killed, leaves ``target`` as it was; the leftover is
-    cleared by the next attempt.
+    A block that fails, or a process that is killed, leaves ``target`` as it was, or absent: never half
+    of it. Leftovers are cleared by the next attempt.
     """
     partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    replaced = target.with_name(f".{target.name}.old.partial")
+    for leftover in (partial, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
@@ -26,8 +28,9 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     if target.exists():
-        shutil.rmtree(target)
+        target.rename(replaced)
     partial.rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

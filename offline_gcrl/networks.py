@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
+LAST_GAIN = 0.1
+"""Of an actor's last layer: OGBench's 1e-2 is a factor on the variance of the initial weights."""
+
 
 @dataclass(frozen=True)
 class Dimensions:

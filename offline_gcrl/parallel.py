@@ -55,13 +55,23 @@ def process_pool(
 
 
 def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, window: int = 64
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    window: int | None = None,
 ) -> Iterator[Result]:
     """Results in the order of ``items``, at most ``window`` of them waiting: memory stays flat.
+
+    Args:
+        function: what to do with an item; importable, as is the item.
+        items: taken as they are needed.
+        workers: number of processes.
+        window: 16 a worker when left out.
 
     Raises:
         OfflineGCRLError: if a worker dies, say for want of memory.
     """
+    window = window or 16 * workers
     with process_pool(workers) as pool:
         waiting: list[Future[Result]] = []
         try:

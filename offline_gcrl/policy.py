@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from offline_gcrl.agents import Agent, agent_type, settings_type
-from offline_gcrl.config import AgentSettings
+from offline_gcrl.config import AgentSettings, algorithm_names
 from offline_gcrl.errors import PolicyError
 from offline_gcrl.files import write_bytes
 from offline_gcrl.networks import Actor, Dimensions
@@ -41,7 +41,7 @@ class Policy:
 
         Args:
             observation: (observation,) or (batch, observation).
-            goal: (goal,) or (batch, goal).
+            goal: (goal,) or (batch, goal); one goal goes with many observations, and the reverse.
             task: name of the task, for policies conditioned on it; the dataset's first when left out.
 
         Returns:
@@ -58,7 +58,15 @@ class Policy:
                     f"the policy takes {name}s of shape ({expected},) or (batch, {expected}), "
                     f"not {tuple(values.shape)}"
                 )
-        number = torch.full(state.shape[:-1], self._task_number(task))
+        try:
+            batch = np.broadcast_shapes(state.shape[:-1], goals.shape[:-1])
+        except ValueError:
+            raise PolicyError(
+                f"{len(state)} observations do not go with {len(goals)} goals"
+            ) from None
+        state = np.broadcast_to(state, (*batch, state.shape[-1]))
+        goals = np.broadcast_to(goals, (*batch, goals.shape[-1]))
+        number = torch.full(batch, self._task_number(task))
         with torch.inference_mode():
             scaled = self.actor(
                 torch.from_numpy(self.scaling.observations(state)),
@@ -120,7 +128,12 @@ def load_policy(path: str | Path) -> Policy:
         raise PolicyError(f"{path}: not a policy file: {error}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise PolicyError(f"{path}: not a policy file of format {FORMAT}")
-    settings = settings_type(content["algorithm"]).model_validate_json(content["settings"])
+    if content["algorithm"] not in algorithm_names():
+        raise PolicyError(f"{path}: of algorithm '{content['algorithm']}', which is not known here")
+    try:
+        settings = settings_type(content["algorithm"]).model_validate_json(content["settings"])
+    except ValueError as error:
+        raise PolicyError(f"{path}: its settings are not those of this version: {error}") from None
     dimensions = Dimensions(**content["dimensions"])
     agent = agent_type(content["algorithm"])(settings, dimensions)
     agent.actor.load_state_dict(content["actor"])

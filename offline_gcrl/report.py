@@ -20,7 +20,7 @@ from offline_gcrl.figures import (
     save,
     success_figure,
 )
-from offline_gcrl.files import write_json, write_text
+from offline_gcrl.files import atomic_directory, write_json, write_text
 from offline_gcrl.hindsight.relabel import STATS
 from offline_gcrl.intervals import rate_across_seeds
 
@@ -88,21 +88,29 @@ def write_report(
     }
     write_json(output / "metrics.json", metrics)
     write_text(output / "table.md", markdown_table(metrics))
-    _flat_table(metrics).write_csv(output / "table.csv")
+    write_text(output / "table.csv", _flat_table(metrics).write_csv())
     curves = {
         dataset: {agent: result.curve for agent, result in agents.items()}
         for dataset, agents in results.items()
     }
-    _flat_curves(curves).write_csv(output / "learning_curves.csv")
-    save(success_figure(metrics), output / "figures/success.svg")
-    save(curves_figure(curves), output / "figures/learning_curves.svg")
+    write_text(output / "learning_curves.csv", _flat_curves(curves).write_csv())
+    with atomic_directory(output / "figures") as figures:
+        save(success_figure(metrics), figures / "success.svg")
+        save(curves_figure(curves), figures / "learning_curves.svg")
+        _draw_datasets(results, recipes, hindsight, figures)
+    return metrics
+
+
+def _draw_datasets(
+    results: Results, recipes: dict[str, Recipe], hindsight: Path, figures: Path
+) -> None:
+    """The figures of each dataset."""
     for dataset, agents in results.items():
         walls = maze_walls(make_environment(recipes[dataset].evaluation.environment))
         episodes = {agent: pl.concat(result.episodes) for agent, result in agents.items()}
-        save(goals_figure(episodes, walls), output / f"figures/goals-{dataset}.svg")
+        save(goals_figure(episodes, walls), figures / f"goals-{dataset}.svg")
         statistics = json.loads((hindsight / dataset / STATS).read_text())
-        save(hindsight_figure(statistics), output / f"figures/hindsight-{dataset}.svg")
-    return metrics
+        save(hindsight_figure(statistics), figures / f"hindsight-{dataset}.svg")
 
 
 def markdown_table(metrics: dict[str, Any]) -> str:

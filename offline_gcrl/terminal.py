@@ -1,6 +1,8 @@
 """What a stage says: one heading, progress while it runs, one closing line; errors as sentences."""
 
+import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ console = Console(highlight=False, soft_wrap=True)
 def stage(title: str, subject: str) -> Iterator[None]:
     """Print the heading; end the process with a sentence, and no traceback, on the package's errors."""
     console.print(f"[bold]{title}[/bold] {subject}")
+    if "DVC_STAGE" in os.environ:
+        threading.Thread(target=_end_with_dvc, args=(os.getppid(),), daemon=True).start()
     try:
         yield
     except OfflineGCRLError as error:
@@ -36,6 +40,13 @@ def stage(title: str, subject: str) -> Iterator[None]:
             Text("error: ", style="bold red").append(str(error), style="not bold default")
         )
         sys.exit(1)
+
+
+def _end_with_dvc(parent: int) -> None:
+    """End when DVC does, also when it is killed: an orphan would write beside the next run."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def close(line: str) -> None:

@@ -4,12 +4,15 @@ A run is found again by what it is of, never by a stored id: training by its fin
 repeated training lands on its own run), evaluation by the digest of the policy it judged.
 """
 
+import hashlib
+import json
 import logging
 import os
 import subprocess
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,10 @@ import polars as pl
 import yaml
 from filelock import FileLock
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+
+from offline_gcrl.errors import OfflineGCRLError
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # Else the UI shows tools for LLMs.
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100  # What one `log_batch` takes.
@@ -44,23 +50,65 @@ class Tracker:
         # Several stages that open a fresh SQLite store at once would destroy it.
         with FileLock(store_root() / ".mlflow.lock"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.client = MlflowClient(store_uri())
-            found = self.client.get_experiment_by_name(experiment)
-            self.experiment: str = (
-                found.experiment_id
-                if found
-                else self.client.create_experiment(experiment, self._artifacts(experiment), KIND)
-            )
+            try:
+                self.client = MlflowClient(store_uri())
+                self.experiment = self._experiment(experiment)
+            except MlflowException as error:
+                raise OfflineGCRLError(
+                    f"the MLflow store {store_uri()} cannot be used: {error.message}; "
+                    "MLFLOW_TRACKING_URI names another"
+                ) from error
 
     def training_run(self, dataset: str, agent: str, seed: int, fingerprint: str) -> "TrackedRun":
         """The run of a training, made when there is none."""
-        run = self._find(f"tags.fingerprint = '{fingerprint}'")
-        return self._wrap(run or self._create(dataset, agent, seed, {"fingerprint": fingerprint}))
+        found = self._find(f"tags.fingerprint = '{fingerprint}'")
+        tags = {"fingerprint": fingerprint}
+        return self._wrap(found[0] if found else self._create(dataset, agent, seed, tags))
 
-    def policy_run(self, dataset: str, agent: str, seed: int, policy: str) -> "TrackedRun":
-        """The run that trained the policy with this digest, made when the store does not know it."""
-        run = self._find(f"tags.policy = '{policy}'")
-        return self._wrap(run or self._create(dataset, agent, seed, {"policy": policy}))
+    def trained(self, run: "TrackedRun", fingerprint: str, policy: str) -> "TrackedRun":
+        """Note the digest of the policy that a run trained.
+
+        Code that changed and gave the same policy made nothing new: then the earlier run, which may
+        have been evaluated already, stands for both.
+        """
+        for other in self._find(f"tags.policy = '{policy}'"):
+            if other.info.run_id != run.run_id:
+                self.client.delete_run(run.run_id)
+                run = self._wrap(other)
+                break
+        run.set_tags({"policy": policy, "fingerprint": fingerprint})
+        return run
+
+    def evaluation_run(
+        self, dataset: str, agent: str, seed: int, policy: str, settings: dict[str, Any]
+    ) -> "TrackedRun":
+        """The run that trained a policy, to hold its evaluation under these settings.
+
+        Judged under other settings before, or unknown to the store, the policy gets a run of its own.
+        """
+        evaluation = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        found = self._find(f"tags.policy = '{policy}'")
+        fitting = [
+            run for run in found if run.data.tags.get("evaluation", evaluation) == evaluation
+        ]
+        run = fitting[0] if fitting else self._create(dataset, agent, seed, {"policy": policy})
+        tracked = self._wrap(run)
+        if found and not fitting:
+            params = found[0].data.params.items()
+            tracked.log_params({k: v for k, v in params if not k.startswith("evaluate.")})
+        tracked.set_tags({"evaluation": evaluation})
+        tracked.log_params({"evaluate": settings})
+        return tracked
+
+    def _experiment(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            made: str = self.client.create_experiment(name, self._artifacts(name), KIND)
+            return made
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        known: str = found.experiment_id
+        return known
 
     def _artifacts(self, experiment: str) -> str | None:
         """An absolute location: a SQLite store would put artifacts below the process's folder."""
@@ -68,9 +116,8 @@ class Tracker:
             return (store_root() / "mlartifacts" / experiment).as_uri()
         return None
 
-    def _find(self, filter_string: str) -> Run | None:
-        found = self.client.search_runs([self.experiment], filter_string, max_results=1)
-        return found[0] if found else None
+    def _find(self, filter_string: str) -> list[Run]:
+        return list(self.client.search_runs([self.experiment], filter_string))
 
     def _create(self, dataset: str, agent: str, seed: int, tags: dict[str, str]) -> Run:
         context = {
@@ -155,15 +202,26 @@ class TrackedRun:
         """Set tags."""
         self.client.log_batch(self.run_id, tags=[RunTag(*item) for item in tags.items()])
 
-    def finish(self) -> None:
-        """Mark the run as finished."""
-        self.client.set_terminated(self.run_id)
+    def finish(self, status: str = "FINISHED") -> None:
+        """Mark the run as finished, or as ``FAILED``."""
+        self.client.set_terminated(self.run_id, status)
 
     def _send(self, metrics: list[tuple[str, float, int]]) -> None:
         now = int(time.time() * 1000)
         stamped = [Metric(name, value, now, step) for name, value, step in metrics]
         for start in range(0, len(stamped), METRICS_A_CALL):
             self.client.log_batch(self.run_id, metrics=stamped[start : start + METRICS_A_CALL])
+
+
+@contextmanager
+def marked_failed(runs: Iterable[TrackedRun]) -> Iterator[None]:
+    """Mark the runs as failed when the block fails; a later attempt takes them up again."""
+    try:
+        yield
+    except BaseException:
+        for run in runs:
+            run.finish("FAILED")
+        raise
 
 
 def dvc_digest(lock: str, stage: str) -> str | None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from offline_gcrl.agents import agent_type
-from offline_gcrl.batches import BatchSampler
+from offline_gcrl.batches import BatchSampler, DeviceData
 from offline_gcrl.draws import stream_key
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.errors import OfflineGCRLError
@@ -42,15 +42,15 @@ class TrainingModule(L.LightningModule):
         self.job, self.on_event = job, on_event
         episodes = open_episodes(job.episodes)
         self.tasks = tuple(episodes.schema["tasks"])
+        data = DeviceData(episodes, device)
         self.samplers = {
             split: BatchSampler(
-                episodes,
+                data,
                 job.hindsight,
                 job.settings.sampling,
                 split=split,
                 batch_size=job.train.batch_size,
                 seed=job.seed,
-                device=device,
             )
             for split in ("train", "validation")
             if len(episodes.transition_rows(split))
@@ -58,9 +58,7 @@ class TrainingModule(L.LightningModule):
         torch.manual_seed(
             stream_key(job.seed) % 2**63
         )  # of the initial weights; nothing else draws
-        self.agent = agent_type(job.settings.algorithm)(
-            job.settings, self.samplers["train"].dimensions
-        )
+        self.agent = agent_type(job.settings.algorithm)(job.settings, data.dimensions)
         self.loss = torch.compile(self.agent.loss) if job.train.compile else self.agent.loss
         self.curve: list[Point] = []
         self.recent: list[dict[str, Tensor]] = []
@@ -128,14 +126,14 @@ class TrainingModule(L.LightningModule):
         return {f"validation/{name}": value for name, value in _plain(_mean(infos)).items()}
 
     def _save_policy(self, path: Path, updates: int) -> None:
-        job, sampler = self.job, self.samplers["train"]
+        job, data = self.job, self.samplers["train"].data
         save_policy(
             path,
             self.agent,
             job.settings.algorithm,
             job.settings,
-            sampler.scaling,
-            sampler.dimensions,
+            data.scaling,
+            data.dimensions,
             self.tasks,
             {"dataset": job.dataset, "agent": job.agent, "seed": job.seed, "updates": updates},
         )
@@ -205,7 +203,7 @@ def train_seed(job: TrainingJob, on_event: Listener) -> None:
         weights_only=True,
     )
     module.export(job.output)
-    on_event(Event(job.seed, job.train.updates))
+    on_event(Event(job.seed, job.train.updates, tuple(module.curve)))
 
 
 def _discard_others(folder: Path) -> None:

@@ -58,7 +58,10 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class Event:
-    """News of a seed in training: updates done so far, and the points of the curve since the last."""
+    """News of a seed in training: updates done so far, and points of its curve.
+
+    The last event of a training has the whole curve: what a killed process did not say is said then.
+    """
 
     seed: int
     updates: int
@@ -79,16 +82,16 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
         futures = [pool.submit(_train_in_worker, job) for job in jobs]
         while not all(future.done() for future in futures):
             _deliver(news, on_event, timeout=0.2)
-        try:
-            for future in futures:
-                future.result()
-        except BrokenProcessPool as error:
-            raise OfflineGCRLError(
-                "a training process died (killed, or out of memory); run the stage again, "
-                "it resumes from the last checkpoint"
-            ) from error
-        while _deliver(news, on_event, timeout=0.05):
-            pass
+    while _deliver(news, on_event, timeout=0.2):  # Workers have sent all they had when they end.
+        pass
+    try:
+        for future in futures:
+            future.result()
+    except BrokenProcessPool as error:
+        raise OfflineGCRLError(
+            "a training process died (killed, or out of memory); run the stage again, "
+            "it resumes from the last checkpoint"
+        ) from error
 
 
 def training_jobs(
@@ -114,18 +117,23 @@ def training_jobs(
         )
         for seed in seeds
     ]
-    return [replace(job, checkpoints=job.checkpoints / fingerprint(job)) for job in jobs]
+    content = content_digest(jobs[0])
+    return [replace(job, checkpoints=job.checkpoints / fingerprint(job, content)) for job in jobs]
 
 
-def fingerprint(job: TrainingJob) -> str:
-    """Name all that the weights depend on: data, settings, seed, code and torch.
-
-    A checkpoint is taken up again only under the same name, so nothing stale is ever resumed.
-    """
+def content_digest(job: TrainingJob) -> str:
+    """Digest of the data and the code that a job reads; the same for all seeds."""
     package = Path(__file__).parent
     code = [package / name for name in (*CODE, f"agents/{job.settings.algorithm}.py")]
     data = [job.episodes / name for name in (STEPS, EPISODES, SCHEMA)]
-    content = digest([*code, *data, job.hindsight / TABLE])
+    return digest([*code, *data, job.hindsight / TABLE])
+
+
+def fingerprint(job: TrainingJob, content: str) -> str:
+    """Name all that the weights depend on: data and code (``content``), settings, seed and torch.
+
+    A checkpoint is taken up again only under the same name, so nothing stale is ever resumed.
+    """
     words = (content, job.seed, job.train, job.settings, torch.__version__)
     return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
 

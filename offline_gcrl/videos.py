@@ -1,6 +1,6 @@
 """Rollout videos: episodes of a policy side by side, success and failure marked on their borders."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,11 @@ ROLLOUTS = "rollouts.mp4"
 
 
 def write_all_rollouts(
-    policies: Mapping[int, Path], recipe: Recipe, settings: Evaluate, output: Path
+    policies: Mapping[int, Path],
+    recipe: Recipe,
+    settings: Evaluate,
+    output: Path,
+    on_video: Callable[[], None] = lambda: None,
 ) -> str | None:
     """Film the first episodes of every seed, side by side, as ``seed-<n>/rollouts.mp4``.
 
@@ -43,7 +47,10 @@ def write_all_rollouts(
         jobs = episode_jobs(folder / POLICY, recipe, settings, seed, FINAL)
         path = output / f"seed-{seed}" / ROLLOUTS
         films.append((path, jobs[: settings.video.episodes], settings.video))
-    errors = list(ordered_map(_try_rollouts, films, balanced_workers(len(films))))
+    errors = []
+    for error in ordered_map(_try_rollouts, films, balanced_workers(len(films))):
+        errors.append(error)
+        on_video()
     return next(filter(None, errors), None)
 
 

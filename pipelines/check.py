@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from offline_gcrl.agents import settings_type
-from offline_gcrl.collect.policies import check_policy
+from offline_gcrl.collect.collector import check_sources
 from offline_gcrl.config import RECIPES, agent_settings, load_params, load_recipe, recipe_names
 from offline_gcrl.environments import check_environments
 from offline_gcrl.files import write_text
@@ -20,12 +20,9 @@ def main() -> None:
         params = load_params()
         for name in recipe_names():
             recipe = load_recipe(name)
-            for number, source in enumerate(recipe.sources):
-                if source.collect is not None:
-                    where = f"{RECIPES / name}.yaml: sources.{number}.collect"
-                    check_policy(source.collect, where)
             if name in params.experiment.datasets:
                 check_environments(recipe, f"{RECIPES / name}.yaml")
+                check_sources(recipe, f"{RECIPES / name}.yaml")
         for agent, section in params.agents.items():
             for dataset in recipe_names():
                 agent_settings(params, agent, dataset, settings_type(section["algorithm"]))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from offline_gcrl.collect.collector import collect_source
+from offline_gcrl.collect.collector import collect_source, steps_an_episode
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import load_recipe
 from offline_gcrl.files import atomic_directory
@@ -27,8 +27,8 @@ def main() -> None:
                     fetch_published(source.dataset, root)
                     continue
                 assert source.episodes is not None
-                limit = recipe.environment.kwargs.get("max_episode_steps", 1)
-                with Bars([source.dataset], source.episodes * limit, "steps") as bars:
+                total = source.episodes * steps_an_episode(recipe)
+                with Bars([source.dataset], total, "steps") as bars:
 
                     def on_steps(count: int, bars: Bars = bars, id: str = source.dataset) -> None:
                         bars.advance(id, count)

@@ -23,7 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
     dataset, agent = arguments.dataset, arguments.agent
     with stage("evaluate", f"{agent} on {dataset}"):
-        preload("offline_gcrl.videos")
+        preload("offline_gcrl.videos", "offline_gcrl.figures", "offline_gcrl.tracking")
         params, recipe = load_params(), load_recipe(dataset)
         settings = params.evaluate_for(dataset)
         models, output = Path("models") / dataset / agent, Path("results") / dataset / agent
@@ -38,12 +38,18 @@ def main() -> None:
                 result.write(home)
                 save(goals_figure({agent: result.episodes}, walls), home / "goals.svg")
                 save(curves_figure({dataset: {agent: result.curve}}), home / "learning_curve.svg")
-            if reason := write_all_rollouts(policies, recipe, settings, folder):
+            with Bars(["filming"], len(policies), "videos") as bars:
+                reason = write_all_rollouts(
+                    policies, recipe, settings, folder, lambda: bars.advance("filming", 1)
+                )
+            if reason:
                 note(f"no videos: {reason}")
             tracker = Tracker(params.experiment.name)
             for seed, result in results.items():
                 policy = digest([policies[seed] / POLICY])
-                run = tracker.policy_run(dataset, agent, seed, policy)
+                run = tracker.evaluation_run(
+                    dataset, agent, seed, policy, settings.model_dump(exclude={"workers"})
+                )
                 run.log_curve("evaluation/success_rate", result.curve)
                 run.log_metrics(result.flat_metrics(), result.episodes["update"][0])
                 for path in sorted((folder / f"seed-{seed}").iterdir()):

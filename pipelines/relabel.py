@@ -1,13 +1,15 @@
 """Parquet to hindsight: goals for every transition and strategy, and the reward each gives."""
 
 import argparse
+import json
 from pathlib import Path
 
 from offline_gcrl.config import load_params, load_recipe
+from offline_gcrl.episodes.schema import SCHEMA
 from offline_gcrl.files import atomic_directory, write_json
 from offline_gcrl.hindsight.relabel import STATS, relabel
 from offline_gcrl.hindsight.statistics import describe
-from offline_gcrl.terminal import close, note, stage
+from offline_gcrl.terminal import Bars, close, note, stage
 
 
 def main() -> None:
@@ -18,8 +20,10 @@ def main() -> None:
     with stage("relabel", name):
         settings, goal = load_params().relabel_for(name), load_recipe(name).goal
         episodes, output = Path("datasets/parquet") / name, Path("datasets/hindsight") / name
+        total = json.loads((episodes / SCHEMA).read_text())["counts"]["transitions"]
         with atomic_directory(output) as folder:
-            relabel(episodes, folder, settings, goal)
+            with Bars([name], total, "transitions") as bars:
+                relabel(episodes, folder, settings, goal, lambda count: bars.advance(name, count))
             statistics = describe(episodes, folder, settings, goal)
             write_json(folder / STATS, statistics)
         for strategy, values in statistics["strategies"].items():

@@ -5,7 +5,6 @@ from pathlib import Path
 from rich.markdown import Markdown
 
 from offline_gcrl.config import load_params, load_recipe
-from offline_gcrl.files import atomic_directory
 from offline_gcrl.report import load_results, markdown_table, write_report
 from offline_gcrl.terminal import close, console, stage
 
@@ -17,8 +16,7 @@ def main() -> None:
         results = load_results(experiment, Path("results"))
         recipes = {dataset: load_recipe(dataset) for dataset in experiment.datasets}
         output = Path("reports")
-        with atomic_directory(output) as folder:
-            metrics = write_report(results, recipes, Path("datasets/hindsight"), folder)
+        metrics = write_report(results, recipes, Path("datasets/hindsight"), output)
         console.print(Markdown(markdown_table(metrics)))
         close(f"tables and figures in {output}; `make ui` opens the runs in MLflow")
 

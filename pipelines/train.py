@@ -9,7 +9,7 @@ from offline_gcrl.files import atomic_directory, digest
 from offline_gcrl.parallel import preload
 from offline_gcrl.policy import POLICY
 from offline_gcrl.terminal import Bars, close, stage
-from offline_gcrl.tracking import Tracker
+from offline_gcrl.tracking import Tracker, marked_failed
 from offline_gcrl.training_jobs import CURVE, TRAINING, Event, train_seeds, training_jobs
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     arguments = parser.parse_args()
     dataset, agent = arguments.dataset, arguments.agent
     with stage("train", f"{agent} on {dataset}"):
-        preload(TRAINING)
+        preload(TRAINING, "offline_gcrl.tracking")
         params, recipe = load_params(), load_recipe(dataset)
         train = params.train_for(dataset)
         algorithm = params.agents[agent]["algorithm"]
@@ -38,7 +38,10 @@ def main() -> None:
                 run.log_dataset(dataset, job.episodes)
                 run.set_tags({"task": recipe.task, "instruction": recipe.instruction})
                 runs[job.seed] = run
-            with Bars([f"seed {seed}" for seed in runs], train.updates, "updates") as bars:
+            with (
+                marked_failed(runs.values()),
+                Bars([f"seed {seed}" for seed in runs], train.updates, "updates") as bars,
+            ):
 
                 def on_event(event: Event) -> None:
                     bars.update(f"seed {event.seed}", event.updates)
@@ -46,10 +49,11 @@ def main() -> None:
 
                 train_seeds(jobs, on_event)
             for job in jobs:
-                runs[job.seed].set_tags({"policy": digest([job.output / POLICY])})
-                runs[job.seed].log_artifact(job.output / POLICY)
-                runs[job.seed].log_artifact(job.output / CURVE)
-                runs[job.seed].finish()
+                policy = job.output / POLICY
+                run = tracker.trained(runs[job.seed], job.checkpoints.name, digest([policy]))
+                run.log_artifact(policy)
+                run.log_artifact(job.output / CURVE)
+                run.finish()
         close(f"{len(jobs)} seed(s), {train.updates:,} updates each, in {output}")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import Dataset
 
-from offline_gcrl.batches import BatchSampler
+from offline_gcrl.batches import BatchSampler, DeviceData
 from offline_gcrl.config import Sampling
 from offline_gcrl.errors import DataError
 from offline_gcrl.scaling import Scaling
@@ -18,9 +18,8 @@ def sampler(dataset: Dataset, split: str = "train", seed: int = 0, **asked: obje
     sampling = Sampling.model_validate(
         {"actor_goals": {"future": 1.0}, "value_goals": MIXTURE, "discount": 0.9, **asked}
     )
-    return BatchSampler(
-        dataset.episodes, dataset.hindsight, sampling, split=split, batch_size=64, seed=seed
-    )
+    data = DeviceData(dataset.episodes)
+    return BatchSampler(data, dataset.hindsight, sampling, split=split, batch_size=64, seed=seed)
 
 
 def test_batches_do_not_depend_on_how_many_are_made_at_once(dataset: Dataset) -> None:
@@ -43,7 +42,7 @@ def test_a_split_draws_from_its_own_episodes_only(dataset: Dataset) -> None:
     for split in ("train", "validation"):
         source = sampler(dataset, split)
         rows = set(dataset.episodes.transition_rows(split).tolist())
-        own = {tuple(row.tolist()) for row in source.observations[sorted(rows)]}
+        own = {tuple(row.tolist()) for row in source.data.observations[sorted(rows)]}
         seen = {tuple(row.tolist()) for row in source.batches(0, 4)["observations"].flatten(0, 1)}
         assert seen <= own
 
@@ -63,7 +62,7 @@ def test_a_mixture_has_its_shares(dataset: Dataset) -> None:
     source = sampler(dataset)
     pick = source._draw("transition", torch.arange(40_000), len(source))
     goal, _ = source._goals("value_goal", pick, torch.arange(40_000))
-    row, rows = source.rows[pick], len(source.observations)
+    row, rows = source.rows[pick], len(source.data.observations)
     assert (goal == row).float().mean() == pytest.approx(0.2, abs=0.02)
     assert (goal == row + rows).float().mean() == pytest.approx(0.2, abs=0.01)
 
@@ -101,12 +100,12 @@ def test_batches_hold_the_values_of_their_rows(dataset: Dataset) -> None:
     goal, label = source._goals("value_goal", pick, counter)
     _, _, ahead = source._n_step(source.rows[pick], source.last_row[pick], goal, label)
     expected = {
-        "observations": source.observations[source.rows[pick]],
-        "next_observations": source.observations[source.rows[pick] + ahead],
-        "initial_observations": source.observations[source.first_row[pick]],
-        "achieved_goals": source.goals[source.rows[pick]],
-        "value_goals": source.goals[goal],
-        "actions": source.actions[source.rows[pick]],
+        "observations": source.data.observations[source.rows[pick]],
+        "next_observations": source.data.observations[source.rows[pick] + ahead],
+        "initial_observations": source.data.observations[source.first_row[pick]],
+        "achieved_goals": source.data.goals[source.rows[pick]],
+        "value_goals": source.data.goals[goal],
+        "actions": source.data.actions[source.rows[pick]],
         "discounts": 0.9**ahead,
     }
     for name, values in expected.items():
@@ -123,7 +122,7 @@ def test_a_table_of_another_dataset_is_refused(dataset: Dataset, tmp_path) -> No
     table.head(7).write_parquet(tmp_path / "table.parquet")
     with pytest.raises(DataError, match="not the table of this dataset"):
         BatchSampler(
-            dataset.episodes,
+            DeviceData(dataset.episodes),
             tmp_path,
             Sampling(actor_goals={"future": 1.0}),
             split="train",
@@ -137,7 +136,7 @@ def test_a_strategy_that_was_not_relabelled_is_named(dataset: Dataset, tmp_path)
     table.select("row", "current_reward_0").write_parquet(tmp_path / "table.parquet")
     with pytest.raises(DataError, match="no goals of strategy 'future'"):
         BatchSampler(
-            dataset.episodes,
+            DeviceData(dataset.episodes),
             tmp_path,
             Sampling(actor_goals={"future": 1.0}),
             split="train",

@@ -11,6 +11,7 @@ from offline_gcrl.agents import settings_type
 from offline_gcrl.collect.policies import check_policy
 from offline_gcrl.config import (
     Collect,
+    Environment,
     Relabel,
     agent_settings,
     algorithm_names,
@@ -18,6 +19,7 @@ from offline_gcrl.config import (
     load_recipe,
     recipe_names,
 )
+from offline_gcrl.environments import make_environment
 from offline_gcrl.errors import SettingsError
 
 
@@ -78,7 +80,7 @@ def test_a_wrong_parameter_is_named(project: Path, key: str, value: object, mess
     ("key", "value", "message"),
     [
         ("expectil", 0.9, "agents.gciql.expectil: unknown key; did you mean 'expectile'?"),
-        ("expectile", 1.5, "agents.gciql.expectile: .* less than or equal to 1"),
+        ("expectile", 1.5, "agents.gciql.expectile: .* less than 1"),
         ("actor_loss", "awrr", "agents.gciql.actor_loss: .*did you mean 'awr'?"),
         ("hidden", [], "agents.gciql.hidden: .* at least 1 item"),
         ("value_goals", {"final": 0.0}, "agents.gciql.value_goals.final: .* greater than 0"),
@@ -103,7 +105,9 @@ def test_settings_of_one_dataset_lie_over_the_general_ones(project: Path) -> Non
 
 def test_an_agent_cannot_mix_in_a_strategy_that_is_not_relabelled(project: Path) -> None:
     change(project, "relabel.strategies", ["future"])
-    with pytest.raises(SettingsError, match=r"'geometric', which is not in relabel\.strategies"):
+    with pytest.raises(
+        SettingsError, match=r"value_goals: 'geometric' is not in relabel\.strategies"
+    ):
         agent_settings(load_params(project), "gciql", "pointmaze-umaze", settings_type("gciql"))
 
 
@@ -115,7 +119,7 @@ def test_an_agent_cannot_mix_in_a_strategy_that_is_not_relabelled(project: Path)
         ("sources", [], "sources: .* at least 1 item"),
         ("titel", "x", "titel: unknown key; did you mean 'title'?"),
         ("environment.kwarg", {}, "environment.kwarg: unknown key; did you mean 'kwargs'?"),
-        ("validation_share", 2, "validation_share: .* less than or equal to 1"),
+        ("validation_share", 2, "validation_share: .* less than 1"),
     ],
 )
 def test_a_wrong_key_of_a_recipe_is_named(
@@ -135,13 +139,20 @@ def test_broken_yaml_names_the_line(project: Path) -> None:
 
 
 def test_unknown_policies_and_their_settings_are_named() -> None:
-    with pytest.raises(
-        SettingsError, match="here.policy: no policy 'uniforn'; did you mean 'uniform'"
+    environment = make_environment(Environment(id="PointMaze_UMaze-v3"))
+    for collect, message in (
+        (Collect(policy="uniforn"), "here.policy: no policy 'uniforn'; did you mean 'uniform'"),
+        (
+            Collect(policy="held_direction", settings={"longst": 3}),
+            "here.settings: .* no setting 'longst'; did you mean 'longest'",
+        ),
+        (
+            Collect(policy="held_direction", settings={"longest": 3}),
+            "here: policy 'held_direction' cannot act: .* shortest <= longest, not 10 and 3",
+        ),
     ):
-        check_policy(Collect(policy="uniforn"), "here")
-    collect = Collect(policy="held_direction", settings={"longst": 3})
-    with pytest.raises(SettingsError, match="no setting 'longst'; did you mean 'longest'"):
-        check_policy(collect, "here")
+        with pytest.raises(SettingsError, match=message):
+            check_policy(collect, environment, "here")
 
 
 def test_settings_are_frozen() -> None:

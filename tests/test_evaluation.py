@@ -13,7 +13,7 @@ from conftest import Dataset, small_recipe
 from numpy.typing import NDArray
 
 from offline_gcrl.agents import agent_type, settings_type
-from offline_gcrl.batches import BatchSampler
+from offline_gcrl.batches import DeviceData
 from offline_gcrl.config import Evaluate, Goal, Video
 from offline_gcrl.environments import can_render, make_environment
 from offline_gcrl.evaluation import (
@@ -38,19 +38,15 @@ def policy(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained policy: it wanders, and sometimes gets there."""
     content = {"algorithm": "bc", "hidden": [16]}
     settings = settings_type("bc").model_validate_json(json.dumps(content))
-    sampler = BatchSampler(
-        dataset.episodes, dataset.hindsight, settings.sampling, split="train", batch_size=1, seed=0
-    )
+    data = DeviceData(dataset.episodes)
     torch.manual_seed(0)
-    agent = agent_type("bc")(settings, sampler.dimensions)
+    agent = agent_type("bc")(settings, data.dimensions)
     with torch.no_grad():
         for parameter in agent.actor.parameters():
             parameter.mul_(30.0)
     path = tmp_path_factory.mktemp("policy") / "policy.pt"
     tasks = tuple(dataset.episodes.schema["tasks"])
-    save_policy(
-        path, agent, "bc", settings, sampler.scaling, sampler.dimensions, tasks, {"updates": 10}
-    )
+    save_policy(path, agent, "bc", settings, data.scaling, data.dimensions, tasks, {"updates": 10})
     return path
 
 
@@ -60,6 +56,21 @@ def test_any_number_of_workers_gives_the_same_table(policy: Path) -> None:
     assert tables[0].equals(tables[1])
     assert tables[0].equals(tables[2])
     assert tables[0]["goal"].n_unique() == 8
+
+
+def test_no_evaluation_episode_starts_as_one_of_the_data() -> None:
+    collected = {
+        int(np.random.SeedSequence([seed, index]).generate_state(2)[0])
+        for seed in range(3)
+        for index in range(2000)
+    }
+    judged = {
+        reset_seed
+        for training_seed in range(10)
+        for purpose in (FINAL, CURVE)
+        for reset_seed in evaluation_seeds(0, training_seed, purpose, 100)
+    }
+    assert not collected & judged
 
 
 def test_the_final_episodes_are_not_those_of_the_curve_or_of_another_seed() -> None:

@@ -26,6 +26,15 @@ def test_it_acts_on_one_state_or_on_many(policy: Policy) -> None:
     assert policy.act([0.0] * 5, [0.0] * 2).dtype == np.float32
 
 
+def test_one_goal_goes_with_many_states_and_the_reverse(policy: Policy) -> None:
+    goals = np.eye(2)
+    many = policy.act(np.ones((3, 5)), goals[0])
+    np.testing.assert_allclose(many, np.stack([policy.act(np.ones(5), goals[0])] * 3), rtol=1e-5)
+    assert policy.act(np.ones(5), goals).shape == (2, 3)
+    with pytest.raises(PolicyError, match="3 observations do not go with 2 goals"):
+        policy.act(np.ones((3, 5)), goals)
+
+
 def test_it_follows_the_goal(policy: Policy) -> None:
     assert not np.array_equal(
         policy.act(np.ones(5), np.ones(2)), policy.act(np.ones(5), -np.ones(2))

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 from conftest import Dataset
 
-from offline_gcrl.tracking import Tracker, dvc_digest
+from offline_gcrl.errors import OfflineGCRLError
+from offline_gcrl.tracking import Tracker, dvc_digest, marked_failed
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,39 @@ def test_a_training_finds_its_run_again(tracker: Tracker) -> None:
 
 def test_evaluation_lands_on_the_run_that_trained_the_policy(tracker: Tracker) -> None:
     run = tracker.training_run("maze", "bc", 0, "abc")
-    run.set_tags({"policy": "digest"})
-    found = tracker.policy_run("maze", "bc", 0, "digest")
-    assert found.run_id == run.run_id
-    assert tracker.policy_run("maze", "bc", 0, "other").run_id != run.run_id
+    tracker.trained(run, "abc", "digest")
+    asked = ("maze", "bc", 0)
+    assert tracker.evaluation_run(*asked, "digest", {"episodes": 3}).run_id == run.run_id
+    assert tracker.evaluation_run(*asked, "digest", {"episodes": 3}).run_id == run.run_id
+    other = tracker.evaluation_run(*asked, "digest", {"episodes": 4})
+    assert other.run_id != run.run_id
+    assert tracker.client.get_run(other.run_id).data.params["evaluate.episodes"] == "4"
+    assert tracker.evaluation_run(*asked, "unknown", {"episodes": 3}).run_id != run.run_id
+
+
+def test_a_change_of_code_that_gives_the_same_policy_makes_no_second_run(tracker: Tracker) -> None:
+    first = tracker.training_run("maze", "bc", 0, "before")
+    tracker.trained(first, "before", "digest")
+    second = tracker.training_run("maze", "bc", 0, "after")
+    assert tracker.trained(second, "after", "digest").run_id == first.run_id
+    assert tracker.training_run("maze", "bc", 0, "after").run_id == first.run_id
+
+
+def test_failed_runs_are_marked_and_a_deleted_experiment_comes_back(tracker: Tracker) -> None:
+    run = tracker.training_run("maze", "bc", 0, "abc")
+    with pytest.raises(KeyError), marked_failed([run]):
+        raise KeyError
+    assert tracker.client.get_run(run.run_id).info.status == "FAILED"
+    tracker.client.delete_experiment(tracker.experiment)
+    assert Tracker("test").experiment == tracker.experiment
+
+
+def test_a_store_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://x")
+    with pytest.raises(
+        OfflineGCRLError, match="nonsense://x cannot be used: .* MLFLOW_TRACKING_URI"
+    ):
+        Tracker("test")
 
 
 def test_points_are_logged_once_at_their_own_updates(tracker: Tracker) -> None:

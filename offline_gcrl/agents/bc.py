@@ -12,7 +12,7 @@ from torch import nn
 
 from offline_gcrl.agents import Batch, Losses
 from offline_gcrl.config import Activation, AgentSettings, Mixture, Sampling, Units
-from offline_gcrl.networks import Actor, Conditioning, Dimensions, GoalConditioned
+from offline_gcrl.networks import LAST_GAIN, Actor, Conditioning, Dimensions, GoalConditioned
 
 
 class Settings(AgentSettings):
@@ -44,7 +44,7 @@ class Agent(nn.Module):
             settings.hidden,
             settings.activation,
             goal_encoder=settings.goal_encoder,
-            last_gain=1e-2,
+            last_gain=LAST_GAIN,
         )
         self.actor = Actor(network, squash=False, conditioning=conditioning)
 

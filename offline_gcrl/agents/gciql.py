@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from offline_gcrl.agents import Batch, Losses
-from offline_gcrl.config import Activation, AgentSettings, Discount, Mixture, Sampling, Share, Units
+from offline_gcrl.config import Activation, AgentSettings, Discount, Mixture, Sampling, Units
 from offline_gcrl.networks import (
+    LAST_GAIN,
     Actor,
     Dimensions,
     Ensemble,
@@ -31,7 +32,7 @@ class Settings(AgentSettings):
     activation: Activation = "gelu"
     layer_norm: bool = True  # in values and critics; never in the actor
     discount: Discount = 0.99
-    expectile: Share = 0.9  # of Q that V estimates
+    expectile: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9  # of Q that V estimates
     tau: Annotated[float, Field(gt=0.0, le=1.0)] = 0.005  # rate at which the target critic follows
     n_step: PositiveInt = 1  # steps until the critic's target bootstraps
     actor_loss: Literal["awr", "ddpg+bc"] = "ddpg+bc"
@@ -64,7 +65,7 @@ class Agent(nn.Module):
         self.value = Value(state, goal, 1, *shape, **norm)  # type: ignore[arg-type]
         self.critic = Ensemble([Value(state + action, goal, 1, *shape, **norm) for _ in range(2)])  # type: ignore[arg-type]
         self.target_critic = copy_as_target(self.critic)
-        network = GoalConditioned(state, goal, action, *shape, last_gain=1e-2, **shared)  # type: ignore[arg-type]
+        network = GoalConditioned(state, goal, action, *shape, last_gain=LAST_GAIN, **shared)  # type: ignore[arg-type]
         self.actor = Actor(network, squash=False)
 
     def loss(self, batch: Batch) -> Losses:

@@ -20,9 +20,10 @@ import numpy as np
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from numpy.typing import NDArray
 
-from offline_gcrl.collect.policies import make_policy
+from offline_gcrl.collect.policies import check_policy, make_policy
 from offline_gcrl.config import Collect, Environment, Recipe, Source
 from offline_gcrl.environments import make_environment
+from offline_gcrl.errors import SettingsError
 from offline_gcrl.parallel import cores, ordered_map
 
 Observation = dict[str, NDArray[Any]]
@@ -34,6 +35,8 @@ class EpisodeJob:
 
     environment: Environment
     collect: Collect
+    desired: str
+    """Observation key of the goal that is pursued."""
     index: int
 
 
@@ -48,7 +51,8 @@ def collect_source(
     assert source.collect is not None
     assert source.episodes is not None
     jobs = (
-        EpisodeJob(recipe.environment, source.collect, index) for index in range(source.episodes)
+        EpisodeJob(recipe.environment, source.collect, recipe.goal.desired, index)
+        for index in range(source.episodes)
     )
     with minari_root(root):
         return minari.create_dataset_from_buffers(
@@ -66,6 +70,29 @@ def collect_source(
         )
 
 
+def check_sources(recipe: Recipe, where: str) -> None:
+    """Let the policy of every source that is made here act once, before any work.
+
+    Raises:
+        SettingsError: naming ``where`` the recipe stands, the key, and what is wrong.
+    """
+    environment = make_environment(recipe.environment)
+    for number, source in enumerate(recipe.sources):
+        if source.collect is not None:
+            check_policy(source.collect, environment, f"{where}: sources.{number}.collect")
+    if any(source.collect for source in recipe.sources) and not steps_an_episode(recipe):
+        raise SettingsError(
+            f"{where}: environment.kwargs: max_episode_steps is needed to end collected episodes"
+        )
+    environment.close()
+
+
+def steps_an_episode(recipe: Recipe) -> int:
+    """The most steps that an episode of the collecting environment has; 0 if it has no end."""
+    spec = make_environment(recipe.environment).spec
+    return (spec.max_episode_steps or 0) if spec else 0
+
+
 def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
     """Run one episode from its own seed until the environment ends it."""
     environment = _environment(job.environment.model_dump_json())
@@ -78,7 +105,10 @@ def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
     space = environment.action_space
     assert isinstance(space, gymnasium.spaces.Box)
 
-    observations, infos = [observation], [_recorded_info(environment, observation, info)]
+    observations, infos = (
+        [observation],
+        [_recorded_info(environment, observation[job.desired], info)],
+    )
     actions, rewards, terminations, truncations = [], [], [], []
     ended = False
     while not ended:
@@ -87,7 +117,7 @@ def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
         observation, reward, terminated, truncated, info = environment.step(action)
         ended = terminated or truncated
         observations.append(observation)
-        infos.append(_recorded_info(environment, observation, info))
+        infos.append(_recorded_info(environment, observation[job.desired], info))
         actions.append(action)
         rewards.append(float(reward))
         terminations.append(terminated)
@@ -125,16 +155,14 @@ def _environment(settings: str) -> gymnasium.Env[Any, Any]:
 
 
 def _recorded_info(
-    environment: gymnasium.Env[Any, Any], observation: Observation, info: dict[str, Any]
+    environment: gymnasium.Env[Any, Any], goal: NDArray[Any], info: dict[str, Any]
 ) -> Observation:
-    simulator: Any = environment.unwrapped
     success = info.get("success", info.get("is_success", False))
-    return {
-        "success": np.asarray(bool(success)),
-        "qpos": simulator.data.qpos.copy(),
-        "qvel": simulator.data.qvel.copy(),
-        "goal": observation["desired_goal"].copy(),
-    }
+    recorded = {"success": np.asarray(bool(success)), "goal": goal.copy()}
+    simulator = getattr(environment.unwrapped, "data", None)  # MuJoCo's state, where there is one.
+    if simulator is not None:
+        recorded |= {"qpos": simulator.qpos.copy(), "qvel": simulator.qvel.copy()}
+    return recorded
 
 
 def _stacked(steps: list[Observation]) -> Observation:

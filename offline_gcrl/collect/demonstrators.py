@@ -29,7 +29,8 @@ class MazeWaypointDemonstrator:
         self.maze: Any = getattr(environment.unwrapped, "maze", None)
         if self.maze is None:
             raise SettingsError(
-                f"collect.policy: 'maze_waypoint' needs a maze, and {environment.spec} has none"
+                "'maze_waypoint' needs a maze, and "
+                f"{environment.spec.id if environment.spec else 'this environment'} has none"
             )
         self.space = environment.action_space
         self.p_gain, self.d_gain, self.radius = p_gain, d_gain, radius

@@ -6,6 +6,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from offline_gcrl.errors import SettingsError
+
 
 class UniformExplorer:
     """A new action, uniform in the action space, at every step."""
@@ -35,6 +37,10 @@ class HeldDirectionExplorer:
     ) -> None:
         space = environment.action_space
         assert isinstance(space, gymnasium.spaces.Box)
+        if not 1 <= shortest <= longest:
+            raise SettingsError(
+                f"'held_direction' needs 1 <= shortest <= longest, not {shortest} and {longest}"
+            )
         self.space, self.random = space, random
         self.shortest, self.longest = shortest, longest
         self.steps_left = 0

@@ -29,11 +29,11 @@ POLICIES: dict[str, Any] = {
 }
 
 
-def check_policy(collect: Collect, where: str) -> None:
-    """Check a policy's name and the names of its settings.
+def check_policy(collect: Collect, environment: gymnasium.Env[Any, Any], where: str) -> None:
+    """Check a policy's name and settings, and that it acts in the environment.
 
     Raises:
-        SettingsError: naming ``where`` it was asked for and the nearest valid name.
+        SettingsError: naming ``where`` it was asked for, and the nearest valid name.
     """
     if collect.policy not in POLICIES:
         raise SettingsError(
@@ -46,6 +46,11 @@ def check_policy(collect: Collect, where: str) -> None:
                 f"{where}.settings: '{collect.policy}' has no setting '{name}'; "
                 f"{nearest(name, known)}"
             )
+    try:
+        observation, _ = environment.reset(seed=0)
+        make_policy(collect, environment, np.random.default_rng(0)).act(observation)
+    except (SettingsError, TypeError, ValueError, KeyError) as error:
+        raise SettingsError(f"{where}: policy '{collect.policy}' cannot act: {error}") from None
 
 
 def make_policy(

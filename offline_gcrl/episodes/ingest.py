@@ -94,9 +94,10 @@ def ingest(
     reference = datasets[0]
     for source, dataset in zip(recipe.sources, datasets, strict=True):
         _check_spaces(source, dataset, reference, recipe)
+        _check_episodes(source, dataset)
     with Writer(output) as writer:
         for index, (source, dataset) in enumerate(zip(recipe.sources, datasets, strict=True)):
-            count = min(source.episodes or dataset.total_episodes, dataset.total_episodes)
+            count = source.episodes or int(dataset.total_episodes)
             validation = _validation_episodes(count, recipe.validation_share, index)
             metadata = dataset.storage.get_episode_metadata(range(count))
             for number, (raw, facts) in enumerate(
@@ -130,9 +131,7 @@ def open_source(source: Source, root: Path) -> minari.MinariDataset:
     return dataset
 
 
-def read_episode(
-    raw: dict[str, Any], goal: Goal, action_space: spaces.Space[Any], where: str
-) -> Episode:
+def read_episode(raw: dict[str, Any], goal: Goal, action_space: spaces.Box, where: str) -> Episode:
     """Check one raw Minari episode and turn it into flat float32 arrays.
 
     Raises:
@@ -156,14 +155,11 @@ def read_episode(
         arrays[role] = _checked(_matrix(observations[key]), key, length + 1, where)
     _checked(action, "actions", length, where)
     reward = _checked(_matrix(raw["rewards"]), "rewards", length, where)[:, 0]
-    if isinstance(action_space, spaces.Box):
-        low, high = action_space.low.reshape(-1), action_space.high.reshape(-1)
-        outside = (action < low - ACTION_SLACK) | (action > high + ACTION_SLACK)
-        if outside.any():
-            step = int(outside.any(1).argmax())
-            raise DataError(
-                f"{where}: step {step}: action {action[step]} is outside {action_space}"
-            )
+    low, high = action_space.low.reshape(-1), action_space.high.reshape(-1)
+    outside = (action < low - ACTION_SLACK) | (action > high + ACTION_SLACK)
+    if outside.any():
+        step = int(outside.any(1).argmax())
+        raise DataError(f"{where}: step {step}: action {action[step]} is outside {action_space}")
     return Episode(
         arrays["observation"],
         arrays["achieved"],
@@ -237,6 +233,11 @@ class Writer:
 def _check_spaces(
     source: Source, dataset: minari.MinariDataset, reference: minari.MinariDataset, recipe: Recipe
 ) -> None:
+    space = dataset.action_space
+    if not isinstance(space, spaces.Box) or not space.is_bounded():
+        raise DataError(
+            f"dataset '{source.dataset}': its actions are {space}; agents need a Box with finite bounds"
+        )
     first = recipe.sources[0].dataset
     for kind in ("observation_space", "action_space"):
         mine, theirs = getattr(dataset, kind), getattr(reference, kind)
@@ -247,11 +248,19 @@ def _check_spaces(
             )
 
 
+def _check_episodes(source: Source, dataset: minari.MinariDataset) -> None:
+    if source.episodes is not None and source.episodes > dataset.total_episodes:
+        raise DataError(
+            f"dataset '{source.dataset}' has {dataset.total_episodes} episodes, and its recipe asks for "
+            f"{source.episodes}"
+        )
+
+
 def _validation_episodes(count: int, share: float, source: int) -> set[int]:
     """Which of a source's episodes are for validation: a share of them, at least one of two or more."""
     if share == 0.0 or count < 2:
         return set()
-    chosen = max(1, round(share * count))
+    chosen = min(count - 1, max(1, round(share * count)))
     random = np.random.default_rng([0, source])
     return set(random.permutation(count)[:chosen].tolist())
 

@@ -36,8 +36,8 @@ def relabel(
     output: Path,
     settings: Relabel,
     goal: Goal,
-    chunk: int = TRANSITIONS_A_CHUNK,
     on_transitions: Callable[[int], None] = lambda transitions: None,
+    chunk: int = TRANSITIONS_A_CHUNK,
 ) -> None:
     """Write the hindsight table of an ingested dataset, a chunk of transitions at a time.
 

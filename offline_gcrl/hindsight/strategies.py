@@ -70,11 +70,14 @@ def draws(strategy: str, k: int) -> int:
     return 1 if strategy == "final" else k
 
 
-def expected_reward_share(strategy: str, rows: int, discount: float) -> pl.Expr:
-    """Chance that the goal is exactly the next state: the share of positives if only that counted.
+def expected_reward_share(strategy: str, rows: int, discount: float, same_step: bool) -> pl.Expr:
+    """Chance that the goal is exactly the one state that counts: the share of positives if no other did.
 
-    With the goals of an episode all distinct this is the analytic share of reward-carrying labels.
+    That state is the next one; or, for ``same_step``, the transition's own. With the goals of an
+    episode all distinct this is the analytic share of reward-carrying labels.
     """
+    if same_step and strategy in ("final", "future", "geometric"):
+        return pl.lit(0.0)
     chances = {
         "final": (STATES_LEFT == 1).cast(pl.Float64),
         "future": 1.0 / STATES_LEFT,
