@@ -312,6 +312,7 @@ def published_look_alike(root: Path) -> None:
             "D4RL/pointmaze/umaze-v2",
             buffers,
             env=environment.spec,
+            eval_env=make_environment(recipe.evaluation.environment).spec,
             algorithm_name="waypoint controller",
             description="look-alike of the published data",
             author="test",
