@@ -55,9 +55,8 @@ class TrainingModule(L.LightningModule):
             for split in ("train", "validation")
             if len(episodes.transition_rows(split))
         }
-        torch.manual_seed(
-            stream_key(job.seed) % 2**63
-        )  # of the initial weights; nothing else draws
+        # Of the initial weights; nothing else draws.
+        torch.manual_seed(stream_key(job.seed) % 2**63)
         self.agent = agent_type(job.settings.algorithm)(job.settings, data.dimensions)
         self.loss = torch.compile(self.agent.loss) if job.train.compile else self.agent.loss
         self.curve: list[Point] = []
