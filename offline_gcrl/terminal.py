@@ -70,7 +70,7 @@ class Bars:
         if console.is_terminal:
             self.live = Progress(
                 TextColumn("  {task.description}"),
-                BarColumn(bar_width=30),
+                BarColumn(bar_width=20),
                 MofNCompleteColumn(),
                 _Rate(unit),
                 TimeRemainingColumn(),

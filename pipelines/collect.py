@@ -28,10 +28,11 @@ def main() -> None:
                     continue
                 assert source.episodes is not None
                 total = source.episodes * steps_an_episode(recipe)
-                with Bars([source.dataset], total, "steps") as bars:
+                part = source.dataset.split("/")[-1]
+                with Bars([part], total, "steps") as bars:
 
-                    def on_steps(count: int, bars: Bars = bars, id: str = source.dataset) -> None:
-                        bars.advance(id, count)
+                    def on_steps(count: int, bars: Bars = bars, part: str = part) -> None:
+                        bars.advance(part, count)
 
                     steps += collect_source(recipe, source, root, on_steps=on_steps).total_steps
         close(f"{len(recipe.sources)} source(s), {steps:,} steps made here, in {output}")

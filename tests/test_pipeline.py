@@ -65,13 +65,15 @@ class Project:
         (folder / "datasets/recipes/tiny-maze.yaml").write_text(yaml.safe_dump(recipe))
 
     def environment(self) -> dict[str, str]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
-        minari_path = str(self.folder.parent / "minari")
-        return {
-            **environment,
-            "PATH": f"{BIN}:{environment['PATH']}",
-            "MINARI_DATASETS_PATH": minari_path,
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
+        git = {
+            f"GIT_{role}_{part}": "test@localhost"
+            for role in ("AUTHOR", "COMMITTER")
+            for part in ("NAME", "EMAIL")
         }
+        minari_path = str(self.folder.parent / "minari")
+        path = f"{BIN}:{kept['PATH']}"
+        return {**kept, **git, "PATH": path, "MINARI_DATASETS_PATH": minari_path}
 
     def dvc(self, *arguments: str, fails: bool = False) -> str:
         answer = subprocess.run(
@@ -258,9 +260,8 @@ def test_a_misspelt_key_ends_at_once_with_its_name(project: Project) -> None:
 
 
 def test_a_queued_experiment_lands_in_the_same_store(project: Project) -> None:
-    subprocess.run(["git", "add", "-A"], cwd=project.folder, check=True)
-    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    subprocess.run(["git", *identity, "commit", "-qm", "x"], cwd=project.folder, check=True)
+    for command in (["git", "add", "-A"], ["git", "commit", "-qm", "x"]):
+        subprocess.run(command, cwd=project.folder, env=project.environment(), check=True)
     known = {run.info.run_id for run in project.runs()}
     project.dvc("exp", "run", "--temp", "-n", "tried", "-S", "agents.bc.learning_rate=0.002")
     new = [run for run in project.runs() if run.info.run_id not in known]
