@@ -33,7 +33,6 @@ RECIPES = Path("datasets/recipes")
 
 Strategy = Literal["final", "future", "geometric", "episode", "random", "current", "original"]
 DrawnStrategy = Literal["final", "future", "geometric", "episode", "random"]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Discount = Annotated[float, Field(gt=0.0, lt=1.0)]
 Mixture = Annotated[dict[Strategy, PositiveFloat], Field(min_length=1)]
 Units = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]

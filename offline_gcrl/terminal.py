@@ -1,5 +1,6 @@
 """What a stage says: one heading, progress while it runs, one closing line; errors as sentences."""
 
+import argparse
 import os
 import sys
 import threading
@@ -25,6 +26,15 @@ from offline_gcrl.errors import OfflineGCRLError
 
 SECONDS_BETWEEN_LINES = 10.0  # Where there is no terminal to draw bars on.
 console = Console(highlight=False, soft_wrap=True)
+
+
+def stage_arguments(description: str | None, *names: str) -> list[str]:
+    """The arguments of a stage's script, one for each name; with a ``--help``."""
+    parser = argparse.ArgumentParser(description=description)
+    for name in names:
+        parser.add_argument(name)
+    parsed = parser.parse_args()
+    return [getattr(parsed, name) for name in names]
 
 
 @contextmanager

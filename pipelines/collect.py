@@ -1,6 +1,5 @@
 """Recipe to Minari: collect the sources that are made here, fetch the published ones."""
 
-import argparse
 from pathlib import Path
 
 from offline_gcrl.collect.collector import collect_source, steps_an_episode
@@ -8,14 +7,12 @@ from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import load_recipe
 from offline_gcrl.files import atomic_directory
 from offline_gcrl.parallel import preload
-from offline_gcrl.terminal import Bars, close, stage
+from offline_gcrl.terminal import Bars, close, stage, stage_arguments
 
 
 def main() -> None:
     """Fill ``datasets/minari/<dataset>``, a Minari root of its own."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset")
-    name = parser.parse_args().dataset
+    (name,) = stage_arguments(__doc__, "dataset")
     with stage("collect", name):
         preload("offline_gcrl.collect.collector")
         recipe = load_recipe(name)

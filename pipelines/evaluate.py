@@ -1,6 +1,5 @@
 """Policy to results: every seed judged in MuJoCo, with its learning curve and a video."""
 
-import argparse
 from pathlib import Path
 
 from offline_gcrl.config import load_params, load_recipe
@@ -10,18 +9,14 @@ from offline_gcrl.figures import curves_figure, goals_figure, maze_walls, save
 from offline_gcrl.files import atomic_directory, digest
 from offline_gcrl.parallel import preload
 from offline_gcrl.policy import POLICY
-from offline_gcrl.terminal import Bars, close, note, stage
+from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
 from offline_gcrl.tracking import Tracker
 from offline_gcrl.videos import write_all_rollouts
 
 
 def main() -> None:
     """Fill ``results/<dataset>/<agent>``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset")
-    parser.add_argument("agent")
-    arguments = parser.parse_args()
-    dataset, agent = arguments.dataset, arguments.agent
+    dataset, agent = stage_arguments(__doc__, "dataset", "agent")
     with stage("evaluate", f"{agent} on {dataset}"):
         preload("offline_gcrl.videos", "offline_gcrl.figures", "offline_gcrl.tracking")
         params, recipe = load_params(), load_recipe(dataset)

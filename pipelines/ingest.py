@@ -1,19 +1,16 @@
 """Minari to Parquet: checked episodes, one table of steps."""
 
-import argparse
 from pathlib import Path
 
 from offline_gcrl.config import load_recipe
 from offline_gcrl.episodes.ingest import ingest, open_source
 from offline_gcrl.files import atomic_directory
-from offline_gcrl.terminal import Bars, close, stage
+from offline_gcrl.terminal import Bars, close, stage, stage_arguments
 
 
 def main() -> None:
     """Fill ``datasets/parquet/<dataset>``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset")
-    name = parser.parse_args().dataset
+    (name,) = stage_arguments(__doc__, "dataset")
     with stage("ingest", name):
         recipe = load_recipe(name)
         root, output = Path("datasets/minari") / name, Path("datasets/parquet") / name

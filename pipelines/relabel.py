@@ -1,6 +1,5 @@
 """Parquet to hindsight: goals for every transition and strategy, and the reward each gives."""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -9,14 +8,12 @@ from offline_gcrl.episodes.schema import SCHEMA
 from offline_gcrl.files import atomic_directory, write_json
 from offline_gcrl.hindsight.relabel import STATS, relabel
 from offline_gcrl.hindsight.statistics import describe
-from offline_gcrl.terminal import Bars, close, note, stage
+from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
 
 
 def main() -> None:
     """Fill ``datasets/hindsight/<dataset>``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset")
-    name = parser.parse_args().dataset
+    (name,) = stage_arguments(__doc__, "dataset")
     with stage("relabel", name):
         settings, goal = load_params().relabel_for(name), load_recipe(name).goal
         episodes, output = Path("datasets/parquet") / name, Path("datasets/hindsight") / name

@@ -1,6 +1,5 @@
 """Hindsight to policy: all seeds of one dataset and agent, side by side."""
 
-import argparse
 from pathlib import Path
 
 from offline_gcrl.agents import settings_type
@@ -8,18 +7,14 @@ from offline_gcrl.config import agent_settings, load_params, load_recipe
 from offline_gcrl.files import atomic_directory, digest
 from offline_gcrl.parallel import preload
 from offline_gcrl.policy import POLICY
-from offline_gcrl.terminal import Bars, close, stage
+from offline_gcrl.terminal import Bars, close, stage, stage_arguments
 from offline_gcrl.tracking import Tracker, marked_failed
 from offline_gcrl.training_jobs import CURVE, TRAINING, Event, train_seeds, training_jobs
 
 
 def main() -> None:
     """Fill ``models/<dataset>/<agent>``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset")
-    parser.add_argument("agent")
-    arguments = parser.parse_args()
-    dataset, agent = arguments.dataset, arguments.agent
+    dataset, agent = stage_arguments(__doc__, "dataset", "agent")
     with stage("train", f"{agent} on {dataset}"):
         preload(TRAINING, "offline_gcrl.tracking")
         params, recipe = load_params(), load_recipe(dataset)

@@ -1,5 +1,7 @@
 """Batches are a pure function of (seed, step), and their targets are those of a slow reading."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -117,32 +119,24 @@ def test_an_agent_without_values_gets_no_more_than_it_asks_for(dataset: Dataset)
     assert set(batch) == {"observations", "actions", "tasks", "actor_goals"}
 
 
-def test_a_table_of_another_dataset_is_refused(dataset: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def sample_from(table: pl.DataFrame, dataset: Dataset, folder: Path) -> BatchSampler:
+    table.write_parquet(folder / "table.parquet")
+    sampling = Sampling(actor_goals={"future": 1.0})
+    return BatchSampler(
+        DeviceData(dataset.episodes), folder, sampling, split="train", batch_size=8, seed=0
+    )
+
+
+def test_a_table_of_another_dataset_is_refused(dataset: Dataset, tmp_path: Path) -> None:
     table = pl.read_parquet(dataset.hindsight / "table.parquet")
-    table.head(7).write_parquet(tmp_path / "table.parquet")
     with pytest.raises(DataError, match="not the table of this dataset"):
-        BatchSampler(
-            DeviceData(dataset.episodes),
-            tmp_path,
-            Sampling(actor_goals={"future": 1.0}),
-            split="train",
-            batch_size=8,
-            seed=0,
-        )
+        sample_from(table.head(7), dataset, tmp_path)
 
 
-def test_a_strategy_that_was_not_relabelled_is_named(dataset: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_strategy_that_was_not_relabelled_is_named(dataset: Dataset, tmp_path: Path) -> None:
     table = pl.read_parquet(dataset.hindsight / "table.parquet")
-    table.select("row", "current_reward_0").write_parquet(tmp_path / "table.parquet")
     with pytest.raises(DataError, match="no goals of strategy 'future'"):
-        BatchSampler(
-            DeviceData(dataset.episodes),
-            tmp_path,
-            Sampling(actor_goals={"future": 1.0}),
-            split="train",
-            batch_size=8,
-            seed=0,
-        )
+        sample_from(table.select("row", "current_reward_0"), dataset, tmp_path)
 
 
 def test_scaling_goes_there_and_back() -> None:
