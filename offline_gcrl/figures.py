@@ -36,6 +36,7 @@ STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "offline-gcrl",
 }
+LABEL_HEIGHT = 0.07  # Of a curve's name, in units of the success rate.
 Walls = Sequence[tuple[float, float, float]]
 """Wall cells of a maze: x and y of the lower left corner, and the side."""
 
@@ -102,7 +103,8 @@ def curves_figure(curves: Mapping[str, Mapping[str, pl.DataFrame]]) -> Figure:
         )
         for axes, (dataset, agents) in zip(panels[0], curves.items(), strict=True):
             for agent, colour in colours(list(agents)).items():
-                _draw_curve(axes, agents[agent], agent, colour)
+                _draw_curve(axes, agents[agent], colour)
+            _name_curves(axes, agents)
             axes.set_title(dataset)
             axes.set_xlabel("updates")
             axes.set_ylim(0, 1.02)
@@ -177,22 +179,31 @@ def maze_walls(environment: Any) -> Walls:
     return walls
 
 
-def _draw_curve(axes: Axes, curve: pl.DataFrame, agent: str, colour: str) -> None:
-    """A curve with its band, named at its end."""
+def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str) -> None:
+    """A curve with its band."""
     update, mean = curve["update"].to_numpy(), curve["mean"].to_numpy()
     low, high = curve["low"].to_numpy(), curve["high"].to_numpy()
     axes.fill_between(update, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.plot(update, mean, color=colour, marker="o", markersize=3)
-    axes.annotate(
-        agent,
-        (update[-1], mean[-1]),
-        xytext=(6, 0),
-        textcoords="offset points",
-        color=colour,
-        va="center",
-        weight="bold",
-        annotation_clip=False,
-    )
+
+
+def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame]) -> None:
+    """Each curve's name beside its end; names that would cover each other are moved down."""
+    colour = colours(list(agents))
+    above = 2.0
+    for agent in sorted(agents, key=lambda name: -float(agents[name]["mean"][-1])):
+        update, mean = agents[agent]["update"][-1], float(agents[agent]["mean"][-1])
+        above = min(mean, above - LABEL_HEIGHT)
+        axes.annotate(
+            agent,
+            (update, above),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=colour[agent],
+            va="center",
+            weight="bold",
+            annotation_clip=False,
+        )
 
 
 def _draw_distances(axes: Axes, strategies: Mapping[str, Any], colour: Mapping[str, str]) -> None:
