@@ -11,6 +11,12 @@ from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.hindsight.relabel import relabel
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest file first, so that it does not run alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 ROOT = Path(__file__).parent.parent
 RECIPES = ROOT / "datasets/recipes"
 
