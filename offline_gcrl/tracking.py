@@ -27,7 +27,6 @@ from mlflow.tracking import MlflowClient
 
 from offline_gcrl.errors import OfflineGCRLError
 
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # Else the UI shows tools for LLMs.
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100  # What one `log_batch` takes.
 
 
@@ -103,7 +102,7 @@ class Tracker:
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            made: str = self.client.create_experiment(name, self._artifacts(name), KIND)
+            made: str = self.client.create_experiment(name, self._artifacts(name))
             return made
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
