@@ -224,7 +224,10 @@ class SeedResult:
 
 
 def summarise(tables: list[pl.DataFrame]) -> dict[str, dict[str, float | int | None]]:
-    """Metrics with 95% intervals over the episodes of one or several training seeds."""
+    """Metrics with 95% intervals over the episodes of one or several training seeds.
+
+    Each says how many episodes it is of: steps to the goal, of those that reached it.
+    """
     counts = {"episodes": sum(map(len, tables)), "seeds": len(tables)}
     summary: dict[str, dict[str, float | int | None]] = {}
     for name, column in (("success_rate", "success"), ("success_any_rate", "success_any")):
@@ -238,7 +241,9 @@ def summarise(tables: list[pl.DataFrame]) -> dict[str, dict[str, float | int | N
     for name in ("final_distance", "return", "discounted_return", "steps_to_goal"):
         groups = [table[name].drop_nulls().cast(pl.Float64).to_numpy() for table in tables]
         groups = [group for group in groups if len(group)]
-        summary[name] = {**_fields(across_seeds(groups) if groups else None), **counts}
+        estimate_or_none = across_seeds(groups) if groups else None
+        used = {"episodes": sum(map(len, groups)), "seeds": len(groups)}
+        summary[name] = {**_fields(estimate_or_none), **used}
     return summary
 
 

@@ -152,6 +152,7 @@ def test_a_summary_has_every_metric_with_its_interval() -> None:
     assert rate["low"] < 0.75 < rate["high"]
     assert (rate["seeds"], rate["episodes"]) == (2, 40)
     assert summary["steps_to_goal"]["mean"] == 3.0
+    assert summary["steps_to_goal"]["episodes"] == 30
     assert summarise([table([False] * 4)])["steps_to_goal"]["mean"] is None
 
 
