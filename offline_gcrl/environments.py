@@ -4,6 +4,7 @@ import difflib
 import os
 import warnings
 from ctypes.util import find_library
+from functools import lru_cache
 from typing import Any
 
 import farama_notifications
@@ -60,6 +61,22 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             raise SettingsError(f"environment.id: '{settings.id}': {error}") from None
         except TypeError as error:
             raise SettingsError(f"environment.kwargs of {settings.id}: {error}") from None
+
+
+def shared_environment(settings: Environment) -> gymnasium.Env[Any, Any]:
+    """The one environment of this process with these settings; making it costs more than an episode."""
+    return _kept(settings.model_dump_json())
+
+
+@lru_cache(maxsize=4)
+def _kept(settings: str) -> gymnasium.Env[Any, Any]:
+    return make_environment(Environment.model_validate_json(settings))
+
+
+def reported_success(info: dict[str, Any]) -> bool | None:
+    """What an environment says of success, mazes and Fetch by different names; None if nothing."""
+    said = info.get("success", info.get("is_success"))
+    return None if said is None else bool(said)
 
 
 def check_environments(recipe: Recipe, where: str) -> None:

@@ -11,19 +11,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Environment, Evaluate, Goal, Recipe
-from offline_gcrl.environments import make_environment
+from offline_gcrl.environments import reported_success, shared_environment
 from offline_gcrl.errors import SettingsError
 from offline_gcrl.files import write_json
 from offline_gcrl.goals import is_within, squared_distance
 from offline_gcrl.intervals import Estimate, across_seeds, rate_across_seeds, wilson
-from offline_gcrl.parallel import cores, ordered_map
+from offline_gcrl.parallel import announced, cores, ordered_map
 from offline_gcrl.policy import POLICY, SNAPSHOTS, Policy, load_policy
 
 EPISODES, LEARNING_CURVE, METRICS = "episodes.parquet", "curve.parquet", "metrics.json"
@@ -103,7 +102,7 @@ def run_episodes(
 def run_episode(job: EpisodeJob) -> dict[str, Any]:
     """Run one episode from its seed until the environment ends it."""
     policy = _policy(job.policy)
-    environment = _environment(job.environment.model_dump_json())
+    environment = shared_environment(job.environment)
     observation, info = environment.reset(seed=job.seed)
     start, desired = observation[job.goal.achieved], observation[job.goal.desired]
     reached: list[bool] = []
@@ -137,13 +136,13 @@ def run_episode(job: EpisodeJob) -> dict[str, Any]:
 def has_reached(observation: dict[str, NDArray[Any]], info: dict[str, Any], goal: Goal) -> bool:
     """The recipe's success test; where goals are single states, what the environment says."""
     if goal.success.tolerance is None:
-        said = info.get("success", info.get("is_success"))
+        said = reported_success(info)
         if said is None:
             raise SettingsError(
                 "goal.success.kind: 'same_step' asks the environment for success, and it tells neither "
                 "'success' nor 'is_success'"
             )
-        return bool(said)
+        return said
     achieved, desired = observation[goal.achieved], observation[goal.desired]
     return bool(is_within(achieved, desired, goal.success.tolerance))
 
@@ -185,7 +184,7 @@ def judge(
     """Run all episodes of a plan; ``on_episode`` hears of each. Returns the results by training seed."""
     rows = run_episodes((job for jobs in judgement.values() for job in jobs), workers)
     tables = {
-        key: episode_table(_announced(islice(rows, len(jobs)), on_episode))
+        key: episode_table(announced(islice(rows, len(jobs)), lambda row: on_episode()))
         for key, jobs in judgement.items()
     }
     seeds = sorted({seed for seed, _ in judgement})
@@ -271,14 +270,6 @@ def learning_curve(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _announced(
-    rows: Iterable[dict[str, Any]], on_episode: Callable[[], None]
-) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        yield row
-        on_episode()
-
-
 def _fields(estimate: Estimate | None) -> dict[str, float | None]:
     if estimate is None:  # No episode reached its goal, so there are no steps to it.
         return {"mean": None, "low": None, "high": None}
@@ -289,8 +280,3 @@ def _fields(estimate: Estimate | None) -> dict[str, float | None]:
 def _policy(path: Path) -> Policy:
     torch.set_num_threads(1)
     return load_policy(path)
-
-
-@functools.lru_cache(maxsize=2)
-def _environment(settings: str) -> gymnasium.Env[Any, Any]:
-    return make_environment(Environment.model_validate_json(settings))

@@ -90,6 +90,13 @@ def ordered_map(
                 future.cancel()
 
 
+def announced(items: Iterable[Item], on_item: Callable[[Item], None]) -> Iterator[Item]:
+    """The items as they come, each told to ``on_item`` once it has been used."""
+    for item in items:
+        yield item
+        on_item(item)
+
+
 def _start_worker(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if initializer is not None:

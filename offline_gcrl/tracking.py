@@ -70,11 +70,10 @@ class Tracker:
         Code that changed and gave the same policy made nothing new: then the earlier run, which may
         have been evaluated already, stands for both.
         """
-        for other in self._find(f"tags.policy = '{policy}'"):
-            if other.info.run_id != run.run_id:
-                self.client.delete_run(run.run_id)
-                run = self._wrap(other)
-                break
+        earlier = self._find(f"tags.policy = '{policy}'")
+        if earlier and run.run_id not in {other.info.run_id for other in earlier}:
+            self.client.delete_run(run.run_id)
+            run = self._wrap(earlier[0])
         run.set_tags({"policy": policy, "fingerprint": fingerprint})
         return run
 

@@ -57,6 +57,15 @@ def test_a_change_of_code_that_gives_the_same_policy_makes_no_second_run(tracker
     assert tracker.training_run("maze", "bc", 0, "after").run_id == first.run_id
 
 
+def test_a_training_noted_again_keeps_its_run_beside_other_evaluations(tracker: Tracker) -> None:
+    run = tracker.training_run("maze", "bc", 0, "abc")
+    tracker.trained(run, "abc", "digest")
+    for episodes in (3, 4):  # The second evaluation has a run of its own, with the same policy.
+        tracker.evaluation_run("maze", "bc", 0, "digest", {"episodes": episodes})
+    assert tracker.trained(run, "abc", "digest").run_id == run.run_id
+    assert tracker.client.get_run(run.run_id).info.lifecycle_stage == "active"
+
+
 def test_failed_runs_are_marked_and_a_deleted_experiment_comes_back(tracker: Tracker) -> None:
     run = tracker.training_run("maze", "bc", 0, "abc")
     with pytest.raises(KeyError), marked_failed([run]):

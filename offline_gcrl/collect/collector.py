@@ -5,7 +5,6 @@ processes made it. What is recorded follows the published ``D4RL/pointmaze`` dat
 their goals, and as infos success, the simulator's qpos and qvel (enough to replay) and the goal.
 """
 
-import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,9 +21,9 @@ from numpy.typing import NDArray
 
 from offline_gcrl.collect.policies import check_policy, make_policy
 from offline_gcrl.config import Collect, Environment, Recipe, Source
-from offline_gcrl.environments import make_environment
+from offline_gcrl.environments import make_environment, reported_success, shared_environment
 from offline_gcrl.errors import SettingsError
-from offline_gcrl.parallel import cores, ordered_map
+from offline_gcrl.parallel import announced, cores, ordered_map
 
 Observation = dict[str, NDArray[Any]]
 
@@ -54,10 +53,11 @@ def collect_source(
         EpisodeJob(recipe.environment, source.collect, recipe.goal.desired, index)
         for index in range(source.episodes)
     )
+    episodes = ordered_map(collect_episode, jobs, workers or cores())
     with minari_root(root):
         return minari.create_dataset_from_buffers(
             source.dataset,
-            _announced(ordered_map(collect_episode, jobs, workers or cores()), on_steps),
+            announced(episodes, lambda episode: on_steps(len(episode.rewards))),
             env=make_environment(recipe.environment).spec,
             eval_env=make_environment(recipe.evaluation.environment).spec,
             algorithm_name=f"{source.collect.policy}, action noise {source.collect.noise}",
@@ -95,7 +95,7 @@ def steps_an_episode(recipe: Recipe) -> int:
 
 def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
     """Run one episode from its own seed until the environment ends it."""
-    environment = _environment(job.environment.model_dump_json())
+    environment = shared_environment(job.environment)
     reset_seed, policy_seed = np.random.SeedSequence([job.collect.seed, job.index]).generate_state(
         2
     )
@@ -148,17 +148,10 @@ def minari_root(root: Path) -> Iterator[None]:
             os.environ["MINARI_DATASETS_PATH"] = before
 
 
-@functools.lru_cache(maxsize=4)
-def _environment(settings: str) -> gymnasium.Env[Any, Any]:
-    """One environment a worker; making it costs more than a short episode."""
-    return make_environment(Environment.model_validate_json(settings))
-
-
 def _recorded_info(
     environment: gymnasium.Env[Any, Any], goal: NDArray[Any], info: dict[str, Any]
 ) -> Observation:
-    success = info.get("success", info.get("is_success", False))
-    recorded = {"success": np.asarray(bool(success)), "goal": goal.copy()}
+    recorded = {"success": np.asarray(bool(reported_success(info))), "goal": goal.copy()}
     simulator = getattr(environment.unwrapped, "data", None)  # MuJoCo's state, where there is one.
     if simulator is not None:
         recorded |= {"qpos": simulator.qpos.copy(), "qvel": simulator.qvel.copy()}
@@ -168,11 +161,3 @@ def _recorded_info(
 def _stacked(steps: list[Observation]) -> Observation:
     """A list of dicts to a dict of arrays with a leading step axis."""
     return {key: np.stack([step[key] for step in steps]) for key in steps[0]}
-
-
-def _announced(
-    episodes: Iterator[EpisodeBuffer], on_steps: Callable[[int], None]
-) -> Iterator[EpisodeBuffer]:
-    for episode in episodes:
-        yield episode
-        on_steps(len(episode.rewards))
