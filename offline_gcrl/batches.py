@@ -18,7 +18,7 @@ from offline_gcrl.config import Mixture, Sampling, Success
 from offline_gcrl.draws import stream_key, uniform_tensor
 from offline_gcrl.episodes.dataset import Episodes
 from offline_gcrl.errors import DataError
-from offline_gcrl.goals import is_within
+from offline_gcrl.goals import reaches
 from offline_gcrl.hindsight.relabel import TABLE, goal_column, reward_column
 from offline_gcrl.networks import Dimensions
 from offline_gcrl.scaling import Scaling
@@ -47,10 +47,9 @@ class DeviceData:
         self.scaling = Scaling.of(episodes.schema)
         self.observations = self.scaling.observations(self.tensor(episodes.observation))
         self.actions = self.scaling.scaled_actions(self.tensor(episodes.action))
-        # Achieved goals, then desired ones: both are goals that a mixture may point to.
-        self.raw_goals = self.tensor(
-            np.concatenate([episodes.achieved_goal, episodes.desired_goal])
-        )
+        # Achieved goals, then desired ones, if any: both are goals that a mixture may point to.
+        goals = [episodes.achieved_goal, episodes.desired_goal]
+        self.raw_goals = self.tensor(np.concatenate([part for part in goals if part is not None]))
         self.goals = self.scaling.goals(self.raw_goals)
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
@@ -175,12 +174,10 @@ class BatchSampler:
 
     def _reaches(self, row: Tensor, goal: Tensor) -> Tensor:
         """Whether the transitions at ``row`` reach the goals; rows past the end ask of the last."""
-        if self.success.tolerance is None:
+        if self.success.kind == "same_step":
             return goal == row
         next_row = (row + 1).clamp(max=len(self.data.observations) - 1)
-        return is_within(
-            self.data.raw_goals[next_row], self.data.raw_goals[goal], self.success.tolerance
-        )
+        return reaches(self.data.raw_goals[next_row], self.data.raw_goals[goal], self.success)
 
     def _draw(self, purpose: str, counter: Tensor, bound: int) -> Tensor:
         key = self.keys[purpose]

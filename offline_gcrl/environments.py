@@ -27,10 +27,15 @@ farama_notifications.notifications.pop("gymnasium_robotics", None)
 import gymnasium  # noqa: E402
 import gymnasium_robotics  # noqa: E402
 
-from offline_gcrl.config import Environment, Recipe, nearest  # noqa: E402
-from offline_gcrl.errors import SettingsError  # noqa: E402
+from offline_gcrl.config import Environment, Goal, Recipe  # noqa: E402
+from offline_gcrl.errors import DataError, SettingsError  # noqa: E402
+from offline_gcrl.goals import misfit  # noqa: E402
+from offline_gcrl.selection import as_tree, evaluated_goal, select  # noqa: E402
 
 gymnasium.register_envs(gymnasium_robotics)
+
+EXTRAS = ("ogbench", "metaworld")
+"""Packages of environments that are optional extras of this one."""
 
 
 def can_render() -> bool:
@@ -51,6 +56,11 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             return gymnasium.make(
                 settings.id, disable_env_checker=True, **{**settings.kwargs, **extra}
             )
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                f"environment.id: '{settings.id}' needs the package '{error.name}', which is not "
+                f"installed; {_remedy(error.name)}"
+            ) from None
         except gymnasium.error.UnregisteredEnv:
             close = difflib.get_close_matches(settings.id, gymnasium.registry, n=1)
             guess = f"did you mean '{close[0]}'?" if close else "is its package installed?"
@@ -61,6 +71,13 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             raise SettingsError(f"environment.id: '{settings.id}': {error}") from None
         except TypeError as error:
             raise SettingsError(f"environment.kwargs of {settings.id}: {error}") from None
+
+
+def _remedy(package: str | None) -> str:
+    """How to get a package: by the extra that has it, where there is one."""
+    extra = str(package).split(".")[0]
+    known = f"pip install --constraint requirements.lock --editable '.[{extra}]'"
+    return known if extra in EXTRAS else f"pip install {extra}"
 
 
 def shared_environment(settings: Environment) -> gymnasium.Env[Any, Any]:
@@ -80,26 +97,49 @@ def reported_success(info: dict[str, Any]) -> bool | None:
 
 
 def check_environments(recipe: Recipe, where: str) -> None:
-    """Make the environments of a recipe once, and look for its goals in their observations.
+    """Make the environments of a recipe once, and look for its goals in what they show.
 
     Raises:
         SettingsError: naming ``where`` the recipe stands, and the key.
     """
-    for prefix, settings in (
-        ("", recipe.environment),
-        ("evaluation.", recipe.evaluation.environment),
-    ):
+    if recipe.environment is not None:
+        _check_environment(recipe.environment, recipe.goal, f"{where}: ")
+    if recipe.evaluation is not None:
+        goal, settings = evaluated_goal(recipe), recipe.evaluation.environment
+        options = first_options(recipe)
+        _check_environment(settings, goal, f"{where}: evaluation.", options)
+
+
+def first_options(recipe: Recipe) -> dict[str, Any] | None:
+    """Options of ``reset`` for the first of the environment's numbered tasks, if it has any."""
+    tasks = recipe.evaluation.fixed_tasks if recipe.evaluation else None
+    return {tasks.option: tasks.values[0]} if tasks else None
+
+
+def _check_environment(
+    settings: Environment, goal: Goal, where: str, options: dict[str, Any] | None = None
+) -> None:
+    try:
+        environment = make_environment(settings)
+    except SettingsError as error:
+        raise SettingsError(f"{where}{error}") from None
+    observation, info = environment.reset(seed=0, options=options)
+    tree = as_tree(observation, info)
+    sizes = {}
+    for role in ("observation", "achieved", "desired"):
+        selection = getattr(goal, role)
         try:
-            environment = make_environment(settings)
-        except SettingsError as error:
-            raise SettingsError(f"{where}: {prefix}{error}") from None
-        space = environment.observation_space
-        known = list(space) if isinstance(space, gymnasium.spaces.Dict) else []
-        for role in ("observation", "achieved", "desired"):
-            key = getattr(recipe.goal, role)
-            if key not in known:
-                raise SettingsError(
-                    f"{where}: goal.{role}: {settings.id} has no observation key '{key}'; "
-                    f"{nearest(key, known)}"
-                )
-        environment.close()
+            sizes[role] = select(tree, selection).size if selection else None
+        except DataError as error:
+            raise SettingsError(f"{where}goal.{role}: {settings.id}: {error}") from None
+    if sizes["desired"] not in (None, sizes["achieved"]):
+        raise SettingsError(
+            f"{where}goal: {settings.id} shows achieved goals of {sizes['achieved']} numbers and "
+            f"desired ones of {sizes['desired']}"
+        )
+    wrong = misfit(goal.success, sizes["achieved"] or 0)
+    if wrong:
+        raise SettingsError(
+            f"{where}goal.success: {wrong}, and the goals have {sizes['achieved']} numbers"
+        )
+    environment.close()

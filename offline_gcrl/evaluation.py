@@ -11,19 +11,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from offline_gcrl.config import Environment, Evaluate, Goal, Recipe
+from offline_gcrl.config import Dataset, Evaluate, Evaluation, Goal, Recipe
 from offline_gcrl.environments import reported_success, shared_environment
 from offline_gcrl.errors import SettingsError
 from offline_gcrl.files import write_json
-from offline_gcrl.goals import is_within, squared_distance
+from offline_gcrl.goals import reaches, squared_distance
 from offline_gcrl.intervals import Estimate, across_seeds, rate_across_seeds, wilson
 from offline_gcrl.parallel import announced, cores, ordered_map
 from offline_gcrl.policy import POLICY, SNAPSHOTS, Policy, load_policy
+from offline_gcrl.selection import INFOS, as_tree, evaluated_goal, select
 
 EPISODES, LEARNING_CURVE, METRICS = "episodes.parquet", "curve.parquet", "metrics.json"
 FINAL, CURVE = 1, 2
@@ -32,11 +34,17 @@ FINAL, CURVE = 1, 2
 Never 0: NumPy pads seed sequences with zeros, and [seed, n, 0] would be the collector's [seed, n].
 """
 
+SKIPPED = "skipped.json"
+"""Written in place of results where there is no environment to judge in."""
+SUCCESS_COLUMNS = {"last_step": "success", "any_step": "success_any"}
+HEADLINES = {"last_step": "success_rate", "any_step": "success_any_rate"}
+"""Column of episodes, and metric, of the success that is put first, by a recipe's criterion."""
 EPISODE_COLUMNS: dict[str, Any] = {
     "update": pl.Int64,
     "episode": pl.Int32,
     "seed": pl.Int64,
     "task": pl.String,
+    "task_id": pl.Int32,
     "start": pl.List(pl.Float64),
     "goal": pl.List(pl.Float64),
     "success": pl.Boolean,
@@ -54,9 +62,12 @@ class EpisodeJob:
     """One episode to run."""
 
     policy: Path
-    environment: Environment
+    evaluation: Evaluation
     goal: Goal
+    """As it holds in the evaluation environment."""
     task: str
+    task_id: int | None
+    """Which of the environment's own numbered tasks, if it has any."""
     discount: float
     number: int
     seed: int
@@ -73,23 +84,34 @@ def evaluation_seeds(seed: int, training_seed: int, purpose: int, count: int) ->
 
 
 def episode_jobs(
-    policy: Path, recipe: Recipe, settings: Evaluate, training_seed: int, purpose: int
+    policy: Path, dataset: Dataset, settings: Evaluate, training_seed: int, purpose: int
 ) -> list[EpisodeJob]:
-    """The episodes that judge one policy."""
+    """The episodes that judge one policy: the tasks take turns, and within each its numbered tasks."""
     count = settings.episodes if purpose == FINAL else settings.curve_episodes
     seeds = evaluation_seeds(settings.seed, training_seed, purpose, count)
+    recipes = [recipe for recipe in dataset.recipes if recipe.evaluation]
     return [
-        EpisodeJob(
-            policy,
-            recipe.evaluation.environment,
-            recipe.goal,
-            recipe.task,
-            settings.discount,
-            number,
-            seed,
-        )
+        _episode_job(policy, recipes[number % len(recipes)], settings, number, seed, len(recipes))
         for number, seed in enumerate(seeds)
     ]
+
+
+def _episode_job(
+    policy: Path, recipe: Recipe, settings: Evaluate, number: int, seed: int, tasks: int
+) -> EpisodeJob:
+    assert recipe.evaluation is not None
+    fixed = recipe.evaluation.fixed_tasks
+    turn = number // tasks
+    return EpisodeJob(
+        policy=policy,
+        evaluation=recipe.evaluation,
+        goal=evaluated_goal(recipe),
+        task=recipe.task,
+        task_id=fixed.values[turn % len(fixed.values)] if fixed else None,
+        discount=settings.discount,
+        number=number,
+        seed=seed,
+    )
 
 
 def run_episodes(
@@ -99,33 +121,62 @@ def run_episodes(
     yield from ordered_map(run_episode, jobs, workers or cores())
 
 
-def run_episode(job: EpisodeJob) -> dict[str, Any]:
-    """Run one episode from its seed until the environment ends it."""
-    policy = _policy(job.policy)
-    environment = shared_environment(job.environment)
-    observation, info = environment.reset(seed=job.seed)
-    start, desired = observation[job.goal.achieved], observation[job.goal.desired]
-    reached: list[bool] = []
-    ended = False
-    while not ended:
-        action = policy.act(
-            observation[job.goal.observation], observation[job.goal.desired], job.task
-        )
+@dataclass(frozen=True)
+class Moment:
+    """What is seen at one step of an episode."""
+
+    achieved: NDArray[Any]
+    desired: NDArray[Any]
+    reached: bool
+    ended: bool
+
+
+def rollout(
+    environment: gymnasium.Env[Any, Any], policy: Policy, job: EpisodeJob
+) -> Iterator[Moment]:
+    """Run one episode from its seed until the environment ends it: the start, then every step.
+
+    A goal that is told at the reset holds for the episode. In a suite with padding, observations and goals
+    are filled with zeros to the size that the policy knows, and its action is cut to the environment's.
+    """
+    fixed, sizes = job.evaluation.fixed_tasks, policy.dimensions
+    options = {fixed.option: job.task_id} if fixed else None
+    assert job.goal.desired is not None
+    actions = environment.action_space.shape or (0,)
+    observation, told = environment.reset(seed=job.seed, options=options)
+    info, ended, reached = told, False, False
+    while True:
+        tree = as_tree(observation, {**told, **info})
+        achieved, desired = select(tree, job.goal.achieved), select(tree, job.goal.desired)
+        yield Moment(achieved, desired, reached, ended)
+        if ended:
+            return
+        state = _padded(select(tree, job.goal.observation), sizes.observation)
+        action = policy.act(state, _padded(desired, sizes.goal), job.task)[: actions[0]]
         observation, _, terminated, truncated, info = environment.step(action)
-        reached.append(has_reached(observation, info, job.goal))
         ended = terminated or truncated
+        tree = as_tree(observation, {**told, **info})
+        reached = has_reached(tree, job.goal, job.evaluation.success)
+
+
+def run_episode(job: EpisodeJob) -> dict[str, Any]:
+    """Run one episode and say how it went, as a row of ``EPISODE_COLUMNS``."""
+    policy = _policy(job.policy)
+    moments = list(rollout(shared_environment(job.evaluation.environment), policy, job))
+    start, end = moments[0], moments[-1]
+    reached = [moment.reached for moment in moments[1:]]
     rewards = np.array(reached, dtype=np.float64)
-    achieved, goal = observation[job.goal.achieved], observation[job.goal.desired]
     return {
         "update": policy.training["updates"],
         "episode": job.number,
         "seed": job.seed,
         "task": job.task,
-        "start": start.tolist(),
-        "goal": desired.tolist(),
+        "task_id": job.task_id,
+        "start": start.achieved.tolist(),
+        "goal": start.desired.tolist(),
         "success": reached[-1],
         "success_any": any(reached),
-        "final_distance": float(np.sqrt(squared_distance(achieved, goal))),
+        "final_distance": float(np.sqrt(squared_distance(end.achieved, end.desired))),
         "return": float(rewards.sum()),
         "discounted_return": float(rewards @ job.discount ** np.arange(len(rewards))),
         "steps_to_goal": reached.index(True) + 1 if any(reached) else None,
@@ -133,18 +184,27 @@ def run_episode(job: EpisodeJob) -> dict[str, Any]:
     }
 
 
-def has_reached(observation: dict[str, NDArray[Any]], info: dict[str, Any], goal: Goal) -> bool:
-    """The recipe's success test; where goals are single states, what the environment says."""
-    if goal.success.tolerance is None:
-        said = reported_success(info)
-        if said is None:
-            raise SettingsError(
-                "goal.success.kind: 'same_step' asks the environment for success, and it tells neither "
-                "'success' nor 'is_success'"
-            )
-        return said
-    achieved, desired = observation[goal.achieved], observation[goal.desired]
-    return bool(is_within(achieved, desired, goal.success.tolerance))
+def has_reached(tree: dict[str, Any], goal: Goal, says: str = "goal") -> bool:
+    """The recipe's success test; what the environment says, where the recipe asks for that.
+
+    Raises:
+        SettingsError: the environment is asked, and does not say.
+    """
+    if says == "goal" and goal.success.kind != "same_step":
+        assert goal.desired is not None
+        return bool(reaches(select(tree, goal.achieved), select(tree, goal.desired), goal.success))
+    said = reported_success(tree[INFOS])
+    if said is None:
+        raise SettingsError(
+            "success is asked of the environment (goal.success.kind 'same_step', or evaluation.success "
+            "'environment'), and it tells neither 'success' nor 'is_success'"
+        )
+    return said
+
+
+def _padded(values: NDArray[Any], size: int) -> NDArray[Any]:
+    missing = size - len(values)
+    return np.pad(values, (0, missing)) if missing > 0 else values
 
 
 def episode_table(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
@@ -156,17 +216,19 @@ Judgement = dict[tuple[int, int], list[EpisodeJob]]
 """Episodes by (training seed, purpose)."""
 
 
-def plan_judgement(policies: Mapping[int, Path], recipe: Recipe, settings: Evaluate) -> Judgement:
+def plan_judgement(policies: Mapping[int, Path], dataset: Dataset, settings: Evaluate) -> Judgement:
     """The episodes that judge the policies, and their snapshots, of several training seeds.
 
     Args:
         policies: the folder of each training seed, with its policy and snapshots.
-        recipe: the environment, goals and success test.
+        dataset: the environments, goals and success tests.
         settings: how many episodes, on which seeds.
     """
     return {
         (seed, purpose): [
-            job for policy in paths for job in episode_jobs(policy, recipe, settings, seed, purpose)
+            job
+            for policy in paths
+            for job in episode_jobs(policy, dataset, settings, seed, purpose)
         ]
         for seed, folder in policies.items()
         for purpose, paths in (
@@ -189,8 +251,17 @@ def judge(
     }
     seeds = sorted({seed for seed, _ in judgement})
     return {
-        seed: SeedResult(tables[seed, FINAL], learning_curve(tables[seed, CURVE])) for seed in seeds
+        seed: SeedResult(
+            tables[seed, FINAL],
+            learning_curve(tables[seed, CURVE], headline(judgement[seed, CURVE])),
+        )
+        for seed in seeds
     }
+
+
+def headline(jobs: list[EpisodeJob]) -> str:
+    """The column of the success that the field reports of these episodes."""
+    return SUCCESS_COLUMNS[jobs[0].evaluation.criterion]
 
 
 @dataclass(frozen=True)
@@ -213,8 +284,13 @@ class SeedResult:
         write_json(folder / METRICS, self.metrics)
 
     def flat_metrics(self) -> dict[str, float]:
-        """The same as ``name``, ``name_low`` and ``name_high``."""
-        return {
+        """The same as ``name``, ``name_low`` and ``name_high``; and the success rate of each task."""
+        by_task = {
+            f"{name}/{task}": float(metrics[name]["mean"])
+            for task, metrics in summarise_by_task([self.episodes]).items()
+            for name in ("success_rate", "success_any_rate")
+        }
+        return by_task | {
             name if part == "mean" else f"{name}_{part}": float(value)
             for name, values in self.metrics.items()
             for part in ("mean", "low", "high")
@@ -246,11 +322,28 @@ def summarise(tables: list[pl.DataFrame]) -> dict[str, dict[str, float | int | N
     return summary
 
 
-def learning_curve(table: pl.DataFrame) -> pl.DataFrame:
+def summarise_by_task(tables: list[pl.DataFrame]) -> dict[str, dict[str, Any]]:
+    """``summarise`` for each task, and each of its numbered tasks; empty where there is but one."""
+    every = pl.concat(tables)
+    keys = every.select("task", "task_id").unique(maintain_order=True).sort("task", "task_id")
+    if len(keys) < 2:
+        return {}
+    return {
+        task if task_id is None else f"{task}/{task_id}": summarise(
+            [
+                table.filter(pl.col("task") == task, pl.col("task_id").eq_missing(task_id))
+                for table in tables
+            ]
+        )
+        for task, task_id in keys.iter_rows()
+    }
+
+
+def learning_curve(table: pl.DataFrame, success: str = "success") -> pl.DataFrame:
     """Success rate with Wilson's interval at each snapshot: update, mean, low, high, episodes."""
     counts = (
         table.group_by("update")
-        .agg(successes=pl.col("success").sum(), episodes=pl.len())
+        .agg(successes=pl.col(success).sum(), episodes=pl.len())
         .sort("update")
     )
     rows = [

@@ -19,6 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from offline_gcrl.config import Dataset
+from offline_gcrl.environments import make_environment
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 REACHED, MISSED, WALL = "#009E73", "#D55E00", "#c9ccd1"
 STYLE: Any = {
@@ -162,6 +165,19 @@ def hindsight_figure(statistics: Mapping[str, Any]) -> Figure:
         shares.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8)
         _draw_distances(distances, strategies, colour)
         return figure
+
+
+def has_places(episodes: pl.DataFrame) -> bool:
+    """Whether goals are places of one task, which a plane can show: of two or three numbers."""
+    return episodes["goal"].list.len().max() in (2, 3) and episodes["task"].n_unique() == 1
+
+
+def dataset_walls(dataset: Dataset) -> Walls:
+    """Walls of the maze that policies are judged in; none where there is no maze, or more than one."""
+    evaluation = dataset.recipes[0].evaluation
+    if evaluation is None or len(dataset.recipes) > 1:
+        return []
+    return maze_walls(make_environment(evaluation.environment))
 
 
 def maze_walls(environment: Any) -> Walls:

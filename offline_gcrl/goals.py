@@ -3,12 +3,20 @@
 The rule is written once, here, for the three places that need it: the relabelling (Polars
 expressions), the n-step targets of training (torch tensors) and the evaluation (NumPy arrays).
 Reward is about the *next* achieved goal: transition i reaches g when ``achieved_goal[i + 1]`` does.
+``same_step`` is not about what goals look like but about which row they are (OGBench's rule), and is decided
+where rows are known.
 """
 
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import reduce
+from itertools import accumulate
+from operator import and_
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import polars as pl
+
+from offline_gcrl.config import Success
 
 Array = TypeVar("Array", bound=Any)  # np.ndarray or torch.Tensor: the arithmetic is the same.
 
@@ -24,6 +32,89 @@ def is_within(achieved: Array, goal: Array, tolerance: float) -> Array:
     """Whether ``achieved`` lies within ``tolerance`` (in the goal's own units) of ``goal``."""
     within: Array = squared_distance(achieved, goal) <= float(np.float32(tolerance) ** 2)
     return within
+
+
+def reaches(achieved: Array, goal: Array, success: Success) -> Array:
+    """Whether what was achieved counts as the goal: (..., goal) and (..., goal) to (...).
+
+    Raises:
+        ValueError: the success test is ``same_step``, which is about rows.
+    """
+    if success.has_distance:
+        return is_within(achieved, goal, success.tolerance or 0.0)
+    met: list[Array] = [
+        condition.met(
+            [achieved[..., dimension] - goal[..., dimension] for dimension in condition.dimensions]
+        )
+        for condition in conditions(success, achieved.shape[-1])
+    ]
+    return reduce(and_, met)
+
+
+def reaches_expression(achieved: str, goal: str, success: Success, size: int) -> pl.Expr:
+    """``reaches`` between two Array columns of goals of ``size`` numbers, as a Polars expression."""
+    if success.has_distance:
+        return is_within_expression(achieved, goal, success.tolerance or 0.0)
+    met: list[pl.Expr] = [
+        condition.met(
+            [
+                pl.col(achieved).arr.get(dimension) - pl.col(goal).arr.get(dimension)
+                for dimension in condition.dimensions
+            ]
+        )
+        for condition in conditions(success, size)
+    ]
+    return reduce(and_, met)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One of the conditions that must all hold for a goal to count as reached."""
+
+    dimensions: tuple[int, ...]
+    tolerance: float
+    direction: Literal["near", "above", "below"] = "near"
+
+    def met(self, differences: list[Any]) -> Any:
+        """From achieved minus goal in each dimension: arrays, tensors or expressions alike."""
+        if self.direction == "near":
+            limit = float(np.float32(self.tolerance) ** 2)
+            return sum(difference * difference for difference in differences) <= limit
+        missing = -differences[0] if self.direction == "above" else differences[0]
+        return missing <= float(np.float32(self.tolerance))
+
+
+def conditions(success: Success, size: int) -> list[Condition]:
+    """The conditions of a success test on goals of ``size`` numbers.
+
+    Raises:
+        ValueError: the success test is ``same_step``, which is about rows.
+    """
+    tolerance = success.tolerance or 0.0
+    if success.kind == "distance":
+        parts = success.parts or (size,)
+        starts = accumulate(parts, initial=0)
+        return [
+            Condition(tuple(range(start, start + part)), tolerance)
+            for start, part in zip(starts, parts, strict=False)
+        ]
+    if success.kind == "per_dimension":
+        return [Condition((i,), limit) for i, limit in enumerate(success.tolerances or ())]
+    if success.kind == "predicate":
+        assert success.predicate is not None
+        return [Condition((i,), tolerance, success.predicate) for i in success.dimensions or ()]
+    raise ValueError("'same_step' is about rows, not about what goals look like")
+
+
+def misfit(success: Success, size: int) -> str | None:
+    """Why a success test does not go with goals of ``size`` numbers; None if it does."""
+    if success.parts is not None and sum(success.parts) != size:
+        return f"'parts' sum to {sum(success.parts)}"
+    if success.tolerances is not None and len(success.tolerances) != size:
+        return f"there are {len(success.tolerances)} 'tolerances'"
+    if success.dimensions is not None and max(success.dimensions) >= size:
+        return f"there is no dimension {max(success.dimensions)}"
+    return None
 
 
 def squared_distance_expression(achieved: str, goal: str) -> pl.Expr:

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from offline_gcrl.config import Experiment, Recipe
-from offline_gcrl.environments import make_environment
+from offline_gcrl.config import Dataset, Experiment
 from offline_gcrl.errors import DataError
 from offline_gcrl.evaluation import EPISODES, LEARNING_CURVE, summarise
 from offline_gcrl.figures import (
     curves_figure,
+    dataset_walls,
     goals_figure,
+    has_places,
     hindsight_figure,
-    maze_walls,
     save,
     success_figure,
 )
@@ -75,7 +75,7 @@ def load_results(experiment: Experiment, root: Path) -> Results:
 
 
 def write_report(
-    results: Results, recipes: dict[str, Recipe], hindsight: Path, output: Path
+    results: Results, datasets: dict[str, Dataset], hindsight: Path, output: Path
 ) -> dict[str, Any]:
     """Write tables and figures into ``output``.
 
@@ -97,18 +97,19 @@ def write_report(
     with atomic_directory(output / "figures") as figures:
         save(success_figure(metrics), figures / "success.svg")
         save(curves_figure(curves), figures / "learning_curves.svg")
-        _draw_datasets(results, recipes, hindsight, figures)
+        _draw_datasets(results, datasets, hindsight, figures)
     return metrics
 
 
 def _draw_datasets(
-    results: Results, recipes: dict[str, Recipe], hindsight: Path, figures: Path
+    results: Results, datasets: dict[str, Dataset], hindsight: Path, figures: Path
 ) -> None:
     """The figures of each dataset."""
     for dataset, agents in results.items():
-        walls = maze_walls(make_environment(recipes[dataset].evaluation.environment))
         episodes = {agent: pl.concat(result.episodes) for agent, result in agents.items()}
-        save(goals_figure(episodes, walls), figures / f"goals-{dataset}.svg")
+        if all(map(has_places, episodes.values())):
+            walls = dataset_walls(datasets[dataset])
+            save(goals_figure(episodes, walls), figures / f"goals-{dataset}.svg")
         statistics = json.loads((hindsight / dataset / STATS).read_text())
         save(hindsight_figure(statistics), figures / f"hindsight-{dataset}.svg")
 

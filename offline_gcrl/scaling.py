@@ -34,7 +34,7 @@ class Scaling:
         """From the statistics of a dataset (the released GoFAR updates them from training batches)."""
         observation, goal = (
             schema["statistics"]["observation"],
-            schema["statistics"]["achieved_goal"],
+            schema["statistics"].get("achieved_goal", schema["statistics"]["observation"]),
         )
         space = schema["action_space"]
         return cls(

@@ -25,7 +25,8 @@ TRAINING = "offline_gcrl.training"
 CODE = (
     "agents/__init__.py",
     "batches.py",
-    "config.py",
+    "config/params.py",
+    "config/recipes.py",
     "draws.py",
     "episodes/dataset.py",
     "goals.py",

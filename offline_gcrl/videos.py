@@ -10,9 +10,9 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from offline_gcrl.config import Evaluate, Recipe, Video
+from offline_gcrl.config import Dataset, Evaluate, Video
 from offline_gcrl.environments import can_render, make_environment
-from offline_gcrl.evaluation import FINAL, EpisodeJob, episode_jobs, has_reached
+from offline_gcrl.evaluation import FINAL, EpisodeJob, episode_jobs, rollout
 from offline_gcrl.parallel import balanced_workers, ordered_map
 from offline_gcrl.policy import POLICY, load_policy
 
@@ -28,7 +28,7 @@ ROLLOUTS = "rollouts.mp4"
 
 def write_all_rollouts(
     policies: Mapping[int, Path],
-    recipe: Recipe,
+    dataset: Dataset,
     settings: Evaluate,
     output: Path,
     on_video: Callable[[], None] = lambda: None,
@@ -44,7 +44,7 @@ def write_all_rollouts(
         return "no GL library found; install libegl1 or libosmesa6 for videos"
     films = []
     for seed, folder in policies.items():
-        jobs = episode_jobs(folder / POLICY, recipe, settings, seed, FINAL)
+        jobs = episode_jobs(folder / POLICY, dataset, settings, seed, FINAL)
         path = output / f"seed-{seed}" / ROLLOUTS
         films.append((path, jobs[: settings.video.episodes], settings.video))
     errors = []
@@ -66,11 +66,7 @@ def _try_rollouts(film: tuple[Path, list[EpisodeJob], Video]) -> str | None:
 
 def write_rollouts(path: Path, jobs: list[EpisodeJob], settings: Video) -> None:
     """Run the episodes again with a camera, and write them side by side as MP4."""
-    environment = make_environment(
-        jobs[0].environment, render_mode="rgb_array", width=settings.size, height=settings.size
-    )
-    episodes = [_resampled(list(_frames(environment, job))) for job in jobs]
-    environment.close()
+    episodes = [_filmed(job, settings) for job in jobs]
     size = (settings.size * len(episodes), settings.size)
     with closing(imageio_ffmpeg.write_frames(path, size, fps=FRAMES_A_SECOND, quality=6)) as video:
         video.send(None)
@@ -80,23 +76,26 @@ def write_rollouts(path: Path, jobs: list[EpisodeJob], settings: Video) -> None:
             video.send(np.ascontiguousarray(np.concatenate(row, axis=1)))
 
 
+def _filmed(job: EpisodeJob, settings: Video) -> list[Frame]:
+    with closing(
+        make_environment(
+            job.evaluation.environment,
+            render_mode="rgb_array",
+            width=settings.size,
+            height=settings.size,
+        )
+    ) as environment:
+        return _resampled(list(_frames(environment, job)))
+
+
 def _frames(environment: gymnasium.Env[Any, Any], job: EpisodeJob) -> Iterator[Frame]:
     """Pictures of one episode, in steps; the border turns green at the goal, red at a failed end."""
-    policy = load_policy(job.policy)
-    observation, info = environment.reset(seed=job.seed)
     limit = environment.spec.max_episode_steps if environment.spec else None
     stride = max(1, (limit or LONGEST_VIDEO) // LONGEST_VIDEO)
-    step, ended, reached = 0, False, False
-    while not ended:
-        if step % stride == 0:
-            yield _framed(environment, REACHED if reached else RUNNING)
-        action = policy.act(
-            observation[job.goal.observation], observation[job.goal.desired], job.task
-        )
-        observation, _, terminated, truncated, info = environment.step(action)
-        reached = has_reached(observation, info, job.goal)
-        ended, step = terminated or truncated, step + 1
-    yield _framed(environment, REACHED if reached else FAILED)
+    for step, moment in enumerate(rollout(environment, load_policy(job.policy), job)):
+        if moment.ended or step % stride == 0:
+            running = FAILED if moment.ended else RUNNING
+            yield _framed(environment, REACHED if moment.reached else running)
 
 
 def _framed(environment: gymnasium.Env[Any, Any], colour: tuple[int, int, int]) -> Frame:

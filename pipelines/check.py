@@ -1,37 +1,54 @@
-"""Check all settings before any work: ``params.yaml``, the recipes it names, and every agent's section."""
-
-from pathlib import Path
+"""Check all settings before any work, and resolve what this run makes of each dataset's recipe."""
 
 from offline_gcrl.agents import settings_type
 from offline_gcrl.collect.collector import check_sources
-from offline_gcrl.config import RECIPES, agent_settings, load_params, load_recipe, recipe_names
+from offline_gcrl.config import (
+    RECIPES,
+    RESOLVED,
+    Dataset,
+    Params,
+    agent_settings,
+    check_evaluation,
+    load_params,
+    recipe_names,
+    resolve,
+)
 from offline_gcrl.environments import check_environments
-from offline_gcrl.files import write_text
+from offline_gcrl.files import atomic_directory, write_text
 from offline_gcrl.terminal import close, stage
-
-MARK = Path(
-    "datasets/.checked"
-)  # Always the same text: a stage after it never reruns for its sake.
 
 
 def main() -> None:
-    """Read everything that the stages will read."""
+    """Fill ``datasets/resolved``: a file for each dataset of the experiment."""
     with stage("check", "params.yaml and recipes"):
         params = load_params()
         for name in recipe_names():
-            recipe = load_recipe(name)
-            if name in params.experiment.datasets:
-                check_environments(recipe, f"{RECIPES / name}.yaml")
-                check_sources(recipe, f"{RECIPES / name}.yaml")
+            resolve(name)
+        datasets = [checked_dataset(params, name) for name in params.experiment.datasets]
         for agent, section in params.agents.items():
-            for dataset in recipe_names():
-                agent_settings(params, agent, dataset, settings_type(section["algorithm"]))
-        write_text(MARK, "params.yaml and the recipes are valid\n")
+            known = [*params.experiment.datasets, *(section.get("per_dataset") or {})]
+            for name in dict.fromkeys(known):
+                agent_settings(params, agent, name, settings_type(section["algorithm"]))
+        with atomic_directory(RESOLVED) as folder:
+            for dataset in datasets:
+                text = dataset.model_dump_json(indent=2, exclude_defaults=True)
+                write_text(folder / f"{dataset.name}.json", text + "\n")
         runs = params.experiment
         close(
             f"{len(runs.datasets)} dataset(s) x {len(runs.agents)} agent(s) x "
             f"{len(runs.seeds)} seed(s) to run"
         )
+
+
+def checked_dataset(params: Params, name: str) -> Dataset:
+    """A dataset of the experiment, whose environments and collecting policies work."""
+    dataset = resolve(name, params.collect_for(name).episodes)
+    for recipe in dataset.recipes:
+        where = f"{RECIPES / name}.yaml" + (f", {recipe.task}" if len(dataset.recipes) > 1 else "")
+        check_environments(recipe, where)
+        check_sources(recipe, where)
+    check_evaluation(params, dataset)
+    return dataset
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from offline_gcrl.collect.collector import collect_source, steps_an_episode
 from offline_gcrl.collect.published import fetch_published
-from offline_gcrl.config import load_recipe
+from offline_gcrl.config import load_dataset
 from offline_gcrl.files import atomic_directory
 from offline_gcrl.parallel import preload
 from offline_gcrl.terminal import Bars, close, stage, stage_arguments
@@ -15,11 +15,13 @@ def main() -> None:
     (name,) = stage_arguments(__doc__, "dataset")
     with stage("collect", name):
         preload("offline_gcrl.collect.collector")
-        recipe = load_recipe(name)
+        sources = [
+            (recipe, source) for recipe in load_dataset(name).recipes for source in recipe.sources
+        ]
         output = Path("datasets/minari") / name
         steps = 0
         with atomic_directory(output) as root:
-            for source in recipe.sources:
+            for recipe, source in sources:
                 if source.collect is None:
                     fetch_published(source.dataset, root)
                     continue
@@ -32,7 +34,7 @@ def main() -> None:
                         bars.advance(part, count)
 
                     steps += collect_source(recipe, source, root, on_steps=on_steps).total_steps
-        close(f"{len(recipe.sources)} source(s), {steps:,} steps made here, in {output}")
+        close(f"{len(sources)} source(s), {steps:,} steps made here, in {output}")
 
 
 if __name__ == "__main__":

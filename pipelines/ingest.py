@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from offline_gcrl.config import load_recipe
-from offline_gcrl.episodes.ingest import ingest, open_source
+from offline_gcrl.config import load_dataset
+from offline_gcrl.episodes.ingest import ingest
+from offline_gcrl.episodes.reading import open_source
 from offline_gcrl.files import atomic_directory
 from offline_gcrl.terminal import Bars, close, stage, stage_arguments
 
@@ -12,14 +13,15 @@ def main() -> None:
     """Fill ``datasets/parquet/<dataset>``."""
     (name,) = stage_arguments(__doc__, "dataset")
     with stage("ingest", name):
-        recipe = load_recipe(name)
+        dataset = load_dataset(name)
         root, output = Path("datasets/minari") / name, Path("datasets/parquet") / name
-        total = sum(open_source(source, root).total_steps for source in recipe.sources)
+        sources = [source for recipe in dataset.recipes for source in recipe.sources]
+        total = sum(open_source(source, root).total_steps for source in sources)
         with (
             atomic_directory(output) as folder,
             Bars([name], total, "transitions") as bars,
         ):
-            schema = ingest(recipe, name, root, folder, lambda count: bars.advance(name, count))
+            schema = ingest(dataset, root, folder, lambda count: bars.advance(name, count))
         counts = schema["counts"]
         close(f"{counts['transitions']:,} transitions, {counts['episodes']:,} episodes in {output}")
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from offline_gcrl.config import load_params, load_recipe
+from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.episodes.schema import SCHEMA
 from offline_gcrl.files import atomic_directory, write_json
 from offline_gcrl.hindsight.relabel import STATS, relabel
@@ -15,7 +15,8 @@ def main() -> None:
     """Fill ``datasets/hindsight/<dataset>``."""
     (name,) = stage_arguments(__doc__, "dataset")
     with stage("relabel", name):
-        settings, goal = load_params().relabel_for(name), load_recipe(name).goal
+        settings = load_params().relabel_for(name)
+        goal = load_dataset(name).recipes[0].goal
         episodes, output = Path("datasets/parquet") / name, Path("datasets/hindsight") / name
         total = json.loads((episodes / SCHEMA).read_text())["counts"]["transitions"]
         with atomic_directory(output) as folder:

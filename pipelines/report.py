@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.markdown import Markdown
 
-from offline_gcrl.config import load_params, load_recipe
+from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.report import load_results, markdown_table, write_report
 from offline_gcrl.terminal import close, console, stage
 
@@ -14,9 +14,9 @@ def main() -> None:
     with stage("report", "all datasets and agents"):
         experiment = load_params().experiment
         results = load_results(experiment, Path("results"))
-        recipes = {dataset: load_recipe(dataset) for dataset in experiment.datasets}
+        datasets = {name: load_dataset(name) for name in experiment.datasets}
         output = Path("reports")
-        metrics = write_report(results, recipes, Path("datasets/hindsight"), output)
+        metrics = write_report(results, datasets, Path("datasets/hindsight"), output)
         console.print(Markdown(markdown_table(metrics)))
         close(f"tables and figures in {output}; `make ui` opens the runs in MLflow")
 

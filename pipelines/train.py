@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from offline_gcrl.agents import settings_type
-from offline_gcrl.config import agent_settings, load_params, load_recipe
+from offline_gcrl.config import agent_settings, load_dataset, load_params
 from offline_gcrl.files import atomic_directory, digest
 from offline_gcrl.parallel import preload
 from offline_gcrl.policy import POLICY
@@ -17,7 +17,7 @@ def main() -> None:
     dataset, agent = stage_arguments(__doc__, "dataset", "agent")
     with stage("train", f"{agent} on {dataset}"):
         preload(TRAINING, "offline_gcrl.tracking")
-        params, recipe = load_params(), load_recipe(dataset)
+        params, tasks = load_params(), load_dataset(dataset).recipes
         train = params.train_for(dataset)
         algorithm = params.agents[agent]["algorithm"]
         settings = agent_settings(params, agent, dataset, settings_type(algorithm))
@@ -31,7 +31,12 @@ def main() -> None:
                 run.log_params({"train": train.model_dump(), "agent": settings.model_dump()})
                 run.log_params({"relabel": params.relabel_for(dataset).model_dump()})
                 run.log_dataset(dataset, job.episodes)
-                run.set_tags({"task": recipe.task, "instruction": recipe.instruction})
+                run.set_tags(
+                    {
+                        "task": ", ".join(recipe.task for recipe in tasks),
+                        "instruction": " ".join(recipe.instruction for recipe in tasks),
+                    }
+                )
                 runs[job.seed] = run
             with (
                 marked_failed(runs.values()),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from offline_gcrl.collect.collector import collect_source
-from offline_gcrl.config import Recipe, Relabel, load_recipe
+from offline_gcrl.config import Dataset, Recipe, Relabel, load_recipe
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.hindsight.relabel import relabel
@@ -22,7 +22,7 @@ RECIPES = ROOT / "datasets/recipes"
 
 
 @dataclass(frozen=True)
-class Dataset:
+class SmallDataset:
     """The small dataset at every stage."""
 
     recipe: Recipe
@@ -32,8 +32,17 @@ class Dataset:
     relabel: Relabel
 
     @property
+    def resolved(self) -> Dataset:
+        return as_dataset(self.recipe)
+
+    @property
     def episodes(self) -> Episodes:
         return open_episodes(self.parquet)
+
+
+def as_dataset(*recipes: Recipe, pad: bool = False) -> Dataset:
+    """Recipes as the tasks of one dataset."""
+    return Dataset(name="small", title="small", recipes=recipes, pad=pad)
 
 
 def small_recipe(name: str = "pointmaze-umaze", steps: int = 60) -> Recipe:
@@ -53,15 +62,15 @@ def small_recipe(name: str = "pointmaze-umaze", steps: int = 60) -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> SmallDataset:
     folder = tmp_path_factory.mktemp("dataset")
-    made = Dataset(
+    made = SmallDataset(
         small_recipe(), folder / "minari", folder / "parquet", folder / "hindsight", Relabel(k=3)
     )
     for path in (made.minari, made.parquet, made.hindsight):
         path.mkdir()
     for source in made.recipe.sources:
         collect_source(made.recipe, source, made.minari, workers=2)
-    ingest(made.recipe, "small", made.minari, made.parquet)
+    ingest(made.resolved, made.minari, made.parquet)
     relabel(made.parquet, made.hindsight, made.relabel, made.recipe.goal)
     return made

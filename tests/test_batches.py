@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from conftest import Dataset
+from conftest import SmallDataset
 
 from offline_gcrl.batches import BatchSampler, DeviceData
 from offline_gcrl.config import Sampling
@@ -16,7 +16,9 @@ from offline_gcrl.scaling import Scaling
 MIXTURE = {"current": 0.2, "geometric": 0.3, "random": 0.3, "original": 0.2}
 
 
-def sampler(dataset: Dataset, split: str = "train", seed: int = 0, **asked: object) -> BatchSampler:
+def sampler(
+    dataset: SmallDataset, split: str = "train", seed: int = 0, **asked: object
+) -> BatchSampler:
     sampling = Sampling.model_validate(
         {"actor_goals": {"future": 1.0}, "value_goals": MIXTURE, "discount": 0.9, **asked}
     )
@@ -24,7 +26,7 @@ def sampler(dataset: Dataset, split: str = "train", seed: int = 0, **asked: obje
     return BatchSampler(data, dataset.hindsight, sampling, split=split, batch_size=64, seed=seed)
 
 
-def test_batches_do_not_depend_on_how_many_are_made_at_once(dataset: Dataset) -> None:
+def test_batches_do_not_depend_on_how_many_are_made_at_once(dataset: SmallDataset) -> None:
     source = sampler(dataset, n_step=3, initial_states="any")
     together = source.batches(5, 4)
     for number in range(4):
@@ -33,14 +35,14 @@ def test_batches_do_not_depend_on_how_many_are_made_at_once(dataset: Dataset) ->
             assert torch.equal(values[number], alone[name][0]), name
 
 
-def test_batches_differ_between_steps_and_between_seeds(dataset: Dataset) -> None:
+def test_batches_differ_between_steps_and_between_seeds(dataset: SmallDataset) -> None:
     first, second = sampler(dataset).batches(0, 2)["observations"]
     other = sampler(dataset, seed=1).batches(0, 1)["observations"][0]
     assert not torch.equal(first, second)
     assert not torch.equal(first, other)
 
 
-def test_a_split_draws_from_its_own_episodes_only(dataset: Dataset) -> None:
+def test_a_split_draws_from_its_own_episodes_only(dataset: SmallDataset) -> None:
     for split in ("train", "validation"):
         source = sampler(dataset, split)
         rows = set(dataset.episodes.transition_rows(split).tolist())
@@ -49,7 +51,7 @@ def test_a_split_draws_from_its_own_episodes_only(dataset: Dataset) -> None:
         assert seen <= own
 
 
-def test_all_transitions_and_all_draws_come_up(dataset: Dataset) -> None:
+def test_all_transitions_and_all_draws_come_up(dataset: SmallDataset) -> None:
     source = sampler(dataset)
     counter = torch.arange(200_000)
     picks = source._draw("transition", counter, len(source))
@@ -60,7 +62,7 @@ def test_all_transitions_and_all_draws_come_up(dataset: Dataset) -> None:
     assert set(goals.unique().tolist()) == {first[f"future_goal_{draw}"][0] for draw in range(3)}
 
 
-def test_a_mixture_has_its_shares(dataset: Dataset) -> None:
+def test_a_mixture_has_its_shares(dataset: SmallDataset) -> None:
     source = sampler(dataset)
     pick = source._draw("transition", torch.arange(40_000), len(source))
     goal, _ = source._goals("value_goal", pick, torch.arange(40_000))
@@ -72,7 +74,7 @@ def test_a_mixture_has_its_shares(dataset: Dataset) -> None:
 @pytest.mark.parametrize("n_step", [1, 2, 5])
 @pytest.mark.parametrize("reward", ["negative", "binary"])
 def test_targets_are_those_of_a_walk_along_the_episode(
-    dataset: Dataset, n_step: int, reward: str
+    dataset: SmallDataset, n_step: int, reward: str
 ) -> None:
     episodes = dataset.episodes
     source = sampler(dataset, n_step=n_step, reward=reward)
@@ -94,7 +96,7 @@ def test_targets_are_those_of_a_walk_along_the_episode(
         assert rewards[place] == pytest.approx(total, abs=1e-6)
 
 
-def test_batches_hold_the_values_of_their_rows(dataset: Dataset) -> None:
+def test_batches_hold_the_values_of_their_rows(dataset: SmallDataset) -> None:
     source = sampler(dataset, n_step=4, initial_states="episode")
     batch = source.batches(3, 1)
     counter = 3 * 64 + torch.arange(64)
@@ -114,12 +116,12 @@ def test_batches_hold_the_values_of_their_rows(dataset: Dataset) -> None:
         assert torch.equal(batch[name][0], values), name
 
 
-def test_an_agent_without_values_gets_no_more_than_it_asks_for(dataset: Dataset) -> None:
+def test_an_agent_without_values_gets_no_more_than_it_asks_for(dataset: SmallDataset) -> None:
     batch = sampler(dataset, value_goals={}).batches(0, 1)
     assert set(batch) == {"observations", "actions", "tasks", "actor_goals"}
 
 
-def sample_from(table: pl.DataFrame, dataset: Dataset, folder: Path) -> BatchSampler:
+def sample_from(table: pl.DataFrame, dataset: SmallDataset, folder: Path) -> BatchSampler:
     table.write_parquet(folder / "table.parquet")
     sampling = Sampling(actor_goals={"future": 1.0})
     return BatchSampler(
@@ -127,13 +129,13 @@ def sample_from(table: pl.DataFrame, dataset: Dataset, folder: Path) -> BatchSam
     )
 
 
-def test_a_table_of_another_dataset_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_table_of_another_dataset_is_refused(dataset: SmallDataset, tmp_path: Path) -> None:
     table = pl.read_parquet(dataset.hindsight / "table.parquet")
     with pytest.raises(DataError, match="not the table of this dataset"):
         sample_from(table.head(7), dataset, tmp_path)
 
 
-def test_a_strategy_that_was_not_relabelled_is_named(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_strategy_that_was_not_relabelled_is_named(dataset: SmallDataset, tmp_path: Path) -> None:
     table = pl.read_parquet(dataset.hindsight / "table.parquet")
     with pytest.raises(DataError, match="no goals of strategy 'future'"):
         sample_from(table.select("row", "current_reward_0"), dataset, tmp_path)

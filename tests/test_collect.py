@@ -5,11 +5,11 @@ from pathlib import Path
 import minari
 import numpy as np
 import pytest
-from conftest import Dataset, small_recipe
+from conftest import SmallDataset, small_recipe
 
 from offline_gcrl.collect.collector import collect_source
 from offline_gcrl.collect.published import fetch_published
-from offline_gcrl.config import Collect, Environment, Evaluation
+from offline_gcrl.config import Collect, Environment, Evaluation, Part
 from offline_gcrl.environments import check_environments, make_environment
 from offline_gcrl.errors import DataError, SettingsError
 
@@ -18,7 +18,9 @@ def opened(root: Path, dataset: str) -> minari.MinariDataset:
     return minari.MinariDataset(root / dataset / "data")
 
 
-def test_any_number_of_workers_collects_the_same_data(dataset: Dataset, tmp_path: Path) -> None:
+def test_any_number_of_workers_collects_the_same_data(
+    dataset: SmallDataset, tmp_path: Path
+) -> None:
     source = dataset.recipe.sources[0]
     collect_source(dataset.recipe, source, tmp_path, workers=3)
     ours, theirs = opened(tmp_path, source.dataset), opened(dataset.minari, source.dataset)
@@ -29,13 +31,13 @@ def test_any_number_of_workers_collects_the_same_data(dataset: Dataset, tmp_path
         )
 
 
-def test_episodes_differ_from_each_other(dataset: Dataset) -> None:
+def test_episodes_differ_from_each_other(dataset: SmallDataset) -> None:
     data = opened(dataset.minari, dataset.recipe.sources[0].dataset)
     starts = {tuple(episode.observations["observation"][0]) for episode in data}
     assert len(starts) == len(data)
 
 
-def test_collected_data_has_the_schema_of_the_published_one(dataset: Dataset) -> None:
+def test_collected_data_has_the_schema_of_the_published_one(dataset: SmallDataset) -> None:
     data = opened(dataset.minari, dataset.recipe.sources[0].dataset)
     episode = data[0]
     assert set(episode.observations) == {"observation", "achieved_goal", "desired_goal"}
@@ -48,7 +50,7 @@ def test_collected_data_has_the_schema_of_the_published_one(dataset: Dataset) ->
     assert data.storage.metadata["requirements"] == ["mujoco==3.3.0"]
 
 
-def test_recorded_actions_replay_to_the_recorded_observations(dataset: Dataset) -> None:
+def test_recorded_actions_replay_to_the_recorded_observations(dataset: SmallDataset) -> None:
     data = opened(dataset.minari, dataset.recipe.sources[1].dataset)
     environment = make_environment(dataset.recipe.environment)
     for episode, facts in zip(
@@ -74,7 +76,7 @@ def test_the_fetch_demonstrator_ends_on_the_goal(tmp_path: Path) -> None:
 
 
 def test_a_published_dataset_comes_from_the_local_root(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(dataset.minari))
     name = dataset.recipe.sources[0].dataset
@@ -107,9 +109,9 @@ def test_a_policy_for_mazes_needs_one(tmp_path: Path) -> None:
         collect_source(recipe, source, tmp_path)
 
 
-def test_environments_are_checked_before_any_work(dataset: Dataset) -> None:
+def test_environments_are_checked_before_any_work(dataset: SmallDataset) -> None:
     check_environments(dataset.recipe, "here.yaml")
-    goal = dataset.recipe.goal.model_copy(update={"achieved": "achieved"})
+    goal = dataset.recipe.goal.model_copy(update={"achieved": (Part(key="achieved"),)})
     with pytest.raises(
         SettingsError, match=r"here.yaml: goal.achieved: .* did you mean 'achieved_goal'"
     ):

@@ -18,6 +18,7 @@ from offline_gcrl.config import (
     load_params,
     load_recipe,
     recipe_names,
+    resolve,
 )
 from offline_gcrl.environments import make_environment
 from offline_gcrl.errors import SettingsError
@@ -36,7 +37,7 @@ def change(path: Path, key: str, value: object) -> None:
     place = content
     *parents, last = key.split(".")
     for parent in parents:
-        place = place.setdefault(parent, {})
+        place = place[int(parent)] if parent.isdigit() else place.setdefault(parent, {})
     place[last] = value
     path.write_text(yaml.safe_dump(content))
 
@@ -45,7 +46,7 @@ def test_the_settings_that_ship_are_valid() -> None:
     params = load_params(ROOT / "params.yaml")
     for agent, section in params.agents.items():
         for dataset in recipe_names(RECIPES):
-            load_recipe(dataset, RECIPES)
+            resolve(dataset, folder=RECIPES)
             agent_settings(params, agent, dataset, settings_type(section["algorithm"]))
 
 
@@ -114,7 +115,11 @@ def test_an_agent_cannot_mix_in_a_strategy_that_is_not_relabelled(project: Path)
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("goal.success.tolerance", None, "'tolerance' belongs to kind 'distance'"),
+        ("goal.success.tolerance", None, "kind 'distance' needs 'tolerance'"),
+        ("goal.success.dimensions", [0], "'dimensions' does not belong to kind 'distance'"),
+        ("goal.achieved", {"columns": [0]}, "goal.achieved.0: give 'key'"),
+        ("goal.achieved", {"key": "x", "column": [0]}, "did you mean 'columns'"),
+        ("sources.0.share", 0.5, "a source has 'episodes' or a 'share'"),
         ("goal.success.kind", "nearby", "goal.success.kind: .* 'distance'"),
         ("sources", [], "sources: .* at least 1 item"),
         ("titel", "x", "titel: unknown key; did you mean 'title'?"),

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from conftest import Dataset, small_recipe
+from conftest import SmallDataset, as_dataset, small_recipe
 from numpy.typing import NDArray
 
 from offline_gcrl.agents import agent_type, settings_type
@@ -30,11 +30,12 @@ from offline_gcrl.evaluation import (
 )
 from offline_gcrl.intervals import across_seeds, rate_across_seeds, wilson
 from offline_gcrl.policy import save_policy
+from offline_gcrl.selection import as_tree
 from offline_gcrl.videos import write_all_rollouts
 
 
 @pytest.fixture(scope="module")
-def policy(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def policy(dataset: SmallDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained policy: it wanders, and sometimes gets there."""
     content = {"algorithm": "bc", "hidden": [16]}
     settings = settings_type("bc").model_validate_json(json.dumps(content))
@@ -51,7 +52,7 @@ def policy(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_any_number_of_workers_gives_the_same_table(policy: Path) -> None:
-    jobs = episode_jobs(policy, small_recipe(), Evaluate(episodes=8), 0, FINAL)
+    jobs = episode_jobs(policy, as_dataset(small_recipe()), Evaluate(episodes=8), 0, FINAL)
     tables = [episode_table(run_episodes(jobs, workers)) for workers in (1, 2, 4)]
     assert tables[0].equals(tables[1])
     assert tables[0].equals(tables[2])
@@ -97,21 +98,23 @@ def test_success_is_what_the_environment_says(name: str) -> None:
                 action.astype(np.float32)
             )
             said = info.get("success", info.get("is_success"))
-            assert has_reached(observation, info, recipe.goal) == bool(said)
+            assert has_reached(as_tree(observation, info), recipe.goal) == bool(said)
             if terminated or truncated:
                 break
 
 
 def test_goals_that_are_single_states_ask_the_environment() -> None:
     goal = Goal.model_validate_json('{"success": {"kind": "same_step"}}')
-    assert has_reached({}, {"success": 1.0}, goal)
-    assert not has_reached({}, {"is_success": False}, goal)
+    assert has_reached(as_tree({}, {"success": 1.0}), goal)
+    assert not has_reached(as_tree({}, {"is_success": False}), goal)
 
 
 def test_a_row_says_what_happened(policy: Path) -> None:
-    job = episode_jobs(policy, small_recipe(), Evaluate(episodes=1, discount=0.9), 0, FINAL)[0]
+    job = episode_jobs(
+        policy, as_dataset(small_recipe()), Evaluate(episodes=1, discount=0.9), 0, FINAL
+    )[0]
     row = run_episode(job)
-    environment = make_environment(job.environment)
+    environment = make_environment(job.evaluation.environment)
     observation, _ = environment.reset(seed=job.seed)
     assert row["goal"] == observation["desired_goal"].tolist()
     assert row["length"] <= 300
@@ -130,6 +133,7 @@ def table(success: list[bool]) -> pl.DataFrame:
             "episode": number,
             "seed": number,
             "task": "t",
+            "task_id": None,
             "start": [0.0],
             "goal": [1.0],
             "success": value,
@@ -203,7 +207,7 @@ def test_intervals_are_the_same_each_time() -> None:
 def test_a_video_shows_the_episodes(policy: Path, tmp_path: Path) -> None:
     settings = Evaluate(video=Video(episodes=2, size=96))
     (tmp_path / "seed-0").mkdir()
-    reason = write_all_rollouts({0: policy.parent}, small_recipe(), settings, tmp_path)
+    reason = write_all_rollouts({0: policy.parent}, as_dataset(small_recipe()), settings, tmp_path)
     assert reason is None
     with closing(imageio_ffmpeg.read_frames(str(tmp_path / "seed-0/rollouts.mp4"))) as frames:
         assert next(frames)["size"] == (192, 96)
@@ -216,6 +220,8 @@ def test_without_gl_there_is_one_plain_line(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MUJOCO_GL", "disabled")
-    reason = write_all_rollouts({0: policy.parent}, small_recipe(), Evaluate(), tmp_path)
+    reason = write_all_rollouts(
+        {0: policy.parent}, as_dataset(small_recipe()), Evaluate(), tmp_path
+    )
     assert reason is not None
     assert "no GL library found" in reason

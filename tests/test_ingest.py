@@ -8,21 +8,23 @@ import minari
 import numpy as np
 import polars as pl
 import pytest
-from conftest import Dataset
+from conftest import SmallDataset
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offline_gcrl.config import Goal
+from offline_gcrl.config import Goal, Part
 from offline_gcrl.episodes.dataset import open_episodes
-from offline_gcrl.episodes.ingest import Moments, ingest, read_episode
+from offline_gcrl.episodes.ingest import ingest
+from offline_gcrl.episodes.reading import read_episode
+from offline_gcrl.episodes.writing import Moments
 from offline_gcrl.errors import DataError
 
 SPACE = spaces.Box(-1.0, 1.0, (2,), np.float32)
 GOAL = Goal.model_validate_json('{"success": {"kind": "distance", "tolerance": 0.45}}')
 
 
-def test_every_step_of_minari_is_there_once_and_in_order(dataset: Dataset) -> None:
+def test_every_step_of_minari_is_there_once_and_in_order(dataset: SmallDataset) -> None:
     episodes = dataset.episodes
     row = 0
     for source in dataset.recipe.sources:
@@ -38,7 +40,7 @@ def test_every_step_of_minari_is_there_once_and_in_order(dataset: Dataset) -> No
     assert row == len(episodes.observation)
 
 
-def test_the_last_row_of_an_episode_has_no_action(dataset: Dataset) -> None:
+def test_the_last_row_of_an_episode_has_no_action(dataset: SmallDataset) -> None:
     steps = pl.read_parquet(dataset.parquet / "steps.parquet")
     lengths = dataset.episodes.table.select("episode", "length")
     last = steps.join(lengths, on="episode").select(
@@ -47,7 +49,7 @@ def test_the_last_row_of_an_episode_has_no_action(dataset: Dataset) -> None:
     assert last.to_series().all()
 
 
-def test_transition_rows_are_those_with_a_next_state(dataset: Dataset) -> None:
+def test_transition_rows_are_those_with_a_next_state(dataset: SmallDataset) -> None:
     steps = pl.read_parquet(dataset.parquet / "steps.parquet").with_row_index("row")
     expected = steps.filter(pl.col("action").is_not_null())["row"].to_list()
     assert dataset.episodes.transition_rows().tolist() == expected
@@ -55,12 +57,12 @@ def test_transition_rows_are_those_with_a_next_state(dataset: Dataset) -> None:
     assert sorted(np.concatenate(both).tolist()) == expected
 
 
-def test_every_source_has_episodes_in_both_splits(dataset: Dataset) -> None:
+def test_every_source_has_episodes_in_both_splits(dataset: SmallDataset) -> None:
     counts = dataset.episodes.table.group_by("source", "split").len()
     assert len(counts) == 4
 
 
-def test_statistics_are_those_of_all_rows(dataset: Dataset) -> None:
+def test_statistics_are_those_of_all_rows(dataset: SmallDataset) -> None:
     episodes = dataset.episodes
     for column in ("observation", "achieved_goal", "desired_goal"):
         values = getattr(episodes, column).astype(np.float64)
@@ -78,13 +80,13 @@ def test_moments_do_not_depend_on_batches(batches: list[list[float]]) -> None:
     np.testing.assert_allclose(moments.summary()["std"], [values.std()], atol=1e-6)
 
 
-def test_the_same_data_gives_the_same_bytes(dataset: Dataset, tmp_path: Path) -> None:
-    ingest(dataset.recipe, "small", dataset.minari, tmp_path)
+def test_the_same_data_gives_the_same_bytes(dataset: SmallDataset, tmp_path: Path) -> None:
+    ingest(dataset.resolved, dataset.minari, tmp_path)
     for name in ("steps.parquet", "episodes.parquet", "schema.json"):
         assert (tmp_path / name).read_bytes() == (dataset.parquet / name).read_bytes()
 
 
-def test_the_schema_names_versions_counts_and_spaces(dataset: Dataset) -> None:
+def test_the_schema_names_versions_counts_and_spaces(dataset: SmallDataset) -> None:
     schema = json.loads((dataset.parquet / "schema.json").read_text())
     assert schema["versions"]["mujoco"] == "3.3.0"
     assert schema["counts"]["transitions"] == 9 * 60
@@ -103,6 +105,8 @@ def raw_episode(length: int = 5, **changed: Any) -> dict[str, Any]:
         "actions": random.uniform(-1, 1, (length, 2)).astype(np.float32),
         "rewards": np.zeros(length),
         "terminations": np.zeros(length, dtype=bool),
+        "truncations": np.zeros(length, dtype=bool),
+        "infos": None,
     }
     for key, value in changed.items():
         (observations if key in observations else raw)[key] = value
@@ -112,7 +116,7 @@ def raw_episode(length: int = 5, **changed: Any) -> dict[str, Any]:
 def test_a_sound_episode_is_read() -> None:
     episode = read_episode(raw_episode(), GOAL, SPACE, "here")
     assert len(episode) == 5
-    assert episode.observation.shape == (6, 4)
+    assert episode.vectors["observation"].shape == (6, 4)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_a_sound_episode_is_read() -> None:
         ({"rewards": np.zeros(4)}, "'rewards' has 4 rows, expected 5"),
         ({"actions": np.full((5, 2), 1.5)}, "step 0: action .* is outside"),
         ({"actions": np.zeros((0, 2))}, "no transitions"),
-        ({"observations": np.zeros((6, 4))}, "observations are not a dict with goals"),
+        ({"observations": np.zeros((6, 4))}, "no observation key 'achieved_goal'"),
     ],
 )
 def test_a_broken_episode_is_refused(changed: dict[str, Any], message: str) -> None:
@@ -132,14 +136,16 @@ def test_a_broken_episode_is_refused(changed: dict[str, Any], message: str) -> N
 
 
 def test_a_goal_key_that_does_not_exist_is_named() -> None:
-    goal = GOAL.model_copy(update={"achieved": "achieved"})
-    with pytest.raises(DataError, match="no observation key 'achieved' .*there are: achieved_goal"):
+    goal = GOAL.model_copy(update={"achieved": (Part(key="achieved"),)})
+    with pytest.raises(
+        DataError, match="no observation key 'achieved'; did you mean 'achieved_goal'"
+    ):
         read_episode(raw_episode(), goal, SPACE, "here")
 
 
-def test_a_missing_dataset_is_named(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_missing_dataset_is_named(dataset: SmallDataset, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read as Minari data"):
-        ingest(dataset.recipe, "small", tmp_path / "nowhere", tmp_path)
+        ingest(dataset.resolved, tmp_path / "nowhere", tmp_path)
 
 
 def test_a_folder_without_data_is_named(tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def published_look_alike(root: Path) -> None:
 
         infos.append(record(observation, info))
         while not actions or not info["success"]:
-            action = policy.act(observation) + 0.5 * random.normal(size=2)
+            action = policy.act(observation, {}) + 0.5 * random.normal(size=2)
             action = np.clip(action, -1, 1).astype(np.float32)
             observation, reward, _, _, info = environment.step(action)
             actions.append(action)

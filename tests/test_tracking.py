@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import Dataset
+from conftest import SmallDataset
 
 from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.tracking import Tracker, dvc_digest, marked_failed
@@ -97,7 +97,7 @@ def test_points_are_logged_once_at_their_own_updates(tracker: Tracker) -> None:
 
 
 def test_a_run_holds_params_curve_dataset_and_files(
-    tracker: Tracker, dataset: Dataset, tmp_path: Path
+    tracker: Tracker, dataset: SmallDataset, tmp_path: Path
 ) -> None:
     run = tracker.training_run("maze", "bc", 3, "abc")
     run.log_params({"train": {"updates": 5}, "agent": {"goals": {"future": 1.0}}})

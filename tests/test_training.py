@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from conftest import ROOT, Dataset
+from conftest import ROOT, SmallDataset
 
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Train, algorithm_names
@@ -32,7 +32,7 @@ class KilledError(Exception):
 
 
 @pytest.fixture
-def make_job(dataset: Dataset, tmp_path: Path) -> Jobs:
+def make_job(dataset: SmallDataset, tmp_path: Path) -> Jobs:
     def make(name: str, algorithm: str = "gciql", seed: int = 0, **train: Any) -> TrainingJob:
         content = {"algorithm": algorithm, "hidden": [16, 16], "learning_rate": 1e-3}
         settings = {"updates": 60, "batch_size": 32, "snapshots": 3, "updates_per_step": 7, **train}
@@ -126,7 +126,9 @@ def name_of(job: TrainingJob) -> str:
     return fingerprint(job, content_digest(job))
 
 
-def test_a_fingerprint_names_data_settings_seed_and_code(make_job: Jobs, dataset: Dataset) -> None:
+def test_a_fingerprint_names_data_settings_seed_and_code(
+    make_job: Jobs, dataset: SmallDataset
+) -> None:
     job = make_job("job")
     others = [
         replace(job, seed=1),
@@ -164,7 +166,7 @@ def test_the_fingerprint_covers_all_code_that_training_imports() -> None:
     package = ROOT / "offline_gcrl"
     imported = {str(Path(line).relative_to(package)) for line in answer.stdout.split()}
     without_effect = {
-        "errors.py", "files.py", "parallel.py", "training_jobs.py",
+        "config/__init__.py", "config/reading.py", "errors.py", "files.py", "parallel.py", "training_jobs.py",
         "episodes/__init__.py", "episodes/schema.py", "hindsight/__init__.py",
         "hindsight/relabel.py", "hindsight/strategies.py",  # The table itself is in the fingerprint.
     }  # fmt: skip

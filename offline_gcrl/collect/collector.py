@@ -20,12 +20,11 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 from numpy.typing import NDArray
 
 from offline_gcrl.collect.policies import check_policy, make_policy
-from offline_gcrl.config import Collect, Environment, Recipe, Source
+from offline_gcrl.config import Collect, Environment, Recipe, Selection, Source
 from offline_gcrl.environments import make_environment, reported_success, shared_environment
 from offline_gcrl.errors import SettingsError
 from offline_gcrl.parallel import announced, cores, ordered_map
-
-Observation = dict[str, NDArray[Any]]
+from offline_gcrl.selection import as_tree, select
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class EpisodeJob:
 
     environment: Environment
     collect: Collect
-    desired: str
-    """Observation key of the goal that is pursued."""
+    desired: Selection | None
+    """Where the goal that is pursued stands, if anywhere."""
     index: int
 
 
@@ -47,10 +46,13 @@ def collect_source(
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> minari.MinariDataset:
     """Collect one source of a recipe into the Minari root ``root``; ``on_steps`` hears of progress."""
+    assert recipe.environment is not None
     assert source.collect is not None
     assert source.episodes is not None
+    environment, collect = recipe.environment, source.collect
+    judged = recipe.evaluation and make_environment(recipe.evaluation.environment).spec
     jobs = (
-        EpisodeJob(recipe.environment, source.collect, recipe.goal.desired, index)
+        EpisodeJob(environment, collect, recipe.goal.desired, index)
         for index in range(source.episodes)
     )
     episodes = ordered_map(collect_episode, jobs, workers or cores())
@@ -58,9 +60,9 @@ def collect_source(
         return minari.create_dataset_from_buffers(
             source.dataset,
             announced(episodes, lambda episode: on_steps(len(episode.rewards))),
-            env=make_environment(recipe.environment).spec,
-            eval_env=make_environment(recipe.evaluation.environment).spec,
-            algorithm_name=f"{source.collect.policy}, action noise {source.collect.noise}",
+            env=make_environment(environment).spec,
+            eval_env=judged,
+            algorithm_name=f"{collect.policy}, action noise {collect.noise}",
             author="offline-gcrl",
             author_email="unknown",
             code_permalink="unknown",
@@ -76,11 +78,13 @@ def check_sources(recipe: Recipe, where: str) -> None:
     Raises:
         SettingsError: naming ``where`` the recipe stands, the key, and what is wrong.
     """
+    if recipe.environment is None or not any(source.collect for source in recipe.sources):
+        return
     environment = make_environment(recipe.environment)
     for number, source in enumerate(recipe.sources):
         if source.collect is not None:
             check_policy(source.collect, environment, f"{where}: sources.{number}.collect")
-    if any(source.collect for source in recipe.sources) and not steps_an_episode(recipe):
+    if not steps_an_episode(recipe):
         raise SettingsError(
             f"{where}: environment.kwargs: max_episode_steps is needed to end collected episodes"
         )
@@ -89,7 +93,7 @@ def check_sources(recipe: Recipe, where: str) -> None:
 
 def steps_an_episode(recipe: Recipe) -> int:
     """The most steps that an episode of the collecting environment has; 0 if it has no end."""
-    spec = make_environment(recipe.environment).spec
+    spec = make_environment(recipe.environment).spec if recipe.environment else None
     return (spec.max_episode_steps or 0) if spec else 0
 
 
@@ -105,19 +109,18 @@ def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
     space = environment.action_space
     assert isinstance(space, gymnasium.spaces.Box)
 
-    observations, infos = (
-        [observation],
-        [_recorded_info(environment, observation[job.desired], info)],
-    )
+    observations, infos = [observation], [_recorded_info(environment, job, observation, info)]
     actions, rewards, terminations, truncations = [], [], [], []
     ended = False
     while not ended:
         noise = job.collect.noise * random.normal(size=space.shape)
-        action = np.clip(policy.act(observation) + noise, space.low, space.high).astype(space.dtype)
+        action = np.clip(policy.act(observation, info) + noise, space.low, space.high).astype(
+            space.dtype
+        )
         observation, reward, terminated, truncated, info = environment.step(action)
         ended = terminated or truncated
         observations.append(observation)
-        infos.append(_recorded_info(environment, observation[job.desired], info))
+        infos.append(_recorded_info(environment, job, observation, info))
         actions.append(action)
         rewards.append(float(reward))
         terminations.append(terminated)
@@ -149,15 +152,20 @@ def minari_root(root: Path) -> Iterator[None]:
 
 
 def _recorded_info(
-    environment: gymnasium.Env[Any, Any], goal: NDArray[Any], info: dict[str, Any]
-) -> Observation:
-    recorded = {"success": np.asarray(bool(reported_success(info))), "goal": goal.copy()}
+    environment: gymnasium.Env[Any, Any], job: EpisodeJob, observation: Any, info: dict[str, Any]
+) -> dict[str, NDArray[Any]]:
+    """What is recorded beside the observation, as in the published ``D4RL/pointmaze`` data."""
+    recorded = {"success": np.asarray(bool(reported_success(info)))}
+    if job.desired is not None:
+        recorded["goal"] = select(as_tree(observation, info), job.desired).copy()
     simulator = getattr(environment.unwrapped, "data", None)  # MuJoCo's state, where there is one.
     if simulator is not None:
         recorded |= {"qpos": simulator.qpos.copy(), "qvel": simulator.qvel.copy()}
     return recorded
 
 
-def _stacked(steps: list[Observation]) -> Observation:
-    """A list of dicts to a dict of arrays with a leading step axis."""
-    return {key: np.stack([step[key] for step in steps]) for key in steps[0]}
+def _stacked(steps: list[Any]) -> Any:
+    """A list of arrays, or of dicts of them, with a leading step axis."""
+    if isinstance(steps[0], dict):
+        return {key: _stacked([step[key] for step in steps]) for key in steps[0]}
+    return np.stack(steps)

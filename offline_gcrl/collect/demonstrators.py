@@ -37,7 +37,7 @@ class MazeWaypointDemonstrator:
         self.goal: NDArray[Any] | None = None
         self.waypoints: deque[NDArray[Any]] = deque()
 
-    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
         """An action within bounds, shape (2,): the force on the point."""
         position, velocity = observation["observation"][:2], observation["observation"][2:4]
         if self.goal is None or not np.array_equal(self.goal, observation["desired_goal"]):
@@ -92,7 +92,7 @@ class FetchReachDemonstrator:
     ) -> None:
         self.space, self.gain = environment.action_space, gain
 
-    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
         """An action within bounds, shape (4,): displacement of the gripper, and its fingers."""
         assert isinstance(self.space, gymnasium.spaces.Box)
         action = np.zeros(self.space.shape)

@@ -17,7 +17,7 @@ class UniformExplorer:
         assert isinstance(space, gymnasium.spaces.Box)
         self.low, self.high, self.random = space.low, space.high, random
 
-    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
         """An action within bounds, shape (action,)."""
         return self.random.uniform(self.low, self.high)
 
@@ -46,7 +46,7 @@ class HeldDirectionExplorer:
         self.steps_left = 0
         self.action = np.zeros(space.shape)
 
-    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
         """An action on the edge of the unit ball, scaled to the bounds; shape (action,)."""
         if self.steps_left == 0:
             self.steps_left = int(self.random.integers(self.shortest, self.longest + 1))

@@ -16,8 +16,8 @@ from offline_gcrl.errors import SettingsError
 class CollectingPolicy(Protocol):
     """Chooses actions from the environment's own observation, for one episode."""
 
-    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[Any]:
-        """An action for the environment, shape (action,)."""
+    def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
+        """An action for the environment, shape (action,), from what it showed and told last."""
         ...
 
 
@@ -47,8 +47,8 @@ def check_policy(collect: Collect, environment: gymnasium.Env[Any, Any], where: 
                 f"{nearest(name, known)}"
             )
     try:
-        observation, _ = environment.reset(seed=0)
-        make_policy(collect, environment, np.random.default_rng(0)).act(observation)
+        observation, info = environment.reset(seed=0)
+        make_policy(collect, environment, np.random.default_rng(0)).act(observation, info)
     except (SettingsError, TypeError, ValueError, KeyError) as error:
         raise SettingsError(f"{where}: policy '{collect.policy}' cannot act: {error}") from None
 

@@ -10,7 +10,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal
-from offline_gcrl.episodes.schema import EPISODES, SCHEMA, STEPS
+from offline_gcrl.episodes.schema import (
+    EPISODES,
+    FORMAT,
+    SCHEMA,
+    STEPS,
+    VECTORS,
+    achieved_column,
+)
 from offline_gcrl.errors import DataError
 
 
@@ -24,9 +31,9 @@ class Episodes:
     observation: NDArray[np.float32]
     """(R, observation)"""
     achieved_goal: NDArray[np.float32]
-    """(R, goal)"""
-    desired_goal: NDArray[np.float32]
-    """(R, goal)"""
+    """(R, goal); the observations themselves where goals are full states."""
+    desired_goal: NDArray[np.float32] | None
+    """(R, goal); None where the data holds none."""
     action: NDArray[np.float32]
     """(R, action); zero in the last row of an episode, which has none."""
 
@@ -55,17 +62,21 @@ def open_episodes(folder: Path) -> Episodes:
     """
     if not (folder / SCHEMA).exists():
         raise DataError(f"{folder}: no ingested dataset; run `dvc repro` to make it")
+    schema = json.loads((folder / SCHEMA).read_text())
+    if schema["format"] != FORMAT:
+        raise DataError(f"{folder}: of another version's format; run `dvc repro` to make it again")
     steps = pl.read_parquet(
-        folder / STEPS, columns=["observation", "achieved_goal", "desired_goal", "action"]
+        folder / STEPS, columns=[name for name in VECTORS if name in schema["sizes"]]
     )
-    action = steps["action"].to_numpy(writable=True)
+    vectors = {name: steps[name].to_numpy(writable=name == "action") for name in steps.columns}
+    action = vectors["action"]
     table = pl.read_parquet(folder / EPISODES)
     action[table["first_row"].to_numpy() + table["length"].to_numpy().astype(np.int64)] = 0.0
     return Episodes(
-        schema=json.loads((folder / SCHEMA).read_text()),
+        schema=schema,
         table=table,
-        observation=steps["observation"].to_numpy(),
-        achieved_goal=steps["achieved_goal"].to_numpy(),
-        desired_goal=steps["desired_goal"].to_numpy(),
+        observation=vectors["observation"],
+        achieved_goal=vectors[achieved_column(schema)],
+        desired_goal=vectors.get("desired_goal"),
         action=action,
     )

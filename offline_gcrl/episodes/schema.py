@@ -4,30 +4,37 @@
 i, and the last row of an episode has no action. Nothing is stored twice.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import pyarrow as pa
 
 STEPS = "steps.parquet"
 EPISODES = "episodes.parquet"
 SCHEMA = "schema.json"
-FORMAT = 1
+FORMAT = 2
+VECTORS = ("observation", "achieved_goal", "desired_goal", "action")
+"""In this order. Achieved goals are left out where they are the observations, desired ones where the data
+holds none; desired ones are per step, for goals switch within episodes; the last row of an episode has no
+action."""
 
 
-def steps_schema(observation: int, goal: int, action: int) -> pa.Schema:
-    """Columns of ``steps.parquet`` for the given dimensions."""
+def steps_schema(sizes: Mapping[str, int]) -> pa.Schema:
+    """Columns of ``steps.parquet``, given the size of each vector that is stored."""
+    vectors = [(name, pa.list_(pa.float32(), sizes[name])) for name in VECTORS if name in sizes]
     return pa.schema(
         [
             ("episode", pa.uint32()),
             ("step", pa.uint32()),
-            ("observation", pa.list_(pa.float32(), observation)),
-            ("achieved_goal", pa.list_(pa.float32(), goal)),
-            (
-                "desired_goal",
-                pa.list_(pa.float32(), goal),
-            ),  # per step: goals switch within episodes
-            ("action", pa.list_(pa.float32(), action)),  # null in the last row of an episode
+            *vectors,
             ("reward", pa.float32()),  # the environment's own; for statistics, never for training
         ]
     )
+
+
+def achieved_column(schema: Mapping[str, Any]) -> str:
+    """The column of achieved goals: where goals are full states, the observations themselves."""
+    return "observation" if schema["goals_are_states"] else "achieved_goal"
 
 
 EPISODES_SCHEMA = pa.schema(

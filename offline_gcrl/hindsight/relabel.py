@@ -10,10 +10,10 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from offline_gcrl.config import Goal, Relabel
+from offline_gcrl.config import Goal, Relabel, has_original_goals
 from offline_gcrl.episodes.schema import EPISODES, STEPS
 from offline_gcrl.errors import DataError
-from offline_gcrl.goals import is_within_expression, squared_distance_expression
+from offline_gcrl.goals import reaches_expression, squared_distance_expression
 from offline_gcrl.hindsight.strategies import draws, goal_row
 
 TABLE = "table.parquet"
@@ -44,9 +44,11 @@ def relabel(
     Raises:
         DataError: dense rewards are asked for, but the goals of the recipe have no distance.
     """
-    if settings.reward == "dense" and goal.success.tolerance is None:
-        raise DataError("relabel.reward: 'dense' needs goals with a distance, not 'same_step'")
-    steps = pl.read_parquet(episodes / STEPS, columns=["achieved_goal", "desired_goal"])
+    if settings.reward == "dense" and not goal.success.has_distance:
+        raise DataError(
+            f"relabel.reward: 'dense' needs goals with one distance, not '{goal.success.kind}'"
+        )
+    steps = read_goals(episodes, goal)
     table = pl.read_parquet(episodes / EPISODES)
     writer = None
     try:
@@ -60,14 +62,23 @@ def relabel(
             writer.close()
 
 
+def read_goals(episodes: Path, goal: Goal) -> pl.DataFrame:
+    """Goals of all steps, columns ``achieved_goal`` and, if any are known, ``desired_goal``."""
+    achieved = "observation" if goal.is_full_state else "achieved_goal"
+    desired = ["desired_goal"] if has_original_goals(goal) else []
+    return pl.read_parquet(episodes / STEPS, columns=[achieved, *desired]).rename(
+        {achieved: "achieved_goal"}
+    )
+
+
 def relabel_transitions(
     transitions: pl.DataFrame, steps: pl.DataFrame, settings: Relabel, goal: Goal
 ) -> pl.DataFrame:
     """Goal rows and rewards of the given transitions, as columns.
 
     Args:
-        transitions: the columns ``row``, ``step``, ``length``, ``first_row``.
-        steps: the goals of all steps, columns ``achieved_goal`` and ``desired_goal``.
+        transitions: as ``iterate_transitions`` yields them.
+        steps: as ``read_goals`` reads them.
         settings: strategies, k, discount, seed and kind of reward.
         goal: the success test.
     """
@@ -79,14 +90,14 @@ def relabel_transitions(
     goals = transitions.select(
         "row",
         *(
-            goal_row(strategy, draw, settings.seed, len(steps), settings.discount).alias(
+            goal_row(strategy, draw, settings.seed, settings.discount).alias(
                 goal_column(strategy, draw)
             )
             for strategy, draw in pairs
         ),
     )
     columns = list(goals.get_columns())
-    achieved, desired = steps["achieved_goal"], steps["desired_goal"]
+    achieved = steps["achieved_goal"]
     row = goals["row"]
     for strategy, draw in pairs:
         chosen = goals[goal_column(strategy, draw)]
@@ -95,7 +106,8 @@ def relabel_transitions(
     columns.append(
         _rewards(row, row, achieved, achieved, settings, goal).alias(reward_column("current"))
     )
-    if goal.success.kind == "distance":
+    if has_original_goals(goal):
+        desired = steps["desired_goal"]
         columns.append(
             _rewards(row, row, achieved, desired, settings, goal).alias(reward_column("original"))
         )
@@ -111,14 +123,15 @@ def _rewards(
     goal: Goal,
 ) -> pl.Series:
     """Reward of each transition: about the next achieved goal, or the row itself for ``same_step``."""
-    if goal.success.tolerance is None:
+    if goal.success.kind == "same_step":
         return (goal_rows == row).cast(pl.Int8) - 1
     pair = pl.DataFrame(
         [achieved.gather(row + 1).alias("next"), goals.gather(goal_rows).alias("goal")]
     )
     if settings.reward == "dense":
         return pair.select(-squared_distance_expression("next", "goal").sqrt()).to_series()
-    reached = is_within_expression("next", "goal", goal.success.tolerance)
+    size = achieved.dtype.size  # type: ignore[attr-defined]
+    reached = reaches_expression("next", "goal", goal.success, size)
     return pair.select(reached.cast(pl.Int8) - 1).to_series()
 
 
@@ -126,11 +139,16 @@ def iterate_transitions(table: pl.DataFrame, chunk: int) -> Iterator[pl.DataFram
     """All transitions of the episodes in order, in chunks of at most ``chunk``.
 
     Yields:
-        Frames with the columns ``row``, ``step``, ``length``, ``first_row`` (all Int64).
+        Frames with the columns ``row``, ``step``, ``length``, ``first_row``, ``task_row``, ``task_rows``.
     """
     length = table["length"].cast(pl.Int64)
     start = length.cum_sum() - length  # Transitions before each episode.
     total = int(length.sum())
+    # The episodes of a task lie together.
+    tasks = table.select(
+        task_row=pl.col("first_row").min().over("task"),
+        task_rows=(pl.col("length").cast(pl.Int64) + 1).sum().over("task"),
+    )
     for first in range(0, total, chunk):
         number = pl.int_range(first, min(first + chunk, total), eager=True)
         episode = start.search_sorted(number, side="right") - 1
@@ -139,6 +157,8 @@ def iterate_transitions(table: pl.DataFrame, chunk: int) -> Iterator[pl.DataFram
                 "step": number - start.gather(episode),
                 "length": length.gather(episode),
                 "first_row": table["first_row"].gather(episode),
+                "task_row": tasks["task_row"].gather(episode),
+                "task_rows": tasks["task_rows"].gather(episode),
             }
         )
         yield frame.with_columns(row=(pl.col("first_row") + pl.col("step")).cast(pl.UInt32))

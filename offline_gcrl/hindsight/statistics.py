@@ -28,13 +28,12 @@ def describe(episodes: Path, folder: Path, settings: Relabel, goal: Goal) -> dic
     gives if only the very next state counted; the measured share is larger by what the tolerance adds.
     """
     table = pl.scan_parquet(folder / TABLE)
-    lengths = pl.read_parquet(episodes / EPISODES, columns=["first_row", "length"])
-    rows = int(lengths["length"].sum()) + len(lengths)
+    lengths = pl.read_parquet(episodes / EPISODES, columns=["first_row", "length", "task"])
     strategies: dict[str, dict[str, Any]] = {
         strategy: {
             "draws": draws(strategy, settings.k),
             "positive_share": _positive_share(table, strategy, settings, goal),
-            "expected_if_exact": _expected_share(lengths, strategy, rows, settings, goal),
+            "expected_if_exact": _expected_share(lengths, strategy, settings, goal),
             **_goal_distances(table, strategy, settings),
         }
         for strategy in settings.strategies
@@ -64,11 +63,9 @@ def _positive_share(table: pl.LazyFrame, strategy: str, settings: Relabel, goal:
     return float(np.mean(shares.row(0)))
 
 
-def _expected_share(
-    lengths: pl.DataFrame, strategy: str, rows: int, settings: Relabel, goal: Goal
-) -> float:
+def _expected_share(lengths: pl.DataFrame, strategy: str, settings: Relabel, goal: Goal) -> float:
     same_step = goal.success.kind == "same_step"
-    chance = expected_reward_share(strategy, rows, settings.discount, same_step)
+    chance = expected_reward_share(strategy, settings.discount, same_step)
     means, weights = [], []
     for chunk in iterate_transitions(lengths, TRANSITIONS_A_CHUNK):
         means.append(chunk.select(chance.mean().alias("mean")).item())

@@ -1,0 +1,136 @@
+"""How settings are read: YAML without repeated keys, strict frozen models, errors that name the remedy.
+
+Every error names the file, the key, what was expected, and the nearest valid name.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from offline_gcrl.errors import SettingsError
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """A hint for an unknown name: the nearest known one, and all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    guess = f"did you mean '{close[0]}'? " if close else ""
+    return f"{guess}known: {', '.join(known)}"
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, strictly typed, without unknown keys or values that are no numbers."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+Settings = TypeVar("Settings", bound=Section)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a repeated key is an error, not a silent last word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key}' is given twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        SettingsError: naming the file, and the line where there is one.
+    """
+    try:
+        return yaml.load(path.read_text(), _Loader)  # noqa: S506 - a SafeLoader that is stricter
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such file; run from the project's root") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise SettingsError(f"{path}: line {line}: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not YAML: {error}") from None
+
+
+def validated(
+    section: type[Settings], data: Any, path: Path, key: tuple[str, ...] = ()
+) -> Settings:
+    """Plain data as a section of settings; ``path`` and ``key`` say where it stands.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
+    if not isinstance(data, dict):
+        raise SettingsError(f"{path}: {dotted(key) or 'the file'}: expected keys and values")
+    try:
+        # By way of JSON, whose strict mode reads lists as tuples and nothing else as anything else.
+        return section.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        lines = [f"{path}: {_explain(details, key, section)}" for details in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _explain(details: ErrorDetails, key: tuple[str, ...], section: type[Section]) -> str:
+    where = dotted((*key, *map(str, details["loc"])))
+    message, value = details["msg"], details["input"]
+    if details["type"] == "extra_forbidden":
+        return f"{where}: unknown key; {nearest(details['loc'][-1], _keys_at(section, details['loc']))}"
+    if details["type"] in {"missing", "repeated"} or isinstance(value, dict):
+        return f"{where}: {message}" if where else message
+    hint = ""
+    if details["type"] == "literal_error":
+        choices = re.findall("'([^']+)'", details["ctx"]["expected"])
+        hint = f"; {nearest(value, choices)}"
+    elif isinstance(value, str) and "e" in value.lower() and _is_number(value):
+        hint = "; YAML reads this as text: write 3.0e-4, not 3e-4"
+    return f"{where}: {message}, not {value!r}{hint}"
+
+
+def _keys_at(section: type[Section], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known beside the one that ``location`` ends in."""
+    for part in location[:-1]:
+        if isinstance(part, str) and part in section.model_fields:
+            section = _section_within(section.model_fields[part].annotation) or section
+    return list(section.model_fields)
+
+
+def _section_within(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    found = [_section_within(argument) for argument in get_args(annotation)]
+    return next((section for section in found if section), None)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def dotted(key: tuple[str, ...]) -> str:
+    """A key as it is written: with dots."""
+    return ".".join(key)
+
+
+def reject_repeats(names: Iterable[Any]) -> None:
+    """Refuse, within a validator, a name that is given twice."""
+    names = list(names)
+    for name in names:
+        if names.count(name) > 1:
+            raise PydanticCustomError("repeated", "'{name}' is given twice", {"name": name})
