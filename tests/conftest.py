@@ -54,7 +54,7 @@ def small_recipe(name: str = "pointmaze-umaze", steps: int = 60) -> Recipe:
         update={
             "environment": recipe.environment.model_copy(update={"kwargs": kwargs}),
             "sources": tuple(
-                source.model_copy(update={"episodes": counts[source.kind]})
+                source.model_copy(update={"episodes": counts[source.kind], "share": None})
                 for source in recipe.sources
             ),
         }

@@ -69,6 +69,29 @@ def test_the_waypoint_demonstrator_reaches_goal_after_goal(tmp_path: Path) -> No
     assert all(episode.infos["success"].sum() >= 2 for episode in data)
 
 
+def test_data_cut_at_success_has_an_episode_for_each_goal(tmp_path: Path) -> None:
+    recipe = small_recipe("pointmaze-umaze-waypoint", steps=400)
+    data = collect_source(recipe, recipe.sources[0], tmp_path, workers=1)
+    episodes = list(data)
+    assert sum(len(episode) for episode in episodes) == 3 * 400
+    assert len(episodes) > 2 * 3
+    seeds = [facts.get("seed") for facts in data.storage.get_episode_metadata(range(len(data)))]
+    begins = [number for number, seed in enumerate(seeds) if seed is not None]
+    assert len(begins) == 3
+    for number, episode in enumerate(episodes):
+        follows = number + 1 not in [*begins, len(episodes)]
+        assert episode.truncations.tolist() == [False] * (len(episode) - 1) + [True]
+        assert not episode.infos["success"][1:-1].any()
+        # The observation that reaches a goal still shows it, and begins the next episode.
+        assert len(set(map(tuple, episode.observations["desired_goal"][1:]))) == 1
+        if follows:
+            assert episode.infos["success"][-1]
+            np.testing.assert_array_equal(
+                episode.observations["observation"][-1],
+                episodes[number + 1].observations["observation"][0],
+            )
+
+
 def test_the_fetch_demonstrator_ends_on_the_goal(tmp_path: Path) -> None:
     recipe = small_recipe("fetch-reach", steps=50)
     data = collect_source(recipe, recipe.sources[1], tmp_path)

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from offline_gcrl.config import (
     Relabel,
     agent_settings,
     algorithm_names,
+    load_dataset,
     load_params,
     load_recipe,
     recipe_names,
@@ -135,6 +137,41 @@ def test_a_wrong_key_of_a_recipe_is_named(
     with pytest.raises(SettingsError, match=message) as error:
         load_recipe("fetch-reach", recipe.parent)
     assert str(error.value).startswith(str(recipe))
+
+
+@pytest.mark.parametrize("size", ["umaze", "medium", "large"])
+def test_twins_made_here_share_all_but_their_source_with_the_published_ones(size: str) -> None:
+    made, published = (
+        load_recipe(f"pointmaze-{size}-{kind}", RECIPES) for kind in ("waypoint", "d4rl")
+    )
+    for key in ("goal", "evaluation", "task", "instruction", "validation_share"):
+        assert getattr(made, key) == getattr(published, key)
+    ours, theirs = made.environment, published.environment
+    assert ours is not None
+    assert theirs is not None
+    own_length = {"max_episode_steps": theirs.kwargs["max_episode_steps"]}
+    assert (ours.id, {**ours.kwargs, **own_length}) == (theirs.id, theirs.kwargs)
+
+
+def test_counts_follow_from_shares_and_the_size_asked_for() -> None:
+    def counts(name: str, episodes: Any = None) -> list[int | None]:
+        return [source.episodes for source in resolve(name, episodes, RECIPES).recipes[0].sources]
+
+    assert counts("pointmaze-umaze") == [90, 10]
+    assert counts("pointmaze-umaze", 25) == [23, 2]
+    assert counts("pointmaze-umaze", 2) == [1, 1]
+    assert counts("pointmaze-umaze", "full") == [900, 100]
+    with pytest.raises(SettingsError, match=r"pointmaze-umaze-d4rl.yaml: no 'full_episodes'"):
+        counts("pointmaze-umaze-d4rl", "full")
+
+
+def test_a_dataset_is_read_as_it_was_resolved(tmp_path: Path) -> None:
+    for name in recipe_names(RECIPES):
+        dataset = resolve(name, folder=RECIPES)
+        (tmp_path / f"{name}.json").write_text(dataset.model_dump_json(exclude_defaults=True))
+        assert load_dataset(name, tmp_path) == dataset
+    with pytest.raises(SettingsError, match="its first stage makes it|whose first stage makes it"):
+        load_dataset("nowhere", tmp_path)
 
 
 def test_broken_yaml_names_the_line(project: Path) -> None:

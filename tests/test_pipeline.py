@@ -61,6 +61,7 @@ class Project:
         recipe["environment"]["kwargs"]["max_episode_steps"] = 100
         for source, episodes in zip(recipe["sources"], (6, 3), strict=True):
             source["episodes"] = episodes
+            del source["share"]
         recipe["evaluation"]["environment"]["kwargs"]["max_episode_steps"] = 50
         (folder / "datasets/recipes/tiny-maze.yaml").write_text(yaml.safe_dump(recipe))
 

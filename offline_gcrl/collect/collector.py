@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ def collect_source(
         for index in range(source.episodes)
     )
     episodes = ordered_map(collect_episode, jobs, workers or cores())
+    if collect.cut_at_success:
+        episodes = (piece for episode in episodes for piece in cut_at_success(episode))
     with minari_root(root):
         return minari.create_dataset_from_buffers(
             source.dataset,
@@ -137,6 +140,28 @@ def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
     )
 
 
+def cut_at_success(episode: EpisodeBuffer) -> Iterator[EpisodeBuffer]:
+    """The episode in pieces: each ends where a goal was reached, and the next begins in that state.
+
+    The first alone has the seed of the reset. What follows the last goal is a piece too.
+    """
+    length = len(episode.rewards)
+    reached = np.flatnonzero(episode.infos["success"][1:]) + 1
+    edges = [0, *(int(edge) for edge in reached if edge < length), length]
+    for first, last in pairwise(edges):
+        truncations = [False] * (last - first - 1) + [True]
+        yield EpisodeBuffer(
+            id=None,
+            seed=episode.seed if first == 0 else None,
+            observations=_sliced(episode.observations, first, last + 1),
+            actions=episode.actions[first:last],
+            rewards=episode.rewards[first:last],
+            terminations=episode.terminations[first:last],
+            truncations=truncations,
+            infos=_sliced(episode.infos, first, last + 1),
+        )
+
+
 @contextmanager
 def minari_root(root: Path) -> Iterator[None]:
     """Let Minari read and write below ``root`` within the block."""
@@ -162,6 +187,13 @@ def _recorded_info(
     if simulator is not None:
         recorded |= {"qpos": simulator.qpos.copy(), "qvel": simulator.qvel.copy()}
     return recorded
+
+
+def _sliced(arrays: Any, first: int, last: int) -> Any:
+    """Steps ``first`` to ``last - 1`` of an array, or of a dict of them."""
+    if isinstance(arrays, dict):
+        return {key: _sliced(values, first, last) for key, values in arrays.items()}
+    return arrays[first:last]
 
 
 def _stacked(steps: list[Any]) -> Any:

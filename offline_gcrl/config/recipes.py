@@ -47,6 +47,8 @@ class Collect(Section):
     settings: dict[str, Any] = {}
     """Settings of the policy itself."""
     seed: NonNegativeInt = 0
+    cut_at_success: bool = False
+    """Cut what was collected into episodes that end where a goal was reached, as published data does."""
 
 
 class Source(Section):

@@ -56,11 +56,17 @@ def open_source(source: Source, root: Path) -> minari.MinariDataset:
     return data
 
 
+def taken_episodes(source: Source, data: minari.MinariDataset) -> int:
+    """How many episodes are taken: all of what is made here, which may have been cut into more."""
+    every = int(data.total_episodes)
+    return every if source.collect else source.episodes or every
+
+
 def read_episodes(
     recipe: Recipe, source: Source, data: minari.MinariDataset, number: int
 ) -> Iterator[tuple[Episode, dict[str, Any]]]:
     """The checked episodes of source ``number``, each with its row of ``episodes.parquet``."""
-    count = source.episodes or int(data.total_episodes)
+    count = taken_episodes(source, data)
     validation = _validation_episodes(count, recipe.validation_share, number)
     raw_episodes = data.storage.get_episodes(range(count))
     metadata = data.storage.get_episode_metadata(range(count))
@@ -125,7 +131,7 @@ def check_source(recipe: Recipe, source: Source, data: minari.MinariDataset, roo
                 f"dataset '{source.dataset}': its {kind} {mine} is not that of "
                 f"'{recipe.sources[0].dataset}', {theirs}; sources of one recipe must share their spaces"
             )
-    if source.episodes is not None and source.episodes > data.total_episodes:
+    if taken_episodes(source, data) > data.total_episodes:
         raise DataError(
             f"dataset '{source.dataset}' has {data.total_episodes} episodes, and its recipe asks for "
             f"{source.episodes}"
