@@ -3,13 +3,16 @@ PYTHON ?= python3.11
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test check format ui lock clean
+.PHONY: repro test test-all extras check format ui lock clean
 
 repro: $(VENV)/.run            ## run what has changed, from raw data to report
 	dvc repro
 
 test: check                    ## all checks and tests
 	pytest
+
+test-all: check                ## the same, and every recipe through the pipeline (hours)
+	pytest -m ""
 
 check: $(VENV)/.dev            ## format, lint and types
 	ruff format --check .
@@ -20,13 +23,16 @@ format: $(VENV)/.dev           ## format, and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
+extras: $(VENV)/.dev           ## add the packages of OGBench and Meta-World
+	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld]'
+
 ui: $(VENV)/.run               ## open the runs in MLflow
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 lock:                          ## pin anew all that pyproject.toml needs
 	rm -rf .lock-venv
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/pip install --editable '.[dev]'
+	.lock-venv/bin/pip install --editable '.[dev,ogbench,metaworld]'
 	# Without the local version that some builds of torch add.
 	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .lock-venv

@@ -76,8 +76,7 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
 def _remedy(package: str | None) -> str:
     """How to get a package: by the extra that has it, where there is one."""
     extra = str(package).split(".")[0]
-    known = f"pip install --constraint requirements.lock --editable '.[{extra}]'"
-    return known if extra in EXTRAS else f"pip install {extra}"
+    return "`make extras` adds it" if extra in EXTRAS else f"`pip install {extra}` adds it"
 
 
 def shared_environment(settings: Environment) -> gymnasium.Env[Any, Any]:

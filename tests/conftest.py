@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from offline_gcrl.collect.collector import collect_source
-from offline_gcrl.config import Dataset, Recipe, Relabel, load_recipe
+from offline_gcrl.config import Collect, Dataset, Recipe, Relabel, load_recipe
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.hindsight.relabel import relabel
@@ -14,7 +14,7 @@ from offline_gcrl.hindsight.relabel import relabel
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest file first, so that it does not run alone at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)
 
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +59,23 @@ def small_recipe(name: str = "pointmaze-umaze", steps: int = 60) -> Recipe:
             ),
         }
     )
+
+
+def published_look_alike(recipe: Recipe, root: Path, episodes: int, steps: int) -> None:
+    """Data with the schema of a recipe's published source, made in its environment, below a Minari root.
+
+    The controller of the published PointMaze data is ours; elsewhere actions are random.
+    """
+    assert recipe.environment is not None
+    maze = recipe.environment.id.startswith("PointMaze")
+    collect = Collect(policy="maze_waypoint" if maze else "uniform", noise=0.5, cut_at_success=maze)
+    kwargs = {**recipe.environment.kwargs, "max_episode_steps": steps}
+    environment = recipe.environment.model_copy(update={"kwargs": kwargs})
+    for source in recipe.sources:
+        made = source.model_copy(update={"collect": collect, "episodes": episodes})
+        collect_source(
+            recipe.model_copy(update={"environment": environment}), made, root, workers=1
+        )
 
 
 @pytest.fixture(scope="session")

@@ -2,34 +2,25 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import minari
-import mlflow
 import numpy as np
 import polars as pl
 import pytest
 import yaml
-from conftest import ROOT
-from minari.data_collector.episode_buffer import EpisodeBuffer
+from conftest import RECIPES, published_look_alike
+from project import Project
 
 from offline_gcrl import load_policy
-from offline_gcrl.collect.collector import minari_root
-from offline_gcrl.collect.demonstrators import MazeWaypointDemonstrator
 from offline_gcrl.config import load_recipe
-from offline_gcrl.environments import make_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(600)]
 
-BIN = Path(sys.executable).parent
 TINY = {
     "experiment": {"name": "tiny", "datasets": ["tiny-maze"], "agents": ["gciql", "bc"], "seeds": [0, 1]},
     "train": {"updates": 40, "batch_size": 32, "snapshots": 2},
@@ -37,80 +28,21 @@ TINY = {
 }  # fmt: skip
 
 
-class Project:
-    """A fresh clone of the repository with tiny settings."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        tracked = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        for name in tracked.stdout.split():
-            if (ROOT / name).is_file() and name != "dvc.lock":
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
-        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-        content = yaml.safe_load((folder / "params.yaml").read_text())
-        content.update(TINY)
-        (folder / "params.yaml").write_text(yaml.safe_dump(content))
-        recipe = yaml.safe_load((folder / "datasets/recipes/pointmaze-umaze.yaml").read_text())
-        recipe["environment"]["kwargs"]["max_episode_steps"] = 100
-        for source, episodes in zip(recipe["sources"], (6, 3), strict=True):
-            source["episodes"] = episodes
-            del source["share"]
-        recipe["evaluation"]["environment"]["kwargs"]["max_episode_steps"] = 50
-        (folder / "datasets/recipes/tiny-maze.yaml").write_text(yaml.safe_dump(recipe))
-
-    def environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
-        git = {
-            f"GIT_{role}_{part}": "test@localhost"
-            for role in ("AUTHOR", "COMMITTER")
-            for part in ("NAME", "EMAIL")
-        }
-        minari_path = str(self.folder.parent / "minari")
-        path = f"{BIN}:{kept['PATH']}"
-        return {**kept, **git, "PATH": path, "MINARI_DATASETS_PATH": minari_path}
-
-    def dvc(self, *arguments: str, fails: bool = False) -> str:
-        answer = subprocess.run(
-            ["dvc", *arguments], cwd=self.folder, env=self.environment(), capture_output=True, text=True
-        )  # fmt: skip
-        assert (answer.returncode != 0) == fails, answer.stdout + answer.stderr
-        return answer.stdout + answer.stderr
-
-    def repro(self) -> set[str]:
-        """Names of the stages that ran."""
-        return set(re.findall(r"Running stage '([^']+)'", self.dvc("repro")))
-
-    def change(self, edit: Callable[[Any], None]) -> None:
-        path = self.folder / "params.yaml"
-        content = yaml.safe_load(path.read_text())
-        edit(content)
-        path.write_text(yaml.safe_dump(content))
-
-    def outputs(self) -> dict[str, str]:
-        """Digest of every output, by its path."""
-        lock = yaml.safe_load((self.folder / "dvc.lock").read_text())
-        return {
-            out["path"]: out["md5"]
-            for stage in lock["stages"].values()
-            for out in stage.get("outs", [])
-        }
-
-    def runs(self) -> list[Any]:
-        client = mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
-        experiment = client.get_experiment_by_name("tiny")
-        return list(client.search_runs([experiment.experiment_id]))
+def add_tiny_maze(recipes: Path) -> None:
+    """The default dataset with a few short episodes."""
+    recipe = yaml.safe_load((recipes / "pointmaze-umaze.yaml").read_text())
+    recipe["environment"]["kwargs"]["max_episode_steps"] = 100
+    for source, episodes in zip(recipe["sources"], (6, 3), strict=True):
+        source["episodes"] = episodes
+        del source["share"]
+    recipe["evaluation"]["environment"]["kwargs"]["max_episode_steps"] = 50
+    (recipes / "tiny-maze.yaml").write_text(yaml.safe_dump(recipe))
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    made = Project(tmp_path_factory.mktemp("project") / "repo")
+    made = Project(tmp_path_factory.mktemp("project") / "repo", TINY)
+    add_tiny_maze(made.folder / "datasets/recipes")
     ran = made.repro()
     stages = {"check", "collect@tiny-maze", "ingest@tiny-maze", "relabel@tiny-maze", "report"}
     stages |= {
@@ -273,57 +205,6 @@ def test_a_queued_experiment_lands_in_the_same_store(project: Project) -> None:
     assert changed["params.yaml"]["agents.bc.learning_rate"]["new"] == 0.002
 
 
-def published_look_alike(root: Path) -> None:
-    """Data with the schema of ``D4RL/pointmaze/umaze-v2``: an episode ends where a goal is reached."""
-    recipe = load_recipe("pointmaze-umaze-d4rl", ROOT / "datasets/recipes")
-    environment = make_environment(recipe.environment)
-    observation, info = environment.reset(seed=123)
-    random = np.random.default_rng(0)
-    policy = MazeWaypointDemonstrator(environment, random)
-    buffers: list[EpisodeBuffer] = []
-    while len(buffers) < 8:
-        observations, infos, actions, rewards = [observation], [], [], []
-        state = environment.unwrapped
-
-        def record(now: dict[str, Any], told: dict[str, Any], state: Any = state) -> dict[str, Any]:
-            return {"success": np.bool_(told["success"]), "qpos": state.data.qpos.copy(),
-                    "qvel": state.data.qvel.copy(), "goal": now["desired_goal"].copy()}  # fmt: skip
-
-        infos.append(record(observation, info))
-        while not actions or not info["success"]:
-            action = policy.act(observation, {}) + 0.5 * random.normal(size=2)
-            action = np.clip(action, -1, 1).astype(np.float32)
-            observation, reward, _, _, info = environment.step(action)
-            actions.append(action)
-            rewards.append(float(reward))
-            observations.append(observation)
-            infos.append(record(observation, info))
-        ends = [False] * (len(actions) - 1) + [True]
-        buffers.append(
-            EpisodeBuffer(
-                observations={key: np.stack([o[key] for o in observations]) for key in observation},
-                actions=np.stack(actions),
-                rewards=rewards,
-                terminations=[False] * len(actions),
-                truncations=ends,
-                infos={key: np.stack([i[key] for i in infos]) for key in infos[0]},
-            )
-        )
-    with minari_root(root):
-        minari.create_dataset_from_buffers(
-            "D4RL/pointmaze/umaze-v2",
-            buffers,
-            env=environment.spec,
-            eval_env=make_environment(recipe.evaluation.environment).spec,
-            algorithm_name="waypoint controller",
-            description="look-alike of the published data",
-            author="test",
-            author_email="test@localhost",
-            code_permalink="none",
-            data_format="hdf5",
-        )
-
-
 def test_published_data_runs_through_the_pipeline_once_it_is_there(project: Project) -> None:
     def swap(params: Any) -> None:
         params["experiment"].update(datasets=["tiny-maze", "pointmaze-umaze-d4rl"], agents=["bc"])
@@ -337,7 +218,8 @@ def test_published_data_runs_through_the_pipeline_once_it_is_there(project: Proj
         said = project.dvc("repro", "collect@pointmaze-umaze-d4rl", fails=True)
         assert time.monotonic() - began < 60
         assert "D4RL/pointmaze/umaze-v2/data/main_data.hdf5" in "".join(said.split())
-        published_look_alike(project.folder.parent / "minari")
+        recipe = load_recipe("pointmaze-umaze-d4rl", RECIPES)
+        published_look_alike(recipe, project.folder.parent / "minari", episodes=2, steps=400)
         ran = project.repro()
     finally:
         del os.environ["HF_HUB_OFFLINE"]
@@ -347,6 +229,6 @@ def test_published_data_runs_through_the_pipeline_once_it_is_there(project: Proj
         (project.folder / "datasets/parquet/pointmaze-umaze-d4rl/schema.json").read_text()
     )
     counts = schema["counts"]["sources"]["D4RL/pointmaze/umaze-v2"]
-    assert counts["successful_episodes"] == counts["episodes"] == 8
+    assert counts["episodes"] > counts["successful_episodes"] > 2
     metrics = json.loads((project.folder / "reports/metrics.json").read_text())
     assert metrics["pointmaze-umaze-d4rl"]["bc"]["success_rate"]["episodes"] == 6

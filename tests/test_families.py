@@ -1,0 +1,160 @@
+"""Every family of datasets goes the whole way: made, ingested, relabelled, trained on, judged.
+
+The fast tests run a tiny recipe of each family that needs no extra, in this process. Those marked slow run
+``dvc repro`` on a small recipe of every family as a user would.
+"""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+from conftest import RECIPES, as_dataset, published_look_alike
+from project import Project
+
+from offline_gcrl.agents import settings_type
+from offline_gcrl.collect.collector import collect_source
+from offline_gcrl.config import (
+    Evaluate,
+    Recipe,
+    Relabel,
+    Train,
+    load_recipe,
+    recipe_names,
+    resolve,
+)
+from offline_gcrl.environments import EXTRAS, check_environments
+from offline_gcrl.episodes.ingest import ingest
+from offline_gcrl.evaluation import judge, plan_judgement
+from offline_gcrl.hindsight.relabel import relabel
+from offline_gcrl.training import train_seed
+from offline_gcrl.training_jobs import TrainingJob
+
+PUBLISHED = [name for name in recipe_names(RECIPES) if "collect:" not in (RECIPES / f"{name}.yaml").read_text()
+             and "members:" not in (RECIPES / f"{name}.yaml").read_text()]  # fmt: skip
+TINY = {
+    "pointmaze-medium": 30,
+    "pointmaze-large-waypoint": 60,
+    "pointmaze-large-d4rl": 60,
+    "antmaze-medium-diverse": 12,
+    "kitchen-mixed": 12,
+    "adroit-pen-human": 12,
+    "adroit-door-cloned": 12,
+    "adroit-hammer-expert": 12,
+    "adroit-relocate-human": 12,
+}
+"""A recipe of each family that needs no extra, and the steps of its episodes here."""
+
+
+def shortened(recipe: Recipe, steps: int) -> Recipe:
+    """The recipe with two short episodes of each source, judged in short ones."""
+    assert recipe.environment is not None
+    assert recipe.evaluation is not None
+    length = {"max_episode_steps": steps}
+    evaluated = recipe.evaluation.environment
+    judged = evaluated.model_copy(update={"kwargs": {**evaluated.kwargs, **length}})
+    made = {
+        "sources": tuple(
+            source.model_copy(update={"episodes": None if source.collect is None else 2, "share": None})
+            for source in recipe.sources
+        ),
+        "evaluation": recipe.evaluation.model_copy(update={"environment": judged}),
+    }  # fmt: skip
+    if any(source.collect for source in recipe.sources):
+        kwargs = {**recipe.environment.kwargs, **length}
+        made["environment"] = recipe.environment.model_copy(update={"kwargs": kwargs})
+    return recipe.model_copy(update=made)
+
+
+def trained(folder: Path, name: str) -> TrainingJob:
+    """GC-IQL after a few updates on hindsight goals."""
+    content = {"algorithm": "gciql", "hidden": [16], "actor_goals": {"geometric": 1.0}}
+    job = TrainingJob(
+        dataset=name,
+        agent="gciql",
+        seed=0,
+        episodes=folder / "parquet",
+        hindsight=folder / "hindsight",
+        train=Train(updates=20, batch_size=32, snapshots=1),
+        settings=settings_type("gciql").model_validate_json(json.dumps(content)),
+        checkpoints=folder / "checkpoints" / "one",
+        output=folder / "models",
+    )
+    train_seed(job, lambda event: None)
+    return job
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_tiny_recipe_goes_the_whole_way(name: str, tmp_path: Path) -> None:
+    recipe = shortened(load_recipe(name, RECIPES), TINY[name])
+    dataset = as_dataset(recipe)
+    for stage in ("minari", "parquet", "hindsight"):
+        (tmp_path / stage).mkdir()
+    for source in recipe.sources:
+        if source.collect is not None:
+            collect_source(recipe, source, tmp_path / "minari", workers=1)
+    if name in PUBLISHED:
+        published_look_alike(recipe, tmp_path / "minari", episodes=2, steps=TINY[name])
+    schema = ingest(dataset, tmp_path / "minari", tmp_path / "parquet")
+    relabel(tmp_path / "parquet", tmp_path / "hindsight", Relabel(k=2), recipe.goal)
+    job = trained(tmp_path, name)
+    settings = Evaluate(episodes=1, curve_episodes=1)
+    result = judge(plan_judgement({0: job.output}, dataset, settings), 1)[0]
+    assert schema["counts"]["transitions"] >= 2 * TINY[name]
+    assert (
+        len(pl.read_parquet(tmp_path / "hindsight/table.parquet"))
+        == schema["counts"]["transitions"]
+    )
+    assert result.episodes["task"].to_list() == [recipe.task]
+    assert result.episodes["length"][0] <= TINY[name]
+    assert result.episodes["final_distance"].is_finite().all()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipes_name_goals_that_their_environments_show(name: str) -> None:
+    recipe = load_recipe(name, RECIPES)
+    check_environments(recipe, name)
+    assert [source.dataset.split("/")[0] for source in recipe.sources] == ["D4RL"]
+    assert "CC BY" in recipe.licence
+
+
+SMALL: dict[str, Any] = {
+    "experiment": {"name": "families", "agents": ["gciql"], "seeds": [0]},
+    "train": {"updates": 200, "batch_size": 64, "snapshots": 2},
+    "evaluate": {"episodes": 10, "curve_episodes": 2, "video": {"episodes": 1, "size": 64}},
+}
+
+
+def missing_extra(name: str) -> str | None:
+    """The extra that a recipe needs and that is not installed."""
+    extras = [extra for extra in EXTRAS if extra in (RECIPES / f"{name}.yaml").read_text()]
+    return next((extra for extra in extras if find_spec(extra) is None), None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", recipe_names(RECIPES))
+def test_dvc_runs_every_recipe(name: str, tmp_path: Path) -> None:
+    """One command a recipe; published data is stood in for by a small look-alike with its schema."""
+    if extra := missing_extra(name):
+        pytest.skip(f"the extra '{extra}' is not installed")
+    experiment = {**SMALL["experiment"], "datasets": [name]}
+    project = Project(tmp_path / "repo", {**SMALL, "experiment": experiment})
+    if name in PUBLISHED:
+        recipe = load_recipe(name, RECIPES)
+        published_look_alike(recipe, tmp_path / "minari", episodes=3, steps=60)
+    project.change(lambda params: params.update(collect={"episodes": small_size(name)}))
+    project.repro()
+    metrics = json.loads((project.folder / "reports/metrics.json").read_text())
+    assert metrics[name]["gciql"]["success_rate"]["episodes"] == 10
+    assert yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
+
+
+def small_size(name: str) -> int | None:
+    """Episodes of each task: a tenth of the default, for data that is made here."""
+    dataset = resolve(name, folder=RECIPES)
+    totals = [recipe.episodes for recipe in dataset.recipes if recipe.episodes]
+    return max(2, min(totals) // 10) if totals else None
