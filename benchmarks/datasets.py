@@ -1,0 +1,100 @@
+"""Makes the data of recipes and measures it: collect rate, demonstrators' success, sizes on disk.
+
+    python benchmarks/datasets.py [recipe ...]     (all that are made here, when none is named)
+
+Prints a Markdown table for docs/datasets.md. Data goes to a temporary folder, at the default size.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from offline_gcrl.collect.collector import collect_source
+from offline_gcrl.config import Dataset, Recipe, Source, recipe_names, resolve
+from offline_gcrl.environments import check_environments
+from offline_gcrl.episodes.ingest import ingest
+from offline_gcrl.episodes.reading import open_source
+from offline_gcrl.errors import OfflineGCRLError
+from offline_gcrl.intervals import Estimate, wilson
+from offline_gcrl.parallel import cores, preload
+
+HEADER = (
+    "| recipe | transitions | collected, transitions/s | demonstrators' success | Minari | Parquet |\n"
+    "|---|--:|--:|---|--:|--:|"
+)
+
+
+def main() -> None:
+    """Measure the recipes named on the command line, a row each."""
+    preload("offline_gcrl.collect.collector")
+    print(HEADER, flush=True)
+    for name in sys.argv[1:] or recipe_names():
+        dataset = resolve(name)
+        sources = [source for recipe in dataset.recipes for source in recipe.sources]
+        if not all(source.collect for source in sources):
+            continue
+        try:
+            print(row(dataset), flush=True)
+        except OfflineGCRLError as error:
+            print(f"{name} left out: {error}", file=sys.stderr)
+
+
+def row(dataset: Dataset) -> str:
+    """Make one dataset, and say what was measured."""
+    for recipe in dataset.recipes:
+        check_environments(recipe, dataset.name)
+    with tempfile.TemporaryDirectory() as folder:
+        minari, parquet = Path(folder) / "minari", Path(folder) / "parquet"
+        parquet.mkdir()
+        began = time.perf_counter()
+        for recipe in dataset.recipes:
+            for source in recipe.sources:
+                collect_source(recipe, source, minari)
+        seconds = time.perf_counter() - began
+        transitions = ingest(dataset, minari, parquet)["counts"]["transitions"]
+        success = "; ".join(demonstrators(dataset, minari)) or "none"
+        sizes = " | ".join(megabytes(place) for place in (minari, parquet))
+    rate = f"{transitions / seconds:,.0f} on {cores()} cores"
+    return f"| `{dataset.name}` | {transitions:,} | {rate} | {success} | {sizes} |"
+
+
+def demonstrators(dataset: Dataset, minari: Path) -> Iterator[str]:
+    """Success of each demonstrating source over its episodes, with Wilson's 95% interval."""
+    for recipe in dataset.recipes:
+        for source in recipe.sources:
+            if source.kind == "demonstration":
+                rate, when = success(recipe, source, minari)
+                said = f"{rate.mean:.2f} [{rate.low:.2f}, {rate.high:.2f}] {when}"
+                yield f"{recipe.task}: {said}" if len(dataset.recipes) > 1 else said
+
+
+def success(recipe: Recipe, source: Source, minari: Path) -> tuple[Estimate, str]:
+    """The share of episodes that ended on the goal; or met it, where goals go on changing or any step counts."""
+    continues = recipe.environment is not None and "continuing_task" in recipe.environment.kwargs
+    any_step = continues or criterion(recipe) == "any_step"
+    data = open_source(source, minari)
+    reached = [
+        bool(np.any(episode.infos["success"][1:]) if any_step else episode.infos["success"][-1])
+        for episode in data
+    ]
+    when = "at any step" if any_step else "at the last step"
+    return wilson(sum(reached), len(reached)), when
+
+
+def criterion(recipe: Recipe) -> str:
+    """Which success the field reports."""
+    return recipe.evaluation.criterion if recipe.evaluation else "any_step"
+
+
+def megabytes(folder: Path) -> str:
+    """Size of all files below a folder."""
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{total / 1e6:.1f} MB"
+
+
+if __name__ == "__main__":
+    main()
