@@ -5,6 +5,7 @@ the same bytes for the same numbers.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from offline_gcrl.config import Dataset
-from offline_gcrl.environments import make_environment
+from offline_gcrl.environments import shared_environment
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 REACHED, MISSED, WALL = "#009E73", "#D55E00", "#c9ccd1"
@@ -42,6 +44,17 @@ STYLE: Any = {
 LABEL_HEIGHT = 0.07  # Of a curve's name, in units of the success rate.
 Walls = Sequence[tuple[float, float, float]]
 """Wall cells of a maze: x and y of the lower left corner, and the side."""
+Table = tuple[float, float, float, float]
+"""A table seen from above: x and y of a corner, width and depth."""
+MOST_DRAWN = 3  # Dimensions of a goal that a map of goals can still show.
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What surrounds the goals, drawn to scale."""
+
+    walls: Walls = ()
+    table_top: Table | None = None
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -58,8 +71,15 @@ def colours(agents: Sequence[str]) -> dict[str, str]:
     return {agent: PALETTE[number % len(PALETTE)] for number, agent in enumerate(agents)}
 
 
-def success_figure(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Success rate at the last step with its 95% interval, for each dataset and agent."""
+def success_figure(
+    metrics: Mapping[str, Mapping[str, Any]], headlines: Mapping[str, str] | None = None
+) -> Figure:
+    """Success rate with its 95% interval, for each dataset and agent, the best on top.
+
+    Args:
+        metrics: by dataset and agent.
+        headlines: the metric that is the success of a dataset, where it is not ``success_rate``.
+    """
     with mpl.rc_context(STYLE):
         rows = sum(len(agents) for agents in metrics.values())
         figure, panels = plt.subplots(
@@ -71,8 +91,15 @@ def success_figure(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
             height_ratios=[len(agents) for agents in metrics.values()],
         )
         for axes, (dataset, agents) in zip(panels[:, 0], metrics.items(), strict=True):
-            for place, (agent, colour) in enumerate(colours(list(agents)).items()):
-                rate = agents[agent]["success_rate"]
+            colour_of = colours(list(agents))
+            rates = {
+                name: agents[name][(headlines or {}).get(dataset, "success_rate")]
+                for name in agents
+            }
+            means = {name: rate["mean"] for name, rate in rates.items()}
+            order = sorted(means, key=means.__getitem__, reverse=True)
+            for place, agent in enumerate(order):
+                colour, rate = colour_of[agent], rates[agent]
                 axes.plot(
                     [rate["low"], rate["high"]],
                     [place, place],
@@ -89,12 +116,12 @@ def success_figure(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
                     ha="center",
                     fontsize=8,
                 )
-            axes.set_yticks(range(len(agents)), list(agents))
+            axes.set_yticks(range(len(agents)), order)
             axes.set_ylim(len(agents) - 0.5, -0.7)
             axes.set_xlim(0, 1.02)
             axes.grid(axis="y", visible=False)
             axes.set_title(dataset)
-        panels[-1, 0].set_xlabel("success rate at the last step, 95% interval")
+        panels[-1, 0].set_xlabel("success rate, 95% interval")
         return figure
 
 
@@ -116,8 +143,12 @@ def curves_figure(curves: Mapping[str, Mapping[str, pl.DataFrame]]) -> Figure:
         return figure
 
 
-def goals_figure(episodes: Mapping[str, pl.DataFrame], walls: Walls) -> Figure:
-    """Where goals were reached and missed, a panel an agent, in the plane of the first two axes."""
+def goals_figure(episodes: Mapping[str, pl.DataFrame], scene: Scene) -> Figure:
+    """Where goals were reached and missed, a panel an agent.
+
+    In the plane of the first two axes, walls or table drawn to scale; goals of one dimension lie along
+    the horizontal axis, below how far from them the episode ended.
+    """
     with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(
             1,
@@ -128,10 +159,34 @@ def goals_figure(episodes: Mapping[str, pl.DataFrame], walls: Walls) -> Figure:
             sharey=True,
         )
         for axes, (agent, table) in zip(panels[0], episodes.items(), strict=True):
-            _draw_goals(axes, table, walls)
+            if scene.table_top:
+                _draw_table(axes, scene.table_top)
+            _draw_goals(axes, table, scene.walls)
             axes.set_title(f"{agent}: {float(table['success'].to_numpy().mean()):.2f}")
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        return figure
+
+
+def distances_figure(episodes: Mapping[str, pl.DataFrame], tolerance: float | None) -> Figure:
+    """How far from the goal episodes ended: the share of them within each distance, a line an agent."""
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(5.2, 3.1))
+        longest = max(
+            float(table["final_distance"].to_numpy().max()) for table in episodes.values()
+        )
+        for agent, colour in colours(list(episodes)).items():
+            distances = np.sort(episodes[agent]["final_distance"].to_numpy())
+            shares = np.arange(len(distances) + 1) / len(distances)
+            edges = np.concatenate([[0.0], distances, [max(longest, distances[-1])]])
+            axes.stairs(shares, edges, color=colour, label=agent, linewidth=1.8, baseline=None)
+        if tolerance is not None:
+            axes.axvline(tolerance, color="#888888", linewidth=1, linestyle=(0, (4, 3)))
+        axes.set_xlabel("distance to the goal at the last step")
+        axes.set_ylabel("share of episodes within it")
+        axes.set_ylim(0, 1.02)
+        axes.set_xlim(0, longest * 1.02 or 1.0)
+        axes.legend(loc="lower right")
         return figure
 
 
@@ -139,45 +194,60 @@ def hindsight_figure(statistics: Mapping[str, Any]) -> Figure:
     """Share of positive labels for each strategy beside the expected one, and how far its goals lie."""
     with mpl.rc_context(STYLE):
         figure, (shares, distances) = plt.subplots(1, 2, figsize=(8.6, 3.3))
-        strategies = statistics["strategies"]
-        colour = colours([name for name in strategies if name != "original"]) | {
-            "original": "#888888"
-        }
-        for place, (name, values) in enumerate(strategies.items()):
-            share, exact = values["positive_share"], values.get("expected_if_exact")
-            shares.barh(place, share, color=colour[name], height=0.62)
-            shares.annotate(
-                f" {share:.1%}" if share >= 0.01 else f" {share:.2%}",
-                (share, place),
-                va="center",
-                fontsize=8,
-            )
-            if exact:
-                shares.plot([exact] * 2, [place - 0.4, place + 0.4], "k", linewidth=2)
-        shares.plot([], [], "k", linewidth=2, label="if only the very next state counted")
-        shares.set_xscale("log")
-        shares.set_xlim(right=5.0)
-        shares.set_yticks(range(len(strategies)), list(strategies))
-        shares.invert_yaxis()
-        shares.grid(axis="y", visible=False)
-        shares.set_title("Share of positive labels")
-        shares.set_xlabel("measured (bars), expected (lines)")
-        shares.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8)
-        _draw_distances(distances, strategies, colour)
+        draw_shares(shares, statistics)
+        draw_distances(distances, statistics)
         return figure
 
 
+def draw_shares(axes: Axes, statistics: Mapping[str, Any]) -> None:
+    """Share of positive labels for each strategy, with a line where theory expects it."""
+    strategies = statistics["strategies"]
+    colour = _strategy_colours(strategies)
+    for place, (name, values) in enumerate(strategies.items()):
+        share, exact = values["positive_share"], values.get("expected_if_exact")
+        axes.barh(place, share, color=colour[name], height=0.62)
+        label = f" {share:.1%}" if share >= 0.01 else f" {share:.2%}"
+        axes.annotate(label, (share, place), va="center", fontsize=8)
+        if exact:
+            axes.plot([exact] * 2, [place - 0.4, place + 0.4], "k", linewidth=2)
+    axes.plot([], [], "k", linewidth=2, label="if only the very next state counted")
+    axes.set_xscale("log")
+    axes.set_xlim(right=5.0)
+    axes.set_yticks(range(len(strategies)), list(strategies))
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_title("Share of positive labels")
+    axes.set_xlabel("measured (bars), expected (lines)")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8)
+
+
+def draw_distances(axes: Axes, statistics: Mapping[str, Any]) -> None:
+    """How many steps from a transition its goals lie, for each strategy within the episode."""
+    strategies = statistics["strategies"]
+    colour = _strategy_colours(strategies)
+    for name, values in strategies.items():
+        if "steps_ahead" in values:
+            histogram = values["steps_ahead"]["histogram"]
+            counts = np.array(histogram["counts"]) / sum(histogram["counts"])
+            axes.stairs(counts, histogram["edges"], color=colour[name], label=name, linewidth=1.5)
+    axes.set_title("Steps from transition to goal")
+    axes.set_ylabel("share of goals")
+    axes.set_xlabel("steps (negative: the goal lies in the past)")
+    axes.legend()
+
+
 def has_places(episodes: pl.DataFrame) -> bool:
-    """Whether goals are places of one task, which a plane can show: of two or three numbers."""
-    return episodes["goal"].list.len().max() in (2, 3) and episodes["task"].n_unique() == 1
+    """Whether goals are places of one task, which a plane can show: of at most ``MOST_DRAWN`` numbers."""
+    return int(episodes["goal"].list.len().max()) <= MOST_DRAWN and episodes["task"].n_unique() == 1  # type: ignore[arg-type]
 
 
-def dataset_walls(dataset: Dataset) -> Walls:
-    """Walls of the maze that policies are judged in; none where there is no maze, or more than one."""
+def dataset_scene(dataset: Dataset) -> Scene:
+    """Walls or table where policies are judged; nothing where there is no such place, or more than one."""
     evaluation = dataset.recipes[0].evaluation
     if evaluation is None or len(dataset.recipes) > 1:
-        return []
-    return maze_walls(make_environment(evaluation.environment))
+        return Scene()
+    environment = shared_environment(evaluation.environment)
+    return Scene(maze_walls(environment), table_top(environment))
 
 
 def maze_walls(environment: Any) -> Walls:
@@ -193,6 +263,20 @@ def maze_walls(environment: Any) -> Walls:
                 x, y = maze.cell_rowcol_to_xy(np.array([row, column]))
                 walls.append((float(x) - size / 2, float(y) - size / 2, size))
     return walls
+
+
+def table_top(environment: Any) -> Table | None:
+    """The table of an environment that has one (Fetch), from its model; None for others."""
+    model: Any = getattr(environment.unwrapped, "model", None)
+    if model is None:
+        return None
+    names = [model.body(number).name for number in range(model.nbody)]
+    table = next((number for number, name in enumerate(names) if name.startswith("table")), None)
+    if table is None:
+        return None
+    shape = model.body_geomadr[table]
+    (x, y), (half_x, half_y) = model.body_pos[table][:2], model.geom_size[shape][:2]
+    return float(x - half_x), float(y - half_y), float(2 * half_x), float(2 * half_y)
 
 
 def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str) -> None:
@@ -222,31 +306,31 @@ def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame]) -> None:
         )
 
 
-def _draw_distances(axes: Axes, strategies: Mapping[str, Any], colour: Mapping[str, str]) -> None:
-    for name, values in strategies.items():
-        if "steps_ahead" in values:
-            histogram = values["steps_ahead"]["histogram"]
-            counts = np.array(histogram["counts"]) / sum(histogram["counts"])
-            axes.stairs(counts, histogram["edges"], color=colour[name], label=name, linewidth=1.5)
-    axes.set_title("Steps from transition to goal")
-    axes.set_ylabel("share of goals")
-    axes.set_xlabel("steps (negative: the goal lies in the past)")
-    axes.legend()
+def _strategy_colours(strategies: Mapping[str, Any]) -> dict[str, str]:
+    """Colours of the strategies; grey for the goals that the behaviour pursued."""
+    drawn = [name for name in strategies if name != "original"]
+    return colours(drawn) | {"original": "#888888"}
 
 
 def _draw_goals(axes: Axes, table: pl.DataFrame, walls: Walls) -> None:
     for x, y, size in walls:
         axes.add_patch(Rectangle((x, y), size, size, color=WALL))
-    starts, goals = (_plane(table[column]) for column in ("start", "goal"))
+    starts, goals = (_plane(table, column) for column in ("start", "goal"))
     success = table["success"].to_numpy()
-    for start, goal in zip(starts[~success], goals[~success], strict=True):
-        axes.plot(*np.stack([start, goal]).T, color=MISSED, alpha=0.12, linewidth=0.8)
+    is_flat = len(table["goal"][0]) == 1
+    if not is_flat:
+        ways = np.stack([starts[~success], goals[~success]], axis=1)
+        axes.add_collection(LineCollection(list(ways), colors=MISSED, alpha=0.12, linewidths=0.8))
+        axes.plot([], [], color=MISSED, alpha=0.5, linewidth=0.8, label="start of a missed one")
     (x, y), (x_missed, y_missed) = goals[success].T, goals[~success].T
     axes.scatter(x, y, 12, color=REACHED, label="goal reached", alpha=0.8, linewidths=0)
     axes.scatter(
         x_missed, y_missed, 16, color=MISSED, label="goal missed", marker="x", linewidths=1.1
     )
-    axes.plot([], [], color=MISSED, alpha=0.5, linewidth=0.8, label="start of a missed one")
+    if is_flat:
+        axes.set_xlabel("goal")
+        axes.set_ylabel("final distance")
+        return
     axes.set_aspect("equal")
     axes.grid(visible=False)
     if walls:  # Drawn to scale; the frame of the maze says enough.
@@ -255,7 +339,16 @@ def _draw_goals(axes: Axes, table: pl.DataFrame, walls: Walls) -> None:
         axes.set_ylim(min(y for _, y, _ in walls) + 0.5, max(y + s for _, y, s in walls) - 0.5)
 
 
-def _plane(points: pl.Series) -> Any:
-    """The first two coordinates, (n, 2)."""
-    values = np.array(points.to_list(), dtype=np.float64).reshape(len(points), -1)
-    return np.pad(values, ((0, 0), (0, 1)))[:, :2] if values.shape[1] < 2 else values[:, :2]
+def _draw_table(axes: Axes, table_top: Table) -> None:
+    x, y, width, depth = table_top
+    axes.add_patch(Rectangle((x, y), width, depth, facecolor=WALL, alpha=0.45, edgecolor=WALL))
+    axes.set_xlabel("x, seen from above")
+    axes.set_ylabel("y")
+
+
+def _plane(table: pl.DataFrame, column: str) -> Any:
+    """The first two coordinates, (n, 2); the second of one-dimensional goals is the final distance."""
+    values = np.array(table[column].to_list(), dtype=np.float64).reshape(len(table), -1)
+    if values.shape[1] == 1:
+        return np.column_stack([values, table["final_distance"].to_numpy()])
+    return values[:, :2]

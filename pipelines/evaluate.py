@@ -4,7 +4,7 @@ from pathlib import Path
 
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.evaluation import HEADLINES, SKIPPED, judge, plan_judgement, summarise
-from offline_gcrl.figures import curves_figure, dataset_walls, goals_figure, has_places, save
+from offline_gcrl.figures import curves_figure, dataset_scene, goals_figure, has_places, save
 from offline_gcrl.files import atomic_directory, digest, write_json
 from offline_gcrl.parallel import preload
 from offline_gcrl.policy import POLICY
@@ -38,8 +38,8 @@ def main() -> None:
                 home = folder / f"seed-{seed}"
                 result.write(home)
                 if has_places(result.episodes):
-                    walls = dataset_walls(dataset)
-                    save(goals_figure({agent: result.episodes}, walls), home / "goals.svg")
+                    goals = goals_figure({agent: result.episodes}, dataset_scene(dataset))
+                    save(goals, home / "goals.svg")
                 save(curves_figure({name: {agent: result.curve}}), home / "learning_curve.svg")
             with Bars(["filming"], len(policies), "videos") as bars:
                 reason = write_all_rollouts(

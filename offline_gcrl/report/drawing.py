@@ -1,0 +1,206 @@
+"""Figures as pictures within the page: SVG without fixed colours for ink, so that they fit light and dark.
+
+One picture holds one panel: panels then stand beside each other on a wide screen and below each other
+on a phone, with text that stays readable.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from offline_gcrl.figures import (
+    PALETTE,
+    STYLE,
+    WALL,
+    Scene,
+    curves_figure,
+    distances_figure,
+    draw_distances,
+    draw_shares,
+    goals_figure,
+    has_places,
+    success_figure,
+)
+from offline_gcrl.report.results import DatasetResults
+
+WIDTH = 4.6  # Inches: on a phone, text of 9 points is then still read with ease.
+INKS = {
+    "#000000": "currentColor",
+    "#e6e6e6": "var(--rule, #e6e6e6)",
+    "#888888": "var(--quiet, #888888)",
+    WALL: f"var(--wall, {WALL})",
+    **{
+        colour.lower(): f"var(--colour-{number}, {colour.lower()})"
+        for number, colour in enumerate(PALETTE)
+        if colour != "#000000"
+    },
+}
+"""Colours of the figures, and what stands for them in the page's style sheet."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure within the page."""
+
+    svg: str
+    caption: str
+
+
+def success_picture(dataset: str, results: DatasetResults) -> Picture:
+    """Success rates with their intervals."""
+    figure = success_figure({dataset: results.metrics}, {dataset: results.metric})
+    figure.axes[0].set_title("", loc="left")
+    figure.set_figwidth(WIDTH)
+    label = _alternative("Success rate", results)
+    return Picture(inline_svg(figure, f"success-{dataset}", label), "")
+
+
+def curve_pictures(dataset: str, results: DatasetResults, tolerance: float | None) -> list[Picture]:
+    """Learning curves, and how far from the goal the final episodes ended."""
+    curves = curves_figure({dataset: {name: found.curve for name, found in results.agents.items()}})
+    curves.axes[0].set_title("", loc="left")
+    curves.set_size_inches(WIDTH, 3.0)
+    distances = distances_figure(results.episodes, tolerance)
+    distances.set_size_inches(WIDTH, 3.0)
+    within = "" if tolerance is None else f" Left of the dashed line, {tolerance:g}, it is reached."
+    return [
+        Picture(
+            inline_svg(curves, f"curves-{dataset}", _alternative("Learning curves", results)),
+            "Learning curves: success while training, on episodes that are used "
+            "for nothing else. Bands are 95% intervals.",
+        ),
+        Picture(
+            inline_svg(
+                distances,
+                f"distances-{dataset}",
+                _alternative("Final distance to the goal, cumulative", results),
+            ),
+            f"Where the final episodes ended: the higher a line, the closer to the goal.{within}",
+        ),
+    ]
+
+
+def goal_pictures(dataset: str, results: DatasetResults, scene: Scene) -> list[Picture]:
+    """Goals reached and missed, a picture an agent; none where a map cannot show them."""
+    if not all(map(has_places, results.episodes.values())):
+        return []
+    pictures = []
+    for agent, episodes in results.episodes.items():
+        figure = goals_figure({agent: episodes}, scene)
+        figure.legends[0].remove()
+        reached = int(episodes["success"].sum())
+        label = f"Map of goals for {agent}: {reached} reached, {len(episodes) - reached} missed"
+        pictures.append(Picture(inline_svg(figure, f"goals-{dataset}-{agent}", label), ""))
+    return pictures
+
+
+def goal_dimensions(results: DatasetResults) -> int:
+    """How many numbers a goal is made of."""
+    tables = results.episodes.values()
+    return max(int(table["goal"].list.len().max()) for table in tables)  # type: ignore[arg-type]
+
+
+def hindsight_pictures(dataset: str, statistics: Mapping[str, Any]) -> list[Picture]:
+    """What relabelling gave: how many labels are positive, and how far goals lie."""
+    pictures = []
+    for name, draw in (("shares", draw_shares), ("ahead", draw_distances)):
+        with mpl.rc_context(STYLE):
+            figure, axes = plt.subplots(figsize=(WIDTH, 3.2))
+            draw(axes, statistics)
+            label = axes.get_title(loc="left")
+        pictures.append(Picture(inline_svg(figure, f"hindsight-{name}-{dataset}", label), ""))
+    return pictures
+
+
+def stored_pictures(
+    dataset: str, paths: Sequence[Path], captions: Mapping[str, str]
+) -> list[Picture]:
+    """Figures that another stage drew, as SVG files."""
+    pictures = []
+    for path in paths:
+        caption = captions.get(
+            path.stem, path.stem.replace("-", " ").replace("_", " ").capitalize()
+        )
+        pictures.append(
+            Picture(_themed(path.read_text(), f"card-{dataset}-{path.stem}", caption), caption)
+        )
+    return pictures
+
+
+def inline_svg(figure: Figure, name: str, label: str) -> str:
+    """A figure as an element of the page, and closed.
+
+    Args:
+        figure: with a single panel.
+        name: prefix of the ids within it, unique on the page.
+        label: what a person who cannot see it is told.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(
+            buffer,
+            format="svg",
+            metadata={"Date": None},
+            transparent=True,
+            bbox_inches="tight",
+            pad_inches=0.04,
+        )
+    plt.close(figure)
+    return _themed(buffer.getvalue(), name, label)
+
+
+def _themed(svg: str, name: str, label: str) -> str:
+    """An SVG document as an element that takes ink, fonts and width from the page."""
+    body = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    head, rest = body.split(">", 1)
+    view_box = (
+        _attribute(head, "viewBox") or f"0 0 {_points(head, 'width')} {_points(head, 'height')}"
+    )
+    width = float(view_box.split()[2])
+    rest = re.sub(r"font-family: ?[^;\"]+", "font-family: inherit", rest)
+    rest = re.sub(r"(font:(?: \d+)? [\d.]+px) [^;\"]+", r"\1 var(--sans, sans-serif)", rest)
+    rest = re.sub(r"\n\s+", "\n", rest)
+    rest = re.sub(r"(\d\.\d{2})\d+", r"\1", rest)  # A hundredth of a point is fine enough.
+    rest = re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: INKS.get(found[0].lower(), found[0]), rest)
+    label = escape(label, quote=True)
+    return (
+        f'<svg class="plot" viewBox="{view_box}" style="--width: {width:.0f}" role="img" '
+        f'aria-label="{label}" xmlns="http://www.w3.org/2000/svg" '
+        f'xmlns:xlink="http://www.w3.org/1999/xlink">{_with_own_ids(rest, name)}'
+    )
+
+
+def _with_own_ids(svg: str, name: str) -> str:
+    """Ids that something refers to, made unique on the page; all others dropped."""
+    prefix = re.sub(r"[^A-Za-z0-9_-]", "-", name)
+    used = set(re.findall(r"url\(#([^)]+)\)", svg)) | set(re.findall(r'href="#([^"]+)"', svg))
+
+    def renamed(found: re.Match[str]) -> str:
+        return f' id="{prefix}-{found[1]}"' if found[1] in used else ""
+
+    svg = re.sub(r' id="([^"]+)"', renamed, svg)
+    return re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+
+
+def _attribute(head: str, name: str) -> str:
+    found = re.search(rf'\b{name}="([^"]+)"', head)
+    return found[1] if found else ""
+
+
+def _points(head: str, name: str) -> str:
+    return re.sub(r"[a-z%]+$", "", _attribute(head, name)) or "480"
+
+
+def _alternative(title: str, results: DatasetResults) -> str:
+    rates = (
+        f"{agent} {values[results.metric]['mean']:.2f}" for agent, values in results.metrics.items()
+    )
+    return f"{title}; final success rate: {', '.join(rates)}"

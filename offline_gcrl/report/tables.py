@@ -1,0 +1,183 @@
+"""The numbers of a report as Markdown, CSV and JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from offline_gcrl.intervals import Estimate
+from offline_gcrl.report.results import DatasetResults, Results
+from offline_gcrl.report.verdict import interval, verdict
+
+COLUMNS = {
+    "success_rate": "success (last step)",
+    "success_any_rate": "success (any step)",
+    "final_distance": "final distance",
+    "discounted_return": "discounted return",
+    "steps_to_goal": "steps to goal",
+}
+COMPARISON_SCHEMA = {
+    "dataset": pl.String,
+    "agent": pl.String,
+    "rank": pl.Int64,
+    "rank_low": pl.Int64,
+    "rank_high": pl.Int64,
+    **{
+        f"{name}{part}": pl.Float64
+        for name in ("interquartile_mean", "difference_to_best", "probability_best_is_better")
+        for part in ("", "_low", "_high")
+    },
+}
+
+
+def columns(found: DatasetResults) -> dict[str, str]:
+    """``COLUMNS`` with the success first that the field reports of this dataset."""
+    return {found.metric: COLUMNS[found.metric], **COLUMNS}
+
+
+def markdown_table(results: Results) -> str:
+    """A table a dataset: a row an agent, each number with its 95% interval."""
+    lines = []
+    for dataset, found in results.items():
+        comparison = found.comparison
+        if comparison is None:
+            lines += [f"**{dataset}**: not judged", ""]
+            continue
+        counts = f"{comparison.seeds} seeds, {comparison.episodes} episodes"
+        names = columns(found)
+        lines += [
+            f"**{dataset}**: {counts}, 95% intervals",
+            "",
+            f"| agent | {' | '.join(names.values())} |",
+            f"|---|{'---|' * len(names)}",
+        ]
+        for agent, values in found.metrics.items():
+            lines.append(f"| {agent} | {' | '.join(cell(values[name]) for name in names)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def markdown_report(results: Results) -> str:
+    """The report in Markdown: the verdict, the table, the comparison and the tasks of each dataset."""
+    lines = ["# Report", ""]
+    for dataset, found in results.items():
+        said = verdict(found)
+        lines += [f"## {dataset}", "", f"**{said.headline}** {' '.join(said.sentences)}", ""]
+        if found.agents:
+            table = markdown_table({dataset: found}).splitlines()
+            lines += [*table, "", *_comparison_lines(found), *_task_lines(found)]
+        lines += [f"- {agent}: not judged; {reason}" for agent, reason in found.skipped.items()]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def headline_numbers(results: Results) -> dict[str, Any]:
+    """The few numbers that ``dvc metrics diff`` shows: success with its interval, distance, return."""
+    return {
+        dataset: {
+            agent: {
+                "success_rate": values[found.metric]["mean"],
+                "success_rate_low": values[found.metric]["low"],
+                "success_rate_high": values[found.metric]["high"],
+                "final_distance": values["final_distance"]["mean"],
+                "discounted_return": values["discounted_return"]["mean"],
+            }
+            for agent, values in found.metrics.items()
+        }
+        for dataset, found in results.items()
+    }
+
+
+def flat_metrics(metrics: Mapping[str, Any]) -> pl.DataFrame:
+    """One row a dataset, agent and metric."""
+    return pl.DataFrame(
+        [
+            {"dataset": dataset, "agent": agent, "metric": metric, **values}
+            for dataset, agents in metrics.items()
+            for agent, by_metric in agents.items()
+            for metric, values in by_metric.items()
+        ]
+    )
+
+
+def flat_comparisons(results: Results) -> pl.DataFrame:
+    """One row a dataset and agent: its rank, and how it compares with the best one."""
+    rows = []
+    for dataset, found in results.items():
+        comparison = found.comparison
+        for agent, standing in comparison.standings.items() if comparison else ():
+            rival = comparison.rivals.get(agent) if comparison else None
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "agent": agent,
+                    "rank": standing.rank,
+                    "rank_low": standing.rank_low,
+                    "rank_high": standing.rank_high,
+                    **_parts("interquartile_mean", standing.interquartile_mean),
+                    **_parts("difference_to_best", rival.difference if rival else None),
+                    **_parts("probability_best_is_better", rival.improvement if rival else None),
+                }
+            )
+    return pl.DataFrame(rows, schema=COMPARISON_SCHEMA)
+
+
+def flat_curves(curves: Mapping[str, Mapping[str, pl.DataFrame]]) -> pl.DataFrame:
+    """One row a dataset, agent and snapshot, for ``dvc plots``."""
+    tables = [
+        curve.select(
+            pl.lit(dataset).alias("dataset"),
+            pl.lit(agent).alias("agent"),
+            pl.lit(f"{dataset}: {agent}").alias("run"),
+            "update",
+            pl.col("mean").alias("success_rate"),
+            "low",
+            "high",
+        )
+        for dataset, agents in curves.items()
+        for agent, curve in agents.items()
+    ]
+    return pl.concat(tables) if tables else pl.DataFrame(schema={"update": pl.Int64})
+
+
+def cell(values: Mapping[str, Any]) -> str:
+    """A number with its interval, or ``none`` where no episode gave one."""
+    if values["mean"] is None:
+        return "none"
+    return interval(Estimate(values["mean"], values["low"], values["high"]))
+
+
+def rank_text(rank: int, low: int, high: int) -> str:
+    """``2``, or ``2 (1 to 3)`` where the interval leaves others."""
+    return str(rank) if low == high else f"{rank} ({low} to {high})"
+
+
+def _comparison_lines(found: DatasetResults) -> list[str]:
+    comparison = found.comparison
+    assert comparison is not None
+    lines = [
+        f"| agent | rank | interquartile mean | minus {comparison.best} | P({comparison.best} better) |",
+        "|---|---|---|---|---|",
+    ]
+    for agent, standing in comparison.standings.items():
+        rank = rank_text(standing.rank, standing.rank_low, standing.rank_high)
+        rival = comparison.rivals.get(agent)
+        beside = (interval(rival.difference), interval(rival.improvement)) if rival else ("", "")
+        middle = interval(standing.interquartile_mean)
+        lines.append(f"| {agent} | {rank} | {middle} | {beside[0]} | {beside[1]} |")
+    return [*lines, ""]
+
+
+def _task_lines(found: DatasetResults) -> list[str]:
+    if len(found.tasks) < 2:
+        return []
+    rates = {agent: result.success_by_task(found.column) for agent, result in found.agents.items()}
+    lines = [f"| task | {' | '.join(rates)} |", f"|---|{'---|' * len(rates)}"]
+    for task in found.tasks:
+        cells = [interval(by_task[task]) for by_task in rates.values()]
+        lines.append(f"| {task} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _parts(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    values = (estimate.mean, estimate.low, estimate.high) if estimate else (None, None, None)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))

@@ -1,0 +1,76 @@
+"""Writing the report: the page, tables, figures, and numbers for ``dvc metrics`` and ``dvc plots``."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from offline_gcrl.config import Dataset, Params
+from offline_gcrl.figures import (
+    curves_figure,
+    dataset_scene,
+    distances_figure,
+    goals_figure,
+    has_places,
+    hindsight_figure,
+    save,
+    success_figure,
+)
+from offline_gcrl.files import atomic_directory, write_json, write_text
+from offline_gcrl.hindsight.relabel import STATS
+from offline_gcrl.report.facts import Folders, success_distance
+from offline_gcrl.report.page import render_page
+from offline_gcrl.report.results import DatasetResults, Results, all_curves, all_metrics
+from offline_gcrl.report.tables import (
+    flat_comparisons,
+    flat_curves,
+    flat_metrics,
+    headline_numbers,
+    markdown_report,
+    markdown_table,
+)
+
+
+def write_report(
+    params: Params,
+    datasets: Mapping[str, Dataset],
+    results: Results,
+    folders: Folders,
+    output: Path,
+) -> dict[str, Any]:
+    """Write page, tables and figures into ``output``.
+
+    Returns:
+        ``{dataset: {agent: {metric: {mean, low, high, episodes, seeds}}}}``, as in ``metrics.json``.
+    """
+    metrics, curves = all_metrics(results), all_curves(results)
+    write_json(output / "metrics.json", metrics)
+    write_json(output / "headline.json", headline_numbers(results))
+    write_text(output / "table.md", markdown_table(results))
+    write_text(output / "report.md", markdown_report(results))
+    write_text(output / "table.csv", flat_metrics(metrics).write_csv())
+    write_text(output / "comparison.csv", flat_comparisons(results).write_csv())
+    write_text(output / "learning_curves.csv", flat_curves(curves).write_csv())
+    with atomic_directory(output / "figures") as figures:
+        if curves:
+            judged = {name: agents for name, agents in metrics.items() if agents}
+            headlines = {name: found.metric for name, found in results.items()}
+            save(success_figure(judged, headlines), figures / "success.svg")
+            save(curves_figure(curves), figures / "learning_curves.svg")
+        for name, found in results.items():
+            statistics = json.loads((folders.hindsight / name / STATS).read_text())
+            save(hindsight_figure(statistics), figures / f"hindsight-{name}.svg")
+            _draw_episodes(datasets[name], found, figures)
+    write_text(output / "index.html", render_page(params, datasets, results, folders))
+    return metrics
+
+
+def _draw_episodes(dataset: Dataset, found: DatasetResults, figures: Path) -> None:
+    """Where the evaluation episodes of a dataset ended."""
+    if not found.agents:
+        return
+    distances = distances_figure(found.episodes, success_distance(dataset))
+    save(distances, figures / f"distances-{dataset.name}.svg")
+    if all(map(has_places, found.episodes.values())):
+        goals = goals_figure(found.episodes, dataset_scene(dataset))
+        save(goals, figures / f"goals-{dataset.name}.svg")

@@ -1,0 +1,558 @@
+"""The report: what it says of the numbers, and that its page is one file that everyone can read."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import RECIPES, ROOT, SmallDataset
+
+from offline_gcrl.config import Dataset, Params, load_params, resolve
+from offline_gcrl.errors import DataError
+from offline_gcrl.evaluation import EPISODE_COLUMNS, SeedResult, learning_curve
+from offline_gcrl.figures import dataset_scene
+from offline_gcrl.files import write_json
+from offline_gcrl.hindsight.statistics import describe
+from offline_gcrl.report import page as page_module
+from offline_gcrl.report.facts import Folders
+from offline_gcrl.report.page import render_page
+from offline_gcrl.report.results import AgentResults, DatasetResults, Results, load_results
+from offline_gcrl.report.tables import flat_comparisons, headline_numbers, markdown_report
+from offline_gcrl.report.verdict import Verdict, verdict
+from offline_gcrl.report.writing import write_report
+
+MAZE = "pointmaze-umaze"
+RATES = {"gofar": 0.6, "gciql": 0.95, "bc": 0.1}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples() -> Iterator[None]:
+    """Intervals of a few resamples: what is said of them is tested here, not their width."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("offline_gcrl.intervals.RESAMPLES", 100)
+        yield
+
+
+def judged(
+    rate: float,
+    *,
+    seed: int = 0,
+    episodes: int = 40,
+    dimensions: int = 2,
+    tasks: Sequence[str] = (MAZE,),
+    steps: int = 50,
+) -> pl.DataFrame:
+    """Evaluation episodes with this success rate, spread over the tasks alike."""
+    random = np.random.default_rng([seed, round(1000 * rate)])
+    rounds = episodes // len(tasks)
+    succeeds = random.permutation(np.arange(rounds) < round(rate * rounds))
+    rows = []
+    for number in range(episodes):
+        success = bool(succeeds[number // len(tasks)])
+        start, goal = random.uniform(-1, 1, (2, dimensions))
+        rows.append(
+            {
+                "update": 40,
+                "episode": number,
+                "seed": 1000 * seed + number,
+                "task": tasks[number % len(tasks)],
+                "task_id": None,
+                "start": start.tolist(),
+                "goal": goal.tolist(),
+                "success": success,
+                "success_any": success,
+                "final_distance": float(random.uniform(0.0, 0.4) + (not success)),
+                "return": float(success),
+                "discounted_return": float(success) * 0.99**steps,
+                "steps_to_goal": steps if success else None,
+                "length": 50,
+            }
+        )
+    return pl.DataFrame(rows, schema=EPISODE_COLUMNS)
+
+
+def curve() -> pl.DataFrame:
+    snapshots = [
+        judged(rate, episodes=10).with_columns(update=u) for u, rate in ((20, 0.2), (40, 0.8))
+    ]
+    return learning_curve(pl.concat(snapshots))
+
+
+class Project:
+    """The small dataset under any name, and results made up for it."""
+
+    def __init__(self, root: Path, dataset: SmallDataset) -> None:
+        self.folders = Folders(root / "parquet", root / "hindsight", root / "results")
+        self.root, self.dataset = root, dataset
+
+    def add(
+        self, name: str = MAZE, rates: Mapping[str, float] = RATES, seeds: int = 2, **how: Any
+    ) -> None:
+        """A dataset with results of every agent; ``how`` as ``judged`` takes it."""
+        self.add_data(name)
+        for agent, rate in rates.items():
+            for seed in range(seeds):
+                result = SeedResult(judged(rate, seed=seed, **how), curve())
+                result.write(self.folders.results / name / agent / f"seed-{seed}")
+
+    def add_data(self, name: str) -> None:
+        shutil.copytree(self.dataset.parquet, self.folders.parquet / name)
+        shutil.copytree(self.dataset.hindsight, self.folders.hindsight / name)
+        data = self.dataset
+        statistics = describe(data.parquet, data.hindsight, data.relabel, data.recipe.goal)
+        write_json(self.folders.hindsight / name / "stats.json", statistics)
+
+    def params(
+        self,
+        datasets: Sequence[str] = (MAZE,),
+        agents: Sequence[str] = tuple(RATES),
+        seeds: int = 2,
+    ) -> Params:
+        params = load_params(ROOT / "params.yaml")
+        changes = {
+            "datasets": tuple(datasets),
+            "agents": tuple(agents),
+            "seeds": tuple(range(seeds)),
+        }
+        return params.model_copy(
+            update={"experiment": params.experiment.model_copy(update=changes)}
+        )
+
+    def datasets(self, params: Params) -> dict[str, Dataset]:
+        return {name: resolve(name, folder=RECIPES) for name in params.experiment.datasets}
+
+    def results(self, params: Params) -> Results:
+        return load_results(params.experiment, self.datasets(params), self.folders.results)
+
+    def page(self, params: Params | None = None) -> str:
+        params = params or self.params()
+        return render_page(params, self.datasets(params), self.results(params), self.folders)
+
+
+@pytest.fixture
+def project(tmp_path: Path, dataset: SmallDataset) -> Project:
+    return Project(tmp_path, dataset)
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory, dataset: SmallDataset) -> Project:
+    """Three agents on one dataset; tests only read it."""
+    made = Project(tmp_path_factory.mktemp("usual"), dataset)
+    made.add()
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(usual: Project) -> str:
+    """The page of the usual project."""
+    return usual.page()
+
+
+class Elements(HTMLParser):
+    """All elements of a page with their attributes, and its text."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(content)
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + " "
+
+    def values(self, attribute: str) -> list[str]:
+        return [value for _, found in self.elements if (value := found.get(attribute))]
+
+
+# ------------------------------------------------------------------------------------ the verdict
+
+
+def said_of(rates: Mapping[str, float], seeds: int = 3, **how: Any) -> Verdict:
+    agents = {
+        agent: AgentResults([judged(rate, seed=seed, **how) for seed in range(seeds)], [])
+        for agent, rate in rates.items()
+    }
+    return verdict(DatasetResults(agents, {}))
+
+
+def test_a_clear_lead_is_a_recommendation_with_rate_lead_and_probability() -> None:
+    said = said_of(RATES)
+    assert said.is_clear
+    assert said.headline == "Use gciql."
+    assert "It reaches 95% of the goals (95% interval" in said.text
+    assert "clearly above every other agent: gofar, the next best, is 35 points lower" in said.text
+    assert "scores higher than one of gofar with probability 1.00 [0.44, 1.00]" in said.text
+    assert "few runs, so take the intervals as rough" in said.text
+
+
+def test_agents_that_the_episodes_cannot_part_are_called_level() -> None:
+    said = said_of({"gofar": 0.85, "gciql": 0.9, "bc": 0.1})
+    assert not said.is_clear
+    assert said.headline == "gciql or gofar: these episodes cannot tell the two apart."
+    assert "gofar is 5 points lower (\N{MINUS SIGN}" in said.text
+    assert "which may be nothing" in said.text
+    assert "bc is clearly lower." in said.text
+    assert "Use " not in said.text
+
+
+def test_among_agents_that_all_arrive_the_one_that_arrives_sooner_is_named() -> None:
+    agents = {
+        agent: AgentResults([judged(1.0, seed=seed, steps=steps) for seed in range(3)], [])
+        for agent, steps in (("slow", 40), ("fast", 10))
+    }
+    said = verdict(DatasetResults(agents, {}))
+    assert said.headline == "slow or fast: these episodes cannot tell the two apart."
+    assert "fast is level with it (\N{MINUS SIGN}" in said.text
+    assert "Where they all arrive, fast clearly arrives soonest." in said.text
+
+
+def test_agents_that_reach_nothing_are_not_recommended() -> None:
+    said = said_of({"gofar": 0.02, "bc": 0.0}, episodes=50)
+    assert said.headline == "None of these agents is of use yet."
+    assert "The best, gofar, reaches 2% of the goals" in said.text
+
+
+def test_an_agent_alone_is_not_said_to_be_better() -> None:
+    said = said_of({"bc": 0.5})
+    assert said.headline == "bc stands alone."
+    assert "is the only agent that was judged" in said.text
+
+
+def test_one_training_run_says_what_it_does_not_show() -> None:
+    assert "not how another training would come out" in said_of(RATES, seeds=1).text
+
+
+def test_five_runs_carry_no_caution() -> None:
+    said = said_of(RATES, seeds=5)
+    assert said.text.endswith("Judged on 200 episodes of 5 training runs each.")
+
+
+def test_what_was_not_judged_says_why() -> None:
+    said = verdict(DatasetResults({}, {"bc": "there is no environment to judge in"}))
+    assert said.text == "Not judged. There is no environment to judge in."
+
+
+# --------------------------------------------------------------------------------------- the page
+
+
+def test_the_page_is_one_file_that_fetches_nothing(page: str) -> None:
+    elements = Elements(page)
+    links = [*elements.values("src"), *elements.values("href"), *elements.values("xlink:href")]
+    assert len(links) > 20
+    assert {link.split(":")[0].split("#")[0] for link in links} <= {"", "data"}
+    assert not [
+        tag for tag, found in elements.elements if tag == "link" and found["href"] != "data:,"
+    ]
+    assert "@import" not in page
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]+)\)", page))
+    assert not re.search(r"https?://(?!www\.w3\.org/)", page)
+
+
+def test_every_reference_has_its_target_and_no_id_stands_twice(project: Project) -> None:
+    project.add()
+    project.add("fetch-reach", dimensions=3, tasks=("fetch-reach",))
+    page = project.page(project.params([MAZE, "fetch-reach"]))
+    ids = Elements(page).values("id")
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(ids)
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+
+
+def test_the_page_tells_agents_rates_and_verdict(usual: Project, page: str) -> None:
+    text = Elements(page).text
+    metrics = usual.results(usual.params())[MAZE].metrics
+    for agent in RATES:
+        rate = metrics[agent]["success_rate"]
+        assert f"{agent} " in text
+        assert f"{rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]" in text
+    assert "Use gciql." in text
+    assert text.index("gciql 1 0.95") < text.index("gofar 2 0.6") < text.index("bc 3 0.1")
+    assert "Behaviour cloning" in text
+    assert "make repro" in text
+    for setting in ("discriminator_learning_rate", "batch_size", "0.2 original, 0.8 geometric"):
+        assert setting in text
+
+
+def test_the_same_inputs_give_the_same_page(usual: Project, page: str) -> None:
+    assert usual.page() == page
+
+
+def test_pictures_and_videos_are_told_to_who_cannot_see_them(project: Project) -> None:
+    project.add()
+    film = project.folders.results / MAZE / "gciql/seed-0/rollouts.mp4"
+    film.write_bytes(b"film")
+    elements = Elements(project.page()).elements
+    plots = [found for tag, found in elements if tag == "svg" and found.get("class") == "plot"]
+    assert len(plots) == 1 + 2 + 3 + 2
+    assert all(found["role"] == "img" and found["aria-label"] for found in plots)
+    (video,) = [found for tag, found in elements if tag == "video"]
+    assert video["aria-label"] == "gciql, seed 0: 4 of 4 goals reached"
+    assert video["src"] == "data:video/mp4;base64,ZmlsbQ=="
+    assert "autoplay" not in video
+    assert {found.get("scope") for tag, found in elements if tag == "th"} == {"col", "row"}
+
+
+def test_videos_beyond_the_limit_are_named_and_not_put_in(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.add()
+    for agent in RATES:
+        for seed in (0, 1):
+            path = project.folders.results / MAZE / agent / f"seed-{seed}/rollouts.mp4"
+            path.write_bytes(bytes(10))
+    monkeypatch.setattr(page_module, "MOST_VIDEO_BYTES", 45)
+    page = project.page()
+    assert page.count("data:video/mp4") == 4  # The first seed of all three, then one more.
+    assert "gciql/seed-1/rollouts.mp4" in page
+    assert "gofar/seed-1/rollouts.mp4" not in page
+
+
+def test_ink_takes_the_colour_of_the_page_so_that_figures_fit_the_dark(page: str) -> None:
+    plots = re.findall(r'<svg class="plot".*?</svg>', page, flags=re.DOTALL)
+    assert plots
+    for plot in plots:
+        assert not re.search(r"(?<!, )#(000000|ffffff|e6e6e6)", plot)
+
+
+def test_datasets_without_an_environment_say_so_and_others_are_judged(project: Project) -> None:
+    project.add()
+    project.add_data("fetch-reach")
+    for agent in RATES:
+        folder = project.folders.results / "fetch-reach" / agent
+        folder.mkdir(parents=True)
+        write_json(folder / "skipped.json", {"reason": "the recipe names no environment"})
+    params = project.params([MAZE, "fetch-reach"])
+    text = Elements(project.page(params)).text
+    assert "Not judged. The recipe names no environment." in text
+    assert "bc was not judged: the recipe names no environment" in text
+    assert "Use gciql." in text
+    assert headline_numbers(project.results(params))["fetch-reach"] == {}
+    assert "bc: not judged; the recipe names no environment" in markdown_report(
+        project.results(params)
+    )
+
+
+def test_missing_results_are_an_error_that_says_what_to_do(project: Project) -> None:
+    project.add()
+    with pytest.raises(DataError, match=r"seed-2: no results; run `dvc repro`"):
+        project.results(project.params(seeds=3))
+
+
+def test_several_tasks_are_told_apart(project: Project) -> None:
+    project.add(tasks=("near", "far"))
+    params = project.params()
+    by_task = project.results(params)[MAZE].agents["gofar"].success_by_task()
+    assert {task: rate.mean for task, rate in by_task.items()} == {"near": 0.6, "far": 0.6}
+    text = Elements(project.page(params)).text
+    assert "Success by task" in text
+    assert "far 0.60 [" in text
+    assert "| far | 0.60 [" in markdown_report(project.results(params))
+
+
+def test_goals_of_several_tasks_have_no_common_map(project: Project) -> None:
+    project.add(tasks=("near", "far"))
+    page = project.page()
+    assert "Map of goals for" not in page
+    assert "The goals are of several tasks" in page
+
+
+def test_where_the_field_counts_success_at_any_step_so_does_the_report(project: Project) -> None:
+    project.add()
+    params = project.params()
+    for agent in RATES:  # bc passes every goal, and stays at few.
+        for seed in (0, 1):
+            path = project.folders.results / MAZE / agent / f"seed-{seed}/episodes.parquet"
+            table = pl.read_parquet(path)
+            any_step = pl.lit(True) if agent == "bc" else pl.col("success")
+            table.with_columns(success_any=any_step).write_parquet(path)
+    results = project.results(params)[MAZE]
+    by_any = DatasetResults(results.agents, {}, "any_step")
+    assert verdict(results).headline == "Use gciql."
+    assert verdict(by_any).headline != verdict(results).headline
+    assert "bc reaches 100% of the goals" in verdict(by_any).text
+    assert headline_numbers({MAZE: by_any})[MAZE]["bc"]["success_rate"] == 1
+    said = markdown_report({MAZE: by_any})
+    assert "| agent | success (any step) | success (last step) |" in said
+
+
+def test_one_task_has_no_table_of_tasks(page: str) -> None:
+    assert "Success by task" not in page
+
+
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_goals_are_mapped_where_they_can_be_drawn(project: Project, dimensions: int) -> None:
+    project.add(dimensions=dimensions)
+    page = project.page()
+    assert page.count("Map of goals for") == 3
+    assert ("Drawn in the first two of three dimensions" in page) == (dimensions == 3)
+
+
+def test_goals_of_many_dimensions_have_no_map_and_the_page_says_why(project: Project) -> None:
+    project.add(dimensions=29)
+    page = project.page()
+    assert "Map of goals for" not in page
+    assert "A goal here is 29 numbers: too many to draw" in page
+
+
+def test_the_table_of_fetch_is_drawn_to_scale() -> None:
+    scene = dataset_scene(resolve("fetch-reach", folder=RECIPES))
+    assert scene.table_top == pytest.approx((1.05, 0.4, 0.5, 0.7))
+    assert not scene.walls
+
+
+def test_walls_are_those_of_the_maze_and_a_suite_of_several_has_none() -> None:
+    umaze = resolve(MAZE, folder=RECIPES)
+    assert len(dataset_scene(umaze).walls) == 18
+    two = umaze.model_copy(update={"recipes": (*umaze.recipes, *umaze.recipes)})
+    assert dataset_scene(two).walls == ()
+
+
+def test_a_dataset_card_is_shown_where_there_is_one(project: Project) -> None:
+    project.add()
+    folder = project.folders.parquet / MAZE
+    write_json(
+        folder / "card.json", {"coverage": 0.75, "figures": {"starts": "Where episodes start"}}
+    )
+    (folder / "card").mkdir()
+    (folder / "card/starts.svg").write_text(
+        '<?xml version="1.0"?><svg width="72pt" height="36pt" viewBox="0 0 72 36" '
+        'xmlns="http://www.w3.org/2000/svg"><path id="p" d="M0 0" style="stroke: #000000"/></svg>'
+    )
+    page = project.page()
+    assert "Where episodes start" in page
+    assert '<path d="M0 0" style="stroke: currentColor"/>' in page
+    assert "coverage 0.75" in Elements(page).text
+
+
+def test_names_from_recipes_cannot_break_the_page(usual: Project) -> None:
+    params = usual.params()
+    dataset = usual.datasets(params)[MAZE].model_copy(update={"title": "a <b> & c"})
+    page = render_page(params, {MAZE: dataset}, usual.results(params), usual.folders)
+    assert "a &lt;b&gt; &amp; c" in page
+
+
+# -------------------------------------------------------------------------------- all that is written
+
+
+def test_a_report_has_tables_figures_and_numbers(project: Project) -> None:
+    project.add()
+    params = project.params()
+    output = project.root / "reports"
+    metrics = write_report(
+        params, project.datasets(params), project.results(params), project.folders, output
+    )
+    assert json.loads((output / "metrics.json").read_text()) == metrics
+    assert json.loads((output / "headline.json").read_text())[MAZE]["bc"]["success_rate"] == 0.1
+    assert "**Use gciql.**" in (output / "report.md").read_text()
+    assert "| gciql | 1 | 0.95 [" in (output / "report.md").read_text()
+    assert {path.stem for path in (output / "figures").iterdir()} == {
+        "success", "learning_curves", f"goals-{MAZE}", f"distances-{MAZE}", f"hindsight-{MAZE}",
+    }  # fmt: skip
+    comparison = pl.read_csv(output / "comparison.csv").rows_by_key(
+        "agent", named=True, unique=True
+    )
+    assert {agent: row["rank"] for agent, row in comparison.items()} == {
+        "gciql": 1,
+        "gofar": 2,
+        "bc": 3,
+    }
+    assert comparison["gciql"]["difference_to_best"] is None
+    assert comparison["bc"]["difference_to_best_high"] < 0
+    assert "gciql" in (output / "index.html").read_text()
+
+
+def test_comparisons_of_nothing_are_an_empty_table() -> None:
+    assert flat_comparisons({MAZE: DatasetResults({}, {"bc": "why not"})}).height == 0
+
+
+def test_the_template_of_dvc_plots_draws_the_columns_that_there_are(project: Project) -> None:
+    project.add()
+    params = project.params()
+    write_report(
+        params,
+        project.datasets(params),
+        project.results(params),
+        project.folders,
+        project.root / "reports",
+    )
+    columns = pl.read_csv(project.root / "reports/learning_curves.csv").columns
+    template = json.loads((ROOT / ".dvc/plots/learning_curves.json").read_text())
+    fields: list[str] = []
+
+    def collect(node: Any) -> None:
+        for key, value in node.items() if isinstance(node, dict) else ():
+            fields.extend([value] if key == "field" else [])
+            collect(value)
+        for value in node if isinstance(node, list) else ():
+            collect(value)
+
+    collect(template)
+    known = {*columns, "rev", "<DVC_METRIC_X>", "<DVC_METRIC_Y>"}
+    assert {"low", "high", "agent", "dataset"} <= set(fields) <= known
+
+
+# ----------------------------------------------------------------------------- as a browser shows it
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Callable[..., str]:
+    """Runs Chromium on a page and returns the document as it stands after its scripts."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium found to lay the page out")
+
+    def run(content: str) -> str:
+        path = tmp_path / "wrapped.html"
+        path.write_text(content)
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+        options += ["--disable-background-networking", f"--user-data-dir={tmp_path / 'chromium'}"]
+        answer = subprocess.run(
+            [CHROMIUM, *options, "--dump-dom", "--virtual-time-budget=3000", path.as_uri()],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        return answer.stdout
+
+    return run
+
+
+def test_nothing_is_wider_than_the_screen_of_phone_or_desk(
+    project: Project, browser: Callable[[str], str]
+) -> None:
+    project.add(tasks=("near", "far"))
+    project.add("fetch-reach", dimensions=3, tasks=("fetch-reach",))
+    (project.folders.results / MAZE / "gciql/seed-0/rollouts.mp4").write_bytes(b"film")
+    content = html.escape(project.page(project.params([MAZE, "fetch-reach"])))
+    frames = [
+        f'<iframe width={width} height=900 style="border: 0" srcdoc="{content}"></iframe>'
+        for width in (320, 390, 1280)
+    ]
+    script = """
+      onload = () => {
+        document.title = [...document.querySelectorAll("iframe")].map(frame => {
+          const inside = frame.contentDocument;
+          inside.querySelectorAll("details").forEach(part => { part.open = true; });
+          const root = inside.documentElement;
+          return root.clientWidth + ":" + Math.max(root.scrollWidth, inside.body.scrollWidth);
+        }).join(" ");
+      };
+    """
+    shown = browser(f"<!doctype html><title>?</title><script>{script}</script>{''.join(frames)}")
+    found = re.search(r"<title>([\d: ]+)</title>", shown)
+    assert found, shown[:300]
+    widths = [tuple(map(int, pair.split(":"))) for pair in found[1].split()]
+    assert len(widths) == 3
+    for screen, (inside, needed) in zip((320, 390, 1280), widths, strict=True):
+        assert screen - 20 <= inside <= screen  # Less a scroll bar.
+        assert needed <= inside
