@@ -46,7 +46,7 @@ def dataset_facts(schema: Mapping[str, Any], dataset: Dataset) -> dict[str, str]
     judged = [recipe.evaluation.environment.id for recipe in dataset.recipes if recipe.evaluation]
     goals = statistics["observation" if schema["goals_are_states"] else "achieved_goal"]
     where = " and ".join(map(_part, dataset.recipes[0].goal.achieved))
-    return {
+    facts = {
         "judged in": ", ".join(dict.fromkeys(judged)) or "no environment",
         "episodes": f"{counts['episodes']:,}",
         "transitions": f"{counts['transitions']:,}",
@@ -59,6 +59,7 @@ def dataset_facts(schema: Mapping[str, Any], dataset: Dataset) -> dict[str, str]
         "licence": ", ".join(dict.fromkeys(recipe.licence for recipe in dataset.recipes)),
         "citation": ", ".join(dict.fromkeys(recipe.citation for recipe in dataset.recipes)),
     }
+    return {name: value for name, value in facts.items() if value != "none"}
 
 
 def success_distance(dataset: Dataset) -> float | None:
