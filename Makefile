@@ -27,7 +27,7 @@ extras: $(VENV)/.dev           ## add the packages of OGBench and Meta-World
 	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld]'
 
 ui: $(VENV)/.run               ## open the runs in MLflow
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+	@python -m offline_gcrl.tracking.page $(PORT)
 
 lock:                          ## pin anew all that pyproject.toml needs
 	rm -rf .lock-venv

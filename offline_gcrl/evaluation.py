@@ -5,7 +5,7 @@ table, row for row.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -271,7 +271,7 @@ class SeedResult:
     episodes: pl.DataFrame
     curve: pl.DataFrame
 
-    @property
+    @functools.cached_property
     def metrics(self) -> dict[str, dict[str, float | int | None]]:
         """Metrics with intervals."""
         return summarise([self.episodes])
@@ -283,19 +283,42 @@ class SeedResult:
         self.curve.write_parquet(folder / LEARNING_CURVE)
         write_json(folder / METRICS, self.metrics)
 
-    def flat_metrics(self) -> dict[str, float]:
-        """The same as ``name``, ``name_low`` and ``name_high``; and the success rate of each task."""
-        by_task = {
-            f"{name}/{task}": float(metrics[name]["mean"])
-            for task, metrics in summarise_by_task([self.episodes]).items()
-            for name in ("success_rate", "success_any_rate")
-        }
-        return by_task | {
-            name if part == "mean" else f"{name}_{part}": float(value)
-            for name, values in self.metrics.items()
-            for part in ("mean", "low", "high")
-            if (value := values[part]) is not None
-        }
+
+@dataclass(frozen=True)
+class Summary:
+    """How several trained seeds were judged together."""
+
+    episodes: pl.DataFrame
+    curve: pl.DataFrame
+    metrics: dict[str, dict[str, float | int | None]]
+
+
+def over_seeds(results: Sequence[SeedResult]) -> Summary:
+    """The results of several seeds together, with intervals across seeds."""
+    tables = [result.episodes for result in results]
+    curve = curve_across_seeds([result.curve for result in results])
+    return Summary(pl.concat(tables), curve, summarise(tables))
+
+
+def flat_metrics(result: SeedResult | Summary) -> dict[str, float]:
+    """Metrics as ``name``, ``name_low`` and ``name_high``; of several tasks, the success of each too."""
+    flat = {
+        name if part == "mean" else f"{name}_{part}": float(value)
+        for name, values in result.metrics.items()
+        for part in ("mean", "low", "high")
+        if (value := values[part]) is not None
+    }
+    rates = result.episodes.group_by("task", "task_id").agg(pl.col("success", "success_any").mean())
+    if len(rates) > 1:
+        for row in rates.iter_rows(named=True):
+            task = _task_name(row["task"], row["task_id"])
+            flat[f"success_rate/{task}"] = row["success"]
+            flat[f"success_any_rate/{task}"] = row["success_any"]
+    return flat
+
+
+def _task_name(task: str, task_id: int | None) -> str:
+    return task if task_id is None else f"{task}/{task_id}"
 
 
 def summarise(tables: list[pl.DataFrame]) -> dict[str, dict[str, float | int | None]]:
@@ -307,12 +330,7 @@ def summarise(tables: list[pl.DataFrame]) -> dict[str, dict[str, float | int | N
     summary: dict[str, dict[str, float | int | None]] = {}
     for name, column in (("success_rate", "success"), ("success_any_rate", "success_any")):
         groups = [table[column].cast(pl.Float64).to_numpy() for table in tables]
-        estimate = (
-            rate_across_seeds(groups)
-            if len(groups) > 1
-            else wilson(int(groups[0].sum()), len(groups[0]))
-        )
-        summary[name] = {**estimate.__dict__, **counts}
+        summary[name] = {**_rate(groups).__dict__, **counts}
     for name in ("final_distance", "return", "discounted_return", "steps_to_goal"):
         groups = [table[name].drop_nulls().cast(pl.Float64).to_numpy() for table in tables]
         groups = [group for group in groups if len(group)]
@@ -329,7 +347,7 @@ def summarise_by_task(tables: list[pl.DataFrame]) -> dict[str, dict[str, Any]]:
     if len(keys) < 2:
         return {}
     return {
-        task if task_id is None else f"{task}/{task_id}": summarise(
+        _task_name(task, task_id): summarise(
             [
                 table.filter(pl.col("task") == task, pl.col("task_id").eq_missing(task_id))
                 for table in tables
@@ -361,6 +379,27 @@ def learning_curve(table: pl.DataFrame, success: str = "success") -> pl.DataFram
             "episodes": pl.Int64,
         },
     )
+
+
+def curve_across_seeds(curves: list[pl.DataFrame]) -> pl.DataFrame:
+    """The learning curve over the seeds, from that of each: update, mean, low, high."""
+    rows = []
+    for (update,), group in pl.concat(curves).group_by("update", maintain_order=True):
+        rates = [_outcomes(row["mean"], row["episodes"]) for row in group.iter_rows(named=True)]
+        rows.append({"update": update, **_rate(rates).__dict__})
+    return pl.DataFrame(rows)
+
+
+def _rate(groups: list[NDArray[np.float64]]) -> Estimate:
+    """A rate with its interval, over the seeds where there are several."""
+    if len(groups) > 1:
+        return rate_across_seeds(groups)
+    return wilson(int(groups[0].sum()), len(groups[0]))
+
+
+def _outcomes(rate: float, episodes: int) -> NDArray[np.float64]:
+    """Ones and zeros with this rate."""
+    return (np.arange(episodes) < round(rate * episodes)).astype(np.float64)
 
 
 def _fields(estimate: Estimate | None) -> dict[str, float | None]:

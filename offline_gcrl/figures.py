@@ -241,6 +241,15 @@ def has_places(episodes: pl.DataFrame) -> bool:
     return int(episodes["goal"].list.len().max()) <= MOST_DRAWN and episodes["task"].n_unique() == 1  # type: ignore[arg-type]
 
 
+def draw_result(
+    episodes: pl.DataFrame, curve: pl.DataFrame, dataset: Dataset, agent: str, folder: Path
+) -> None:
+    """Draw how one agent was judged: where goals were reached and missed, and its learning curve."""
+    if has_places(episodes):
+        save(goals_figure({agent: episodes}, dataset_scene(dataset)), folder / "goals.svg")
+    save(curves_figure({dataset.name: {agent: curve}}), folder / "learning_curve.svg")
+
+
 def dataset_scene(dataset: Dataset) -> Scene:
     """Walls or table where policies are judged; nothing where there is no such place, or more than one."""
     evaluation = dataset.recipes[0].evaluation

@@ -4,10 +4,11 @@ This part is light; Lightning, which takes seconds to import, is loaded in the w
 """
 
 import hashlib
+import os
 import queue
 from collections.abc import Callable, Iterable
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ class Event:
     seed: int
     updates: int
     points: tuple[Point, ...] = ()
+    process: int = field(default_factory=os.getpid)
+    """The process that trains the seed."""
 
 
 Listener = Callable[[Event], None]

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from offline_gcrl.config import load_dataset, load_params
-from offline_gcrl.evaluation import HEADLINES, SKIPPED, judge, plan_judgement, summarise
-from offline_gcrl.figures import curves_figure, dataset_scene, goals_figure, has_places, save
-from offline_gcrl.files import atomic_directory, digest, write_json
+from offline_gcrl.evaluation import HEADLINES, SKIPPED, judge, over_seeds, plan_judgement
+from offline_gcrl.figures import draw_result
+from offline_gcrl.files import atomic_directory, write_json
 from offline_gcrl.parallel import preload
-from offline_gcrl.policy import POLICY
 from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
-from offline_gcrl.tracking import Tracker
+from offline_gcrl.tracking.judging import log_results
+from offline_gcrl.tracking.store import Subject, Tracker
 from offline_gcrl.videos import write_all_rollouts
 
 
@@ -25,7 +25,7 @@ def main() -> None:
                 write_json(folder / SKIPPED, {"reason": reason})
             close(f"not judged: {reason}; the trained policies are in models/{name}/{agent}")
             return
-        preload("offline_gcrl.videos", "offline_gcrl.figures", "offline_gcrl.tracking")
+        preload("offline_gcrl.videos", "offline_gcrl.figures", "offline_gcrl.tracking.judging")
         params = load_params()
         settings = params.evaluate_for(name)
         models = Path("models") / name / agent
@@ -37,29 +37,27 @@ def main() -> None:
             for seed, result in results.items():
                 home = folder / f"seed-{seed}"
                 result.write(home)
-                if has_places(result.episodes):
-                    goals = goals_figure({agent: result.episodes}, dataset_scene(dataset))
-                    save(goals, home / "goals.svg")
-                save(curves_figure({name: {agent: result.curve}}), home / "learning_curve.svg")
+                draw_result(result.episodes, result.curve, dataset, agent, home)
+            over = over_seeds(list(results.values()))
+            draw_result(over.episodes, over.curve, dataset, agent, folder)
             with Bars(["filming"], len(policies), "videos") as bars:
                 reason = write_all_rollouts(
                     policies, dataset, settings, folder, lambda: bars.advance("filming", 1)
                 )
             if reason:
                 note(f"no videos: {reason}")
-            tracker = Tracker(params.experiment.name)
-            for seed, result in results.items():
-                policy = digest([policies[seed] / POLICY])
-                run = tracker.evaluation_run(
-                    name, agent, seed, policy, settings.model_dump(exclude={"workers"})
-                )
-                run.log_curve("evaluation/success_rate", result.curve)
-                run.log_metrics(result.flat_metrics(), result.episodes["update"][0])
-                for path in sorted((folder / f"seed-{seed}").iterdir()):
-                    run.log_artifact(path, "evaluation")
-                run.finish()
-        metrics = summarise([result.episodes for result in results.values()])
-        rate = metrics[HEADLINES[dataset.criterion]]
+            headline = HEADLINES[dataset.criterion]
+            log_results(
+                Tracker(params.experiment.name),
+                Subject(name, agent, params.agents[agent]["algorithm"]),
+                policies,
+                results,
+                over,
+                headline,
+                folder,
+                settings.model_dump(exclude={"workers"}),
+            )
+        rate = over.metrics[headline]
         close(
             f"success {rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}], "
             f"{rate['seeds']} seed(s), {rate['episodes']} episodes, in {output}"

@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-WITHOUT_EFFECT = {"__init__.py", "errors.py", "terminal.py", "tracking.py"}
+WITHOUT_EFFECT = ("__init__.py", "errors.py", "terminal.py", "tracking")
 """Modules that cannot change an output: what is said, and where it is logged."""
 IN_WORKERS = {"train": "offline_gcrl.training"}
 """Modules that a stage imports in its workers only."""
@@ -29,7 +29,7 @@ def test_what_a_stage_imports_lies_within_its_dependencies(stage: str) -> None:
     declared = [dep for dep in STAGES[stage]["deps"] if "$" not in dep]
     for line in answer.stdout.split():
         path = Path(line).relative_to(ROOT)
-        if str(path.relative_to("offline_gcrl")) in WITHOUT_EFFECT:
+        if any(path.is_relative_to(Path("offline_gcrl") / part) for part in WITHOUT_EFFECT):
             continue
         assert any(path.is_relative_to(dep) for dep in declared), f"{stage} imports {path}"
 

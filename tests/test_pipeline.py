@@ -74,9 +74,19 @@ def test_a_run_leaves_data_policies_results_and_a_report(project: Project) -> No
 def test_every_seed_is_one_run_in_mlflow_with_training_and_evaluation(project: Project) -> None:
     runs = {run.info.run_name: run for run in project.runs()}
     assert set(runs) == {
-        f"{agent}/seed-{seed} tiny-maze" for agent in ("bc", "gciql") for seed in (0, 1)
+        f"{agent}{seed} on tiny-maze"
+        for agent in ("bc", "gciql")
+        for seed in ("", " seed 0", " seed 1")
     }
-    run = runs["gciql/seed-1 tiny-maze"]
+    over = runs["gciql on tiny-maze"]
+    metrics = json.loads((project.folder / "reports/metrics.json").read_text())
+    rate = metrics["tiny-maze"]["gciql"]["success_rate"]
+    assert over.data.metrics["success_rate"] == rate["mean"]
+    assert over.data.metrics["success_rate_high"] == rate["high"]
+    assert over.info.status == "FINISHED"
+    run = runs["gciql seed 1 on tiny-maze"]
+    assert run.data.tags["mlflow.parentRunId"] == over.info.run_id
+    assert len(run.outputs.model_outputs) == 1  # The policy, which other tests load.
     assert run.info.status == "FINISHED"
     assert run.data.tags["dataset"] == "tiny-maze"
     assert run.data.params["agent.alpha"] == "3.0"

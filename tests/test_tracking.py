@@ -1,23 +1,45 @@
 """Runs are found by what they are of; a fresh store survives several processes at once."""
 
+import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from conftest import SmallDataset
+from playwright.sync_api import sync_playwright
 
+from offline_gcrl.agents import agent_type, settings_type
+from offline_gcrl.batches import DeviceData
 from offline_gcrl.errors import OfflineGCRLError
-from offline_gcrl.tracking import Tracker, dvc_digest, marked_failed
+from offline_gcrl.evaluation import SeedResult, episode_table, learning_curve, over_seeds
+from offline_gcrl.policy import load_policy, save_policy
+from offline_gcrl.tracking.judging import log_results
+from offline_gcrl.tracking.page import command
+from offline_gcrl.tracking.policies import logged_policy
+from offline_gcrl.tracking.runs import TrackedRun, dvc_digest, marked_failed
+from offline_gcrl.tracking.store import PARENT, Subject, Tracker, evaluation_digest
+from offline_gcrl.tracking.usage import Usage
+from offline_gcrl.tracking.views import SEEDS, address
+from offline_gcrl.training_jobs import Event
+
+BC = Subject("maze", "bc", "bc")
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that four processes opened at once: making one takes seconds."""
     folder = tmp_path_factory.mktemp("store")
-    program = "from offline_gcrl.tracking import Tracker; Tracker('first')"
+    program = "from offline_gcrl.tracking.store import Tracker; Tracker('first')"
     processes = [subprocess.Popen([sys.executable, "-c", program], cwd=folder) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
     return folder / "mlflow.db"
@@ -32,15 +54,15 @@ def tracker(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_training_finds_its_run_again(tracker: Tracker) -> None:
-    run = tracker.training_run("maze", "bc", 0, "abc")
-    assert tracker.training_run("maze", "bc", 0, "abc").run_id == run.run_id
-    assert tracker.training_run("maze", "bc", 0, "abd").run_id != run.run_id
+    run = tracker.training_run(BC, 0, "abc")
+    assert tracker.training_run(BC, 0, "abc").run_id == run.run_id
+    assert tracker.training_run(BC, 0, "abd").run_id != run.run_id
 
 
 def test_evaluation_lands_on_the_run_that_trained_the_policy(tracker: Tracker) -> None:
-    run = tracker.training_run("maze", "bc", 0, "abc")
+    run = tracker.training_run(BC, 0, "abc")
     tracker.trained(run, "abc", "digest")
-    asked = ("maze", "bc", 0)
+    asked = (BC, 0)
     assert tracker.evaluation_run(*asked, "digest", {"episodes": 3}).run_id == run.run_id
     assert tracker.evaluation_run(*asked, "digest", {"episodes": 3}).run_id == run.run_id
     other = tracker.evaluation_run(*asked, "digest", {"episodes": 4})
@@ -50,24 +72,24 @@ def test_evaluation_lands_on_the_run_that_trained_the_policy(tracker: Tracker) -
 
 
 def test_a_change_of_code_that_gives_the_same_policy_makes_no_second_run(tracker: Tracker) -> None:
-    first = tracker.training_run("maze", "bc", 0, "before")
+    first = tracker.training_run(BC, 0, "before")
     tracker.trained(first, "before", "digest")
-    second = tracker.training_run("maze", "bc", 0, "after")
+    second = tracker.training_run(BC, 0, "after")
     assert tracker.trained(second, "after", "digest").run_id == first.run_id
-    assert tracker.training_run("maze", "bc", 0, "after").run_id == first.run_id
+    assert tracker.training_run(BC, 0, "after").run_id == first.run_id
 
 
 def test_a_training_noted_again_keeps_its_run_beside_other_evaluations(tracker: Tracker) -> None:
-    run = tracker.training_run("maze", "bc", 0, "abc")
+    run = tracker.training_run(BC, 0, "abc")
     tracker.trained(run, "abc", "digest")
     for episodes in (3, 4):  # The second evaluation has a run of its own, with the same policy.
-        tracker.evaluation_run("maze", "bc", 0, "digest", {"episodes": episodes})
+        tracker.evaluation_run(BC, 0, "digest", {"episodes": episodes})
     assert tracker.trained(run, "abc", "digest").run_id == run.run_id
     assert tracker.client.get_run(run.run_id).info.lifecycle_stage == "active"
 
 
 def test_failed_runs_are_marked_and_a_deleted_experiment_comes_back(tracker: Tracker) -> None:
-    run = tracker.training_run("maze", "bc", 0, "abc")
+    run = tracker.training_run(BC, 0, "abc")
     with pytest.raises(KeyError), marked_failed([run]):
         raise KeyError
     assert tracker.client.get_run(run.run_id).info.status == "FAILED"
@@ -84,7 +106,7 @@ def test_a_store_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_points_are_logged_once_at_their_own_updates(tracker: Tracker) -> None:
-    run = tracker.training_run("maze", "bc", 0, "abc")
+    run = tracker.training_run(BC, 0, "abc")
     points = [{"update": float(update), "actor/loss": 1.0 / update} for update in (10, 20, 30)]
     run.log_points(points[:2])
     run.log_points(points)
@@ -99,7 +121,7 @@ def test_points_are_logged_once_at_their_own_updates(tracker: Tracker) -> None:
 def test_a_run_holds_params_curve_dataset_and_files(
     tracker: Tracker, dataset: SmallDataset, tmp_path: Path
 ) -> None:
-    run = tracker.training_run("maze", "bc", 3, "abc")
+    run = tracker.training_run(BC, 3, "abc")
     run.log_params({"train": {"updates": 5}, "agent": {"goals": {"future": 1.0}}})
     run.log_params({"train": {"updates": 5}})
     curve = pl.DataFrame(
@@ -112,7 +134,7 @@ def test_a_run_holds_params_curve_dataset_and_files(
     run.finish()
     stored = tracker.client.get_run(run.run_id)
     assert stored.info.status == "FINISHED"
-    assert stored.info.run_name == "bc/seed-3 maze"
+    assert stored.info.run_name == "bc seed 3 on maze"
     assert stored.data.params == {"train.updates": "5", "agent.goals.future": "1.0"}
     assert stored.data.metrics["evaluation/success_rate_high"] == 0.3
     assert stored.inputs.dataset_inputs[0].dataset.name == "small"
@@ -128,3 +150,265 @@ def test_the_digest_of_a_dataset_is_dvcs(tmp_path: Path) -> None:
     assert dvc_digest(str(lock), "ingest@maze") == "0a1b"
     assert dvc_digest(str(lock), "ingest@other") is None
     assert dvc_digest(str(tmp_path / "none"), "ingest@maze") is None
+
+
+def seed_run(tracker: Tracker, seed: int, policy: str) -> TrackedRun:
+    run = tracker.training_run(BC, seed, f"of {policy}")
+    return tracker.trained(run, f"of {policy}", policy)
+
+
+def parent(tracker: Tracker, run: TrackedRun) -> str | None:
+    return tracker.client.get_run(run.run_id).data.tags.get(PARENT)
+
+
+def names(tracker: Tracker) -> list[str]:
+    return sorted(run.info.run_name for run in tracker.client.search_runs([tracker.experiment]))
+
+
+def test_the_seeds_of_an_agent_are_in_one_run_also_those_added_later(tracker: Tracker) -> None:
+    runs = [seed_run(tracker, seed, f"policy {seed}") for seed in (0, 1)]
+    over = tracker.seeds_run(BC, runs)
+    runs.append(seed_run(tracker, 2, "policy 2"))
+    assert tracker.seeds_run(BC, runs).run_id == over.run_id
+    assert {parent(tracker, run) for run in runs} == {over.run_id}
+    assert names(tracker) == ["bc on maze", *(f"bc seed {seed} on maze" for seed in (0, 1, 2))]
+    other = [seed_run(tracker, 0, "policy of other settings")]
+    assert tracker.seeds_run(BC, other).run_id != over.run_id
+
+
+def test_a_training_that_gave_nothing_new_leaves_no_run_over_its_seeds(tracker: Tracker) -> None:
+    before = seed_run(tracker, 0, "policy")
+    over = tracker.seeds_run(BC, [before])
+    again = tracker.training_run(BC, 0, "of changed code")
+    empty = tracker.seeds_run(BC, [again])
+    assert empty.run_id != over.run_id
+    again = tracker.trained(again, "of changed code", "policy")
+    assert tracker.seeds_run(BC, [again]).run_id == over.run_id
+    tracker.delete_if_empty(empty.run_id)
+    tracker.delete_if_empty(over.run_id)
+    assert names(tracker) == ["bc on maze", "bc seed 0 on maze"]
+
+
+def test_each_evaluation_of_the_same_policies_has_a_run_over_the_seeds(tracker: Tracker) -> None:
+    trained = [seed_run(tracker, seed, f"policy {seed}") for seed in (0, 1)]
+    over = tracker.seeds_run(BC, trained)
+
+    def judged(episodes: int, seeds: Iterable[int]) -> TrackedRun:
+        settings = {"episodes": episodes}
+        runs = [tracker.evaluation_run(BC, seed, f"policy {seed}", settings) for seed in seeds]
+        return tracker.seeds_run(BC, runs, evaluation_digest(settings))
+
+    assert judged(3, (0, 1)).run_id == over.run_id
+    other = judged(4, (0, 1))
+    assert other.run_id != over.run_id
+    assert judged(3, (0, 1)).run_id == over.run_id
+    seed_run(tracker, 2, "policy 2")
+    assert judged(4, (0, 1, 2)).run_id == other.run_id
+
+
+def test_points_that_a_killed_training_did_not_tell_are_logged_later(tracker: Tracker) -> None:
+    run = tracker.training_run(BC, 0, "abc")
+    points = [{"update": float(update), "actor/loss": 1.0 / update} for update in (10, 20, 30)]
+    run.log_points(points[:1])
+    run.log_points(points[2:])
+    tracker.training_run(BC, 0, "abc").log_points(points)
+    history = tracker.client.get_metric_history(run.run_id, "actor/loss")
+    assert sorted(metric.step for metric in history) == [10, 20, 30]
+
+
+def test_news_of_training_is_logged_with_what_its_process_uses(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    usage, run = Usage(), tracker.training_run(BC, 0, "abc")
+    points = ({"update": 50.0},)
+    for event in (Event(0, 10), Event(0, 20), Event(0, 50, points), Event(0, 50, points)):
+        run.log_samples(usage.hear(event))
+        now[0] += 4.0
+    rates = tracker.client.get_metric_history(run.run_id, "system/updates_per_second")
+    assert [(metric.step, metric.value) for metric in rates] == [(20, 2.5), (50, 7.5), (50, 0.0)]
+    assert tracker.client.get_run(run.run_id).data.metrics["system/memory_megabytes"] > 10
+    gone = Event(1, 10, points, process=2**22)
+    assert usage.hear(gone) == []
+
+
+def a_result(success: list[bool], updates: int = 10) -> SeedResult:
+    rows = [
+        {"update": updates, "episode": number, "seed": number, "task": "t", "task_id": None, "start": [0.0, 0.0],
+         "goal": [1.0, 1.0], "success": value, "success_any": value, "final_distance": 0.5,
+         "return": float(value), "discounted_return": value / 2, "steps_to_goal": 3 if value else None,
+         "length": 5}
+        for number, value in enumerate(success)
+    ]  # fmt: skip
+    table = episode_table(rows)
+    return SeedResult(table, learning_curve(table))
+
+
+@pytest.fixture
+def policies(dataset: SmallDataset, tmp_path: Path) -> dict[int, Path]:
+    """Untrained policies of two seeds, in their folders."""
+    settings = settings_type("bc").model_validate_json('{"algorithm": "bc", "hidden": [8]}')
+    data = DeviceData(dataset.episodes)
+    for seed in (0, 1):
+        agent = agent_type("bc")(settings, data.dimensions)
+        training = {"dataset": "maze", "agent": "bc", "seed": seed, "updates": 10}
+        path = tmp_path / f"models/seed-{seed}/policy.pt"
+        tasks = tuple(dataset.episodes.schema["tasks"])
+        save_policy(path, agent, "bc", settings, data.scaling, data.dimensions, tasks, training)
+    return {seed: tmp_path / f"models/seed-{seed}" for seed in (0, 1)}
+
+
+def judged(tracker: Tracker, policies: dict[int, Path], seeds: Iterable[int] = (0, 1)) -> None:
+    """Log results of two seeds, one of two episodes a success in each."""
+    folder = policies[0].parent.parent / "results"
+    results = {seed: a_result([True, False] * 5) for seed in seeds}
+    for seed in seeds:
+        (folder / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
+        (folder / f"seed-{seed}/metrics.json").write_text("{}")
+    over = over_seeds(list(results.values()))
+    log_results(tracker, BC, policies, results, over, "success_rate", folder, {"episodes": 10})
+
+
+def metric_rows(tracker: Tracker) -> int:
+    return sum(
+        len(tracker.client.get_metric_history(run.info.run_id, name))
+        for run in tracker.client.search_runs([tracker.experiment])
+        for name in run.data.metrics
+    )
+
+
+def test_an_evaluation_stands_on_the_runs_of_the_seeds_and_over_them(
+    tracker: Tracker, policies: dict[int, Path]
+) -> None:
+    judged(tracker, policies)
+    before, models = metric_rows(tracker), len(logged_models(tracker))
+    judged(tracker, policies)  # Again: nothing is doubled.
+    judged(tracker, policies, seeds=(0,))  # Of fewer seeds: the result of all stays.
+    assert (metric_rows(tracker), len(logged_models(tracker))) == (before, models) == (before, 2)
+    runs = {run.info.run_name: run for run in tracker.client.search_runs([tracker.experiment])}
+    over = runs["bc on maze"]
+    assert over.data.metrics["success_rate"] == 0.5
+    assert over.data.metrics["seeds"] == 2
+    assert over.data.tags["success"].startswith("0.50 [")
+    assert "in 20 episodes of 2 seeds" in over.data.tags["mlflow.note.content"]
+    assert runs["bc seed 1 on maze"].data.params["seed"] == "1"
+    curve = tracker.client.get_metric_history(over.info.run_id, "evaluation/success_rate_low")
+    assert [point.step for point in curve] == [10]
+    model = next(model for model in logged_models(tracker) if model.tags["seed"] == "1")
+    assert model.source_run_id == runs["bc seed 1 on maze"].info.run_id
+    assert {metric.key: metric.value for metric in model.metrics}["success_rate"] == 0.5
+
+
+def logged_models(tracker: Tracker) -> list[Any]:
+    return list(tracker.client.search_logged_models([tracker.experiment]))
+
+
+def test_a_policy_whose_logging_was_interrupted_is_logged_anew(
+    tracker: Tracker, policies: dict[int, Path]
+) -> None:
+    run = tracker.training_run(BC, 0, "abc")
+    path = policies[0] / "policy.pt"
+    tracker.client.create_logged_model(tracker.experiment, "x", run.run_id, {"policy": "digest"})
+    model = logged_policy(tracker.client, run.run_id, path, "digest")
+    assert logged_policy(tracker.client, run.run_id, path, "digest") == model
+    assert [(found.model_id, str(found.status)) for found in logged_models(tracker)] == [
+        (model, "READY")
+    ]
+
+
+def test_a_logged_policy_acts_in_a_process_that_knows_nothing_else(
+    tracker: Tracker, policies: dict[int, Path], tmp_path: Path
+) -> None:
+    run = tracker.training_run(BC, 0, "abc")
+    model = logged_policy(tracker.client, run.run_id, policies[0] / "policy.pt", "digest")
+    states = {"observation": np.ones((3, 4), np.float32), "goal": np.ones((3, 2), np.float32)}
+    np.savez(tmp_path / "states.npz", **states)
+    program = (
+        "import mlflow, numpy, sys\n"
+        f"policy = mlflow.pyfunc.load_model('models:/{model}')\n"
+        "numpy.save('actions.npy', policy.predict(dict(numpy.load('states.npz'))))\n"
+        "shapes = [tuple(spec.shape) for spec in policy.metadata.signature.inputs.inputs]\n"
+        "assert shapes == [(-1, 4), (-1, 2)], shapes\n"
+    )
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+    assert np.array_equal(np.load(tmp_path / "actions.npy"), load_policy(policies[0]).act(**states))
+
+
+def test_views_name_columns_that_runs_have(tracker: Tracker, policies: dict[int, Path]) -> None:
+    judged(tracker, policies)
+    tags = tracker.client.get_experiment(tracker.experiment).tags
+    views = [tag for tag in tags if tag.startswith("mlflow.sharedViewState.")]
+    assert len(views) == 2
+    for view in views:
+        state = json.loads(json.loads(tags[view])["state"])
+        runs = tracker.client.search_runs(
+            [tracker.experiment], state["searchFilter"], order_by=[f"{state['orderByKey']} DESC"]
+        )
+        assert runs
+        for run in runs:
+            held = {f"tags.`{name}`" for name in run.data.tags}
+            held |= {f"metrics.`{name}`" for name in run.data.metrics}
+            assert {"tags.`success`", "metrics.`success`"} <= held & set(state["selectedColumns"])
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+
+
+@pytest.fixture
+def page_address(tracker: Tracker, policies: dict[int, Path], tmp_path: Path) -> Iterator[str]:
+    """MLflow's server on a store with the results of two agents."""
+    judged(tracker, policies)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (tmp_path / "server.log").open("w") as log:
+        server = subprocess.Popen(command(str(port)), stdout=log, stderr=log, cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 200
+        while not is_up(f"http://127.0.0.1:{port}/health"):
+            assert server.poll() is None, (tmp_path / "server.log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def is_up(address: str) -> bool:
+    try:
+        return bool(urllib.request.urlopen(address, timeout=5).status == 200)
+    except OSError:
+        return False
+
+
+@pytest.mark.timeout(600)  # A server and a browser, on a machine that may be busy.
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_page_shows_runs_side_by_side(
+    tracker: Tracker, page_address: str, tmp_path: Path
+) -> None:
+    with sync_playwright() as browsers:
+        browser = browsers.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(90_000)
+        page.goto(page_address + address(tracker.experiment))
+        page.get_by_text("bc on maze").first.wait_for()
+        assert page.get_by_text("bc seed 0 on maze").count() == 0  # The view is of all seeds.
+        page.get_by_text("0.50 [").first.wait_for()
+        page.screenshot(path=tmp_path / "runs.png")
+        page.goto(page_address + address(tracker.experiment, SEEDS))
+        for seed in (0, 1):
+            page.get_by_text(f"bc seed {seed} on maze").first.wait_for()
+        boxes = page.get_by_role("checkbox")
+        boxes.nth(1).check()
+        boxes.nth(2).check()
+        page.get_by_role("button", name="Compare").click()
+        page.get_by_text("Comparing 2 Runs from 1 Experiment").wait_for()
+        page.get_by_text("Parallel Coordinates Plot").wait_for()
+        page.screenshot(path=tmp_path / "compare.png")
+        browser.close()
+    assert (tmp_path / "compare.png").stat().st_size > 10_000

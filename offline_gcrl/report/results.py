@@ -19,6 +19,7 @@ from offline_gcrl.evaluation import (
     LEARNING_CURVE,
     SKIPPED,
     SUCCESS_COLUMNS,
+    curve_across_seeds,
     summarise,
 )
 from offline_gcrl.intervals import Estimate, rate_across_seeds, wilson
@@ -47,11 +48,7 @@ class AgentResults:
     @cached_property
     def curve(self) -> pl.DataFrame:
         """The learning curve over all seeds: update, mean, low, high."""
-        rows = []
-        for (update,), group in pl.concat(self.curves).group_by("update", maintain_order=True):
-            rates = [_outcomes(row["mean"], row["episodes"]) for row in group.iter_rows(named=True)]
-            rows.append({"update": update, **_rate(rates).__dict__})
-        return pl.DataFrame(rows)
+        return curve_across_seeds(self.curves)
 
     def success_by_task(self, column: str = "success") -> dict[str, Estimate]:
         """Rate of a column of successes for each task, over all seeds."""
@@ -212,8 +209,3 @@ def _rate(groups: list[Any]) -> Estimate:
     if len(groups) == 1:
         return wilson(int(groups[0].sum()), len(groups[0]))
     return rate_across_seeds(groups)
-
-
-def _outcomes(rate: float, episodes: int) -> Any:
-    """Ones and zeros with this rate."""
-    return (np.arange(episodes) < round(rate * episodes)).astype(np.float64)

@@ -1,0 +1,107 @@
+"""What the stage `evaluate` puts into the store: results, on the runs of the seeds and the one over them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from offline_gcrl.evaluation import SeedResult, Summary, flat_metrics
+from offline_gcrl.files import digest
+from offline_gcrl.policy import POLICY
+from offline_gcrl.tracking.policies import logged_policy
+from offline_gcrl.tracking.runs import TrackedRun
+from offline_gcrl.tracking.store import Subject, Tracker, evaluation_digest
+
+SUCCESS_CURVE = "evaluation/success_rate"
+MOMENTS = {"success_rate": "the last step", "success_any_rate": "any step"}
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a run's description."""
+
+
+def log_results(
+    tracker: Tracker,
+    subject: Subject,
+    policies: Mapping[int, Path],
+    results: Mapping[int, SeedResult],
+    over: Summary,
+    headline: str,
+    folder: Path,
+    settings: dict[str, Any],
+) -> None:
+    """Log how the policies of all seeds were judged.
+
+    Args:
+        tracker: the experiment of the store.
+        subject: what the runs are about.
+        policies: the folder of each training seed.
+        results: of each training seed.
+        over: of all of them together.
+        headline: the metric of success that the field reports here.
+        folder: with the files of all results, and a folder ``seed-<n>`` for those of each.
+        settings: of the evaluation.
+    """
+    runs = []
+    for seed, result in results.items():
+        path = policies[seed] / POLICY
+        policy = digest([path])
+        run = tracker.evaluation_run(subject, seed, policy, settings)
+        run.log_params(subject.__dict__ | {"seed": seed})
+        model = logged_policy(tracker.client, run.run_id, path, policy)
+        _log_judgement(run, result, headline, model)
+        run.set_tags({NOTE: f"{_sentence(headline, result)}\n\n{_how_to_load(model)}"})
+        _log_files(run, folder / f"seed-{seed}")
+        run.finish()
+        runs.append(run)
+    _log_over_seeds(
+        tracker.seeds_run(subject, runs, evaluation_digest(settings)), runs, over, headline, folder
+    )
+
+
+def _log_over_seeds(
+    run: TrackedRun, runs: Sequence[TrackedRun], over: Summary, headline: str, folder: Path
+) -> None:
+    """Log the results over the seeds, unless the run has them of more seeds already."""
+    if run.content().metrics.get("seeds", 0) > len(runs):
+        return
+    params = runs[0].content().params
+    run.log_params({name: value for name, value in params.items() if name != "seed"})
+    _log_judgement(run, over, headline)
+    run.log_metrics({"seeds": len(runs)}, _updates(over))
+    run.set_tags({NOTE: _sentence(headline, over)})
+    _log_files(run, folder)
+    run.finish()
+
+
+def _log_judgement(
+    run: TrackedRun, result: SeedResult | Summary, headline: str, model: str | None = None
+) -> None:
+    rate, flat = result.metrics[headline], flat_metrics(result)
+    # First and by one name for all datasets: what tables sort by, and comparisons show at once.
+    run.log_metrics({"success": flat[headline]} | flat, _updates(result), model)
+    run.log_curve(SUCCESS_CURVE, result.curve)
+    run.set_tags({"success": f"{rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"})
+
+
+def _log_files(run: TrackedRun, folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            run.log_artifact(path, "evaluation")
+
+
+def _updates(result: SeedResult | Summary) -> int:
+    return int(result.episodes["update"][0])
+
+
+def _sentence(headline: str, result: SeedResult | Summary) -> str:
+    rate, moment = result.metrics[headline], MOMENTS[headline]
+    seeds = f" of {rate['seeds']} seeds" if isinstance(result, Summary) else ""
+    return (
+        f"**Success {rate['mean']:.2f}** at {moment}, 95% interval "
+        f"[{rate['low']:.2f}, {rate['high']:.2f}], in {rate['episodes']} episodes{seeds}."
+    )
+
+
+def _how_to_load(model: str) -> str:
+    return (
+        f'```python\npolicy = mlflow.pyfunc.load_model("models:/{model}")\n'
+        'actions = policy.predict({"observation": observations, "goal": goals})\n```'
+    )

@@ -1,0 +1,34 @@
+"""``make ui``: MLflow's page on the project's store, and the address that opens the runs side by side."""
+
+import os
+import sys
+
+from offline_gcrl.config import load_params
+from offline_gcrl.terminal import note, stage
+from offline_gcrl.tracking.store import Tracker, store_uri
+from offline_gcrl.tracking.views import address
+
+HOST = "127.0.0.1"
+
+
+def command(port: str) -> list[str]:
+    """What starts MLflow's server: one worker, for one reader."""
+    server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri()]
+    return [*server, "--host", HOST, "--port", port, "--workers", "1"]
+
+
+def main() -> None:
+    """Say where the runs are, and serve them until the reader has had enough."""
+    port = sys.argv[1] if len(sys.argv) > 1 else "5000"
+    with stage("MLflow", store_uri()):
+        experiment = load_params().experiment.name
+        where = address(Tracker(experiment).experiment)
+        server = store_uri() if store_uri().startswith("http") else f"http://{HOST}:{port}"
+        note(f"open {server}/{where}")
+    if server != store_uri():
+        arguments = command(port)
+        os.execv(arguments[0], arguments)  # noqa: S606 (no shell is wanted)
+
+
+if __name__ == "__main__":
+    main()

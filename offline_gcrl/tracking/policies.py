@@ -1,0 +1,84 @@
+"""Policies as MLflow's logged models: listed with their metrics, loaded by ``mlflow.pyfunc.load_model``."""
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from mlflow.entities import LoggedModel, LoggedModelOutput
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+from offline_gcrl.policy import Policy, load_policy
+
+SERVING = "offline_gcrl.tracking.serving"
+REQUIREMENTS = ("offline-gcrl", "torch", "numpy")
+"""What loading needs, named here: MLflow would load the model in a new process to find out."""
+
+
+def signature(policy: Policy) -> ModelSignature:
+    """Observations and goals to actions; the task is a parameter."""
+    sizes = policy.dimensions
+
+    def rows(size: int, name: str | None = None) -> TensorSpec:
+        return TensorSpec(np.dtype(np.float32), (-1, size), name)
+
+    return ModelSignature(
+        inputs=Schema([rows(sizes.observation, "observation"), rows(sizes.goal, "goal")]),
+        outputs=Schema([rows(sizes.action)]),
+        params=ParamSchema([ParamSpec("task", DataType.string, policy.tasks[0])]),
+    )
+
+
+def logged_policy(client: MlflowClient, run_id: str, path: Path, digest: str) -> str:
+    """The id of the logged model of a policy, made when there is none.
+
+    Args:
+        client: of the store.
+        run_id: the run that made the policy.
+        path: the policy's file.
+        digest: of that file, by which its model is found again.
+    """
+    experiment = client.get_run(run_id).info.experiment_id
+    for model in _found(client, experiment, digest):
+        if model.status == "READY":
+            return str(model.model_id)
+        client.delete_logged_model(model.model_id)  # Its making was interrupted.
+    policy = load_policy(path)
+    of = {name: str(policy.training[name]) for name in ("dataset", "agent", "seed")}
+    model = client.create_logged_model(
+        experiment,
+        name="{agent}-seed-{seed}-on-{dataset}".format(**of),
+        source_run_id=run_id,
+        tags={**of, "policy": digest},
+        params={"algorithm": policy.algorithm, "updates": str(policy.training["updates"])},
+        model_type="policy",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        save(policy, path, Path(folder) / "model")
+        client.log_model_artifacts(model.model_id, f"{folder}/model")
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, policy.training["updates"])])
+    client.finalize_logged_model(model.model_id, "READY")
+    return str(model.model_id)
+
+
+def save(policy: Policy, path: Path, folder: Path) -> None:
+    """Write a policy as an MLflow model into a new folder."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of MLflow's own type hints, at this import.
+        from mlflow import pyfunc
+
+        pyfunc.save_model(
+            folder,
+            loader_module=SERVING,
+            data_path=str(path),
+            signature=signature(policy),
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
+        )
+
+
+def _found(client: MlflowClient, experiment: str, digest: str) -> Iterator[LoggedModel]:
+    yield from client.search_logged_models([experiment], f"tags.policy = '{digest}'")

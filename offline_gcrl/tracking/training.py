@@ -1,0 +1,63 @@
+"""What the stage `train` puts into the store: the runs of the seeds, and the one over them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from offline_gcrl.files import digest
+from offline_gcrl.policy import POLICY
+from offline_gcrl.tracking.policies import logged_policy
+from offline_gcrl.tracking.runs import TrackedRun
+from offline_gcrl.tracking.store import Subject, Tracker
+from offline_gcrl.tracking.usage import Usage
+from offline_gcrl.training_jobs import CURVE, Event, TrainingJob
+
+
+class TrainingRuns:
+    """The runs of all seeds that train side by side, and the one over them."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        subject: Subject,
+        jobs: Sequence[TrainingJob],
+        settings: dict[str, Any],
+        tags: dict[str, str],
+    ) -> None:
+        self.tracker, self.subject, self.jobs, self.usage = tracker, subject, jobs, Usage()
+        self.runs = {
+            job.seed: tracker.training_run(subject, job.seed, job.checkpoints.name) for job in jobs
+        }
+        self.over = tracker.seeds_run(subject, list(self.runs.values()))
+        for run in self.all:
+            run.log_params(subject.__dict__ | settings)
+            run.log_dataset(subject.dataset, jobs[0].episodes)
+            run.set_tags(tags)
+        for seed, run in self.runs.items():
+            run.log_params({"seed": seed})
+
+    @property
+    def all(self) -> list[TrackedRun]:
+        """The run over the seeds, and each seed's."""
+        return [self.over, *self.runs.values()]
+
+    def hear(self, event: Event) -> None:
+        """Log what a worker tells, and what it uses of the machine."""
+        run = self.runs[event.seed]
+        run.log_samples(self.usage.hear(event))
+        run.log_points(event.points)
+
+    def finish(self) -> None:
+        """Log policies and curves; the runs are complete."""
+        finished = []
+        for job in self.jobs:
+            path = job.output / POLICY
+            policy = digest([path])
+            run = self.tracker.trained(self.runs[job.seed], job.checkpoints.name, policy)
+            logged_policy(self.tracker.client, run.run_id, path, policy)
+            run.log_artifact(job.output / CURVE)
+            run.finish()
+            finished.append(run)
+        over = self.tracker.seeds_run(self.subject, finished)
+        over.finish()
+        if over.run_id != self.over.run_id:  # The seeds' policies were known before.
+            self.tracker.delete_if_empty(self.over.run_id)

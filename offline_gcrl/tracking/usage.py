@@ -1,0 +1,57 @@
+"""What training uses of the machine: processor, memory and rate, sampled when a worker sends news."""
+
+import time
+from dataclasses import dataclass
+
+import psutil
+
+from offline_gcrl.tracking.runs import Sample
+from offline_gcrl.training_jobs import Event
+
+SECONDS_BETWEEN_SAMPLES = 2.0
+MEGABYTE = 2**20
+
+
+@dataclass
+class _Worker:
+    process: psutil.Process
+    time: float
+    updates: int
+    samples: list[Sample]
+
+
+class Usage:
+    """Samples each seed's process at most once every few seconds, for some microseconds of work."""
+
+    def __init__(self) -> None:
+        self.workers: dict[int, _Worker] = {}
+
+    def hear(self, event: Event) -> list[Sample]:
+        """Take a sample if it is time. With points of the curve, returns those taken since the last."""
+        try:
+            worker = self._worker(event)
+            if time.monotonic() - worker.time >= SECONDS_BETWEEN_SAMPLES:
+                self._sample(worker, event)
+        except psutil.NoSuchProcess:  # Its last news, heard after its end.
+            return []
+        if not event.points:
+            return []
+        taken, worker.samples = worker.samples, []
+        return taken
+
+    def _worker(self, event: Event) -> _Worker:
+        if event.seed not in self.workers:
+            process = psutil.Process(event.process)
+            process.cpu_percent()  # Of the time since this call, from now on.
+            self.workers[event.seed] = _Worker(process, time.monotonic(), event.updates, [])
+        return self.workers[event.seed]
+
+    def _sample(self, worker: _Worker, event: Event) -> None:
+        now = time.monotonic()
+        values = {
+            "system/cpu_percent": worker.process.cpu_percent(),
+            "system/memory_megabytes": worker.process.memory_info().rss / MEGABYTE,
+            "system/updates_per_second": (event.updates - worker.updates) / (now - worker.time),
+        }
+        worker.samples.append(Sample(event.updates, int(time.time() * 1000), values))
+        worker.time, worker.updates = now, event.updates
