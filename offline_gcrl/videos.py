@@ -1,7 +1,8 @@
-"""Rollout videos: episodes of a policy side by side, success and failure marked on their borders."""
+"""Rollout videos: episodes of a policy side by side, each with its goal, and whether it was reached."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,25 @@ import gymnasium
 import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
+from offline_gcrl.cameras import prepare, shows_goal
 from offline_gcrl.config import Dataset, Evaluate, Video
 from offline_gcrl.environments import can_render, make_environment
-from offline_gcrl.evaluation import FINAL, EpisodeJob, episode_jobs, rollout
+from offline_gcrl.evaluation import FINAL, EpisodeJob, Moment, episode_jobs, rollout
 from offline_gcrl.parallel import balanced_workers, ordered_map
-from offline_gcrl.policy import POLICY, load_policy
+from offline_gcrl.policy import POLICY, Policy, load_policy
 
 FRAMES_A_SECOND = 25
 LONGEST_VIDEO = 100  # Frames; steps between are passed over.
 BORDER = 5
 RUNNING, REACHED, FAILED = (120, 120, 120), (0, 158, 115), (213, 94, 0)  # Okabe and Ito's colours.
+PAPER, INK = (255, 255, 255), (34, 34, 34)
+STRIP, LETTERS = 24, 15  # Height of a line of text and of its letters, in pixels.
+NUMBERS_OF_A_GOAL = 4
+LAST_PICTURE_STAYS = 20  # Frames, before the video starts again.
 Frame = NDArray[np.uint8]
-
+Colour = tuple[int, int, int]
 
 ROLLOUTS = "rollouts.mp4"
 
@@ -65,18 +72,27 @@ def _try_rollouts(film: tuple[Path, list[EpisodeJob], Video]) -> str | None:
 
 
 def write_rollouts(path: Path, jobs: list[EpisodeJob], settings: Video) -> None:
-    """Run the episodes again with a camera, and write them side by side as MP4."""
-    episodes = [_filmed(job, settings) for job in jobs]
-    size = (settings.size * len(episodes), settings.size)
+    """Run the episodes again with a camera, and write them side by side as MP4, under one heading."""
+    policy = load_policy(jobs[0].policy)
+    episodes = [_filmed(job, policy, settings) for job in jobs]
+    heading = _strip(settings.size * len(jobs), _title(policy), PAPER, INK)
+    size = (settings.size * len(episodes), settings.size + 2 * STRIP)
     with closing(imageio_ffmpeg.write_frames(path, size, fps=FRAMES_A_SECOND, quality=6)) as video:
         video.send(None)
-        for number in range(max(map(len, episodes))):
+        for number in range(max(map(len, episodes)) + LAST_PICTURE_STAYS):
             # An episode that has ended stays on its last frame.
             row = [frames[min(number, len(frames) - 1)] for frames in episodes]
-            video.send(np.ascontiguousarray(np.concatenate(row, axis=1)))
+            picture = np.concatenate([heading, np.concatenate(row, axis=1)])
+            video.send(np.ascontiguousarray(picture))
 
 
-def _filmed(job: EpisodeJob, settings: Video) -> list[Frame]:
+def _title(policy: Policy) -> str:
+    of = policy.training
+    seed = f", seed {of['seed']}" if "seed" in of else ""
+    return f"{of.get('agent', policy.algorithm)}{seed}"
+
+
+def _filmed(job: EpisodeJob, policy: Policy, settings: Video) -> list[Frame]:
     with closing(
         make_environment(
             job.evaluation.environment,
@@ -85,25 +101,66 @@ def _filmed(job: EpisodeJob, settings: Video) -> list[Frame]:
             height=settings.size,
         )
     ) as environment:
-        return _resampled(list(_frames(environment, job)))
+        prepare(environment)
+        return _resampled(list(_frames(environment, policy, job)))
 
 
-def _frames(environment: gymnasium.Env[Any, Any], job: EpisodeJob) -> Iterator[Frame]:
+def _frames(
+    environment: gymnasium.Env[Any, Any], policy: Policy, job: EpisodeJob
+) -> Iterator[Frame]:
     """Pictures of one episode, in steps; the border turns green at the goal, red at a failed end."""
     limit = environment.spec.max_episode_steps if environment.spec else None
     stride = max(1, (limit or LONGEST_VIDEO) // LONGEST_VIDEO)
-    for step, moment in enumerate(rollout(environment, load_policy(job.policy), job)):
+    is_marked = shows_goal(environment)
+    for step, moment in enumerate(rollout(environment, policy, job)):
         if moment.ended or step % stride == 0:
-            running = FAILED if moment.ended else RUNNING
-            yield _framed(environment, REACHED if moment.reached else running)
+            picture = np.array(environment.render(), dtype=np.uint8)
+            if not is_marked:
+                _state_goal(picture, moment.desired)
+            yield _captioned(picture, step, moment)
 
 
-def _framed(environment: gymnasium.Env[Any, Any], colour: tuple[int, int, int]) -> Frame:
-    picture = np.array(environment.render(), dtype=np.uint8)
+def _captioned(picture: Frame, step: int, moment: Moment) -> Frame:
+    """A picture in a border, over a strip that says what the border's colour does."""
+    if moment.reached:
+        colour, text = REACHED, f"reached, step {step}"
+    elif moment.ended:
+        colour, text = FAILED, f"missed, step {step}"
+    else:
+        colour, text = RUNNING, f"step {step}"
     for edge in (slice(None, BORDER), slice(-BORDER, None)):
         picture[edge] = colour
         picture[:, edge] = colour
+    return np.concatenate([picture, _strip(picture.shape[1], text, colour, PAPER)])
+
+
+def _strip(width: int, text: str, background: Colour, foreground: Colour) -> Frame:
+    """A line of text, (STRIP, width, 3)."""
+    strip: Frame = np.full((STRIP, width, 3), background, dtype=np.uint8)
+    return _write(strip, text, (BORDER + 3, 3), foreground)
+
+
+def _write(picture: Frame, text: str, place: tuple[int, int], colour: Colour) -> Frame:
+    """Write on a picture, in smaller letters where it is narrow; what does not fit is cut."""
+    size = min(LETTERS, max(8, picture.shape[1] // 12))
+    image = Image.fromarray(picture)
+    ImageDraw.Draw(image).text(place, text, fill=colour, font=_font(size))
+    picture[:] = np.asarray(image)
     return picture
+
+
+@lru_cache
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _state_goal(picture: Frame, goal: NDArray[Any]) -> None:
+    """Write the first numbers of a goal over the top of a picture, on a lighter ground."""
+    first = ", ".join(f"{value:.2f}" for value in goal[:NUMBERS_OF_A_GOAL])
+    rest = ", ..." if len(goal) > NUMBERS_OF_A_GOAL else ""
+    top = picture[: BORDER + STRIP]
+    top[:] = (top * 0.25 + np.array(PAPER) * 0.75).astype(np.uint8)
+    _write(picture, f"goal {first}{rest}", (BORDER + 3, BORDER + 3), INK)
 
 
 def _resampled(frames: list[Frame]) -> list[Frame]:

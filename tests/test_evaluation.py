@@ -4,6 +4,7 @@ import json
 from contextlib import closing
 from pathlib import Path
 
+import gymnasium
 import imageio_ffmpeg
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.agents import agent_type, settings_type
 from offline_gcrl.batches import DeviceData
+from offline_gcrl.cameras import prepare, shows_goal
 from offline_gcrl.config import Evaluate, Goal, Video
 from offline_gcrl.environments import can_render, make_environment
 from offline_gcrl.evaluation import (
@@ -31,7 +33,7 @@ from offline_gcrl.evaluation import (
 from offline_gcrl.intervals import across_seeds, rate_across_seeds, wilson
 from offline_gcrl.policy import save_policy
 from offline_gcrl.selection import as_tree
-from offline_gcrl.videos import write_all_rollouts
+from offline_gcrl.videos import FAILED, REACHED, write_all_rollouts
 
 
 @pytest.fixture(scope="module")
@@ -210,10 +212,36 @@ def test_a_video_shows_the_episodes(policy: Path, tmp_path: Path) -> None:
     reason = write_all_rollouts({0: policy.parent}, as_dataset(small_recipe()), settings, tmp_path)
     assert reason is None
     with closing(imageio_ffmpeg.read_frames(str(tmp_path / "seed-0/rollouts.mp4"))) as frames:
-        assert next(frames)["size"] == (192, 96)
+        assert next(frames)["size"] == (192, 144)  # Two pictures, a heading and a line of text.
         pictures = [np.frombuffer(frame, np.uint8) for frame in frames]
     assert len(pictures) > 10
     assert any(not np.array_equal(pictures[0], other) for other in pictures[1:])
+    jobs = episode_jobs(policy, as_dataset(small_recipe()), settings, 0, FINAL)[:2]
+    last = pictures[-1].reshape(144, 192, 3)
+    for place, job in enumerate(jobs):  # The strip below each picture has the colour of its end.
+        colour = REACHED if run_episode(job)["success"] else FAILED
+        assert np.abs(last[-3, 96 * place + 48] - np.array(colour)).max() < 25
+
+
+@pytest.mark.skipif(not can_render(), reason="no GL library")
+def test_a_maze_is_filmed_whole_from_above_and_its_goal_shows() -> None:
+    settings = small_recipe().evaluation
+    assert settings is not None
+    with closing(
+        make_environment(settings.environment, render_mode="rgb_array", width=96, height=96)
+    ) as environment:
+        prepare(environment)
+        environment.reset(seed=0)
+        picture = np.asarray(environment.render()).astype(int)
+        assert shows_goal(environment)
+    walls = picture[[2, -3, 48, 48], [48, 48, 2, -3]]  # Near the middle of each edge.
+    assert (walls[:, 0] > walls[:, 2] + 40).all()  # Orange, as the walls are; the floor is blue.
+
+
+def test_an_environment_that_draws_no_goal_is_told_from_those_that_do() -> None:
+    environment = gymnasium.make("Pendulum-v1")
+    prepare(environment)
+    assert not shows_goal(environment)
 
 
 def test_without_gl_there_is_one_plain_line(
