@@ -75,9 +75,12 @@ class Bars:
     def __init__(self, names: list[str], total: int, unit: str) -> None:
         self.total, self.unit = total, unit
         self.done = dict.fromkeys(names, 0)
-        self.said = dict.fromkeys(names, (time.monotonic(), 0))
+        self.said = dict.fromkeys(names, time.monotonic())
+        self.since: dict[
+            str, tuple[float, int]
+        ] = {}  # Time and work done that rates are taken from.
         self.live: Progress | None = None
-        if console.is_terminal:
+        if console.is_terminal and not console.is_dumb_terminal:
             self.live = Progress(
                 TextColumn("  {task.description}"),
                 BarColumn(bar_width=20),
@@ -114,16 +117,32 @@ class Bars:
         self.done[name] = done
         if self.live is not None:
             self.live.update(self.tasks[name], completed=done)
-        elif time.monotonic() - self.said[name][0] > SECONDS_BETWEEN_LINES and done < self.total:
-            self._say(name, done)
+            return
+        now = time.monotonic()
+        if name not in self.since:  # The first news ends the start-up, which is no part of a rate.
+            self.since[name] = (now, done)
+        elif now - self.said[name] > SECONDS_BETWEEN_LINES and done < self.total:
+            self._say(name, done, now)
 
-    def _say(self, name: str, done: int) -> None:
-        """Print a line, with the rate since the last one: starting up is not part of it."""
-        now, (then, before) = time.monotonic(), self.said[name]
-        self.said[name] = (now, done)
-        rate = (done - before) / (now - then)
-        left = f", {(self.total - done) / rate:.0f} s left" if rate else ""
-        console.print(f"  {name}: {done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s{left}")
+    def _say(self, name: str, done: int, now: float) -> None:
+        """Print a line, with the rate since the last one."""
+        then, before = self.since[name]
+        self.said[name], self.since[name] = now, (now, done)
+        rate = (done - before) / max(now - then, 1e-6)
+        left = f", {duration((self.total - done) / rate)} left" if rate else ""
+        console.print(f"  {name}: {done:,} of {self.total:,} {self.unit}, {_rate(rate)}/s{left}")
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 48 s, 12 min, 2 h 5 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _rate(a_second: float) -> str:
+    return f"{a_second:,.0f}" if a_second >= 10 else f"{a_second:.2g}"
 
 
 class _Rate(ProgressColumn):
@@ -133,4 +152,4 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed or 0.0
-        return Text(f"{speed:,.0f} {self.unit}/s", style="progress.data.speed")
+        return Text(f"{_rate(speed)} {self.unit}/s", style="progress.data.speed")

@@ -26,8 +26,8 @@ def main() -> None:
             write_json(folder / STATS, statistics)
         for strategy, values in statistics["strategies"].items():
             exact = values.get("expected_if_exact")
-            beside = f"; {exact:.3%} if only the very next state counted" if exact else ""
-            note(f"{strategy}: {values['positive_share']:.2%} of labels positive{beside}")
+            beside = f", {exact:.3%} if only the next state counted" if exact else ""
+            note(f"{strategy:<9} {values['positive_share']:>7.2%} of labels positive{beside}")
         close(
             f"{statistics['transitions']:,} transitions relabelled, k = {settings.k}, in {output}"
         )

@@ -1,6 +1,8 @@
 """Stages speak in headings, plain progress and sentences, and end with DVC."""
 
 import os
+import pty
+import re
 import subprocess
 import sys
 import time
@@ -11,7 +13,7 @@ import pytest
 from offline_gcrl import terminal
 from offline_gcrl.errors import DataError
 from offline_gcrl.files import atomic_directory
-from offline_gcrl.terminal import Bars, close, note, stage
+from offline_gcrl.terminal import Bars, close, duration, note, stage
 
 
 def test_an_error_of_ours_is_a_sentence_and_an_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +52,73 @@ def test_progress_without_a_terminal_is_plain_lines(
         "  done in models/",
     ]
     assert not terminal.console.is_terminal
+
+
+def test_the_rate_is_of_the_work_and_not_of_starting_up(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with Bars(["judging"], 1000, "episodes") as bars:
+        now[0] += 300
+        bars.advance("judging", 1)
+        now[0] += 2
+        bars.advance("judging", 1)
+    assert capfd.readouterr().out == "  judging: 2 of 1,000 episodes, 0.5/s, 33 min left\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.4, "0 s"), (99, "99 s"), (720, "12 min"), (7500, "2 h 5 min")]
+)
+def test_durations_are_told_as_people_do(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def said_on_a_terminal(**environment: str) -> str:
+    """What a stage prints on a terminal of 80 columns."""
+    program = (
+        "from offline_gcrl.terminal import Bars, close, stage\n"
+        "with stage('train', 'bc'):\n"
+        "    with Bars(['seed 0'], 10, 'updates') as bars:\n"
+        "        bars.update('seed 0', 5)\n"
+        "    close('in models/')\n"
+    )
+    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "DVC_STAGE", "TERM")}
+    reader, writer = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=writer,
+        env={**kept, "COLUMNS": "80", "TERM": "xterm", **environment},
+    )
+    os.close(writer)
+    said = b""
+    try:
+        while part := os.read(reader, 4096):
+            said += part
+    except OSError:  # The other end is closed.
+        pass
+    os.close(reader)
+    assert process.wait() == 0
+    return said.decode()
+
+
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|9[0-7]|38;[\d;]+)m")
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_time_left() -> None:
+    said = said_on_a_terminal()
+    assert "━" in said
+    assert "5/10" in said
+    assert "updates/s" in said
+    assert COLOUR.search(said)
+    assert "done" in said
+
+
+def test_colours_are_left_out_where_they_are_not_wanted() -> None:
+    assert not COLOUR.search(said_on_a_terminal(NO_COLOR="1"))
+    plain = said_on_a_terminal(TERM="dumb")
+    assert "\x1b" not in plain
+    assert "━" not in plain
 
 
 def test_a_stage_ends_with_dvc(tmp_path: Path) -> None:
