@@ -29,6 +29,9 @@ extras: $(VENV)/.dev           ## add the packages of OGBench and Meta-World
 ui: $(VENV)/.run               ## open the runs in MLflow
 	@python -m offline_gcrl.tracking.page $(PORT)
 
+experiments: $(VENV)/.run      ## DVC's experiments: the settings that differ, and success
+	@python -m offline_gcrl.experiments
+
 lock:                          ## pin anew all that pyproject.toml needs
 	rm -rf .lock-venv
 	$(PYTHON) -m venv .lock-venv

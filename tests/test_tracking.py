@@ -409,6 +409,7 @@ def test_the_page_shows_runs_side_by_side(
         page.get_by_role("button", name="Compare").click()
         page.get_by_text("Comparing 2 Runs from 1 Experiment").wait_for()
         page.get_by_text("Parallel Coordinates Plot").wait_for()
+        page.locator(".js-plotly-plot").first.wait_for()
         page.screenshot(path=tmp_path / "compare.png")
         browser.close()
     assert (tmp_path / "compare.png").stat().st_size > 10_000
