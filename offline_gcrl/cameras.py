@@ -6,7 +6,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-MARGIN = 1.03  # Of a maze, around its outer walls.
+OUTER_WALL = 0.5  # How much of the outer walls is seen, in cells.
 NESTED = ("point_env", "ant_env")
 """Where maze environments keep the environment that they draw."""
 MARKERS = ("target", "goal")
@@ -56,8 +56,9 @@ def _drawn(environment: Any) -> Any | None:
 
 
 def _from_above(maze: Any, model: Any) -> dict[str, Any]:
-    """A camera so high over the middle that the longer side of the maze fills the picture."""
-    half = max(maze.map_length, maze.map_width) * maze.maze_size_scaling / 2
+    """A camera so high over the middle that the maze fills the picture along its longer side."""
+    cells = max(maze.map_length, maze.map_width) - 2 * (1 - OUTER_WALL)
+    half = cells * maze.maze_size_scaling / 2
     height = maze.maze_height * maze.maze_size_scaling
-    distance = MARGIN * half / math.tan(math.radians(model.vis.global_.fovy / 2)) + height
+    distance = half / math.tan(math.radians(model.vis.global_.fovy / 2)) + height
     return {"distance": distance, "elevation": -90.0, "azimuth": 90.0, "lookat": np.zeros(3)}
