@@ -98,6 +98,16 @@ class Tracker:
         tracked.log_params({"evaluate": settings})
         return tracked
 
+    def card_run(self, dataset: str, card: str) -> "TrackedRun":
+        """The run that holds the card of a dataset, by the card's digest; made when there is none."""
+        found = self._find(f"tags.card = '{card}'")
+        tags = {"card": card, "dataset": dataset, "mlflow.source.name": "dvc.yaml"}
+        return self._wrap(
+            found[0]
+            if found
+            else self.client.create_run(self.experiment, run_name=dataset, tags=tags)
+        )
+
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is None:
