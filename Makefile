@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all extras check format ui lock clean
+.PHONY: repro test test-all extras check format ui datasets lock clean
 
 repro: $(VENV)/.run            ## run what has changed, from raw data to report
 	dvc repro
@@ -28,6 +28,9 @@ extras: $(VENV)/.dev           ## add the packages of OGBench and Meta-World
 
 ui: $(VENV)/.run               ## open the runs in MLflow
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+
+datasets: $(VENV)/.run          ## list the datasets there are
+	python -m offline_gcrl.catalogue
 
 lock:                          ## pin anew all that pyproject.toml needs
 	rm -rf .lock-venv
