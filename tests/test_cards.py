@@ -20,6 +20,7 @@ from offline_gcrl.cards.card import (
     write_card,
 )
 from offline_gcrl.cards.coverage import BINS, Coverage
+from offline_gcrl.cards.drawing import episodes_figure
 from offline_gcrl.cards.measure import ACTION_BINS, MOVING, Ingested, measure, summarise
 from offline_gcrl.cards.replay import Replay
 from offline_gcrl.config import Dataset, Part, Success
@@ -213,6 +214,16 @@ def test_each_task_of_a_suite_has_its_own_numbers_and_range(
     assert "## Tasks" in (tmp_path / "card" / PAGE).read_text()
     coverage: Coverage = measure(Ingested(tmp_path / "data", suite)).coverage
     assert not np.array_equal(coverage.axes.low[0], coverage.axes.low[1])
+
+
+def test_what_is_the_same_in_every_episode_is_not_drawn(dataset: SmallDataset) -> None:
+    data = Ingested(dataset.parquet, dataset.resolved)
+    drawn = episodes_figure(data)
+    assert drawn is not None
+    assert [axes.get_title(loc="left") for axes in drawn.axes] == ["return"]
+    plt.close(drawn)
+    data.episodes = data.episodes.with_columns(pl.lit(0.0, pl.Float32).alias("return"))
+    assert episodes_figure(data) is None
 
 
 def test_figures_are_closed(card: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from offline_gcrl.cards.coverage import Coverage
-from offline_gcrl.cards.drawing import actions_figure, coverage_figure, episodes_figure
+from offline_gcrl.cards.drawing import card_figures
 from offline_gcrl.cards.measure import MOVING, Ingested, measure, summarise
 from offline_gcrl.cards.page import card_page
 from offline_gcrl.cards.replay import Replay
@@ -17,7 +17,6 @@ from offline_gcrl.files import write_json, write_text
 CARD, PAGE = "card.json", "card.md"
 MOST_WORDS = 7000
 """Characters of a page that are shown with its run."""
-FIGURES = {name: f"{name}.svg" for name in ("coverage", "actions", "episodes")}
 
 
 def write_card(
@@ -31,16 +30,13 @@ def write_card(
     data = Ingested(folder, dataset)
     measures = measure(data)
     walls = {number: task_walls(recipe) for number, recipe in enumerate(dataset.recipes)}
-    figures = {
-        "coverage": coverage_figure(data, measures.coverage, walls),
-        "actions": actions_figure(data, measures.actions),
-        "episodes": episodes_figure(data),
-    }
+    figures = card_figures(data, measures, walls)
     for name, figure in figures.items():
-        save(figure, output / FIGURES[name])
+        save(figure, output / f"{name}.svg")
     card = {
         **_head(data, measures.coverage),
         **summarise(data, measures),
+        "figures": {name: f"{name}.svg" for name in figures},
         "replay": {source: replay.as_dict() for source, replay in replays.items()},
     }
     write_json(output / CARD, card)
@@ -125,7 +121,6 @@ def _head(data: Ingested, coverage: Coverage) -> dict[str, Any]:
         "success_test": success_sentence(dataset.success),
         "moving_threshold": moving_threshold(dataset.success),
         "coverage": coverage.kind,
-        "figures": FIGURES,
         "origins": [
             _origin(recipe, source) for recipe in dataset.recipes for source in recipe.sources
         ],

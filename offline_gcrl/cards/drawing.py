@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from offline_gcrl.cards.coverage import Coverage
-from offline_gcrl.cards.measure import Ingested
+from offline_gcrl.cards.measure import Ingested, Measures
 from offline_gcrl.figures import PALETTE, STYLE, WALL, Walls
 
 ACHIEVED: Colormap = LinearSegmentedColormap.from_list(
@@ -55,6 +55,18 @@ def short_names(data: Ingested) -> list[str]:
     ]
 
 
+def card_figures(
+    data: Ingested, measures: Measures, walls: Mapping[int, Walls]
+) -> dict[str, Figure]:
+    """All figures of a card by name; see ``coverage_figure`` for the walls."""
+    figures = {
+        "coverage": coverage_figure(data, measures.coverage, walls),
+        "actions": actions_figure(data, measures.actions),
+        "episodes": episodes_figure(data),
+    }
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
 def coverage_figure(data: Ingested, coverage: Coverage, walls: Mapping[int, Walls]) -> Figure:
     """Where achieved goals lie, and where those that were pursued.
 
@@ -79,37 +91,37 @@ def actions_figure(data: Ingested, counts: NDArray[np.int64]) -> Figure:
                 own = counts[chosen, dimension].sum(0)
                 axes.stairs(own / max(1, own.sum()), edges[dimension], color=colour, label=name)
             axes.set_title(f"action {dimension}", fontsize=9)
-            axes.set_ylim(bottom=0)
         _finish(figure, panels, "share of transitions")
         return figure
 
 
-def episodes_figure(data: Ingested) -> Figure:
-    """Histograms of the lengths and returns of episodes."""
+def episodes_figure(data: Ingested) -> Figure | None:
+    """Histograms of the lengths and returns of episodes; None if all have the same of both."""
+    values = {
+        title: data.episodes[column].cast(pl.Float64).to_numpy()
+        for title, column in (("length (transitions)", "length"), ("return", "return"))
+        if data.episodes[column].n_unique() > 1
+    }
+    if not values:
+        return None
     with mpl.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(7.2, 2.5))
-        for axes, column, title in zip(
-            panels, ("length", "return"), ("length (transitions)", "return"), strict=True
-        ):
-            axes.set_title(title, fontsize=9)
-            values = data.episodes[column].cast(pl.Float64).to_numpy()
-            if values.min() == values.max():
-                _say_constant(axes, f"{values[0]:,.6g} in every episode")
-                continue
-            edges = _edges(values)
+        figure, panels = plt.subplots(
+            1, len(values), figsize=(0.4 + 3.4 * len(values), 2.6), squeeze=False
+        )
+        for axes, (title, numbers) in zip(panels[0], values.items(), strict=True):
+            edges = _edges(numbers)
             for colour, (name, chosen) in zip(PALETTE, groups(data).items(), strict=False):
-                own = np.histogram(values[chosen[data.source_of]], edges)[0]
+                own = np.histogram(numbers[chosen[data.source_of]], edges)[0]
                 axes.stairs(own, edges, color=colour, label=name, linewidth=1.5)
-            axes.set_ylim(bottom=0)
-        _finish(figure, list(panels), "episodes")
+            axes.set_title(title, fontsize=9)
+        _finish(figure, list(panels[0]), "episodes")
         return figure
 
 
 def _planes_figure(data: Ingested, coverage: Coverage, walls: Mapping[int, Walls]) -> Figure:
     """A row a task: where the goals of each source lie, and last those that were pursued."""
     tasks = len(data.dataset.recipes)
-    most = int(np.bincount(coverage.task_of).max())
-    columns = most + (coverage.desired is not None)
+    columns = int(np.bincount(coverage.task_of).max()) + (coverage.desired is not None)
     with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(
             tasks, columns, figsize=(0.4 + 2.5 * columns, 0.4 + 2.5 * tasks), squeeze=False
@@ -122,7 +134,7 @@ def _planes_figure(data: Ingested, coverage: Coverage, walls: Mapping[int, Walls
                 _draw_plane(axes, coverage, coverage.achieved[source], task, walls.get(task, ()))
                 axes.set_title(f"achieved: {_last_part(data.sources[source])}", fontsize=9)
             if coverage.desired is not None:
-                axes, pursued = panels[task, most], coverage.desired[own].sum(0)
+                axes, pursued = panels[task, len(own)], coverage.desired[own].sum(0)
                 _draw_plane(axes, coverage, pursued, task, walls.get(task, ()), DESIRED)
                 axes.set_title("pursued", fontsize=9)
             if tasks > 1:
@@ -216,19 +228,10 @@ def _finish(figure: Figure, panels: Sequence[Axes], label: str) -> None:
     """One label and one legend for all panels."""
     for axes in panels:
         axes.tick_params(labelsize=7)
-    filled = [axes for axes in panels if axes.get_legend_handles_labels()[1]]
-    if filled:
-        filled[0].set_ylabel(label)
-        handles, labels = filled[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
-
-
-def _say_constant(axes: Axes, words: str) -> None:
-    """Words in place of a histogram that would be one bar."""
-    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center")
-    axes.grid(visible=False)
-    axes.set_xticks([])
-    axes.set_yticks([])
+        axes.set_ylim(bottom=0)  # Last: it ends the fitting of the range to what is drawn.
+    panels[0].set_ylabel(label)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[Any]:

@@ -35,9 +35,7 @@ def card_page(card: Mapping[str, Any]) -> str:
         "## Actions",
         f"![Histograms of the actions]({card['figures']['actions']})",
         "Each dimension, from bound to bound." + _left_out(card["sizes"]["action"], "dimensions"),
-        "## Episodes",
-        f"![Histograms of lengths and returns]({card['figures']['episodes']})",
-        "Returns are sums of the environment's own rewards, which are not trained on.",
+        *_episodes(card),
         "## Where it is from",
         _origins(card),
         "## Replay",
@@ -59,6 +57,17 @@ def _lead(card: Mapping[str, Any]) -> str:
 
 def _tasks(card: Mapping[str, Any]) -> list[str]:
     return ["## Tasks", _table("task", card["tasks"])] if len(card["tasks"]) > 1 else []
+
+
+def _episodes(card: Mapping[str, Any]) -> list[str]:
+    if "episodes" not in card["figures"]:
+        return []
+    return [
+        "## Episodes",
+        f"![Histograms of lengths and returns]({card['figures']['episodes']})",
+        "Returns are sums of the environment's own rewards, which are not trained on. What is the same in "
+        "every episode is not drawn.",
+    ]
 
 
 def _table(what: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
