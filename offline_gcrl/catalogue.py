@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+from rich import box
 from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
@@ -20,8 +21,8 @@ import offline_gcrl.environments  # noqa: F401  It registers the environments th
 from offline_gcrl.config import RECIPES, Dataset, Environment, Recipe, Source, recipe_names, resolve
 from offline_gcrl.errors import OfflineGCRLError, SettingsError
 
-UNKNOWN = "-"
-WIDE = 130
+UNKNOWN, AS_PUBLISHED = "-", "all there is"
+WIDE = 150
 """Columns of a terminal from which on a table is easier to read than paragraphs."""
 
 
@@ -33,11 +34,13 @@ class Entry:
     title: str
     environment: str
     size: str
-    """By default."""
+    """By default: episodes, by the most steps of each."""
     full_size: str
     """With ``collect.episodes: full``."""
+    made: str
+    """Here, or published, or both."""
     sources: str
-    """With the share of each, and whether they are made here or published."""
+    """With the share of each."""
     tasks: str
     licence: str
     citation: str
@@ -48,6 +51,7 @@ HEADINGS = {
     "environment": "environment",
     "size": "size",
     "full_size": "full size",
+    "made": "made",
     "sources": "sources",
     "tasks": "tasks",
     "licence": "licence",
@@ -74,6 +78,11 @@ def describe(dataset: Dataset, folder: Path = RECIPES) -> Entry:
         environment=_several(environments),
         size=_size(recipes),
         full_size=_full_size(dataset.name, folder),
+        made=_several(
+            "here" if source.collect else "published"
+            for recipe in recipes
+            for source in recipe.sources
+        ),
         sources=_sources([source for recipe in recipes for source in recipe.sources]),
         tasks=_several(dataset.tasks),
         licence=_several(recipe.licence for recipe in recipes),
@@ -91,15 +100,21 @@ def as_markdown(entries: Sequence[Entry]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
-def as_table(entries: Sequence[Entry]) -> Table:
-    """A table for a wide terminal."""
-    table = Table(show_lines=True, border_style="dim", header_style="bold")
-    for key, heading in HEADINGS.items():
-        table.add_column(heading, overflow="fold", no_wrap=key == "name")
+def as_table(entries: Sequence[Entry]) -> Group:
+    """A table for a wide terminal; citations, which many datasets share, stand below it."""
+    citations = list(dict.fromkeys(entry.citation for entry in entries if entry.citation != "none"))
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
+    for key in HEADINGS:
+        heading = "cite" if key == "citation" else HEADINGS[key]
+        table.add_column(heading, overflow="fold", no_wrap=key in ("name", "size", "full_size"))
     for entry in entries:
-        name, *others = (str(getattr(entry, key)) for key in HEADINGS)
-        table.add_row(Text(name, style="bold"), *(Text(other) for other in others))
-    return table
+        words = {key: str(getattr(entry, key)) for key in HEADINGS}
+        number = citations.index(entry.citation) + 1 if entry.citation in citations else None
+        words["citation"] = f"[{number}]" if number else UNKNOWN
+        cells = [Text(word, style="bold" if key == "name" else "") for key, word in words.items()]
+        table.add_row(*cells)
+    notes = [Text(f"[{number}] {words}") for number, words in enumerate(citations, start=1)]
+    return Group(table, *notes, Text(""))
 
 
 def as_paragraphs(entries: Sequence[Entry]) -> Group:
@@ -132,8 +147,8 @@ def main() -> None:
     console.print(as_table(entries) if console.width >= WIDE else as_paragraphs(entries))
     console.print(
         Text(
-            f"{len(entries)} datasets. Name one in experiment.datasets of params.yaml and run `make repro`; "
-            "collect.episodes there sets its size."
+            f"{len(entries)} datasets; sizes are episodes x steps. Name one in experiment.datasets of "
+            "params.yaml and run `make repro`; collect.episodes there sets its size."
         )
     )
 
@@ -154,37 +169,37 @@ def _environment(environment: Environment | None) -> str:
 
 
 def _sources(sources: Sequence[Source]) -> str:
-    """Names of the sources, each with its share where that is known, by where they are from."""
+    """Names of the sources, each with its share where that is known: short ones, or Minari ids."""
     counts = [source.episodes for source in sources]
     total = sum(count or 0 for count in counts)
-    said: dict[str, list[str]] = {}
+    said = []
     for source, count in zip(sources, counts, strict=True):
         name = source.dataset.split("/")[-1] if source.collect else source.dataset
         share = f"{count / total:.0%} " if count and None not in counts and count < total else ""
-        said.setdefault("made here" if source.collect else "published", []).append(share + name)
-    return "; ".join(
-        f"{', '.join(dict.fromkeys(names))} ({where})" for where, names in said.items()
-    )
+        said.append(share + name)
+    return _several(said)
 
 
 def _full_size(name: str, folder: Path) -> str:
     """The published size; nothing where the recipe says none."""
     try:
-        return _size(resolve(name, "full", folder).recipes)
+        size = _size(resolve(name, "full", folder).recipes)
     except SettingsError:
         return UNKNOWN
+    return UNKNOWN if size == AS_PUBLISHED else size
 
 
 def _size(recipes: Sequence[Recipe]) -> str:
-    """Episodes, and transitions where the environment says how long they are at most."""
-    sources = [(recipe, source) for recipe in recipes for source in recipe.sources]
-    if any(source.episodes is None for _, source in sources):
-        return "as published"
-    episodes = sum(source.episodes or 0 for _, source in sources)
-    steps = [(source.episodes or 0) * _longest(recipe) for recipe, source in sources]
-    made_here = all(source.collect for _, source in sources)
-    known = f", {sum(steps):,} transitions" if made_here and all(steps) else ""
-    return f"{episodes:,} episodes{known}"
+    """Episodes by the most steps of each, where all have as many and that is known."""
+    sources = [source for recipe in recipes for source in recipe.sources]
+    if any(source.episodes is None for source in sources):
+        return AS_PUBLISHED
+    episodes = sum(source.episodes or 0 for source in sources)
+    steps = {_longest(recipe) for recipe in recipes}
+    made_here = all(source.collect for source in sources)
+    if made_here and len(steps) == 1 and all(steps):
+        return f"{episodes:,} x {max(steps):,}"
+    return f"{episodes:,} episodes"
 
 
 def _longest(recipe: Recipe) -> int:

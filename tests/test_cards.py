@@ -126,7 +126,11 @@ def test_the_page_names_sources_licence_threshold_and_replay(
     page = (card / PAGE).read_text()
     for source in dataset.recipe.sources:
         assert source.dataset in page
-    for words in ("Licence: not stated", "1% of the tolerance (0.0045)", "no seed is recorded"):
+    for words in (
+        f"Licence: {dataset.recipe.licence}",
+        "1% of the tolerance (0.0045)",
+        "no seed is recorded",
+    ):
         assert words in page
     for name in ("coverage", "actions", "episodes"):
         assert f"({name}.svg)" in page

@@ -57,24 +57,26 @@ def test_every_recipe_of_the_project_is_listed() -> None:
 
 def test_sizes_and_shares_are_those_of_the_recipe(folder: Path) -> None:
     entry = describe(resolve("made", folder=folder), folder)
-    recipe = load_recipe("pointmaze-umaze", RECIPES)
-    episodes = sum(source.episodes or 0 for source in recipe.sources)
-    assert entry.size == f"{episodes} episodes, {1000 * episodes:,} transitions"
-    assert entry.full_size == "1,000 episodes, 1,000,000 transitions"
-    assert entry.sources == "90% explore-v0, 10% waypoint-v0 (made here)"
+    episodes = load_recipe("pointmaze-umaze", RECIPES).episodes
+    assert entry.size == f"{episodes} x 1,000"
+    assert entry.full_size == "1,000 x 1,000"
+    assert entry.sources == "90% explore-v0, 10% waypoint-v0"
+    assert entry.made == "here"
 
 
 def test_a_published_dataset_is_as_large_as_it_is(folder: Path) -> None:
     entry = describe(resolve("elsewhere", folder=folder), folder)
-    assert (entry.size, entry.full_size) == ("as published", "-")
-    assert entry.sources == "elsewhere/data-v0 (published)"
+    assert (entry.size, entry.full_size) == ("all there is", "-")
+    assert entry.sources == "elsewhere/data-v0"
+    assert entry.made == "published"
 
 
 def test_a_suite_names_what_its_members_are_of(folder: Path) -> None:
     entry = describe(resolve("both", folder=folder), folder)
     assert entry.environment == "PointMaze_UMaze-v3, no_such_package:Elsewhere-v0"
     assert entry.tasks == "pointmaze-umaze, elsewhere"
-    assert entry.sources.endswith("(made here); elsewhere/data-v0 (published)")
+    assert entry.sources == "explore-v0, waypoint-v0, elsewhere/data-v0"
+    assert entry.made == "here, published"
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,24 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import h5py
+import minari
 import mujoco
 import numpy as np
 import pytest
-from conftest import SmallDataset, small_recipe
+from conftest import RECIPES, SmallDataset, small_recipe
+from minari.data_collector.episode_buffer import EpisodeBuffer
 
 from offline_gcrl.cards.replay import TOLERANCE, Replay, replay_dataset, replay_source
-from offline_gcrl.collect.collector import collect_source
-from offline_gcrl.config import Environment, Recipe, Source
+from offline_gcrl.collect.collector import collect_source, minari_root
+from offline_gcrl.config import Environment, Recipe, Source, load_recipe
+from offline_gcrl.environments import make_environment
 
 Edit = Callable[[h5py.File], None]
 
@@ -108,11 +112,67 @@ def test_without_seeds_the_recorded_state_is_where_to_start(
     assert drifted.drift.startswith("episode 0, step 6 ")
 
 
+def test_what_was_cut_into_several_episodes_starts_from_its_states(tmp_path: Path) -> None:
+    recipe = load_recipe("pointmaze-umaze-waypoint", RECIPES)
+    source = recipe.sources[0].model_copy(update={"episodes": 1, "share": None})
+    collect_source(recipe, source, tmp_path, workers=1)
+    replay = replay_source(recipe, source, tmp_path)
+    assert (replay.outcome, replay.start, replay.episodes) == ("same", "seed and state", 3)
+
+    def forget_states(file: h5py.File) -> None:
+        for name in file:
+            del file[name]["infos/qpos"]
+
+    tamper(tmp_path, source, forget_states)
+    first = replay_source(recipe, source, tmp_path)
+    assert (first.outcome, first.start, first.episodes) == ("same", "seed", 1)
+
+
+def test_the_options_of_the_recorded_reset_are_part_of_the_start(
+    dataset: SmallDataset, tmp_path: Path
+) -> None:
+    source = dataset.recipe.sources[0].model_copy(update={"episodes": 1})
+    environment = make_environment(dataset.recipe.environment)
+    options = {"goal_cell": np.array([1, 1]), "reset_cell": np.array([3, 1])}
+    observation, _ = environment.reset(seed=3, options=options)
+    observations, actions = [observation], np.full((5, 2), 0.5, dtype=np.float32)
+    observations += [environment.step(action)[0] for action in actions]
+    episode = EpisodeBuffer(
+        seed=3,
+        options=options,
+        observations={key: np.stack([seen[key] for seen in observations]) for key in observation},
+        actions=actions,
+        rewards=[0.0] * 5,
+        terminations=[False] * 5,
+        truncations=[False] * 4 + [True],
+        infos={},
+    )
+    with minari_root(tmp_path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        minari.create_dataset_from_buffers(
+            source.dataset, [episode], env=environment.spec, data_format="hdf5"
+        )
+    assert replay_source(dataset.recipe, source, tmp_path).outcome == "same"
+    tamper(tmp_path, source, lambda file: file["episode_0"].attrs.__setitem__("seed", 4))
+    assert replay_source(dataset.recipe, source, tmp_path).outcome == "drifts"
+
+
+def test_what_others_draw_does_not_change_with_a_replay(dataset: SmallDataset) -> None:
+    before = np.random.get_state()[1].tolist()
+    replay_dataset(dataset.resolved, dataset.minari)
+    assert np.random.get_state()[1].tolist() == before
+
+
 def test_a_published_seed_that_starts_elsewhere_is_passed_over(
     dataset: SmallDataset, copied: Path
 ) -> None:
     source = published(dataset.recipe)
-    tamper(copied, source, lambda file: file["episode_0"].attrs.__setitem__("seed", 5))
+
+    def change_seeds(file: h5py.File) -> None:
+        for name in file:
+            file[name].attrs["seed"] = 5
+
+    tamper(copied, source, change_seeds)
     assert replay_source(dataset.recipe, source, copied).start == "state"
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config import Dataset, Part, Recipe, Selection, Source
 from offline_gcrl.environments import make_environment
-from offline_gcrl.episodes.reading import open_source
+from offline_gcrl.episodes.reading import open_source, taken_episodes
 from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.selection import INFOS, as_tree, select
 
@@ -30,6 +30,8 @@ TOLERANCE = 1e-5
 """Largest difference that counts as the same: of numbers beyond 1, as a share of them."""
 
 Raw = Mapping[str, Any]
+Facts = Mapping[str, Any]
+"""What a Minari dataset notes of an episode: of its reset the ``seed`` and the ``options``."""
 Start = Literal["seed", "state"]
 
 
@@ -38,8 +40,9 @@ class Replay:
     """What came of replaying a source."""
 
     outcome: Literal["same", "drifts", "not replayable"]
-    start: Start | None = None
-    """From the seed of the recorded reset, or from the recorded state of the simulator."""
+    start: str | None = None
+    """From the ``seed`` of the recorded reset, or from the recorded ``state`` of the simulator; or both,
+    for what was cut into several episodes has the seed of its first alone."""
     episodes: int = 0
     steps: int = 0
     largest_difference: float = 0.0
@@ -126,27 +129,38 @@ def _replayed(
     environment: gymnasium.Env[Any, Any],
     versions: dict[str, Any],
 ) -> Replay:
-    numbers = range(min(EPISODES, source.episodes or EPISODES, int(data.total_episodes)))
+    numbers = range(min(EPISODES, taken_episodes(source, data)))
     facts = data.storage.get_episode_metadata(numbers)
-    steps, largest, start = 0, 0.0, None
+    starts: list[Start] = []
+    steps, largest, reason = 0, 0.0, ""
     for number, raw, fact in zip(numbers, data.storage.get_episodes(numbers), facts, strict=True):
-        seed = fact.get("seed")
-        start = start or _way_to_start(recipe, source, raw, seed, environment)
-        differences = _differences(recipe, raw, seed if start == "seed" else None, environment)
+        try:
+            start = _way_to_start(recipe, source, raw, fact, environment)
+        except _NotReplayableError as error:  # Of an episode that was cut, say: others may be.
+            reason = reason or str(error)
+            continue
+        starts.append(start)
+        differences = _differences(recipe, raw, fact if start == "seed" else None, environment)
         steps += len(differences) - 1
         largest = max(largest, float(differences.max()))
         if largest > TOLERANCE:
             first = int((differences > TOLERANCE).argmax())
             drift = f"episode {number}, step {first} (largest difference {largest:.2g})"
-            return Replay("drifts", start, number + 1, steps, largest, drift, **versions)
-    return Replay("same", start, len(numbers), steps, largest, **versions)
+            return Replay("drifts", _joined(starts), len(starts), steps, largest, drift, **versions)
+    if not starts:
+        raise _NotReplayableError(reason)
+    return Replay("same", _joined(starts), len(starts), steps, largest, **versions)
+
+
+def _joined(starts: list[Start]) -> str:
+    return " and ".join(sorted(set(starts)))
 
 
 def _way_to_start(
     recipe: Recipe,
     source: Source,
     raw: Raw,
-    seed: int | None,
+    facts: Facts,
     environment: gymnasium.Env[Any, Any],
 ) -> Start:
     """How an episode can be started again: by its seed if that gives its first observation.
@@ -154,10 +168,11 @@ def _way_to_start(
     Raises:
         _NotReplayableError: neither by seed nor by state.
     """
-    if seed is not None and (
-        source.collect is not None or _differences(recipe, raw, seed, environment, 0)[0] < TOLERANCE
-    ):
-        return "seed"
+    seed = facts.get("seed")
+    if seed is not None:
+        known = source.collect is not None  # Made here: if it starts elsewhere, that is the drift.
+        if known or _differences(recipe, raw, facts, environment, 0)[0] <= TOLERANCE:
+            return "seed"
     reason = _why_not_from_state(raw, environment)
     if reason is None:
         return "state"
@@ -187,13 +202,13 @@ def _why_not_from_state(raw: Raw, environment: gymnasium.Env[Any, Any]) -> str |
 def _differences(
     recipe: Recipe,
     raw: Raw,
-    seed: int | None,
+    reset: Facts | None,
     environment: gymnasium.Env[Any, Any],
     steps: int = STEPS,
 ) -> NDArray[np.float64]:
     """Largest difference between what is recorded and what is replayed, at each step, (steps + 1,).
 
-    Started by a seed, all that is observed is compared. Started by a state, the environment's choice of
+    Started by a recorded ``reset``, all that is observed is compared. Started by a state (None), the environment's choice of
     goals is another, and only what the recipe calls observation and achieved goal is; of the first
     state nothing is seen, so its difference is 0.
     """
@@ -201,17 +216,17 @@ def _differences(
     rows = len(raw["actions"]) + 1
     tree = as_tree(raw["observations"], raw["infos"])
     selection = (
-        _everything(tree) if seed is not None else recipe.goal.observation + recipe.goal.achieved
+        _everything(tree) if reset is not None else recipe.goal.observation + recipe.goal.achieved
     )
     try:
         recorded = select(tree, selection, rows=rows)[: len(actions) + 1]
         seen = [
             select(as_tree(*shown), selection)
-            for shown in _shown(environment, actions, seed, raw["infos"])
+            for shown in _shown(environment, actions, reset, raw["infos"])
         ]
     except OfflineGCRLError as error:
         raise _NotReplayableError(str(error)) from None
-    first = recorded[:1] if seed is None else np.empty((0, recorded.shape[1]))
+    first = recorded[:1] if reset is None else np.empty((0, recorded.shape[1]))
     replayed = np.concatenate([first, np.stack(seen)]) if seen else first
     scale = np.maximum(1.0, np.abs(recorded))
     differences: NDArray[np.float64] = (np.abs(recorded - replayed) / scale).max(1)
@@ -224,17 +239,31 @@ def _everything(tree: Mapping[str, Any]) -> Selection:
 
 
 def _shown(
-    environment: gymnasium.Env[Any, Any], actions: Any, seed: int | None, infos: Any
+    environment: gymnasium.Env[Any, Any], actions: Any, reset: Facts | None, infos: Any
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Observation and info of the reset, if by seed, and of each step."""
-    observation, info = environment.reset(seed=0 if seed is None else seed)
-    if seed is None:
-        _set_state(environment, infos["qpos"][0], infos["qvel"][0])
-    else:
-        yield observation, info
-    for action in actions:
-        observation, _, _, _, info = environment.step(action)
-        yield observation, info
+    """Observation and info of the reset, if it is the recorded one, and of each step."""
+    seed = 0 if reset is None else int(reset["seed"])
+    with seeded_episode(environment, seed):
+        shown = environment.reset(seed=seed, options=reset.get("options") if reset else None)
+        if reset is None:
+            _set_state(environment, infos["qpos"][0], infos["qvel"][0])
+        else:
+            yield shown
+        for action in actions:
+            observation, _, _, _, info = environment.step(action)
+            yield observation, info
+
+
+@contextmanager
+def seeded_episode(environment: gymnasium.Env[Any, Any], seed: int) -> Iterator[None]:
+    """Let what ``reset(seed)`` does not reach start from the seed too, as the collector does."""
+    environment.action_space.seed(seed)
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
 
 
 def _set_state(
