@@ -21,7 +21,7 @@ import offline_gcrl.environments  # noqa: F401  It registers the environments th
 from offline_gcrl.config import RECIPES, Dataset, Environment, Recipe, Source, recipe_names, resolve
 from offline_gcrl.errors import OfflineGCRLError, SettingsError
 
-UNKNOWN, AS_PUBLISHED = "-", "all there is"
+UNKNOWN, AS_PUBLISHED = "-", "all"
 WIDE = 150
 """Columns of a terminal from which on a table is easier to read than paragraphs."""
 
@@ -103,7 +103,7 @@ def as_markdown(entries: Sequence[Entry]) -> str:
 def as_table(entries: Sequence[Entry]) -> Group:
     """A table for a wide terminal; citations, which many datasets share, stand below it."""
     citations = list(dict.fromkeys(entry.citation for entry in entries if entry.citation != "none"))
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     for key in HEADINGS:
         heading = "cite" if key == "citation" else HEADINGS[key]
         table.add_column(heading, overflow="fold", no_wrap=key in ("name", "size", "full_size"))
