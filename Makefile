@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all extras check format ui lock clean
+.PHONY: repro test test-all extras check format ui datasets lock clean
 
 repro: $(VENV)/.run            ## run what has changed, from raw data to report
 	dvc repro
@@ -31,6 +31,9 @@ ui: $(VENV)/.run               ## open the runs in MLflow
 
 experiments: $(VENV)/.run      ## DVC's experiments: the settings that differ, and success
 	@python -m offline_gcrl.experiments
+
+datasets: $(VENV)/.run          ## list the datasets there are
+	python -m offline_gcrl.catalogue
 
 lock:                          ## pin anew all that pyproject.toml needs
 	rm -rf .lock-venv

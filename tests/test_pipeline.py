@@ -45,6 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     add_tiny_maze(made.folder / "datasets/recipes")
     ran = made.repro()
     stages = {"check", "collect@tiny-maze", "ingest@tiny-maze", "relabel@tiny-maze", "report"}
+    stages.add("describe@tiny-maze")
     stages |= {
         f"{stage}@tiny-maze-{agent}" for stage in ("train", "evaluate") for agent in ("bc", "gciql")
     }

@@ -146,6 +146,16 @@ class Tracker:
             self.delete_if_empty(other.info.run_id)
         return over
 
+    def card_run(self, dataset: str, card: str) -> TrackedRun:
+        """The run that holds the card of a dataset, by the card's digest; made when there is none."""
+        found = self._find(f"tags.card = '{card}'")
+        tags = {"card": card, "dataset": dataset, "mlflow.source.name": "dvc.yaml"}
+        return self._wrap(
+            found[0]
+            if found
+            else self.client.create_run(self.experiment, run_name=dataset, tags=tags)
+        )
+
     def delete_if_empty(self, run_id: str) -> None:
         """Delete a run over seeds that none is left in."""
         if not self._find(f"tags.`{PARENT}` = '{run_id}'"):

@@ -1,0 +1,247 @@
+"""Figures of a card: where goals lie, what the actions are, how long episodes are and what they return."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from offline_gcrl.cards.coverage import Coverage
+from offline_gcrl.cards.measure import Ingested, Measures
+from offline_gcrl.figures import PALETTE, STYLE, WALL, Walls
+
+ACHIEVED: Colormap = LinearSegmentedColormap.from_list(
+    "achieved", ["#d3e6f3", "#0072B2", "#00263b"]
+)
+DESIRED: Colormap = LinearSegmentedColormap.from_list("desired", ["#fbe0cc", "#D55E00", "#461f00"])
+PURSUED = "#555555"
+MOST_PANELS = 24
+"""Dimensions of an action or goal that are drawn, of those that have more."""
+COLUMNS = 4
+
+Groups = dict[str, NDArray[np.bool_]]
+"""What is drawn in one colour: its name, and which sources it is of."""
+
+
+def groups(data: Ingested) -> Groups:
+    """The sources each in a colour of its own, or, where they are too many, the kinds of them."""
+    sources = [
+        (recipe.task, source) for recipe in data.dataset.recipes for source in recipe.sources
+    ]
+    if len(sources) <= len(PALETTE):
+        names = short_names(data)
+    else:
+        names = [source.kind for _, source in sources]
+    return {name: np.array([other == name for other in names]) for name in dict.fromkeys(names)}
+
+
+def short_names(data: Ingested) -> list[str]:
+    """The last part of each source's Minari id, with its task where there are several."""
+    many = len(data.dataset.recipes) > 1
+    return [
+        f"{recipe.task}: {_last_part(source.dataset)}" if many else _last_part(source.dataset)
+        for recipe in data.dataset.recipes
+        for source in recipe.sources
+    ]
+
+
+def card_figures(
+    data: Ingested, measures: Measures, walls: Mapping[int, Walls]
+) -> dict[str, Figure]:
+    """All figures of a card by name; see ``coverage_figure`` for the walls."""
+    figures = {
+        "coverage": coverage_figure(data, measures.coverage, walls),
+        "actions": actions_figure(data, measures.actions),
+        "episodes": episodes_figure(data),
+    }
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def coverage_figure(data: Ingested, coverage: Coverage, walls: Mapping[int, Walls]) -> Figure:
+    """Where achieved goals lie, and where those that were pursued.
+
+    Args:
+        data: the dataset.
+        coverage: its counts.
+        walls: of the maze of each task, by its number, where there is one.
+    """
+    if coverage.kind == "dimensions":
+        return _dimensions_figure(data, coverage)
+    return _planes_figure(data, coverage, walls)
+
+
+def actions_figure(data: Ingested, counts: NDArray[np.int64]) -> Figure:
+    """A histogram of each dimension of the action; ``counts``: (sources, action, bins)."""
+    bounds = data.schema["action_space"]
+    edges = np.linspace(bounds["low"], bounds["high"], counts.shape[2] + 1).T
+    with mpl.rc_context(STYLE):
+        figure, panels = _grid(counts.shape[1])
+        for dimension, axes in enumerate(panels):
+            for colour, (name, chosen) in zip(PALETTE, groups(data).items(), strict=False):
+                own = counts[chosen, dimension].sum(0)
+                axes.stairs(own / max(1, own.sum()), edges[dimension], color=colour, label=name)
+            axes.set_title(f"action {dimension}", fontsize=9)
+        _finish(figure, panels, "share of transitions")
+        return figure
+
+
+def episodes_figure(data: Ingested) -> Figure | None:
+    """Histograms of the lengths and returns of episodes; None if all have the same of both."""
+    values = {
+        title: data.episodes[column].cast(pl.Float64).to_numpy()
+        for title, column in (("length (transitions)", "length"), ("return", "return"))
+        if data.episodes[column].n_unique() > 1
+    }
+    if not values:
+        return None
+    with mpl.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            1, len(values), figsize=(0.4 + 3.4 * len(values), 2.6), squeeze=False
+        )
+        for axes, (title, numbers) in zip(panels[0], values.items(), strict=True):
+            edges = _edges(numbers)
+            for colour, (name, chosen) in zip(PALETTE, groups(data).items(), strict=False):
+                own = np.histogram(numbers[chosen[data.source_of]], edges)[0]
+                axes.stairs(own, edges, color=colour, label=name, linewidth=1.5)
+            axes.set_title(title, fontsize=9)
+        _finish(figure, list(panels[0]), "episodes")
+        return figure
+
+
+def _planes_figure(data: Ingested, coverage: Coverage, walls: Mapping[int, Walls]) -> Figure:
+    """A row a task: where the goals of each source lie, and last those that were pursued."""
+    tasks = len(data.dataset.recipes)
+    columns = int(np.bincount(coverage.task_of).max()) + (coverage.desired is not None)
+    with mpl.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            tasks, columns, figsize=(0.4 + 2.5 * columns, 0.4 + 2.5 * tasks), squeeze=False
+        )
+        for task in range(tasks):
+            for axes in panels[task]:
+                axes.set_axis_off()
+            own = np.flatnonzero(coverage.task_of == task)
+            for axes, source in zip(panels[task], own, strict=False):
+                _draw_plane(axes, coverage, coverage.achieved[source], task, walls.get(task, ()))
+                axes.set_title(f"achieved: {_last_part(data.sources[source])}", fontsize=9)
+            if coverage.desired is not None:
+                axes, pursued = panels[task, len(own)], coverage.desired[own].sum(0)
+                _draw_plane(axes, coverage, pursued, task, walls.get(task, ()), DESIRED)
+                axes.set_title("pursued", fontsize=9)
+            if tasks > 1:
+                panels[task, 0].annotate(
+                    data.dataset.tasks[task],
+                    (0, 1.13),
+                    xycoords="axes fraction",
+                    weight="bold",
+                )
+        return figure
+
+
+def _draw_plane(
+    axes: Axes,
+    coverage: Coverage,
+    counts: NDArray[np.int64],
+    task: int,
+    walls: Walls,
+    colours: Colormap = ACHIEVED,
+) -> None:
+    """Counts, (x, y), as an image whose darker cells are visited more often, on a logarithmic scale."""
+    axes.set_axis_on()
+    low, high = coverage.axes.low[task], coverage.axes.high[task]
+    for x, y, size in walls:
+        axes.add_patch(Rectangle((x, y), size, size, color=WALL, zorder=0, linewidth=0))
+    axes.imshow(
+        np.ma.masked_equal(counts.T, 0),
+        origin="lower",
+        extent=(low[0], high[0], low[1], high[1]),
+        cmap=colours,
+        norm=LogNorm(1, max(2, counts.max())),
+        interpolation="nearest",
+        zorder=1,
+    )
+    axes.grid(visible=False)
+    axes.tick_params(labelsize=7)
+    if coverage.kind == "principal":
+        first, second = coverage.axes.explained
+        axes.set_xlabel(f"first axis ({first:.0%} of variance)", fontsize=8)
+        axes.set_ylabel(f"second ({second:.0%})", fontsize=8)
+        axes.set_aspect("auto")
+    if walls:
+        axes.set_axis_off()
+        axes.set_xlim(min(x for x, _, _ in walls) + 0.5, max(x + s for x, _, s in walls) - 0.5)
+        axes.set_ylim(min(y for _, y, _ in walls) + 0.5, max(y + s for _, y, s in walls) - 0.5)
+
+
+def _dimensions_figure(data: Ingested, coverage: Coverage) -> Figure:
+    """A histogram of each dimension of the goals: achieved ones as lines, pursued ones as an area."""
+    edges = np.linspace(coverage.axes.low[0], coverage.axes.high[0], coverage.achieved.shape[2] + 1)
+    with mpl.rc_context(STYLE):
+        figure, panels = _grid(coverage.achieved.shape[1])
+        for dimension, axes in enumerate(panels):
+            if coverage.desired is not None:
+                own = coverage.desired[:, dimension].sum(0)
+                axes.stairs(
+                    own / max(1, own.sum()),
+                    edges[:, dimension],
+                    fill=True,
+                    color="#dddddd",
+                    label="pursued",
+                )
+            for colour, (name, chosen) in zip(PALETTE, groups(data).items(), strict=False):
+                own = coverage.achieved[chosen, dimension].sum(0)
+                axes.stairs(own / max(1, own.sum()), edges[:, dimension], color=colour, label=name)
+            axes.set_title(f"goal {dimension}", fontsize=9)
+            axes.set_yscale("symlog", linthresh=1e-3)
+            axes.set_ylim(0, 1)
+        _finish(figure, panels, "share of states")
+        return figure
+
+
+def _grid(count: int) -> tuple[Figure, list[Axes]]:
+    """Small panels, ``COLUMNS`` in a row, for ``count`` dimensions or as many as are drawn."""
+    drawn = min(count, MOST_PANELS)
+    columns = min(drawn, COLUMNS)
+    rows = -(-drawn // columns)
+    figure, panels = plt.subplots(
+        rows,
+        columns,
+        figsize=(max(3.6, 2.3 * columns), 0.7 + 1.7 * rows),
+        squeeze=False,
+        sharey=True,
+    )
+    for axes in panels.flat[drawn:]:
+        axes.set_axis_off()
+    return figure, list(panels.flat[:drawn])
+
+
+def _finish(figure: Figure, panels: Sequence[Axes], label: str) -> None:
+    """One label and one legend for all panels."""
+    for axes in panels:
+        axes.tick_params(labelsize=7)
+        axes.set_ylim(bottom=0)  # Last: it ends the fitting of the range to what is drawn.
+    panels[0].set_ylabel(label)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+
+
+def _edges(values: NDArray[np.float64]) -> NDArray[Any]:
+    """Edges of bins for numbers that differ; whole ones get a bin each as long as that is not too many."""
+    low, high = values.min(), values.max()
+    whole = bool((values == np.round(values)).all())
+    if whole and high - low < 30:
+        return np.arange(low, high + 2) - 0.5
+    return np.linspace(low, high, 31)
+
+
+def _last_part(dataset: str) -> str:
+    return dataset.split("/")[-1]

@@ -1,0 +1,47 @@
+"""Parquet to a card: what a dataset holds, and whether the simulator still makes it."""
+
+from pathlib import Path
+from typing import Any
+
+from offline_gcrl.cards.card import CARD, PAGE, card_facts, card_metrics, card_words, write_card
+from offline_gcrl.cards.replay import replay_dataset
+from offline_gcrl.config import load_dataset, load_params
+from offline_gcrl.files import atomic_directory, digest
+from offline_gcrl.terminal import close, note, stage, stage_arguments
+from offline_gcrl.tracking.store import Tracker
+
+
+def main() -> None:
+    """Fill ``datasets/cards/<dataset>``."""
+    (name,) = stage_arguments(__doc__, "dataset")
+    with stage("describe", name):
+        dataset, output = load_dataset(name), Path("datasets/cards") / name
+        replays = replay_dataset(dataset, Path("datasets/minari") / name)
+        for source, replay in replays.items():
+            warning = "[yellow]warning[/yellow] " if replay.outcome == "drifts" else ""
+            note(f"{warning}{source}: {replay.sentence}")
+        episodes = Path("datasets/parquet") / name
+        with atomic_directory(output) as folder:
+            card = write_card(dataset, episodes, replays, folder)
+            log_card(name, card, episodes, folder)
+        close(
+            f"{card['all']['transitions']:,} transitions of {len(card['sources'])} source(s) "
+            f"described in {output / PAGE}"
+        )
+
+
+def log_card(name: str, card: dict[str, Any], episodes: Path, folder: Path) -> None:
+    """Log a card to MLflow: beside the experiment, whose table compares agents; this one's, datasets."""
+    tracker = Tracker(f"{load_params().experiment.name} datasets")
+    run = tracker.card_run(name, digest([folder / CARD]))
+    run.log_dataset(name, episodes)
+    run.log_params(card_facts(card))
+    run.log_metrics(card_metrics(card))
+    run.set_tags({"mlflow.note.content": card_words((folder / PAGE).read_text())})
+    for path in sorted(folder.iterdir()):
+        run.log_artifact(path, "card")
+    run.finish()
+
+
+if __name__ == "__main__":
+    main()
