@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Dataset, Evaluate, Video
-from offline_gcrl.environments import can_render, make_environment
+from offline_gcrl.environments import can_render, make_environment, seeded_episode
 from offline_gcrl.evaluation import FINAL, EpisodeJob, episode_jobs, rollout
 from offline_gcrl.parallel import balanced_workers, ordered_map
 from offline_gcrl.policy import POLICY, load_policy
@@ -77,14 +77,13 @@ def write_rollouts(path: Path, jobs: list[EpisodeJob], settings: Video) -> None:
 
 
 def _filmed(job: EpisodeJob, settings: Video) -> list[Frame]:
-    with closing(
-        make_environment(
-            job.evaluation.environment,
-            render_mode="rgb_array",
-            width=settings.size,
-            height=settings.size,
-        )
-    ) as environment:
+    environment = make_environment(
+        job.evaluation.environment,
+        render_mode="rgb_array",
+        width=settings.size,
+        height=settings.size,
+    )
+    with closing(environment), seeded_episode(environment, job.seed):
         return _resampled(list(_frames(environment, job)))
 
 
