@@ -60,7 +60,7 @@ def collect_source(
     assert source.collect is not None
     assert source.episodes is not None
     environment, collect = recipe.environment, source.collect
-    judged = recipe.evaluation and make_environment(recipe.evaluation.environment).spec
+    judged = recipe.evaluation and make_environment(recipe.evaluation.environment)
     jobs = (
         EpisodeJob(environment, collect, recipe.goal.desired, index)
         for index in range(source.episodes)
@@ -72,7 +72,7 @@ def collect_source(
         return minari.create_dataset_from_buffers(
             source.dataset,
             announced(episodes, lambda episode: on_steps(len(episode.rewards))),
-            env=make_environment(environment).spec,
+            env=make_environment(environment),
             eval_env=judged,
             algorithm_name=f"{collect.policy}, action noise {collect.noise}",
             author="offline-gcrl",
