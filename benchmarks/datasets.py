@@ -74,7 +74,10 @@ def demonstrators(dataset: Dataset, minari: Path) -> Iterator[str]:
 
 def success(recipe: Recipe, source: Source, minari: Path) -> tuple[Estimate, str]:
     """The share of episodes that ended on the goal; or met it, where goals go on changing or any step counts."""
-    continues = recipe.environment is not None and "continuing_task" in recipe.environment.kwargs
+    continuing = {"continuing_task", "terminate_at_goal"}
+    continues = recipe.environment is not None and not continuing.isdisjoint(
+        recipe.environment.kwargs
+    )
     any_step = continues or criterion(recipe) == "any_step"
     data = open_source(source, minari)
     reached = [

@@ -3,6 +3,8 @@
 import difflib
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes.util import find_library
 from functools import lru_cache
 from typing import Any
@@ -26,6 +28,7 @@ farama_notifications.notifications.pop("gymnasium_robotics", None)
 
 import gymnasium  # noqa: E402
 import gymnasium_robotics  # noqa: E402
+import numpy as np  # noqa: E402
 
 from offline_gcrl.config import Environment, Goal, Recipe  # noqa: E402
 from offline_gcrl.errors import DataError, SettingsError  # noqa: E402
@@ -53,9 +56,10 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
         # The passive checker warns of float64 observations outside float32 bounds: not our data.
         warnings.simplefilter("ignore")
         try:
-            return gymnasium.make(
+            environment = gymnasium.make(
                 settings.id, disable_env_checker=True, **{**settings.kwargs, **extra}
             )
+            return _with_one_action_space(environment)
         except ModuleNotFoundError as error:
             raise SettingsError(
                 f"environment.id: '{settings.id}' needs the package '{error.name}', which is not "
@@ -87,6 +91,37 @@ def shared_environment(settings: Environment) -> gymnasium.Env[Any, Any]:
 @lru_cache(maxsize=4)
 def _kept(settings: str) -> gymnasium.Env[Any, Any]:
     return make_environment(Environment.model_validate_json(settings))
+
+
+@contextmanager
+def seeded_episode(environment: gymnasium.Env[Any, Any], seed: int) -> Iterator[None]:
+    """Make an episode a function of its seed alone, also in what ``reset(seed)`` does not reach.
+
+    Some environments draw from NumPy's global generator, or from their action space (OGBench: the noise of
+    starts and goals, the pose in which a goal is shown). Within the block both start from the seed; the
+    global one is given back as it was.
+    """
+    environment.action_space.seed(seed)
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
+
+
+def _with_one_action_space(
+    environment: gymnasium.Env[Any, Any],
+) -> gymnasium.Env[Any, Any]:
+    """The environment, with an action space that can be seeded.
+
+    OGBench's arms make another one at every look, and draw from it in ``reset``.
+    """
+    inner = environment.unwrapped
+    if inner.action_space is not inner.action_space:
+        kind = type(inner)
+        inner.__class__ = type(kind.__name__, (kind,), {"action_space": inner.action_space})
+    return environment
 
 
 def reported_success(info: dict[str, Any]) -> bool | None:

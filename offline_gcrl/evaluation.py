@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Dataset, Evaluate, Evaluation, Goal, Recipe
-from offline_gcrl.environments import reported_success, shared_environment
+from offline_gcrl.environments import reported_success, seeded_episode, shared_environment
 from offline_gcrl.errors import SettingsError
 from offline_gcrl.files import write_json
 from offline_gcrl.goals import reaches, squared_distance
@@ -162,7 +162,9 @@ def rollout(
 def run_episode(job: EpisodeJob) -> dict[str, Any]:
     """Run one episode and say how it went, as a row of ``EPISODE_COLUMNS``."""
     policy = _policy(job.policy)
-    moments = list(rollout(shared_environment(job.evaluation.environment), policy, job))
+    environment = shared_environment(job.evaluation.environment)
+    with seeded_episode(environment, job.seed):
+        moments = list(rollout(environment, policy, job))
     start, end = moments[0], moments[-1]
     reached = [moment.reached for moment in moments[1:]]
     rewards = np.array(reached, dtype=np.float64)

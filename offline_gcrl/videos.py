@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from offline_gcrl.cameras import prepare, shows_goal
 from offline_gcrl.config import Dataset, Evaluate, Video
-from offline_gcrl.environments import can_render, make_environment
+from offline_gcrl.environments import can_render, make_environment, seeded_episode
 from offline_gcrl.evaluation import FINAL, EpisodeJob, Moment, episode_jobs, rollout
 from offline_gcrl.parallel import balanced_workers, ordered_map
 from offline_gcrl.policy import POLICY, Policy, load_policy
@@ -93,14 +93,13 @@ def _title(policy: Policy) -> str:
 
 
 def _filmed(job: EpisodeJob, policy: Policy, settings: Video) -> list[Frame]:
-    with closing(
-        make_environment(
-            job.evaluation.environment,
-            render_mode="rgb_array",
-            width=settings.size,
-            height=settings.size,
-        )
-    ) as environment:
+    environment = make_environment(
+        job.evaluation.environment,
+        render_mode="rgb_array",
+        width=settings.size,
+        height=settings.size,
+    )
+    with closing(environment), seeded_episode(environment, job.seed):
         prepare(environment)
         return _resampled(list(_frames(environment, policy, job)))
 

@@ -16,6 +16,7 @@ from offline_gcrl.config import (
     Relabel,
     agent_settings,
     algorithm_names,
+    check_agent,
     load_dataset,
     load_params,
     load_recipe,
@@ -104,6 +105,46 @@ def test_settings_of_one_dataset_lie_over_the_general_ones(project: Path) -> Non
     params = load_params(project)
     assert params.train_for("fetch-reach").updates == 80
     assert params.train_for("pointmaze-umaze").updates != 80
+
+
+def test_settings_of_datasets_that_fit_a_pattern_lie_under_those_of_one(project: Path) -> None:
+    special = {
+        "pointmaze-umaze": {"updates": 80},
+        "pointmaze-*": {"updates": 40, "snapshots": 4},
+    }
+    change(project, "train.per_dataset", special)
+    params = load_params(project)
+    assert params.train_for("pointmaze-large").updates == 40
+    assert params.train_for("pointmaze-umaze").updates == 80
+    assert params.train_for("pointmaze-umaze").snapshots == 4
+    assert params.train_for("fetch-reach").updates not in (40, 80)
+
+
+def test_a_pattern_that_no_recipe_fits_is_named(project: Path) -> None:
+    change(project, "train.per_dataset", {"antmze-*": {"updates": 40}})
+    with pytest.raises(SettingsError, match=r"train.per_dataset: no recipe 'antmze-\*'"):
+        load_params(project)
+
+
+def test_goals_that_a_dataset_does_not_have_are_named_with_the_remedy(project: Path) -> None:
+    name = "ogbench-pointmaze-medium-stitch"
+    change(project, "experiment.datasets", [name])
+    change(project, "agents.bc.per_dataset", {})
+    remedy = rf"'{name}' does not have; .* in agents.bc.per_dataset.{name}.actor_goals, or leave"
+    with pytest.raises(SettingsError, match=remedy):
+        check_agent(load_params(project), "bc", settings_type("bc"))
+    change(project, "agents.bc.per_dataset", {"ogbench-*": {"actor_goals": {"geometric": 1.0}}})
+    check_agent(load_params(project), "bc", settings_type("bc"))
+
+
+def test_an_agent_that_does_not_run_need_not_fit_the_datasets_that_do(project: Path) -> None:
+    change(project, "experiment.datasets", ["ogbench-pointmaze-medium-stitch"])
+    change(project, "experiment.agents", ["gciql"])
+    change(project, "agents.bc.per_dataset", {})
+    check_agent(load_params(project), "bc", settings_type("bc"))
+    change(project, "agents.bc.actor_gols", {})
+    with pytest.raises(SettingsError, match="agents.bc.actor_gols: unknown key"):
+        check_agent(load_params(project), "bc", settings_type("bc"))
 
 
 def test_an_agent_cannot_mix_in_a_strategy_that_is_not_relabelled(project: Path) -> None:

@@ -2,7 +2,8 @@
 
 Every episode is a function of (recipe, seed, index) alone, so the data does not depend on how many
 processes made it. What is recorded follows the published ``D4RL/pointmaze`` data: the observations with
-their goals, and as infos success, the simulator's qpos and qvel (enough to replay) and the goal.
+their goals, and as infos success, the simulator's qpos and qvel (enough to replay) and the goal; as in
+OGBench's, the states of buttons too, which stand beside the simulator.
 """
 
 import os
@@ -20,12 +21,20 @@ import numpy as np
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from numpy.typing import NDArray
 
-from offline_gcrl.collect.policies import check_policy, make_policy
+from offline_gcrl.collect.policies import check_policy, keeps, make_policy, reset_options
 from offline_gcrl.config import Collect, Environment, Recipe, Selection, Source
-from offline_gcrl.environments import make_environment, reported_success, shared_environment
-from offline_gcrl.errors import SettingsError
+from offline_gcrl.environments import (
+    make_environment,
+    reported_success,
+    seeded_episode,
+    shared_environment,
+)
+from offline_gcrl.errors import DataError, SettingsError
 from offline_gcrl.parallel import announced, cores, ordered_map
 from offline_gcrl.selection import as_tree, select
+
+MOST_DRAWS = 100
+"""How often an episode is drawn anew that its policy does not keep."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ def collect_source(
     assert source.collect is not None
     assert source.episodes is not None
     environment, collect = recipe.environment, source.collect
-    judged = recipe.evaluation and make_environment(recipe.evaluation.environment).spec
+    judged = recipe.evaluation and make_environment(recipe.evaluation.environment)
     jobs = (
         EpisodeJob(environment, collect, recipe.goal.desired, index)
         for index in range(source.episodes)
@@ -63,7 +72,7 @@ def collect_source(
         return minari.create_dataset_from_buffers(
             source.dataset,
             announced(episodes, lambda episode: on_steps(len(episode.rewards))),
-            env=make_environment(environment).spec,
+            env=make_environment(environment),
             eval_env=judged,
             algorithm_name=f"{collect.policy}, action noise {collect.noise}",
             author="offline-gcrl",
@@ -101,13 +110,31 @@ def steps_an_episode(recipe: Recipe) -> int:
 
 
 def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
-    """Run one episode from its own seed until the environment ends it."""
+    """Run one episode from its own seed until the environment ends it; anew if its policy rejects it.
+
+    Raises:
+        DataError: its policy rejected every draw.
+    """
     environment = shared_environment(job.environment)
-    reset_seed, policy_seed = np.random.SeedSequence([job.collect.seed, job.index]).generate_state(
-        2
+    for draw in range(MOST_DRAWS):
+        # Three numbers with a last one above 0 would be seeds of evaluation.
+        entropy = [job.collect.seed, job.index] + ([0, draw] if draw else [])
+        seeds = np.random.SeedSequence(entropy).generate_state(2)
+        with seeded_episode(environment, int(seeds[0])):
+            episode = _run_episode(environment, job, int(seeds[0]), int(seeds[1]))
+        if keeps(job.collect, environment, episode.infos):
+            return episode
+    raise DataError(
+        f"policy '{job.collect.policy}' kept none of {MOST_DRAWS} draws of episode {job.index}"
     )
+
+
+def _run_episode(
+    environment: gymnasium.Env[Any, Any], job: EpisodeJob, reset_seed: int, policy_seed: int
+) -> EpisodeBuffer:
     random = np.random.default_rng(policy_seed)
-    observation, info = environment.reset(seed=int(reset_seed))
+    options = reset_options(job.collect, environment, random)
+    observation, info = environment.reset(seed=reset_seed, options=options)
     policy = make_policy(job.collect, environment, random)
     space = environment.action_space
     assert isinstance(space, gymnasium.spaces.Box)
@@ -130,7 +157,8 @@ def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
         truncations.append(truncated)
     return EpisodeBuffer(
         id=None,
-        seed=int(reset_seed),
+        seed=reset_seed,
+        options=options,
         observations=_stacked(observations),
         actions=np.stack(actions),
         rewards=rewards,
@@ -186,6 +214,8 @@ def _recorded_info(
     simulator = getattr(environment.unwrapped, "data", None)  # MuJoCo's state, where there is one.
     if simulator is not None:
         recorded |= {"qpos": simulator.qpos.copy(), "qvel": simulator.qvel.copy()}
+    if "button_states" in info:
+        recorded["button_states"] = np.asarray(info["button_states"], dtype=np.int64).copy()
     return recorded
 
 

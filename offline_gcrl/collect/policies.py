@@ -9,12 +9,18 @@ from numpy.typing import NDArray
 
 from offline_gcrl.collect.demonstrators import FetchReachDemonstrator, MazeWaypointDemonstrator
 from offline_gcrl.collect.explorers import HeldDirectionExplorer, UniformExplorer
+from offline_gcrl.collect.ogbench import OGBenchMaze, OGBenchPlay
 from offline_gcrl.config import Collect, nearest
+from offline_gcrl.environments import seeded_episode
 from offline_gcrl.errors import SettingsError
 
 
 class CollectingPolicy(Protocol):
-    """Chooses actions from the environment's own observation, for one episode."""
+    """Chooses actions from the environment's own observation, for one episode.
+
+    A policy may have two static methods more: ``reset_options(environment, random, **settings)``, how its episode
+    starts, and ``keeps(environment, infos)``, whether the episode is fit to be recorded.
+    """
 
     def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
         """An action for the environment, shape (action,), from what it showed and told last."""
@@ -26,6 +32,8 @@ POLICIES: dict[str, Any] = {
     "held_direction": HeldDirectionExplorer,
     "maze_waypoint": MazeWaypointDemonstrator,
     "fetch_reach": FetchReachDemonstrator,
+    "ogbench_maze": OGBenchMaze,
+    "ogbench_play": OGBenchPlay,
 }
 
 
@@ -46,9 +54,12 @@ def check_policy(collect: Collect, environment: gymnasium.Env[Any, Any], where: 
                 f"{where}.settings: '{collect.policy}' has no setting '{name}'; "
                 f"{nearest(name, known)}"
             )
+    random = np.random.default_rng(0)
     try:
-        observation, info = environment.reset(seed=0)
-        make_policy(collect, environment, np.random.default_rng(0)).act(observation, info)
+        with seeded_episode(environment, 0):
+            options = reset_options(collect, environment, random)
+            observation, info = environment.reset(seed=0, options=options)
+            make_policy(collect, environment, random).act(observation, info)
     except (SettingsError, TypeError, ValueError, KeyError) as error:
         raise SettingsError(f"{where}: policy '{collect.policy}' cannot act: {error}") from None
 
@@ -59,3 +70,19 @@ def make_policy(
     """A policy for one episode."""
     policy: CollectingPolicy = POLICIES[collect.policy](environment, random, **collect.settings)
     return policy
+
+
+def reset_options(
+    collect: Collect, environment: gymnasium.Env[Any, Any], random: np.random.Generator
+) -> dict[str, Any] | None:
+    """What a policy asks of the reset that starts its episode; None if nothing."""
+    choose = getattr(POLICIES[collect.policy], "reset_options", None)
+    return choose(environment, random, **collect.settings) if choose else None
+
+
+def keeps(
+    collect: Collect, environment: gymnasium.Env[Any, Any], infos: dict[str, NDArray[Any]]
+) -> bool:
+    """Whether a policy lets its episode be recorded: most record all."""
+    judge = getattr(POLICIES[collect.policy], "keeps", None)
+    return judge is None or bool(judge(environment, infos))

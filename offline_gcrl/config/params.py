@@ -6,6 +6,7 @@ rules.
 
 import pkgutil
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -268,8 +269,24 @@ def agent_settings(
     settings = _for_dataset(settings_type, params.agents[agent], key, dataset, path)
     if isinstance(settings, AgentSettings):
         goal = resolve(dataset, folder=recipes).recipes[0].goal
-        _check_mixtures(settings, params.relabel_for(dataset), goal, key, path)
+        _check_mixtures(settings, params.relabel_for(dataset), goal, key, path, dataset)
     return settings
+
+
+def check_agent(params: Params, agent: str, settings_type: type[Settings]) -> None:
+    """Check a section of ``agents`` in itself, and for each dataset that it names or is to run on.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
+    section, known = params.agents[agent], recipe_names(params.path.parent / RECIPES)
+    _for_dataset(settings_type, section, ("agents", agent), "", params.path)
+    _check_per_dataset(section, ("agents", agent), known, params.path)
+    runs = params.experiment.datasets if agent in params.experiment.agents else ()
+    patterns = section.get("per_dataset") or {}
+    named = [name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    for dataset in dict.fromkeys([*runs, *named]):
+        agent_settings(params, agent, dataset, settings_type)
 
 
 def _for_dataset(
@@ -279,12 +296,14 @@ def _for_dataset(
     dataset: str,
     path: Path,
 ) -> Settings:
-    """A section with what its ``per_dataset.<dataset>`` says laid over it."""
-    general = {name: value for name, value in data.items() if name != "per_dataset"}
-    special = (data.get("per_dataset") or {}).get(dataset) or {}
-    if not special:
-        return validated(section, general, path, key)
-    return validated(section, _overlaid(general, special), path, (*key, "per_dataset", dataset))
+    """A section with what its ``per_dataset`` says of a dataset laid over it: patterns, then its name."""
+    settings, where = {name: value for name, value in data.items() if name != "per_dataset"}, key
+    special = data.get("per_dataset") or {}
+    patterns = [name for name in special if name != dataset and fnmatchcase(dataset, name)]
+    for name in [*patterns, dataset] if dataset else []:
+        if special.get(name):
+            settings, where = _overlaid(settings, special[name]), (*key, "per_dataset", name)
+    return validated(section, settings, path, where)
 
 
 def _overlaid(general: Mapping[str, Any], special: Mapping[str, Any]) -> dict[str, Any]:
@@ -326,14 +345,19 @@ def _check_per_dataset(
     if not isinstance(special, dict):
         raise SettingsError(f"{path}: {where}: expected names of recipes, each with settings")
     for name, settings in special.items():
-        if name not in known:
+        if not any(fnmatchcase(recipe, name) for recipe in known):
             raise SettingsError(f"{path}: {where}: no recipe '{name}'; {nearest(name, known)}")
         if not isinstance(settings, dict):
             raise SettingsError(f"{path}: {where}.{name}: expected keys and values")
 
 
 def _check_mixtures(
-    settings: AgentSettings, relabel: Relabel, goal: Goal, key: tuple[str, ...], path: Path
+    settings: AgentSettings,
+    relabel: Relabel,
+    goal: Goal,
+    key: tuple[str, ...],
+    path: Path,
+    dataset: str,
 ) -> None:
     """A strategy that an agent mixes in must be in the table that relabelling makes of the data."""
     where = dotted(key)
@@ -342,7 +366,8 @@ def _check_mixtures(
             if strategy == "original" and not has_original_goals(goal):
                 raise SettingsError(
                     f"{path}: {where}.{name}: 'original' needs goals that the behaviour pursued, and a "
-                    "success test other than 'same_step'; use a hindsight strategy"
+                    f"success test other than 'same_step', which '{dataset}' does not have; give hindsight "
+                    f"goals in {where}.per_dataset.{dataset}.{name}, or leave the agent out"
                 )
             if strategy not in {*relabel.strategies, "current", "original"}:
                 raise SettingsError(
