@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.collect.demonstrators import FetchReachDemonstrator, MazeWaypointDemonstrator
 from offline_gcrl.collect.explorers import HeldDirectionExplorer, UniformExplorer
+from offline_gcrl.collect.metaworld import MetaWorldDemonstrator
 from offline_gcrl.config import Collect, nearest
 from offline_gcrl.errors import SettingsError
 
@@ -26,6 +27,7 @@ POLICIES: dict[str, Any] = {
     "held_direction": HeldDirectionExplorer,
     "maze_waypoint": MazeWaypointDemonstrator,
     "fetch_reach": FetchReachDemonstrator,
+    "metaworld_scripted": MetaWorldDemonstrator,
 }
 
 
