@@ -88,7 +88,7 @@ def shared_environment(settings: Environment) -> gymnasium.Env[Any, Any]:
     return _kept(settings.model_dump_json())
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)  # A suite takes turns at its tasks, of which Meta-World's has ten.
 def _kept(settings: str) -> gymnasium.Env[Any, Any]:
     return make_environment(Environment.model_validate_json(settings))
 
@@ -154,7 +154,7 @@ def _check_environment(
     settings: Environment, goal: Goal, where: str, options: dict[str, Any] | None = None
 ) -> None:
     try:
-        environment = make_environment(settings)
+        environment = shared_environment(settings)
     except SettingsError as error:
         raise SettingsError(f"{where}{error}") from None
     observation, info = environment.reset(seed=0, options=options)
@@ -176,4 +176,3 @@ def _check_environment(
         raise SettingsError(
             f"{where}goal.success: {wrong}, and the goals have {sizes['achieved']} numbers"
         )
-    environment.close()

@@ -15,6 +15,7 @@ from offline_gcrl.config import (
 )
 from offline_gcrl.environments import check_environments
 from offline_gcrl.files import atomic_directory, write_text
+from offline_gcrl.tasks import check_tasks
 from offline_gcrl.terminal import close, stage
 
 
@@ -41,10 +42,12 @@ def main() -> None:
 def checked_dataset(params: Params, name: str) -> Dataset:
     """A dataset of the experiment, whose environments and collecting policies work."""
     dataset = resolve(name, params.collect_for(name).episodes)
+    file = f"{RECIPES / name}.yaml"
     for recipe in dataset.recipes:
-        where = f"{RECIPES / name}.yaml" + (f", {recipe.task}" if len(dataset.recipes) > 1 else "")
+        where = file + (f", {recipe.task}" if len(dataset.recipes) > 1 else "")
         check_environments(recipe, where)
         check_sources(recipe, where)
+    check_tasks(dataset, file)
     check_evaluation(params, dataset)
     return dataset
 

@@ -128,7 +128,7 @@ def test_published_recipes_name_goals_that_their_environments_show(name: str) ->
 SMALL: dict[str, Any] = {
     "experiment": {"name": "families", "agents": ["gciql"], "seeds": [0]},
     "train": {"updates": 200, "batch_size": 64, "snapshots": 2},
-    "evaluate": {"episodes": 10, "curve_episodes": 2, "video": {"episodes": 1, "size": 64}},
+    "evaluate": {"episodes": 10, "curve_episodes": 10, "video": {"episodes": 1, "size": 64}},
 }
 
 

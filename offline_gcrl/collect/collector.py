@@ -23,12 +23,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.collect.policies import check_policy, keeps, make_policy, reset_options
 from offline_gcrl.config import Collect, Environment, Recipe, Selection, Source
-from offline_gcrl.environments import (
-    make_environment,
-    reported_success,
-    seeded_episode,
-    shared_environment,
-)
+from offline_gcrl.environments import reported_success, seeded_episode, shared_environment
 from offline_gcrl.errors import DataError, SettingsError
 from offline_gcrl.parallel import announced, cores, ordered_map
 from offline_gcrl.selection import as_tree, select
@@ -60,7 +55,7 @@ def collect_source(
     assert source.collect is not None
     assert source.episodes is not None
     environment, collect = recipe.environment, source.collect
-    judged = recipe.evaluation and make_environment(recipe.evaluation.environment)
+    judged = recipe.evaluation and shared_environment(recipe.evaluation.environment)
     jobs = (
         EpisodeJob(environment, collect, recipe.goal.desired, index)
         for index in range(source.episodes)
@@ -72,7 +67,7 @@ def collect_source(
         return minari.create_dataset_from_buffers(
             source.dataset,
             announced(episodes, lambda episode: on_steps(len(episode.rewards))),
-            env=make_environment(environment),
+            env=shared_environment(environment),
             eval_env=judged,
             algorithm_name=f"{collect.policy}, action noise {collect.noise}",
             author="offline-gcrl",
@@ -92,7 +87,7 @@ def check_sources(recipe: Recipe, where: str) -> None:
     """
     if recipe.environment is None or not any(source.collect for source in recipe.sources):
         return
-    environment = make_environment(recipe.environment)
+    environment = shared_environment(recipe.environment)
     for number, source in enumerate(recipe.sources):
         if source.collect is not None:
             check_policy(source.collect, environment, f"{where}: sources.{number}.collect")
@@ -100,12 +95,11 @@ def check_sources(recipe: Recipe, where: str) -> None:
         raise SettingsError(
             f"{where}: environment.kwargs: max_episode_steps is needed to end collected episodes"
         )
-    environment.close()
 
 
 def steps_an_episode(recipe: Recipe) -> int:
     """The most steps that an episode of the collecting environment has; 0 if it has no end."""
-    spec = make_environment(recipe.environment).spec if recipe.environment else None
+    spec = shared_environment(recipe.environment).spec if recipe.environment else None
     return (spec.max_episode_steps or 0) if spec else 0
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.collect.demonstrators import FetchReachDemonstrator, MazeWaypointDemonstrator
 from offline_gcrl.collect.explorers import HeldDirectionExplorer, UniformExplorer
+from offline_gcrl.collect.metaworld import MetaWorldDemonstrator
 from offline_gcrl.collect.ogbench import OGBenchMaze, OGBenchPlay
 from offline_gcrl.config import Collect, nearest
 from offline_gcrl.environments import seeded_episode
@@ -34,6 +35,7 @@ POLICIES: dict[str, Any] = {
     "fetch_reach": FetchReachDemonstrator,
     "ogbench_maze": OGBenchMaze,
     "ogbench_play": OGBenchPlay,
+    "metaworld_scripted": MetaWorldDemonstrator,
 }
 
 

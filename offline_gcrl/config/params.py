@@ -233,19 +233,24 @@ def load_params(path: Path = PARAMS) -> Params:
 
 
 def check_evaluation(params: Params, dataset: Dataset) -> None:
-    """Check that the final judgement has an episode for each task.
+    """Check that the final judgement has an episode for each task, and so has each snapshot.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
     """
-    episodes = params.evaluate_for(dataset.name).episodes
+    settings = params.evaluate_for(dataset.name)
     numbered = [recipe.evaluation.fixed_tasks for recipe in dataset.recipes if recipe.evaluation]
-    needed = len(numbered) * max([len(tasks.values) for tasks in numbered if tasks], default=1)
-    if episodes < needed:
-        raise SettingsError(
-            f"{params.path}: evaluate.episodes: {episodes} are too few to judge '{dataset.name}' in all of "
-            f"its tasks; give at least {needed}"
-        )
+    tasks = len(numbered)
+    needed = tasks * max([len(fixed.values) for fixed in numbered if fixed], default=1)
+    for name, episodes, least in (
+        ("episodes", settings.episodes, needed),
+        ("curve_episodes", settings.curve_episodes, tasks),
+    ):
+        if episodes < least:
+            raise SettingsError(
+                f"{params.path}: evaluate.{name}: {episodes} are too few to judge '{dataset.name}' in all "
+                f"of its tasks; give at least {least}"
+            )
 
 
 def algorithm_names() -> list[str]:

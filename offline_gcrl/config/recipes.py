@@ -410,6 +410,17 @@ def _check_joined(dataset: Dataset, path: Path) -> None:
             raise SettingsError(
                 f"{path}: members: only one of '{recipe.task}' and '{first.task}' has a goal.desired"
             )
+        if recipe.goal.is_full_state != first.goal.is_full_state:
+            raise SettingsError(
+                f"{path}: members: the goals of only one of '{recipe.task}' and '{first.task}' are full "
+                "states"
+            )
+    criteria = {recipe.evaluation.criterion for recipe in dataset.recipes if recipe.evaluation}
+    if len(criteria) > 1:
+        raise SettingsError(
+            f"{path}: members: some are judged at the last_step and some at any_step; the tasks of a "
+            "suite share evaluation.criterion"
+        )
     sources = [source.dataset for recipe in dataset.recipes for source in recipe.sources]
     for what, names in (("task", dataset.tasks), ("source", sources)):
         repeated = {name for name in names if list(names).count(name) > 1}

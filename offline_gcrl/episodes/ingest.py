@@ -44,7 +44,8 @@ def ingest(
     for recipe, source, data in opened:
         check_source(recipe, source, data, root)
     sizes = common_sizes(
-        dataset, [vector_sizes(recipe, source, data) for recipe, source, data in opened]
+        dataset,
+        [(recipe.task, vector_sizes(recipe, source, data)) for recipe, source, data in opened],
     )
     with Writer(output, sizes) as writer:
         for number, (recipe, source, data) in enumerate(opened):
@@ -56,19 +57,25 @@ def ingest(
     return schema
 
 
-def common_sizes(dataset: Dataset, each: list[dict[str, int]]) -> dict[str, int]:
+def common_sizes(dataset: Dataset, each: list[tuple[str, dict[str, int]]]) -> dict[str, int]:
     """Sizes of the vectors of all sources: one, or the largest where they are padded.
+
+    Args:
+        dataset: says whether they are padded.
+        each: the task of each source, and the sizes of its vectors.
 
     Raises:
         DataError: they differ, and the suite does not ask for padding.
     """
-    for sizes in each[1:]:
-        if sizes != each[0] and not dataset.pad:
-            raise DataError(
-                f"dataset '{dataset.name}': its tasks differ in size, {each[0]} and {sizes}; "
-                "`pad: true` in the suite fills the smaller with zeros"
-            )
-    return {name: max(sizes[name] for sizes in each) for name in each[0]}
+    first_task, first = each[0]
+    for task, sizes in each[1:]:
+        for name, size in sizes.items():
+            if size != first[name] and not dataset.pad:
+                raise DataError(
+                    f"dataset '{dataset.name}': {name} has {first[name]} numbers in '{first_task}' and "
+                    f"{size} in '{task}'; 'pad: true' of a suite adds zeros"
+                )
+    return {name: max(sizes[name] for _, sizes in each) for name in first}
 
 
 def _describe(
@@ -113,14 +120,15 @@ def _joined_bounds(
     bounds: dict[int, tuple[float, float]] = {}
     for data in opened:
         space = data.action_space
-        for index, own in enumerate(zip(space.low.flat, space.high.flat, strict=True)):
+        limits = zip(space.low.reshape(-1).tolist(), space.high.reshape(-1).tolist(), strict=True)
+        for index, own in enumerate(limits):
             if bounds.setdefault(index, own) != own:
                 raise DataError(
-                    f"dataset '{dataset.name}': action {index} lies in {bounds[index]} in one task and in "
-                    f"{own} in another; the tasks of a suite share their bounds"
+                    f"dataset '{dataset.name}': action {index} lies in {list(bounds[index])} in one task "
+                    f"and in {list(own)} in another; the tasks of a suite share their bounds"
                 )
     joined = [bounds.get(index, (-1.0, 1.0)) for index in range(size)]
-    return {"low": [float(low) for low, _ in joined], "high": [float(high) for _, high in joined]}
+    return {"low": [low for low, _ in joined], "high": [high for _, high in joined]}
 
 
 def _count_sources(rows: list[dict[str, Any]]) -> dict[str, Any]:
