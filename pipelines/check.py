@@ -7,7 +7,7 @@ from offline_gcrl.config import (
     RESOLVED,
     Dataset,
     Params,
-    agent_settings,
+    check_agent,
     check_evaluation,
     load_params,
     recipe_names,
@@ -26,9 +26,7 @@ def main() -> None:
             resolve(name)
         datasets = [checked_dataset(params, name) for name in params.experiment.datasets]
         for agent, section in params.agents.items():
-            known = [*params.experiment.datasets, *(section.get("per_dataset") or {})]
-            for name in dict.fromkeys(known):
-                agent_settings(params, agent, name, settings_type(section["algorithm"]))
+            check_agent(params, agent, settings_type(section["algorithm"]))
         with atomic_directory(RESOLVED) as folder:
             for dataset in datasets:
                 text = dataset.model_dump_json(indent=2, exclude_defaults=True)

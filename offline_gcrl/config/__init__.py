@@ -22,6 +22,7 @@ from offline_gcrl.config.params import (
     Video,
     agent_settings,
     algorithm_names,
+    check_agent,
     check_evaluation,
     load_params,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "Video",
     "agent_settings",
     "algorithm_names",
+    "check_agent",
     "check_evaluation",
     "has_original_goals",
     "load_dataset",

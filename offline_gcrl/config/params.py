@@ -272,6 +272,20 @@ def agent_settings(
     return settings
 
 
+def check_agent(params: Params, agent: str, settings_type: type[Settings]) -> None:
+    """Check a section of ``agents`` in itself, and for each dataset that it names or is to run on.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
+    section, key = params.agents[agent], ("agents", agent)
+    _check_per_dataset(section, key, recipe_names(params.path.parent / RECIPES), params.path)
+    _for_dataset(settings_type, section, key, "", params.path)
+    runs = params.experiment.datasets if agent in params.experiment.agents else ()
+    for dataset in dict.fromkeys([*runs, *(section.get("per_dataset") or {})]):
+        agent_settings(params, agent, dataset, settings_type)
+
+
 def _for_dataset(
     section: type[Settings],
     data: Mapping[str, Any],

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal, Recipe, Source, has_original_goals
-from offline_gcrl.episodes.sources import taken_episodes
+from offline_gcrl.episodes.sources import reason_of, taken_episodes
 from offline_gcrl.errors import DataError
 from offline_gcrl.goals import misfit, reaches
 from offline_gcrl.selection import as_tree, select
@@ -86,9 +86,8 @@ def _stored(
         try:
             episode = next(stored)
         except Exception as error:  # Minari raises whatever h5py met; each means: unreadable.
-            reason = str(error).strip(" '\"") or type(error).__name__
             raise DataError(
-                f"dataset '{source.dataset}', episode {index}: cannot be read ({reason}); its file is "
+                f"dataset '{source.dataset}', episode {index}: cannot be read ({reason_of(error)}); its file is "
                 "damaged, or was not written to the end: copy or download it again"
             ) from error
         yield episode
@@ -107,6 +106,7 @@ def read_episode(raw: dict[str, Any], goal: Goal, action_space: spaces.Box, wher
     vectors = _selected(as_tree(raw["observations"], raw["infos"]), goal, length, where)
     _checked(action, "actions", length, where)
     _check_within(action, action_space, where)
+    _check_goals(vectors, goal, where)
     scalars = {key: _scalars(raw[key], key, length, where) for key in SCALARS}
     return Episode(
         vectors={**vectors, "action": action},
@@ -120,22 +120,11 @@ def vector_sizes(recipe: Recipe, source: Source, data: minari.MinariDataset) -> 
     """Sizes of the vectors of a source, from its first episode.
 
     Raises:
-        DataError: that episode is broken, or its goals differ in size.
+        DataError: that episode is broken.
     """
     raw, _ = next(_stored(source, data, 1))
     where = f"dataset '{source.dataset}', episode 0"
-    sizes = read_episode(raw, recipe.goal, data.action_space, where).sizes
-    goal = sizes.get("achieved_goal", sizes["observation"])
-    if sizes.get("desired_goal", goal) != goal:
-        raise DataError(
-            f"{where}: achieved goals have {goal} numbers and desired ones {sizes['desired_goal']}"
-        )
-    wrong = misfit(recipe.goal.success, goal)
-    if wrong:
-        raise DataError(
-            f"{where}: goal.success of the recipe: {wrong}; the goals have {goal} numbers"
-        )
-    return sizes
+    return read_episode(raw, recipe.goal, data.action_space, where).sizes
 
 
 def _selected(
@@ -194,6 +183,19 @@ def _scalars(values: Any, key: str, length: int, where: str) -> NDArray[np.float
     if matrix.shape[1] != 1:
         raise DataError(f"{where}: '{key}' has {matrix.shape[1]} numbers a step, expected one")
     return matrix[:, 0]
+
+
+def _check_goals(vectors: dict[str, NDArray[np.float32]], goal: Goal, where: str) -> None:
+    """That goals achieved and pursued can be compared, and by the recipe's success test."""
+    size = vectors.get("achieved_goal", vectors["observation"]).shape[1]
+    pursued = vectors["desired_goal"].shape[1] if "desired_goal" in vectors else size
+    if pursued != size:
+        raise DataError(f"{where}: achieved goals have {size} numbers and desired ones {pursued}")
+    wrong = misfit(goal.success, size)
+    if wrong:
+        raise DataError(
+            f"{where}: goal.success of the recipe: {wrong}; the goals have {size} numbers"
+        )
 
 
 def _check_within(action: NDArray[np.float32], space: spaces.Box, where: str) -> None:

@@ -31,8 +31,9 @@ def open_source(source: Source, root: Path) -> minari.MinariDataset:
     except DataError:
         raise
     except Exception as error:  # Minari raises whatever its reader met; each means: unreadable.
-        reason = str(error).strip(" '\"") or type(error).__name__
-        raise DataError(f"{where} in {path} cannot be read as Minari data: {reason}") from error
+        raise DataError(
+            f"{where} in {path} cannot be read as Minari data: {reason_of(error)}"
+        ) from error
 
 
 def check_source(recipe: Recipe, source: Source, data: minari.MinariDataset, root: Path) -> None:
@@ -64,6 +65,12 @@ def taken_episodes(source: Source, data: minari.MinariDataset) -> int:
     """How many episodes are taken: all of what is made here, which may have been cut into more."""
     every = int(data.total_episodes)
     return every if source.collect else source.episodes or every
+
+
+def reason_of(error: Exception) -> str:
+    """What a reader said: a KeyError quotes its text, some errors have none."""
+    said = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return str(said).strip() or type(error).__name__
 
 
 def _metadata(path: Path) -> dict[str, Any]:
