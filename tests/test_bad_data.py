@@ -143,6 +143,11 @@ def foreign(root: Path) -> None:
         file["observations"], file["actions"] = np.zeros((9, 4)), np.zeros((9, 2))
 
 
+def never_begun(root: Path) -> None:
+    data_file(root).write_bytes(b"")
+    edited(root, total_episodes=0)
+
+
 def without_last_episode(root: Path) -> None:
     with h5py.File(data_file(root), "a") as file:
         del file["episode_2"]
@@ -163,7 +168,8 @@ SOURCE_BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "D4RL's": (foreign, "no group episode_0 but actions, observations; `python -m offline_gcrl.convert d4rl`"),
     "an episode short": (without_last_episode, "counts 3 episodes and main_data.hdf5 holds 2"),
     "killed while written": (lambda root: edited(root, total_episodes=1), "counts 1 episodes and .* holds 3"),
-    "no episodes": (lambda root: edited(root, total_episodes=0), "has no episodes; was it written to the end"),
+    "never begun": (never_begun, "has no episodes; was it written to the end"),
+    "no episodes": (lambda root: edited(root, total_episodes=0), "counts 0 episodes and .* holds 3"),
     "a count that is none": (lambda root: edited(root, total_episodes="three"), "total_episodes: expected a whole number, not 'three'"),
     "steps that are none": (lambda root: edited(root, total_steps=None), "total_steps: expected a whole number"),
     "metadata that is no JSON": (lambda root: (root / NAME / "data/metadata.json").write_text("{"), "cannot be read as Minari data"),

@@ -1,12 +1,15 @@
 """A user's own data: Minari datasets of any shape, D4RL and OGBench files, and each step that the docs show."""
 
+import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,15 @@ from conftest import ROOT, as_dataset, episode_buffers, space_of, write_minari
 from gymnasium import spaces
 from project import Project
 
-from offline_gcrl.config import Environment, Goal, Recipe, Relabel, load_recipe
+from offline_gcrl.collect.published import fetch_published
+from offline_gcrl.config import Environment, Goal, Part, Recipe, Relabel, load_recipe
 from offline_gcrl.convert.__main__ import main
 from offline_gcrl.convert.layouts import LAYOUTS, look_through, read_episodes
 from offline_gcrl.environments import make_environment
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.episodes.ingest import ingest
+from offline_gcrl.episodes.published import check_published
+from offline_gcrl.errors import DataError
 from offline_gcrl.hindsight.relabel import relabel
 
 EPISODES, STEPS = 6, 40
@@ -235,6 +241,25 @@ def test_the_recipe_judges_in_the_environment_that_is_named(
     assert "shows no goal of 4 numbers; the recipe judges no policies" in capsys.readouterr().out
 
 
+def test_an_ogbench_recipe_judges_in_the_tasks_of_the_environment(root: Path) -> None:
+    pytest.importorskip("ogbench", reason="the extra 'ogbench' is not installed")
+    settings = Environment(id="ogbench:pointmaze-medium-v0", kwargs={"max_episode_steps": 10})
+    environment = make_environment(settings)
+    state, _ = environment.reset(seed=0)
+    actions = np.random.default_rng(0).uniform(-1, 1, (11, 2)).astype(np.float32)
+    states = np.array([state, *(environment.step(action)[0] for action in actions[:-1])])
+    ends = np.arange(11) == 10
+    np.savez_compressed("maze.npz", observations=states, actions=actions, terminals=ends)
+    main(["ogbench", "maze.npz", "my/maze-v0", "--environment", settings.id, "--recipe", "my-maze"])
+    recipe = load_recipe("my-maze", Path("datasets/recipes"))
+    assert recipe.evaluation is not None
+    assert recipe.evaluation.fixed_tasks is not None
+    assert recipe.evaluation.fixed_tasks.values == (1, 2, 3, 4, 5)
+    assert recipe.evaluation.success == "environment"
+    assert check_published(recipe, recipe.sources[0], root) == []
+    assert ingested(recipe, root)["goals_are_states"]
+
+
 REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "an array missing": ({"actions": None}, [], "no array 'actions'; did you mean"),
     "another length": ({"rewards": np.zeros(7)}, [], "'rewards' has 7 rows, 'observations' 240"),
@@ -397,7 +422,7 @@ def test_a_killed_conversion_leaves_nothing_and_the_next_one_succeeds(root: Path
 
 @pytest.mark.parametrize("layout", ["d4rl", "ogbench"])
 def test_memory_does_not_grow_with_the_file(layout: str, tmp_path: Path) -> None:
-    rows = 300_000
+    rows = 120_000
     flags = (np.arange(rows) % 100 == 99).astype(np.float32)
     random = np.random.default_rng(0)
     arrays = {
@@ -416,7 +441,7 @@ def test_memory_does_not_grow_with_the_file(layout: str, tmp_path: Path) -> None
     del arrays
     tracemalloc.start()
     plan = look_through(path, LAYOUTS[layout])
-    assert sum(len(episode.rewards) for episode in read_episodes(plan, np.float32)) == 297_000
+    assert sum(len(episode.rewards) for episode in read_episodes(plan, np.float32)) == 118_800
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < size / 8
@@ -469,6 +494,61 @@ def test_observations_of_any_shape_are_ingested_and_relabelled(shape: str, root:
 
 PAGE = (ROOT / "docs/own-data.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
+
+
+def arm(root: Path) -> tuple[Path, Recipe]:
+    """The dataset and the recipe that the page makes."""
+    program = next(content for language, content in BLOCKS if language == "python")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(program, {})
+    Path("my-arm.yaml").write_text(
+        next(content for language, content in BLOCKS if "my-arm.yaml" in content)
+    )
+    return root / "my/arm-v0/data", load_recipe("my-arm", Path())
+
+
+def test_the_page_quotes_what_is_really_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sayings of its last table are provoked one after another, each in fresh data."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    table = PAGE.split("| said | meaning |")[1]
+    sayings = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
+
+    def typo(folder: Path, recipe: Recipe) -> Recipe:
+        fetch_published("my/arm-v1", Path("here"))
+        return recipe
+
+    def state_missing(folder: Path, recipe: Recipe) -> Recipe:
+        with h5py.File(folder / "main_data.hdf5", "a") as file:
+            short = file["episode_3/observations"][:-1]
+            del file["episode_3/observations"]
+            file["episode_3/observations"] = short
+        return recipe
+
+    def key_missing(folder: Path, recipe: Recipe) -> Recipe:
+        goal = recipe.goal.model_copy(update={"achieved": (Part(key="hand"),)})
+        return recipe.model_copy(update={"goal": goal})
+
+    def too_strong(folder: Path, recipe: Recipe) -> Recipe:
+        with h5py.File(folder / "main_data.hdf5", "a") as file:
+            file["episode_0/actions"][7] = [1.2, 0.0]
+        return recipe
+
+    def killed(folder: Path, recipe: Recipe) -> Recipe:
+        with h5py.File(folder / "main_data.hdf5", "a") as file:
+            for number in range(7, 20):
+                del file[f"episode_{number}"]
+        facts = json.loads((folder / "metadata.json").read_text())
+        (folder / "metadata.json").write_text(json.dumps({**facts, "total_episodes": 0}))
+        return recipe
+
+    cases = [typo, state_missing, key_missing, too_strong, killed]
+    for provoke, saying in zip(cases, sayings, strict=True):
+        shutil.rmtree(root, ignore_errors=True)
+        folder, recipe = arm(root)
+        said = r".*".join(map(re.escape, saying.split(" ... ")))
+        with pytest.raises(DataError, match=f"(?s){said}"):
+            ingest(as_dataset(provoke(folder, recipe)), root, Path())
 
 
 @pytest.mark.slow

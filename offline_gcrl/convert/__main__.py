@@ -21,6 +21,8 @@ from offline_gcrl.errors import SettingsError
 from offline_gcrl.files import write_text
 from offline_gcrl.terminal import Bars, close, console, note, stage
 
+BOUNDS = "{} action, one for all or one each, without --environment (else the data's)"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Convert one file, and print or write a recipe for it."""
@@ -66,21 +68,53 @@ def _parser() -> argparse.ArgumentParser:
     add("layout", choices=LAYOUTS, help="how the file is laid out")
     add("file", type=Path, help="the file")
     add("dataset", help="the Minari id to give it, such as my/arm-v0")
-    add("--environment", metavar="ID", help="where the data comes from and policies are judged")
-    add("--option", action="append", default=[], metavar="KEY=VALUE", help="for the environment")
-    add("--goal-columns", type=int, nargs="+", default=[], metavar="N", help="what goals are about")
-    add("--tolerance", type=float, help="how near a goal counts as reached, with --goal-columns")
-    add("--action-low", type=float, nargs="+", default=[], metavar="X", help="without environment")
-    add("--action-high", type=float, nargs="+", default=[], metavar="X", help="without environment")
+    add(
+        "--environment",
+        metavar="ID",
+        help="where the data comes from; the recipe judges policies there",
+    )
+    add(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of the environment; may be given several times",
+    )
+    add(
+        "--goal-columns",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="columns of the observation that goals are about (else all)",
+    )
+    add(
+        "--tolerance",
+        type=float,
+        metavar="X",
+        help="how near a goal counts as reached, with --goal-columns",
+    )
+    add("--action-low", type=float, nargs="+", default=[], metavar="X", help=BOUNDS.format("least"))
+    add(
+        "--action-high",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="X",
+        help=BOUNDS.format("largest"),
+    )
     add(
         "--ends",
         choices=("either", "terminals", "timeouts"),
         default="either",
-        help="what ends episodes",
+        help="what is 1 where an episode ends (either)",
     )
-    add("--kind", choices=("exploration", "demonstration"), default="demonstration")
-    add("--recipe", metavar="NAME", help="write the recipe, in place of printing it")
-    add("--replace", action="store_true", help="write over what is there")
+    kinds = ("exploration", "demonstration")
+    add("--kind", choices=kinds, default=kinds[1], help="what the recipe calls it (demonstration)")
+    add(
+        "--recipe", metavar="NAME", help="write the recipe under this name, in place of printing it"
+    )
+    add("--replace", action="store_true", help="write over a dataset or recipe that is there")
     return parser
 
 

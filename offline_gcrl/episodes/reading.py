@@ -170,7 +170,7 @@ def _matrix(values: Any, key: str, where: str) -> NDArray[np.float32]:
     if size == 0:
         raise DataError(f"{where}: '{key}' has no numbers, its shape is {array.shape}")
     with np.errstate(over="ignore"):  # Too large for float32 is infinite, which is refused.
-        return array.astype(np.float32).reshape(len(array), size)
+        return array.astype(np.float32, copy=False).reshape(len(array), size)
 
 
 def _in_words(array: NDArray[Any]) -> str:

@@ -23,10 +23,10 @@ def open_source(source: Source, root: Path) -> minari.MinariDataset:
     path, where = root / source.dataset / "data", f"dataset '{source.dataset}'"
     try:
         metadata = _metadata(path)
-        if metadata[EPISODES] == 0:
-            raise DataError(f"{where} in {path} has no episodes; was it written to the end?")
         if metadata.get("data_format", "hdf5") == "hdf5":
             _check_groups(path / DATA, metadata[EPISODES])
+        if metadata[EPISODES] == 0:
+            raise DataError(f"{where} in {path} has no episodes; was it written to the end?")
         return minari.MinariDataset(path)
     except DataError:
         raise
@@ -98,6 +98,8 @@ def _check_groups(file: Path, episodes: int) -> None:
     Raises:
         ValueError: it holds others.
     """
+    if episodes == 0 and file.stat().st_size == 0:
+        return  # As Minari begins one.
     with h5py.File(file, "r") as content:
         if "episode_0" not in content:
             found = ", ".join(sorted(content)[:6]) or "nothing"
