@@ -17,7 +17,7 @@ from offline_gcrl.collect.collector import collect_source
 from offline_gcrl.config import Dataset, Recipe, Source, recipe_names, resolve
 from offline_gcrl.environments import check_environments
 from offline_gcrl.episodes.ingest import ingest
-from offline_gcrl.episodes.reading import open_source
+from offline_gcrl.episodes.sources import open_source
 from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.intervals import Estimate, wilson
 from offline_gcrl.parallel import cores, preload

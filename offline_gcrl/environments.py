@@ -61,9 +61,11 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             )
             return _with_one_action_space(environment)
         except ModuleNotFoundError as error:
+            # Of `module:id`, Gymnasium raises an error of its own about the one that names the module.
+            package = error.name or getattr(error.__cause__, "name", None)
             raise SettingsError(
-                f"environment.id: '{settings.id}' needs the package '{error.name}', which is not "
-                f"installed; {_remedy(error.name)}"
+                f"environment.id: '{settings.id}' needs the package '{package}', which is not "
+                f"installed; {_remedy(package)}"
             ) from None
         except gymnasium.error.UnregisteredEnv:
             close = difflib.get_close_matches(settings.id, gymnasium.registry, n=1)
@@ -157,22 +159,49 @@ def _check_environment(
         environment = shared_environment(settings)
     except SettingsError as error:
         raise SettingsError(f"{where}{error}") from None
-    observation, info = environment.reset(seed=0, options=options)
-    tree = as_tree(observation, info)
+    sizes = shown_sizes(environment, goal, where, options)
+    if sizes.get("desired_goal", sizes["achieved_goal"]) != sizes["achieved_goal"]:
+        raise SettingsError(
+            f"{where}goal: {settings.id} shows achieved goals of {sizes['achieved_goal']} numbers and "
+            f"desired ones of {sizes['desired_goal']}"
+        )
+    wrong = misfit(goal.success, sizes["achieved_goal"])
+    if wrong:
+        raise SettingsError(
+            f"{where}goal.success: {wrong}, and the goals have {sizes['achieved_goal']} numbers"
+        )
+
+
+def shown_sizes(
+    environment: gymnasium.Env[Any, Any],
+    goal: Goal,
+    where: str = "",
+    options: dict[str, Any] | None = None,
+) -> dict[str, int]:
+    """Numbers in what an environment shows at a reset: the observation and the goals of a recipe.
+
+    Args:
+        environment: a freshly made one.
+        goal: which parts to take.
+        where: the recipe and key, for errors.
+        options: of ``reset``.
+
+    Returns:
+        By the columns' names in ``steps.parquet``; without ``desired_goal`` where the goal spec has none.
+
+    Raises:
+        SettingsError: it shows no such key or column.
+    """
+    tree = as_tree(*environment.reset(seed=0, options=options))
     sizes = {}
     for role in ("observation", "achieved", "desired"):
         selection = getattr(goal, role)
+        if selection is None:
+            continue
         try:
-            sizes[role] = select(tree, selection).size if selection else None
+            name = role if role == "observation" else f"{role}_goal"
+            sizes[name] = select(tree, selection).size
         except DataError as error:
-            raise SettingsError(f"{where}goal.{role}: {settings.id}: {error}") from None
-    if sizes["desired"] not in (None, sizes["achieved"]):
-        raise SettingsError(
-            f"{where}goal: {settings.id} shows achieved goals of {sizes['achieved']} numbers and "
-            f"desired ones of {sizes['desired']}"
-        )
-    wrong = misfit(goal.success, sizes["achieved"] or 0)
-    if wrong:
-        raise SettingsError(
-            f"{where}goal.success: {wrong}, and the goals have {sizes['achieved']} numbers"
-        )
+            shown = environment.spec.id if environment.spec else "the environment"
+            raise SettingsError(f"{where}goal.{role}: {shown}: {error}") from None
+    return sizes

@@ -92,12 +92,17 @@ def _leaves(place: Any, key: str) -> list[tuple[str, Any]]:
 
 
 def _flat(values: Any, key: str, rows: int | None) -> NDArray[Any]:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # Several arrays of different lengths.
+        raise DataError(f"'{key}' is no array of numbers") from None
     if rows is None:
         return array.reshape(-1)
     if array.ndim == 0 or len(array) != rows:
         found = f"{len(array)} rows" if array.ndim else "no rows"
         raise DataError(f"'{key}' has {found}, expected {rows}, one more than there are actions")
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"'{key}' holds values of type {array.dtype}, expected numbers")
     return array.reshape(rows, math.prod(array.shape[1:]))
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from offline_gcrl.config import load_dataset
 from offline_gcrl.episodes.ingest import ingest
-from offline_gcrl.episodes.reading import open_source
+from offline_gcrl.episodes.published import check_published
+from offline_gcrl.episodes.sources import open_source
 from offline_gcrl.files import atomic_directory
-from offline_gcrl.terminal import Bars, close, stage, stage_arguments
+from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
 
 
 def main() -> None:
@@ -15,8 +16,12 @@ def main() -> None:
     with stage("ingest", name):
         dataset = load_dataset(name)
         root, output = Path("datasets/minari") / name, Path("datasets/parquet") / name
-        sources = [source for recipe in dataset.recipes for source in recipe.sources]
-        total = sum(open_source(source, root).total_steps for source in sources)
+        sources = [(recipe, source) for recipe in dataset.recipes for source in recipe.sources]
+        for recipe, source in sources:
+            if source.collect is None:
+                for remark in check_published(recipe, source, root):
+                    note(remark)
+        total = sum(open_source(source, root).total_steps for _, source in sources)
         with (
             atomic_directory(output) as folder,
             Bars([name], total, "transitions") as bars,

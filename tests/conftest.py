@@ -1,11 +1,17 @@
 """One small dataset, made once and shared: real PointMaze episodes through the real pipeline."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import minari
+import numpy as np
 import pytest
+from gymnasium import spaces
+from minari.data_collector.episode_buffer import EpisodeBuffer
 
-from offline_gcrl.collect.collector import collect_source
+from offline_gcrl.collect.collector import collect_source, minari_root
 from offline_gcrl.config import Collect, Dataset, Recipe, Relabel, load_recipe
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
@@ -91,3 +97,45 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> SmallDataset:
     ingest(made.resolved, made.minari, made.parquet)
     relabel(made.parquet, made.hindsight, made.relabel, made.recipe.goal)
     return made
+
+
+def episode_buffers(sizes: Any = 4) -> list[EpisodeBuffer]:
+    """Three episodes of five transitions; ``sizes`` is that of the observation, or of each key."""
+    random = np.random.default_rng(0)
+
+    def filled(sizes: Any) -> Any:
+        if isinstance(sizes, dict):
+            return {key: filled(size) for key, size in sizes.items()}
+        return random.normal(size=(6, sizes)).astype(np.float32)
+
+    return [
+        EpisodeBuffer(
+            observations=filled(sizes),
+            actions=random.uniform(-1, 1, (5, 2)).astype(np.float32),
+            rewards=[0.0] * 5,
+            terminations=[False] * 5,
+            truncations=[False] * 4 + [True],
+        )
+        for _ in range(3)
+    ]
+
+
+def space_of(sizes: Any) -> spaces.Space[Any]:
+    if isinstance(sizes, dict):
+        return spaces.Dict({key: space_of(size) for key, size in sizes.items()})
+    return spaces.Box(-np.inf, np.inf, (sizes,), np.float32)
+
+
+def write_minari(
+    dataset: str, root: Path, episodes: list[EpisodeBuffer], observation_space: spaces.Space[Any]
+) -> None:
+    """A Minari dataset of a user's own, without environment, below a Minari root."""
+    with minari_root(root), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Minari asks for authors, an environment, a description.
+        minari.create_dataset_from_buffers(
+            dataset,
+            episodes,
+            observation_space=observation_space,
+            action_space=spaces.Box(-1.0, 1.0, (2,), np.float32),
+            data_format="hdf5",
+        )

@@ -9,23 +9,29 @@ from urllib.parse import urlparse
 import minari
 from minari.storage import get_dataset_path
 
-from offline_gcrl.collect.collector import minari_root
+from offline_gcrl.collect.local import local_datasets, placed_whole
+from offline_gcrl.config import nearest
 from offline_gcrl.errors import DataError
 
 
 def fetch_published(dataset: str, root: Path) -> None:
-    """Place a published dataset below the Minari root ``root``.
+    """Place a dataset that is not made here below the Minari root ``root``.
+
+    It comes from the local Minari root; what is not there is downloaded to it first, once for all recipes.
 
     Raises:
         DataError: the dataset is neither here nor to be had, with what to place where.
     """
     local = get_dataset_path(dataset)
-    if (local / "data" / "metadata.json").exists():
-        shutil.copytree(local, root / dataset)
-        return
+    if not (local / "data" / "metadata.json").exists():
+        _download(dataset, local)
+    shutil.copytree(local, root / dataset)
+
+
+def _download(dataset: str, local: Path) -> None:
     _require_network(dataset, local)
     try:
-        with minari_root(root):
+        with placed_whole(dataset):
             minari.download_dataset(dataset)
     except Exception as error:  # Minari and the hub raise many kinds; each means: not to be had.
         raise _not_to_be_had(dataset, local, str(error).strip().split("\n")[0]) from error
@@ -47,8 +53,10 @@ def _require_network(dataset: str, local: Path) -> None:
 
 
 def _not_to_be_had(dataset: str, local: Path, reason: str) -> DataError:
+    there = local_datasets()
+    hint = f"There: {nearest(dataset, there)}\n" if there else ""
     return DataError(
-        f"dataset '{dataset}' is not in the local Minari root and cannot be downloaded ({reason}).\n"
+        f"dataset '{dataset}' is not in the local Minari root and cannot be downloaded ({reason}).\n{hint}"
         f"Place its files here and run again:\n"
         f"  {local / 'data' / 'main_data.hdf5'}\n"
         f"  {local / 'data' / 'metadata.json'}\n"

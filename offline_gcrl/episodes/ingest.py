@@ -8,13 +8,9 @@ from typing import Any
 import minari
 
 from offline_gcrl.config import Dataset
-from offline_gcrl.episodes.reading import (
-    check_source,
-    open_source,
-    read_episodes,
-    vector_sizes,
-)
+from offline_gcrl.episodes.reading import read_episodes, vector_sizes
 from offline_gcrl.episodes.schema import FORMAT, SCHEMA
+from offline_gcrl.episodes.sources import check_source, open_source
 from offline_gcrl.episodes.writing import Writer
 from offline_gcrl.errors import DataError
 from offline_gcrl.files import write_json

@@ -6,7 +6,6 @@ Whatever is wrong is said with the dataset, the episode and the key.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import minari
@@ -15,10 +14,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal, Recipe, Source, has_original_goals
+from offline_gcrl.episodes.sources import reason_of, taken_episodes
 from offline_gcrl.errors import DataError
-from offline_gcrl.goals import reaches
+from offline_gcrl.goals import misfit, reaches
 from offline_gcrl.selection import as_tree, select
 
+SCALARS = ("rewards", "terminations", "truncations")
 ACTION_SLACK = 1e-5  # Actions are stored as float32; the bounds may not be.
 
 
@@ -37,29 +38,10 @@ class Episode:
         """Number of transitions, T."""
         return len(self.reward)
 
-
-def open_source(source: Source, root: Path) -> minari.MinariDataset:
-    """Open one source's Minari dataset.
-
-    Raises:
-        DataError: it is missing, empty, or no Minari dataset.
-    """
-    path = root / source.dataset / "data"
-    try:
-        data = minari.MinariDataset(path)
-    except Exception as error:  # Minari raises whatever its reader met; each means: unreadable.
-        raise DataError(
-            f"dataset '{source.dataset}' in {path} cannot be read as Minari data: {error}"
-        ) from error
-    if data.total_episodes == 0:
-        raise DataError(f"dataset '{source.dataset}' has no episodes")
-    return data
-
-
-def taken_episodes(source: Source, data: minari.MinariDataset) -> int:
-    """How many episodes are taken: all of what is made here, which may have been cut into more."""
-    every = int(data.total_episodes)
-    return every if source.collect else source.episodes or every
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Numbers a step, by column."""
+        return {name: array.shape[1] for name, array in self.vectors.items()}
 
 
 def read_episodes(
@@ -68,20 +50,47 @@ def read_episodes(
     """The checked episodes of source ``number``, each with its row of ``episodes.parquet``."""
     count = taken_episodes(source, data)
     validation = _validation_episodes(count, recipe.validation_share, number)
-    raw_episodes = data.storage.get_episodes(range(count))
-    metadata = data.storage.get_episode_metadata(range(count))
-    for index, (raw, facts) in enumerate(zip(raw_episodes, metadata, strict=True)):
+    sizes = None
+    for index, (raw, facts) in enumerate(_stored(source, data, count)):
         where = f"dataset '{source.dataset}', episode {index}"
+        episode = read_episode(raw, recipe.goal, data.action_space, where)
+        sizes = sizes or episode.sizes
+        if episode.sizes != sizes:
+            raise DataError(f"{where}: its sizes {episode.sizes} are not those before, {sizes}")
         yield (
-            read_episode(raw, recipe.goal, data.action_space, where),
+            episode,
             {
                 "task": recipe.task,
                 "source": source.dataset,
                 "kind": source.kind,
-                "seed": facts.get("seed"),
+                "seed": _seed(facts.get("seed"), where),
                 "split": "validation" if index in validation else "train",
             },
         )
+
+
+def _stored(
+    source: Source, data: minari.MinariDataset, count: int
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Episodes as Minari reads them, each with its metadata.
+
+    Raises:
+        DataError: naming the episode that cannot be read.
+    """
+    stored = zip(
+        data.storage.get_episodes(range(count)),
+        data.storage.get_episode_metadata(range(count)),
+        strict=True,
+    )
+    for index in range(count):
+        try:
+            episode = next(stored)
+        except Exception as error:  # Minari raises whatever h5py met; each means: unreadable.
+            raise DataError(
+                f"dataset '{source.dataset}', episode {index}: cannot be read ({reason_of(error)}); its file is "
+                "damaged, or was not written to the end: copy or download it again"
+            ) from error
+        yield episode
 
 
 def read_episode(raw: dict[str, Any], goal: Goal, action_space: spaces.Box, where: str) -> Episode:
@@ -90,70 +99,32 @@ def read_episode(raw: dict[str, Any], goal: Goal, action_space: spaces.Box, wher
     Raises:
         DataError: naming ``where`` and what is wrong.
     """
-    action = _matrix(raw["actions"])
+    action = _matrix(raw["actions"], "actions", where)
     length = len(action)
     if length == 0:
         raise DataError(f"{where}: no transitions")
     vectors = _selected(as_tree(raw["observations"], raw["infos"]), goal, length, where)
     _checked(action, "actions", length, where)
-    reward = _checked(_matrix(raw["rewards"]), "rewards", length, where)[:, 0]
-    for key in ("terminations", "truncations"):
-        _checked(_matrix(raw[key]), key, length, where)
-    low, high = action_space.low.reshape(-1), action_space.high.reshape(-1)
-    outside = (action < low - ACTION_SLACK) | (action > high + ACTION_SLACK)
-    if outside.any():
-        step = int(outside.any(1).argmax())
-        raise DataError(f"{where}: step {step}: action {action[step]} is outside {action_space}")
+    _check_within(action, action_space, where)
+    _check_goals(vectors, goal, where)
+    scalars = {key: _scalars(raw[key], key, length, where) for key in SCALARS}
     return Episode(
         vectors={**vectors, "action": action},
-        reward=reward,
-        terminated=bool(np.asarray(raw["terminations"])[-1]),
+        reward=scalars["rewards"],
+        terminated=bool(scalars["terminations"][-1]),
         success=_reached_own_goal(vectors, goal),
     )
-
-
-def check_source(recipe: Recipe, source: Source, data: minari.MinariDataset, root: Path) -> None:
-    """Check what holds for a whole source: bounded actions, spaces of the recipe, enough episodes.
-
-    Raises:
-        DataError: naming the dataset and the remedy.
-    """
-    space = data.action_space
-    if not isinstance(space, spaces.Box) or not space.is_bounded():
-        raise DataError(
-            f"dataset '{source.dataset}': its actions are {space}; agents need a Box with finite bounds"
-        )
-    reference = open_source(recipe.sources[0], root)
-    for kind in ("observation_space", "action_space"):
-        mine, theirs = getattr(data, kind), getattr(reference, kind)
-        if mine != theirs:
-            raise DataError(
-                f"dataset '{source.dataset}': its {kind} {mine} is not that of "
-                f"'{recipe.sources[0].dataset}', {theirs}; sources of one recipe must share their spaces"
-            )
-    if taken_episodes(source, data) > data.total_episodes:
-        raise DataError(
-            f"dataset '{source.dataset}' has {data.total_episodes} episodes, and its recipe asks for "
-            f"{source.episodes}"
-        )
 
 
 def vector_sizes(recipe: Recipe, source: Source, data: minari.MinariDataset) -> dict[str, int]:
     """Sizes of the vectors of a source, from its first episode.
 
     Raises:
-        DataError: that episode is broken, or its goals differ in size.
+        DataError: that episode is broken.
     """
-    raw = next(iter(data.storage.get_episodes([0])))
+    raw, _ = next(_stored(source, data, 1))
     where = f"dataset '{source.dataset}', episode 0"
-    episode = read_episode(raw, recipe.goal, data.action_space, where)
-    sizes = {name: array.shape[1] for name, array in episode.vectors.items()}
-    goal = sizes.get("achieved_goal", sizes["observation"])
-    if sizes.get("desired_goal", goal) != goal:
-        raise DataError(
-            f"{where}: achieved goals have {goal} numbers and desired ones {sizes['desired_goal']}"
-        )
-    return sizes
+    return read_episode(raw, recipe.goal, data.action_space, where).sizes
 
 
 def _selected(
@@ -167,12 +138,13 @@ def _selected(
         chosen["desired_goal"] = goal.desired
     vectors = {}
     for name, selection in chosen.items():
+        role = name.removesuffix("_goal")
         try:
             values = select(tree, selection, rows=length + 1)
         except DataError as error:
-            role = name.removesuffix("_goal")
             raise DataError(f"{where}: {error} (goal.{role} of the recipe)") from None
-        vectors[name] = _checked(_matrix(values), name, length + 1, where)
+        matrix = _matrix(values, f"goal.{role}" if role != name else name, where)
+        vectors[name] = _checked(matrix, name, length + 1, where)
     return vectors
 
 
@@ -185,9 +157,66 @@ def _validation_episodes(count: int, share: float, source: int) -> set[int]:
     return set(random.permutation(count)[:chosen].tolist())
 
 
-def _matrix(values: Any) -> NDArray[np.float32]:
-    array = np.asarray(values, dtype=np.float32)
-    return array.reshape(len(array), math.prod(array.shape[1:]))
+def _matrix(values: Any, key: str, where: str) -> NDArray[np.float32]:
+    """What was stored as (rows, numbers) in float32.
+
+    Raises:
+        DataError: it is no table of numbers.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf" or array.ndim == 0:
+        raise DataError(f"{where}: '{key}' is {_in_words(array)}, expected rows of numbers")
+    size = math.prod(array.shape[1:])
+    if size == 0:
+        raise DataError(f"{where}: '{key}' has no numbers, its shape is {array.shape}")
+    with np.errstate(over="ignore"):  # Too large for float32 is infinite, which is refused.
+        return array.astype(np.float32, copy=False).reshape(len(array), size)
+
+
+def _in_words(array: NDArray[Any]) -> str:
+    return f"a single {array.dtype}" if array.ndim == 0 else f"rows of type {array.dtype}"
+
+
+def _scalars(values: Any, key: str, length: int, where: str) -> NDArray[np.float32]:
+    """What has one number a transition."""
+    matrix = _checked(_matrix(values, key, where), key, length, where)
+    if matrix.shape[1] != 1:
+        raise DataError(f"{where}: '{key}' has {matrix.shape[1]} numbers a step, expected one")
+    return matrix[:, 0]
+
+
+def _check_goals(vectors: dict[str, NDArray[np.float32]], goal: Goal, where: str) -> None:
+    """That goals achieved and pursued can be compared, and by the recipe's success test."""
+    size = vectors.get("achieved_goal", vectors["observation"]).shape[1]
+    pursued = vectors["desired_goal"].shape[1] if "desired_goal" in vectors else size
+    if pursued != size:
+        raise DataError(f"{where}: achieved goals have {size} numbers and desired ones {pursued}")
+    wrong = misfit(goal.success, size)
+    if wrong:
+        raise DataError(
+            f"{where}: goal.success of the recipe: {wrong}; the goals have {size} numbers"
+        )
+
+
+def _check_within(action: NDArray[np.float32], space: spaces.Box, where: str) -> None:
+    low, high = space.low.reshape(-1), space.high.reshape(-1)
+    if action.shape[1] != len(low):
+        raise DataError(
+            f"{where}: its actions have {action.shape[1]} numbers, those of {space} have {len(low)}"
+        )
+    outside = (action < low - ACTION_SLACK) | (action > high + ACTION_SLACK)
+    if outside.any():
+        step = int(outside.any(1).argmax())
+        raise DataError(f"{where}: step {step}: action {action[step]} is outside {space}")
+
+
+def _seed(stored: Any, where: str) -> int | None:
+    """The seed of an episode's reset, if it was noted."""
+    if stored is None:
+        return None
+    if not isinstance(stored, int) or not 0 <= stored < 2**63:
+        raise DataError(f"{where}: its seed {stored} is no whole number below 2^63")
+    return stored
 
 
 def _checked_length(values: Any, key: str, length: int, where: str) -> None:

@@ -1,0 +1,121 @@
+"""The arrays of a file, read from their first row to their last: memory does not grow with the file."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from offline_gcrl.errors import DataError
+
+UNREADABLE = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+"""What the readers of HDF5 and zip raise on files that are broken, cut off, or something else."""
+
+
+class Column(Protocol):
+    """One array of N rows, read in turn."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self, rows: int) -> NDArray[Any]:
+        """The next ``rows`` rows."""
+
+
+Columns = Mapping[str, Column]
+
+
+class HDF5Column:
+    """A dataset of an HDF5 file."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self.dataset, self.row = dataset, 0
+        self.shape, self.dtype = dataset.shape, dataset.dtype
+
+    def read(self, rows: int) -> NDArray[Any]:
+        """The next ``rows`` rows."""
+        values = self.dataset[self.row : self.row + rows]
+        self.row += rows
+        return np.asarray(values)
+
+
+class NpzColumn:
+    """An array within an .npz archive, unpacked as it is read (``np.load`` would unpack it whole)."""
+
+    def __init__(self, stream: Any) -> None:
+        header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        self.stream = stream
+        self.shape, by_columns, self.dtype = header[npy.read_magic(stream)](stream)
+        if self.dtype.hasobject or (by_columns and len(self.shape) > 1):
+            raise ValueError("it holds Python objects, or columns one after another")
+
+    def read(self, rows: int) -> NDArray[Any]:
+        """The next ``rows`` rows."""
+        shape = (rows, *self.shape[1:])
+        size = int(np.prod(shape)) * self.dtype.itemsize
+        content = self.stream.read(size)
+        if len(content) < size:
+            raise EOFError("the file ends too early")
+        return np.frombuffer(content, self.dtype).reshape(shape)
+
+
+@contextmanager
+def hdf5_columns(path: Path) -> Iterator[Columns]:
+    """The datasets of an HDF5 file by their full names, such as ``infos/goal``.
+
+    Raises:
+        DataError: the file is missing, or not HDF5.
+    """
+    found: dict[str, Column] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape:
+            found[name] = HDF5Column(item)
+
+    with readable(path):
+        file = h5py.File(_existing(path), "r")
+        file.visititems(visit)
+    with file:
+        yield found
+
+
+@contextmanager
+def npz_columns(path: Path) -> Iterator[Columns]:
+    """The arrays of an .npz archive by name.
+
+    Raises:
+        DataError: the file is missing, or not .npz.
+    """
+    with readable(path):
+        archive = zipfile.ZipFile(_existing(path))
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+        found = {name.removesuffix(".npy"): NpzColumn(archive.open(name)) for name in names}
+    with archive:
+        yield found
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    return path
+
+
+@contextmanager
+def readable(path: Path, name: str = "") -> Iterator[None]:
+    """Say of a file, and of the array of it that is read, that it is broken.
+
+    Raises:
+        DataError: in place of what its reader raises.
+    """
+    try:
+        yield
+    except UNREADABLE as error:
+        what = f"{path}: '{name}'" if name else str(path)
+        reason = str(error).strip() or type(error).__name__
+        raise DataError(f"{what} cannot be read; is the file whole? ({reason})") from error

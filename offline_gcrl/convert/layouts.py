@@ -1,0 +1,286 @@
+"""What the rows of a file mean: the layouts of D4RL and of OGBench, checked, an episode at a time.
+
+Both hold one row a step. Minari holds one observation more than there are actions, the state after the last one.
+Where a file has no ``next_observations``, the last row of an episode gives that state, and its action, whose
+outcome the file does not tell, is left out. OGBench means its files so (its last action is a filler); D4RL
+loses one true transition an episode.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from minari.data_collector.episode_buffer import EpisodeBuffer
+from numpy.typing import NDArray
+
+from offline_gcrl.config import nearest
+from offline_gcrl.convert.columns import Column, Columns, hdf5_columns, npz_columns, readable
+from offline_gcrl.errors import DataError
+
+ROWS_A_READ = 2**16
+Ends = Literal["either", "terminals", "timeouts"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a kind of file names its arrays."""
+
+    columns: Callable[[Path], AbstractContextManager[Columns]]
+    required: tuple[str, ...]
+    infos: str
+    """Arrays below this name are what the environment told beside the observation; "" means all others."""
+    flags: tuple[str, ...]
+    """Arrays that are 1 in the last row of an episode."""
+    must_end: bool
+    """Whether the last row of the file ends an episode, or else the file is cut off."""
+
+
+LAYOUTS = {
+    "d4rl": Layout(
+        columns=hdf5_columns,
+        required=("observations", "actions", "rewards"),
+        infos="infos/",
+        flags=("terminals", "timeouts"),
+        must_end=False,
+    ),
+    "ogbench": Layout(
+        columns=npz_columns,
+        required=("observations", "actions", "terminals"),
+        infos="",
+        flags=("terminals",),
+        must_end=True,
+    ),
+}
+KNOWN = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A file that was looked through: where its episodes lie, and the sizes of its vectors."""
+
+    path: Path
+    layout: Layout
+    rows: int
+    sizes: dict[str, int]
+    """Numbers a row, by the name of the array."""
+    dtype: np.dtype[Any]
+    """Of the observations, as they are stored."""
+    spans: tuple[tuple[int, int], ...]
+    """First row, and the row after the last, of each episode that has a transition."""
+    too_short: int
+    """Episodes of a single row without a next state: left out."""
+    marked: bool
+    """Whether some flag marks the end of some episode."""
+    bounds: tuple[NDArray[np.float32], NDArray[np.float32]]
+    """Smallest and largest number in each dimension of the actions."""
+
+    @property
+    def has_next(self) -> bool:
+        """Whether the file holds the state after each row."""
+        return "next_observations" in self.sizes
+
+    @property
+    def transitions(self) -> int:
+        """Transitions of all episodes."""
+        return sum(stop - start - (not self.has_next) for start, stop in self.spans)
+
+    @property
+    def infos(self) -> dict[str, str]:
+        """Arrays that become infos, with their dotted names there."""
+        prefix = self.layout.infos
+        names = (name for name in self.sizes if name.startswith(prefix) and name not in KNOWN)
+        return {name: name.removeprefix(prefix) for name in names}
+
+    @property
+    def goal(self) -> str | None:
+        """The array of the goals that were pursued, if there is one."""
+        return next((name for name, key in self.infos.items() if key == "goal"), None)
+
+
+def look_through(path: Path, layout: Layout, ends: Ends = "either") -> Plan:
+    """Check a file as a whole, before anything is written.
+
+    Raises:
+        DataError: naming file, array and remedy.
+    """
+    with layout.columns(path) as columns:
+        rows, sizes = _sizes(path, layout, columns)
+        flags = _flags(path, layout, columns, rows, ends)
+        bounds = _extremes(path, columns, rows)
+        dtype = columns["observations"].dtype
+    last = np.flatnonzero(flags) + 1
+    if layout.must_end and (not len(last) or last[-1] != rows):
+        raise DataError(f"{path}: its last row does not end an episode; the file is cut off")
+    stops = np.unique(np.append(last, rows)).tolist()
+    starts = [0, *stops[:-1]]
+    needed = 1 if "next_observations" in sizes else 2
+    spans = [(a, b) for a, b in zip(starts, stops, strict=True) if b - a >= needed]
+    if not spans:
+        raise DataError(f"{path}: no episode has a transition; do its flags mark ends of episodes?")
+    return Plan(
+        path=path,
+        layout=layout,
+        rows=rows,
+        sizes=sizes,
+        dtype=dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32),
+        spans=tuple(spans),
+        too_short=len(stops) - len(spans),
+        marked=bool(len(last)),
+        bounds=bounds,
+    )
+
+
+def read_episodes(plan: Plan, action_dtype: Any) -> Iterator[EpisodeBuffer]:
+    """The episodes of a file, in order.
+
+    Raises:
+        DataError: naming file, array, episode and row.
+    """
+    with plan.layout.columns(plan.path) as columns:
+        row = 0
+        for episode, (start, stop) in enumerate(plan.spans):
+            where = f"{plan.path}: episode {episode}"
+            read = {name: _read(plan.path, name, columns, stop - row) for name in plan.sizes}
+            # What comes before the start belongs to no episode that is kept.
+            values = {name: array[start - row :] for name, array in read.items()}
+            row = stop
+            for name in ("observations", "actions", "rewards", "next_observations"):
+                if name in values:
+                    _check_finite(values[name], f"{where}: {name}", start)
+            values["observations"] = values["observations"].astype(plan.dtype)
+            values["actions"] = values["actions"].astype(action_dtype)
+            yield _buffer(plan, values, where, start)
+
+
+def _buffer(plan: Plan, values: dict[str, NDArray[Any]], where: str, start: int) -> EpisodeBuffer:
+    """One episode as Minari has it."""
+    observations, actions = values["observations"], values["actions"]
+    if plan.has_next:
+        following = values["next_observations"].astype(observations.dtype)
+        _check_continuous(observations, following, where, start)
+        observations = np.concatenate([observations, following[-1:]])
+    length = len(observations) - 1
+    terminations = np.zeros(length, dtype=bool)
+    # Without next observations, what was terminal is the transition that is left out.
+    terminations[-1] = plan.has_next and bool(values.get("terminals", [0])[-1])
+    truncations = np.zeros(length, dtype=bool)
+    truncations[-1] = not terminations[-1]
+    rewards = values.get("rewards", np.zeros(length)).reshape(-1)[:length]
+    return EpisodeBuffer(
+        observations=observations,
+        actions=actions[:length],
+        rewards=rewards.astype(np.float64),
+        terminations=terminations,
+        truncations=truncations,
+        infos=_nested(plan, values, length) or None,
+    )
+
+
+def _nested(plan: Plan, values: dict[str, NDArray[Any]], length: int) -> dict[str, Any]:
+    """The infos of an episode; the goal pursued is there for the last state as well.
+
+    Nothing pursues a goal after the last state, so the one before stands for it. Whatever else the file does not
+    tell of that state is left a row short, and a recipe that asks for it is told so.
+    """
+    infos: dict[str, Any] = {}
+    for name, key in plan.infos.items():
+        array = values[name]
+        if key == "goal" and len(array) == length:
+            array = np.concatenate([array, array[-1:]])
+        *above, leaf = key.split("/")
+        place = infos
+        for part in above:
+            place = place.setdefault(part, {})
+        place[leaf] = array
+    return infos
+
+
+def _sizes(path: Path, layout: Layout, columns: Columns) -> tuple[int, dict[str, int]]:
+    """Rows of the file, and numbers a row of each array that is read."""
+    for name in layout.required:
+        if name not in columns:
+            raise DataError(f"{path}: no array '{name}'; {nearest(name, columns)}")
+    rows = columns["observations"].shape[0]
+    sizes = {}
+    for name, column in columns.items():
+        if name in KNOWN:
+            _check_shape(path, name, column, rows)
+        elif not name.startswith(layout.infos) or not _is_info(column, rows):
+            continue
+        sizes[name] = int(np.prod(column.shape[1:]))
+    if sizes.get("next_observations", sizes["observations"]) != sizes["observations"]:
+        raise DataError(f"{path}: 'next_observations' differ from 'observations' in size")
+    return rows, sizes
+
+
+def _check_shape(path: Path, name: str, column: Column, rows: int) -> None:
+    is_vector = name in ("observations", "actions", "next_observations")
+    if len(column.shape) > 2 or (is_vector and (len(column.shape) != 2 or not column.shape[1])):
+        raise DataError(
+            f"{path}: '{name}' has the shape {column.shape}; agents take vectors, (rows, size), "
+            "no pictures and no numbered choices"
+        )
+    if column.shape[0] != rows:
+        raise DataError(f"{path}: '{name}' has {column.shape[0]} rows, 'observations' {rows}")
+    if not is_vector and int(np.prod(column.shape[1:])) != 1:
+        raise DataError(f"{path}: '{name}' has {column.shape[1:]} numbers a row, expected one")
+    if column.dtype.kind not in "biuf":
+        raise DataError(f"{path}: '{name}' holds {column.dtype}, expected numbers")
+
+
+def _is_info(column: Column, rows: int) -> bool:
+    return column.shape[0] == rows and column.dtype.kind in "biuf"
+
+
+def _flags(
+    path: Path, layout: Layout, columns: Columns, rows: int, ends: Ends
+) -> NDArray[np.bool_]:
+    """Whether each row is the last of its episode."""
+    names = layout.flags if ends == "either" else (ends,)
+    if ends != "either" and ends not in columns:
+        raise DataError(f"{path}: no array '{ends}'; {nearest(ends, columns)}")
+    flags = np.zeros(rows, dtype=bool)
+    for name in names:
+        if name in columns:
+            flags |= _read(path, name, columns, rows).reshape(-1) != 0
+    return flags
+
+
+def _extremes(
+    path: Path, columns: Columns, rows: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Smallest and largest number in each dimension of the actions."""
+    low, high = np.array([[np.inf], [-np.inf]]) * np.ones(columns["actions"].shape[1:])
+    for start in range(0, rows, ROWS_A_READ):
+        values = _read(path, "actions", columns, min(ROWS_A_READ, rows - start))
+        _check_finite(values, f"{path}: actions", start)
+        low, high = np.minimum(low, values.min(0)), np.maximum(high, values.max(0))
+    return low.astype(np.float32), high.astype(np.float32)
+
+
+def _read(path: Path, name: str, columns: Columns, rows: int) -> NDArray[Any]:
+    """The next rows of an array."""
+    with readable(path, name):
+        return columns[name].read(rows)
+
+
+def _check_finite(values: NDArray[Any], what: str, start: int) -> None:
+    finite = np.isfinite(values.reshape(len(values), -1)).all(1)
+    if not finite.all():
+        raise DataError(f"{what} are not finite in row {start + int(finite.argmin())}")
+
+
+def _check_continuous(
+    observations: NDArray[Any], following: NDArray[Any], where: str, start: int
+) -> None:
+    """That each next observation is the observation of the next row: an episode is stored as a whole."""
+    same = np.isclose(following[:-1], observations[1:], rtol=1e-4, atol=1e-5).all(1)
+    if not same.all():
+        row = start + int(same.argmin())
+        raise DataError(
+            f"{where}: 'next_observations' of row {row} are not the 'observations' of row {row + 1}: its rows "
+            "are in no order, or their flags do not mark where episodes end"
+        )

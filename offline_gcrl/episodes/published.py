@@ -1,0 +1,61 @@
+"""Checking data that was not made here against what its recipe expects, before it is ingested."""
+
+from pathlib import Path
+
+from offline_gcrl.config import Environment, Recipe, Source
+from offline_gcrl.environments import first_options, make_environment, shown_sizes
+from offline_gcrl.episodes.reading import vector_sizes
+from offline_gcrl.episodes.sources import check_source, open_source
+from offline_gcrl.errors import DataError
+from offline_gcrl.selection import evaluated_goal
+
+
+def check_published(recipe: Recipe, source: Source, root: Path) -> list[str]:
+    """Check the keys, sizes and environment of a dataset from elsewhere.
+
+    Returns:
+        Remarks on what differs and may be meant so.
+
+    Raises:
+        DataError: naming the dataset, what it has, what was expected, and the remedy.
+    """
+    data = open_source(source, root)
+    check_source(recipe, source, data, root)
+    sizes = vector_sizes(recipe, source, data)
+    if recipe.evaluation is not None:
+        _check_sizes(recipe, source, sizes)
+    if recipe.environment is None or data.env_spec is None:
+        return []
+    return _compare_names(source, data.env_spec.id, recipe.environment)
+
+
+def _check_sizes(recipe: Recipe, source: Source, sizes: dict[str, int]) -> None:
+    """That a policy trained on the data can act where it is judged."""
+    assert recipe.evaluation is not None
+    settings = recipe.evaluation.environment
+    environment = make_environment(settings)
+    shown = shown_sizes(environment, evaluated_goal(recipe), options=first_options(recipe))
+    shape = environment.action_space.shape
+    shown |= {"action": int(shape[0])} if shape else {}
+    environment.close()
+    for name, size in shown.items():
+        if sizes.get(name, size) != size:
+            raise DataError(
+                f"dataset '{source.dataset}': its {name} has {sizes[name]} numbers, and {settings.id}, where "
+                f"policies are judged, has {size}; mend the recipe's goal or evaluation.environment"
+            )
+
+
+def _compare_names(source: Source, noted: str, expected: Environment) -> list[str]:
+    """Another environment is an error; another version of it is worth a remark."""
+    named = expected.id.split(":")[-1]
+    if noted == named:
+        return []
+    if noted.rpartition("-v")[0] != named.rpartition("-v")[0]:
+        raise DataError(
+            f"dataset '{source.dataset}' was collected in '{noted}', and its recipe says '{named}'; mend "
+            "environment.id of the recipe, or the id of the dataset"
+        )
+    return [
+        f"{source.dataset} was collected in {noted}, its recipe names {named}: physics may differ between them"
+    ]
