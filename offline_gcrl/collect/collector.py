@@ -101,13 +101,22 @@ def steps_an_episode(recipe: Recipe) -> int:
 
 
 def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
-    """Run one episode from its own seed until the environment ends it."""
+    """The first of the job's attempts that ends in success, else the last; all from the same start."""
+    seeds = np.random.SeedSequence([job.collect.seed, job.index])
+    # The first numbers of a sequence do not depend on how many are drawn.
+    reset_seed, *policy_seeds = seeds.generate_state(1 + job.collect.attempts)
+    for policy_seed in policy_seeds:
+        episode = _run_episode(job, int(reset_seed), int(policy_seed))
+        if episode.infos["success"][-1]:
+            break
+    return episode
+
+
+def _run_episode(job: EpisodeJob, reset_seed: int, policy_seed: int) -> EpisodeBuffer:
+    """Run one episode until the environment ends it."""
     environment = shared_environment(job.environment)
-    reset_seed, policy_seed = np.random.SeedSequence([job.collect.seed, job.index]).generate_state(
-        2
-    )
     random = np.random.default_rng(policy_seed)
-    observation, info = environment.reset(seed=int(reset_seed))
+    observation, info = environment.reset(seed=reset_seed)
     policy = make_policy(job.collect, environment, random)
     space = environment.action_space
     assert isinstance(space, gymnasium.spaces.Box)
@@ -130,7 +139,7 @@ def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
         truncations.append(truncated)
     return EpisodeBuffer(
         id=None,
-        seed=int(reset_seed),
+        seed=reset_seed,
         observations=_stacked(observations),
         actions=np.stack(actions),
         rewards=rewards,

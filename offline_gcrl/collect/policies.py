@@ -7,8 +7,15 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from offline_gcrl.collect.demonstrators import FetchReachDemonstrator, MazeWaypointDemonstrator
 from offline_gcrl.collect.explorers import HeldDirectionExplorer, UniformExplorer
+from offline_gcrl.collect.fetch import (
+    FetchPickAndPlaceDemonstrator,
+    FetchPushDemonstrator,
+    FetchReachDemonstrator,
+    FetchSlideDemonstrator,
+)
+from offline_gcrl.collect.hand import HandReachDemonstrator
+from offline_gcrl.collect.mazes import MazeWaypointDemonstrator
 from offline_gcrl.config import Collect, nearest
 from offline_gcrl.errors import SettingsError
 
@@ -26,6 +33,10 @@ POLICIES: dict[str, Any] = {
     "held_direction": HeldDirectionExplorer,
     "maze_waypoint": MazeWaypointDemonstrator,
     "fetch_reach": FetchReachDemonstrator,
+    "fetch_push": FetchPushDemonstrator,
+    "fetch_pick_and_place": FetchPickAndPlaceDemonstrator,
+    "fetch_slide": FetchSlideDemonstrator,
+    "hand_reach": HandReachDemonstrator,
 }
 
 
