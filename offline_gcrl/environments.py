@@ -30,6 +30,7 @@ import gymnasium_robotics  # noqa: E402
 from offline_gcrl.config import Environment, Goal, Recipe  # noqa: E402
 from offline_gcrl.errors import DataError, SettingsError  # noqa: E402
 from offline_gcrl.goals import misfit  # noqa: E402
+from offline_gcrl.robots import quicken  # noqa: E402
 from offline_gcrl.selection import as_tree, evaluated_goal, select  # noqa: E402
 
 gymnasium.register_envs(gymnasium_robotics)
@@ -53,7 +54,7 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
         # The passive checker warns of float64 observations outside float32 bounds: not our data.
         warnings.simplefilter("ignore")
         try:
-            return gymnasium.make(
+            environment = gymnasium.make(
                 settings.id, disable_env_checker=True, **{**settings.kwargs, **extra}
             )
         except ModuleNotFoundError as error:
@@ -71,6 +72,8 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             raise SettingsError(f"environment.id: '{settings.id}': {error}") from None
         except TypeError as error:
             raise SettingsError(f"environment.kwargs of {settings.id}: {error}") from None
+    quicken(environment)
+    return environment
 
 
 def _remedy(package: str | None) -> str:
