@@ -33,6 +33,7 @@ import numpy as np  # noqa: E402
 from offline_gcrl.config import Environment, Goal, Recipe  # noqa: E402
 from offline_gcrl.errors import DataError, SettingsError  # noqa: E402
 from offline_gcrl.goals import misfit  # noqa: E402
+from offline_gcrl.robots import quicken  # noqa: E402
 from offline_gcrl.selection import as_tree, evaluated_goal, select  # noqa: E402
 
 gymnasium.register_envs(gymnasium_robotics)
@@ -77,6 +78,8 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             raise SettingsError(f"environment.id: '{settings.id}': {error}") from None
         except TypeError as error:
             raise SettingsError(f"environment.kwargs of {settings.id}: {error}") from None
+    quicken(environment)
+    return environment
 
 
 def _remedy(package: str | None) -> str:

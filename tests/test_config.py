@@ -162,7 +162,7 @@ def test_an_agent_cannot_mix_in_a_strategy_that_is_not_relabelled(project: Path)
         ("goal.success.dimensions", [0], "'dimensions' does not belong to kind 'distance'"),
         ("goal.achieved", {"columns": [0]}, "goal.achieved.0: give 'key'"),
         ("goal.achieved", {"key": "x", "column": [0]}, "did you mean 'columns'"),
-        ("sources.0.share", 0.5, "a source has 'episodes' or a 'share'"),
+        ("sources.0.episodes", 5, "a source has 'episodes' or a 'share'"),
         ("goal.success.kind", "nearby", "goal.success.kind: .* 'distance'"),
         ("sources", [], "sources: .* at least 1 item"),
         ("titel", "x", "titel: unknown key; did you mean 'title'?"),

@@ -39,6 +39,8 @@ TINY = {
     "pointmaze-medium": 30,
     "pointmaze-large-waypoint": 60,
     "pointmaze-large-d4rl": 60,
+    "fetch-slide": 12,
+    "hand-reach": 12,
     "antmaze-medium-diverse": 12,
     "kitchen-mixed": 12,
     "adroit-pen-human": 12,

@@ -113,9 +113,7 @@ def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
     for draw in range(MOST_DRAWS):
         # Three numbers with a last one above 0 would be seeds of evaluation.
         entropy = [job.collect.seed, job.index] + ([0, draw] if draw else [])
-        seeds = np.random.SeedSequence(entropy).generate_state(2)
-        with seeded_episode(environment, int(seeds[0])):
-            episode = _run_episode(environment, job, int(seeds[0]), int(seeds[1]))
+        episode = _first_success(environment, job, np.random.SeedSequence(entropy))
         if keeps(job.collect, environment, episode.infos):
             return episode
     raise DataError(
@@ -123,9 +121,24 @@ def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
     )
 
 
+def _first_success(
+    environment: gymnasium.Env[Any, Any], job: EpisodeJob, seeds: np.random.SeedSequence
+) -> EpisodeBuffer:
+    """The first of the job's attempts that ends in success, else the last; all from the same start."""
+    # The first numbers of a sequence do not depend on how many are drawn.
+    reset_seed, *policy_seeds = map(int, seeds.generate_state(1 + job.collect.attempts))
+    for policy_seed in policy_seeds:
+        with seeded_episode(environment, reset_seed):
+            episode = _run_episode(environment, job, reset_seed, policy_seed)
+        if episode.infos["success"][-1]:
+            break
+    return episode
+
+
 def _run_episode(
     environment: gymnasium.Env[Any, Any], job: EpisodeJob, reset_seed: int, policy_seed: int
 ) -> EpisodeBuffer:
+    """Run one episode until the environment ends it."""
     random = np.random.default_rng(policy_seed)
     options = reset_options(job.collect, environment, random)
     observation, info = environment.reset(seed=reset_seed, options=options)

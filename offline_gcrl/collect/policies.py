@@ -7,8 +7,15 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from offline_gcrl.collect.demonstrators import FetchReachDemonstrator, MazeWaypointDemonstrator
 from offline_gcrl.collect.explorers import HeldDirectionExplorer, UniformExplorer
+from offline_gcrl.collect.fetch import (
+    FetchPickAndPlaceDemonstrator,
+    FetchPushDemonstrator,
+    FetchReachDemonstrator,
+    FetchSlideDemonstrator,
+)
+from offline_gcrl.collect.hand import HandReachDemonstrator
+from offline_gcrl.collect.mazes import MazeWaypointDemonstrator
 from offline_gcrl.collect.metaworld import MetaWorldDemonstrator
 from offline_gcrl.collect.ogbench import OGBenchMaze, OGBenchPlay
 from offline_gcrl.config import Collect, nearest
@@ -36,6 +43,10 @@ POLICIES: dict[str, Any] = {
     "ogbench_maze": OGBenchMaze,
     "ogbench_play": OGBenchPlay,
     "metaworld_scripted": MetaWorldDemonstrator,
+    "fetch_push": FetchPushDemonstrator,
+    "fetch_pick_and_place": FetchPickAndPlaceDemonstrator,
+    "fetch_slide": FetchSlideDemonstrator,
+    "hand_reach": HandReachDemonstrator,
 }
 
 

@@ -49,6 +49,9 @@ class Collect(Section):
     seed: NonNegativeInt = 0
     cut_at_success: bool = False
     """Cut what was collected into episodes that end where a goal was reached, as published data does."""
+    attempts: PositiveInt = 1
+    """How often an episode may be run, from the same start with another seed of the policy, until its last
+    step is a success; the last run is kept in any case. Hard goals then fail more often than easy ones."""
 
 
 class Source(Section):

@@ -1,4 +1,4 @@
-"""Scripted policies that reach the goal: demonstrations."""
+"""Scripted demonstrations in mazes."""
 
 from collections import deque
 from typing import Any
@@ -79,22 +79,3 @@ class MazeWaypointDemonstrator:
             way.append(cell_or_none)
             cell_or_none = came_from[cell_or_none]
         return way or [last]
-
-
-class FetchReachDemonstrator:
-    """Moves the gripper of a Fetch arm straight to the goal, slowing down near it."""
-
-    def __init__(
-        self,
-        environment: gymnasium.Env[Any, Any],
-        random: np.random.Generator,
-        gain: float = 10.0,
-    ) -> None:
-        self.space, self.gain = environment.action_space, gain
-
-    def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
-        """An action within bounds, shape (4,): displacement of the gripper, and its fingers."""
-        assert isinstance(self.space, gymnasium.spaces.Box)
-        action = np.zeros(self.space.shape)
-        action[:3] = self.gain * (observation["desired_goal"] - observation["achieved_goal"])
-        return np.clip(action, self.space.low, self.space.high)
