@@ -4,12 +4,14 @@ Nothing is fetched: fonts and styles come with the theme, equations are MathML m
 """
 
 import pkgutil
+import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent / "extensions"), str(Path(__file__).parent.parent)]
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "extensions"), str(HERE.parent)]
 
 from pydantic import BaseModel
 
@@ -20,9 +22,15 @@ from offline_gcrl import __version__
 for module in pkgutil.walk_packages(offline_gcrl.__path__, "offline_gcrl."):
     import_module(module.name)
 
+# Sphinx reads nothing outside its folder, and does not follow links out of it.
+shutil.rmtree(HERE / "notebooks", ignore_errors=True)
+(HERE / "notebooks").mkdir()
+for notebook in (HERE.parent / "notebooks").glob("*.ipynb"):
+    shutil.copy2(notebook, HERE / "notebooks")
+
 project = "offline-gcrl"
 author = "the offline-gcrl authors"
-copyright = author  # noqa: A001 - Sphinx's name for it
+copyright = author
 version = release = __version__
 language = "en_GB"
 
