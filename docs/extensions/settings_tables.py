@@ -41,8 +41,8 @@ class SettingsTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Write the table as Markdown and let the page's own parser read it."""
         module, name = self.arguments[0].rsplit(".", 1)
-        self.env.note_dependency(inspect.getsourcefile(import_module(module)))
         section = getattr(import_module(module), name)
+        self.env.note_dependency(inspect.getsourcefile(section))
         spoken = dict(line.split(": ", 1) for line in self.content if line.strip())
         try:
             lines = table_of(section, spoken)
@@ -135,17 +135,22 @@ def default(value: Any) -> str:
         return "*required*"
     if value is None:
         return "*none*"
-    if isinstance(value, BaseModel):
-        return "*its own defaults*"
-    plain = list(value) if isinstance(value, tuple) else value
-    written = yaml.safe_dump(plain, default_flow_style=True, width=1000)
+    written = yaml.safe_dump(plain(value), default_flow_style=True, width=1000)
     return f"`{written.splitlines()[0]}`"  # YAML ends a lone scalar with a line of dots.
+
+
+def plain(value: Any) -> Any:
+    """A value as YAML knows it; of a section, what is not its default."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_defaults=True)
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def values(schema: dict[str, Any], words: dict[str, str] = WORDS) -> str:
     """The values that a JSON schema allows, in words."""
     if "$ref" in schema:
-        return f"a section, [`{schema['$ref'].rsplit('/', 1)[1]}`](#{anchor(schema['$ref'])})"
+        name = schema["$ref"].rsplit("/", 1)[1].lower()
+        return f"[{'sections' if words is PLURALS else 'a section'}](#section-{name})"
     if "anyOf" in schema:
         return " or ".join(values(part) for part in schema["anyOf"] if part.get("type") != "null")
     if "enum" in schema or "const" in schema:
@@ -161,8 +166,3 @@ def values(schema: dict[str, Any], words: dict[str, str] = WORDS) -> str:
 def mapping(schema: dict[str, Any]) -> str:
     """Keys and values: a mixture of goals, or free."""
     return "[shares of strategies](#mixtures)" if "propertyNames" in schema else "keys and values"
-
-
-def anchor(reference: str) -> str:
-    """The anchor of a section's heading on the page of settings."""
-    return reference.rsplit("/", 1)[1].lower()
