@@ -5,12 +5,13 @@ Each runs in the project's root, or in another folder that holds a run (the test
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 from nbclient import NotebookClient
 from traitlets.config import Config
 
-SECONDS_A_CELL = 120
+SECONDS_A_CELL = SECONDS_TO_START = 180
 
 
 def execute(path: Path, project: Path) -> nbformat.NotebookNode:
@@ -20,17 +21,19 @@ def execute(path: Path, project: Path) -> nbformat.NotebookNode:
         nbclient.exceptions.CellExecutionError: a cell failed; its traceback is the text.
     """
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=SECONDS_A_CELL,
-        resources={"metadata": {"path": str(project)}},
-        record_timing=False,
-        kernel_name="python3",
-        config=Config(
-            {"KernelManager": {"transport": "ipc"}}
-        ),  # sockets, which no other user can read
-    )
-    client.execute()
+    with TemporaryDirectory() as folder:
+        # Sockets in a folder of our own: nobody else can listen, and no port is taken twice.
+        sockets = {"transport": "ipc", "ip": str(Path(folder) / "kernel")}
+        client = NotebookClient(
+            notebook,
+            timeout=SECONDS_A_CELL,
+            startup_timeout=SECONDS_TO_START,
+            resources={"metadata": {"path": str(project)}},
+            record_timing=False,
+            kernel_name="python3",
+            config=Config({"KernelManager": sockets}),
+        )
+        client.execute()
     # What differs between machines is no part of the outcome.
     kept = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"}}
     notebook.metadata = nbformat.from_dict(kept)
