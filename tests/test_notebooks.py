@@ -17,7 +17,9 @@ from offline_gcrl.evaluation import judge, plan_judgement
 from offline_gcrl.files import digest, write_json, write_text
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.policy import POLICY
-from offline_gcrl.report import load_results, write_report
+from offline_gcrl.report.facts import Folders
+from offline_gcrl.report.results import load_results
+from offline_gcrl.report.writing import write_report
 from offline_gcrl.tracking import Tracker
 from offline_gcrl.training import train_seed
 from offline_gcrl.training_jobs import Event, training_jobs
@@ -39,7 +41,7 @@ PARAMS = {
     "agents": {agent: {"algorithm": agent, "hidden": [16, 16]} for agent in AGENTS},
 }
 OUTPUT_LIMIT, NOTEBOOK_LIMIT = 60_000, 250_000  # Bytes.
-SLOW = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(600)  # kernels take as long as the machine is busy
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +69,9 @@ def make_outputs(dataset: SmallDataset) -> None:
     resolved = dataset.resolved
     for agent in AGENTS:
         train_and_judge(agent, resolved)
-    experiment = load_params().experiment
-    results = load_results(experiment, Path("results"))
-    write_report(results, {NAME: resolved}, Path("datasets/hindsight"), Path("reports"))
+    params, datasets, folders = load_params(), {NAME: resolved}, Folders()
+    results = load_results(params.experiment, datasets, folders.results)
+    write_report(params, datasets, results, folders, Path("reports"))
 
 
 def train_and_judge(agent: str, resolved: Any) -> None:
@@ -100,9 +102,7 @@ def texts(notebook: Any) -> str:
     )
 
 
-@pytest.mark.parametrize(
-    "path", [pytest.param(path, marks=SLOW, id=path.stem) for path in NOTEBOOKS]
-)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_notebook_runs_on_what_a_run_leaves(path: Path, run: Path) -> None:
     executed = execute(path, run)
     assert all(
