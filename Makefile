@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all extras check format ui datasets lock clean
+.PHONY: repro test test-all extras check format ui experiments datasets docs notebooks lock clean
 
 repro: $(VENV)/.run            ## run what has changed, from raw data to report
 	dvc repro
@@ -35,6 +35,14 @@ experiments: $(VENV)/.run      ## DVC's experiments: the settings that differ, a
 datasets: $(VENV)/.run          ## list the datasets there are
 	python -m offline_gcrl.catalogue
 
+docs: $(VENV)/.dev             ## build the pages into site/, from nothing, with warnings as errors
+	rm -rf site
+	sphinx-build --fresh-env --fail-on-warning --keep-going --quiet -d $(VENV)/.doctrees docs site
+	@echo "open site/index.html"
+
+notebooks: $(VENV)/.dev        ## execute the notebooks against what `make repro` left
+	python notebooks/execute.py notebooks/*.ipynb
+
 lock:                          ## pin anew all that pyproject.toml needs
 	rm -rf .lock-venv
 	$(PYTHON) -m venv .lock-venv
@@ -44,7 +52,7 @@ lock:                          ## pin anew all that pyproject.toml needs
 	rm -rf .lock-venv
 
 clean:                         ## forget environments and caches, keep data and results
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/pip:
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; name a Python 3.11: make PYTHON=..." >&2; exit 1; }

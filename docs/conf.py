@@ -1,0 +1,103 @@
+"""How Sphinx builds these pages; ``make docs`` runs it, and a test does, with warnings as errors.
+
+Nothing is fetched: fonts and styles come with the theme, equations are MathML made while building.
+"""
+
+import pkgutil
+import shutil
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "extensions"), str(HERE.parent)]
+
+from pydantic import BaseModel
+
+import offline_gcrl
+from offline_gcrl import __version__
+
+# Before autodoc does, which pretends to be a type checker while importing; MLflow does not survive that.
+for module in pkgutil.walk_packages(offline_gcrl.__path__, "offline_gcrl."):
+    import_module(module.name)
+
+# Sphinx reads nothing outside its folder, and does not follow links out of it.
+shutil.rmtree(HERE / "notebooks", ignore_errors=True)
+(HERE / "notebooks").mkdir()
+for notebook in (HERE.parent / "notebooks").glob("*.ipynb"):
+    shutil.copy2(notebook, HERE / "notebooks")
+
+project = "offline-gcrl"
+author = "the offline-gcrl authors"
+copyright = author
+version = release = __version__
+language = "en_GB"
+
+extensions = [
+    "myst_nb",  # pages in Markdown, and the notebooks with the outputs they were committed with
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "mathml",
+    "settings_tables",
+]
+exclude_patterns = ["README.md"]
+html_theme = "furo"
+html_title = "offline-gcrl"
+html_math_renderer = "mathml"
+html_copy_source = False
+html_show_sphinx = False
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
+html_theme_options = {
+    "light_css_variables": {
+        "color-brand-primary": "#0072B2",
+        "color-brand-content": "#0072B2",
+        "color-brand-visited": "#0072B2",
+        "font-stack--monospace": "ui-monospace, SFMono-Regular, Menlo, 'DejaVu Sans Mono', monospace",
+    },
+    "dark_css_variables": {
+        "color-brand-primary": "#56B4E9",
+        "color-brand-content": "#56B4E9",
+        "color-brand-visited": "#56B4E9",
+    },
+}
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
+
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 4
+nb_execution_mode = "off"  # `make notebooks` executes them against a real run
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+autodoc_default_options = {"members": True}
+
+
+def setup(app: Any) -> None:
+    """Show docstrings and settings as what they are."""
+    app.connect("autodoc-process-docstring", escape_bars)
+    app.connect("autodoc-process-signature", drop_signature)
+    app.connect("autodoc-skip-member", skip_field)
+
+
+def escape_bars(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """Let docstrings write |x| for a magnitude: to reStructuredText it would be a substitution."""
+    lines[:] = [line.replace("|", "\\|") for line in lines]
+
+
+def drop_signature(
+    app: Any, what: str, name: str, item: Any, options: Any, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """The constructor of settings repeats all their fields; the page of settings has them."""
+    return ("", "") if what == "class" and issubclass(item, BaseModel) else None
+
+
+def skip_field(app: Any, what: str, name: str, item: Any, skip: bool, options: Any) -> bool | None:
+    """The same for the fields themselves."""
+    place = app.env.current_document
+    owner = getattr(import_module(place.autodoc_module), place.autodoc_class or "_", None)
+    if what == "class" and isinstance(owner, type) and issubclass(owner, BaseModel):
+        return name in owner.model_fields or name.startswith("model_") or skip
+    return None

@@ -1,0 +1,349 @@
+"""The pages build without a warning, lead nowhere that is not there, and say what the code does."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+from conftest import RECIPES, ROOT, SmallDataset
+from settings_tables import table_of
+
+from offline_gcrl import load_policy
+from offline_gcrl.agents import settings_type
+from offline_gcrl.collect.published import fetch_published
+from offline_gcrl.config import (
+    Section,
+    agent_settings,
+    load_dataset,
+    load_params,
+    load_recipe,
+    resolve,
+)
+from offline_gcrl.environments import check_environments
+from offline_gcrl.episodes.dataset import open_episodes
+from offline_gcrl.episodes.reading import read_episode
+from offline_gcrl.episodes.schema import EPISODES_SCHEMA, steps_schema
+from offline_gcrl.errors import OfflineGCRLError
+from offline_gcrl.evaluation import EPISODE_COLUMNS
+from offline_gcrl.hindsight.relabel import TABLE
+from offline_gcrl.report.results import load_results
+from offline_gcrl.training import _accelerator
+
+DOCS = ROOT / "docs"
+BIN = Path(sys.executable).parent
+pytestmark = pytest.mark.timeout(600)  # building the pages takes as long as the machine is busy
+
+
+# ---------------------------------------------------------------------------------------- the site
+
+
+class Page(HTMLParser):
+    """What a page links to, what it loads, and what can be linked to in it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attributes}
+        self.anchors |= {given[name] for name in ("id", "name") if name in given}
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        elif tag == "link" and given.get("rel") in ("stylesheet", "icon", "preload"):
+            self.loaded.append(given["href"])
+        elif "src" in given:
+            self.loaded.append(given["src"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Page]:
+    """All pages, built as `make docs` builds them."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "--fresh-env", "--fail-on-warning", "--keep-going"]
+    answer = subprocess.run(
+        [*command, "--quiet", "-d", str(folder / ".doctrees"), str(DOCS), str(folder / "html")],
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return {path: Page(path) for path in (folder / "html").rglob("*.html")}
+
+
+def test_every_link_leads_to_a_page_and_an_anchor_that_are_there(site: dict[Path, Page]) -> None:
+    broken = []
+    for path, page in site.items():
+        for link in page.links:
+            url = urlparse(link)
+            if url.scheme or not (url.path or url.fragment):
+                continue
+            target = (path.parent / unquote(url.path)).resolve() if url.path else path
+            anchors = site[target].anchors if target in site else set()
+            if not target.exists() or not {unquote(url.fragment)} <= anchors | {""}:
+                broken.append(f"{path.name}: {link}")
+    assert not broken
+    assert sum(len(page.links) for page in site.values()) > 500
+
+
+def test_links_out_of_the_pages_are_whole(site: dict[Path, Page]) -> None:
+    outward = {link for page in site.values() for link in page.links if urlparse(link).scheme}
+    for link in outward:
+        url = urlparse(link)
+        assert url.scheme == "https", link
+        assert re.fullmatch(r"[a-z0-9.-]+\.[a-z]{2,}", url.netloc), link
+
+
+def test_pages_need_no_network(site: dict[Path, Page]) -> None:
+    for path, page in site.items():
+        for address in page.loaded:
+            assert not urlparse(address).netloc, f"{path.name} loads {address}"
+    home = next(path for path in site if path.name == "index.html" and "api" not in path.parts)
+    styles = "".join(path.read_text() for path in home.parent.rglob("*.css"))
+    assert not re.findall(r"(?:@import|url\()\s*['\"]?(?:https?:)?//[^)'\"]+", styles)
+
+
+def test_equations_are_mathml(site: dict[Path, Page]) -> None:
+    pages = {path.name: path.read_text() for path in site}
+    assert pages["gofar.html"].count("<math") > 10
+    assert not any("MathJax" in text for text in pages.values())
+
+
+def test_links_of_the_readme_lead_to_files_that_are_there() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert urlparse(link).scheme == "https" or (ROOT / link).exists(), link
+
+
+# ------------------------------------------------------------------------------- tables of settings
+
+
+class Example(Section):
+    rate: float  # how fast
+    size: int = 3
+    """How many."""
+    silent: bool = False
+
+
+def test_a_table_of_settings_says_what_the_code_says() -> None:
+    lines = table_of(Example, {"silent": "Said on the page."})
+    assert lines[2:] == [
+        "| `rate` | *required* | number | How fast. |",
+        "| `size` | `3` | integer | How many. |",
+        "| `silent` | `false` | true or false | Said on the page. |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spoken", "message"),
+    [
+        ({}, "'silent' says nowhere what it means"),
+        ({"silent": "Yes.", "gone": "No."}, "'gone' is no field"),
+        ({"silent": "Yes.", "size": "Twice."}, "'size' is no field without a meaning of its own"),
+    ],
+)
+def test_a_page_that_speaks_past_the_code_ends_the_build(
+    spoken: dict[str, str], message: str
+) -> None:
+    with pytest.raises(LookupError, match=message):
+        table_of(Example, spoken)
+
+
+# ------------------------------------------------------------------------------------------ the data
+
+
+def first_column(page: str, heading: str) -> list[str]:
+    """The first column of the first table below a heading."""
+    below = (DOCS / page).read_text().split(f"\n{heading}\n", 1)[1]
+    table = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
+    assert table is not None
+    return re.findall(r"^\| `([^`]+)` \|", table.group(0), re.MULTILINE)
+
+
+def test_every_column_of_the_data_is_described(dataset: SmallDataset) -> None:
+    sizes = dict.fromkeys(("observation", "achieved_goal", "desired_goal", "action"), 1)
+    page = "data-model.md"
+    assert first_column(page, "### steps.parquet") == steps_schema(sizes).names
+    assert first_column(page, "### episodes.parquet") == EPISODES_SCHEMA.names
+    assert first_column(page, "### schema.json") == list(dataset.episodes.schema)
+    assert first_column(page, "### episodes.parquet of results") == list(EPISODE_COLUMNS)
+
+
+def test_every_column_of_the_hindsight_table_is_described(dataset: SmallDataset) -> None:
+    described = first_column("data-model.md", "## Hindsight")
+    patterns = [re.sub(r"<\w+>", r"\\w+", name) for name in described]
+    for name in pl.read_parquet_schema(dataset.hindsight / TABLE):
+        assert any(re.fullmatch(pattern, name) for pattern in patterns), name
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+def test_the_recipes_on_the_page_are_valid(tmp_path: Path) -> None:
+    shutil.copytree(RECIPES, tmp_path, dirs_exist_ok=True)
+    recipes = blocks("adding-datasets.md", "yaml")
+    assert len(recipes) == 2
+    for number, recipe in enumerate(recipes):
+        (tmp_path / f"page-{number}.yaml").write_text(recipe)
+        assert resolve(f"page-{number}", folder=tmp_path).title
+
+
+# ---------------------------------------------------------------------------------------- the errors
+
+
+def changed(folder: Path, change: Callable[[str], str]) -> None:
+    """Read a changed ``params.yaml``, as ``check`` does."""
+    shutil.copytree(RECIPES, folder / "datasets/recipes")
+    text = (ROOT / "params.yaml").read_text()
+    assert change(text) != text
+    (folder / "params.yaml").write_text(change(text))
+    params = load_params(folder / "params.yaml")
+    for agent, section in params.agents.items():
+        agent_settings(params, agent, "pointmaze-umaze", settings_type(section["algorithm"]))
+
+
+def replaced(old: str, new: str) -> Callable[[Path], None]:
+    return lambda folder: changed(folder, lambda text: text.replace(old, new, 1))
+
+
+def wrong_environment(folder: Path) -> None:
+    recipe = load_recipe("pointmaze-umaze-d4rl", RECIPES)
+    assert recipe.environment is not None
+    environment = recipe.environment.model_copy(update={"id": "PointMaze_Umaze-v3"})
+    wrong = recipe.model_copy(update={"environment": environment})
+    check_environments(wrong, "datasets/recipes/pointmaze-umaze-d4rl.yaml")
+
+
+def not_downloaded(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        patch.setenv("MINARI_DATASETS_PATH", str(folder))
+        fetch_published("D4RL/pointmaze/umaze-v2", folder)
+
+
+def other_format(folder: Path) -> None:
+    place = folder / "datasets/parquet/pointmaze-umaze"
+    place.mkdir(parents=True)
+    (place / "schema.json").write_text('{"format": 0}')
+    open_episodes(place)
+
+
+def broken_data(folder: Path) -> None:
+    recipe = load_recipe("pointmaze-umaze", RECIPES)
+    actions = np.zeros((9, 2))
+    actions[7] = np.nan
+    observations = {
+        "observation": np.zeros((10, 4)),
+        "achieved_goal": np.zeros((10, 2)),
+        "desired_goal": np.zeros((10, 2)),
+    }
+    ends = {key: np.zeros(9, dtype=bool) for key in ("terminations", "truncations")}
+    raw = {"observations": observations, "actions": actions, "rewards": np.zeros(9), "infos": {}}
+    where = f"dataset '{recipe.sources[0].dataset}', episode 3"
+    read_episode(raw | ends, recipe.goal, None, where)  # type: ignore[arg-type]
+
+
+def no_gpu(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        _accelerator("gpu")
+
+
+ERRORS: dict[str, Callable[[Path], object]] = {
+    "unknown key": replaced("    alpha: 3.0", "    alpha: 3.0\n    expectil: 0.9"),
+    "a number that is text": replaced("learning_rate: 1.0e-3", "learning_rate: 1e-3"),
+    "unknown recipe": replaced("[pointmaze-umaze]", "[pointmaze-umaz]"),
+    "a strategy that is not relabelled": replaced(
+        "[final, future, geometric, episode, random]", "[future]"
+    ),
+    "uneven snapshots": replaced("updates: 2400", "updates: 2500"),
+    "an environment that is not registered": wrong_environment,
+    "a dataset that is not here": not_downloaded,
+    "a script started too early": lambda folder: load_dataset(
+        "pointmaze-umaze", folder / "datasets/resolved"
+    ),
+    "another version's data": other_format,
+    "broken data": broken_data,
+    "no GPU": no_gpu,
+    "no policy": lambda folder: load_policy(folder / "models/x"),
+    "no results": lambda folder: load_results(
+        load_params(ROOT / "params.yaml").experiment,
+        {"pointmaze-umaze": resolve("pointmaze-umaze", folder=RECIPES)},
+        folder / "results",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_messages_on_the_page_are_those_of_the_code(case: str, tmp_path: Path) -> None:
+    with pytest.raises(OfflineGCRLError) as raised:
+        ERRORS[case](tmp_path)
+    said = str(raised.value).replace(f"{tmp_path}/", "")
+    shown = [block.strip() for block in blocks("troubleshooting.md", "text")]
+    assert any(said.startswith(block) for block in shown), said
+
+
+# ----------------------------------------------------------------------------------- adding an agent
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in tracked.stdout.split():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def test_an_agent_added_by_the_page_is_checked_and_conforms(tmp_path: Path) -> None:
+    project = copy_of_the_project(tmp_path)
+    (source,), (section,), (change,) = (
+        blocks("adding-agents.md", language) for language in ("python", "yaml", "diff")
+    )
+    (project / "offline_gcrl/agents/gcivl.py").write_text(source)
+    params = project / "params.yaml"
+    params.write_text(params.read_text() + section)
+    assert yaml.safe_load(params.read_text())["agents"]["gcivl"]["algorithm"] == "gcivl"
+    suite = project / "tests/test_agents.py"
+    start, added = change.splitlines()
+    assert start[1:] in suite.read_text()
+    suite.write_text(suite.read_text().replace(start[1:], f"{start[1:]}\n{added[1:]}", 1))
+
+    def run(*command: str) -> str:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(project),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+        }
+        answer = subprocess.run(
+            command, cwd=project, env=environment, capture_output=True, text=True
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return answer.stdout
+
+    run(sys.executable, "pipelines/check.py")
+    run("ruff", "check", "offline_gcrl/agents/gcivl.py")
+    run("ruff", "format", "--check", "offline_gcrl/agents/gcivl.py")
+    (command,) = re.findall(
+        r"^\$ (pytest .*)$", "".join(blocks("adding-agents.md", "console")), re.M
+    )
+    said = run(sys.executable, "-m", *command.split(), "-n", "0")
+    assert re.search(r"\b[67] passed|^\.{6,7}", said, re.MULTILINE), said

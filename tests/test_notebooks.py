@@ -1,0 +1,142 @@
+"""The notebooks run on a small run of the pipeline, and lie in the repository light and whole."""
+
+import json
+import shutil
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from conftest import RECIPES, ROOT, SmallDataset
+from execute import execute
+
+from offline_gcrl.agents import settings_type
+from offline_gcrl.config import Evaluate, agent_settings, load_params
+from offline_gcrl.evaluation import judge, plan_judgement
+from offline_gcrl.files import digest, write_json, write_text
+from offline_gcrl.hindsight.statistics import describe
+from offline_gcrl.policy import POLICY
+from offline_gcrl.report.facts import Folders
+from offline_gcrl.report.results import load_results
+from offline_gcrl.report.writing import write_report
+from offline_gcrl.tracking import Tracker
+from offline_gcrl.training import train_seed
+from offline_gcrl.training_jobs import Event, training_jobs
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NAME = "pointmaze-umaze"
+AGENTS, SEEDS = ("gciql", "bc"), (0, 1)
+PARAMS = {
+    "experiment": {
+        "name": "small",
+        "datasets": [NAME],
+        "agents": list(AGENTS),
+        "seeds": list(SEEDS),
+    },
+    "collect": {},
+    "relabel": {"k": 3},
+    "train": {"updates": 20, "batch_size": 32, "snapshots": 2},
+    "evaluate": {"episodes": 3, "curve_episodes": 1},
+    "agents": {agent: {"algorithm": agent, "hidden": [16, 16]} for agent in AGENTS},
+}
+OUTPUT_LIMIT, NOTEBOOK_LIMIT = 60_000, 250_000  # Bytes.
+pytestmark = pytest.mark.timeout(600)  # kernels take as long as the machine is busy
+
+
+@pytest.fixture(scope="module")
+def run(dataset: SmallDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a run of the pipeline leaves it, with a few updates and episodes."""
+    project = tmp_path_factory.mktemp("run")
+    shutil.copytree(RECIPES, project / "datasets/recipes")
+    for kind in ("parquet", "hindsight"):
+        shutil.copytree(getattr(dataset, kind), project / "datasets" / kind / NAME)
+    resolved = dataset.resolved.model_copy(update={"name": NAME})
+    write_text(project / f"datasets/resolved/{NAME}.json", resolved.model_dump_json())
+    write_json(project / "params.yaml", PARAMS)  # JSON is YAML.
+    with chdir(project), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.delenv("DVC_ROOT", raising=False)
+        make_outputs(dataset)
+    return project
+
+
+def make_outputs(dataset: SmallDataset) -> None:
+    """Statistics, policies, results, runs in MLflow and a report, in the working folder."""
+    table = Path("datasets/hindsight") / NAME
+    goal = dataset.recipe.goal
+    write_json(table / "stats.json", describe(dataset.parquet, table, dataset.relabel, goal))
+    resolved = dataset.resolved
+    for agent in AGENTS:
+        train_and_judge(agent, resolved)
+    params, datasets, folders = load_params(), {NAME: resolved}, Folders()
+    results = load_results(params.experiment, datasets, folders.results)
+    write_report(params, datasets, results, folders, Path("reports"))
+
+
+def train_and_judge(agent: str, resolved: Any) -> None:
+    params, tracker = load_params(), Tracker("small")
+    train = params.train_for(NAME)
+    settings = agent_settings(params, agent, NAME, settings_type(agent))
+    models = Path("models") / NAME / agent
+    for job in training_jobs(NAME, agent, SEEDS, train, settings, models):
+        heard: list[Event] = []
+        train_seed(job, heard.append)
+        tracked = tracker.training_run(NAME, agent, job.seed, job.checkpoints.name)
+        tracked.log_params({"train": train.model_dump(), "agent": settings.model_dump()})
+        tracked.log_points(heard[-1].points)
+        tracker.trained(tracked, job.checkpoints.name, digest([job.output / POLICY]))
+    policies = {seed: models / f"seed-{seed}" for seed in SEEDS}
+    for seed, result in judge(plan_judgement(policies, resolved, Evaluate(episodes=3)), 1).items():
+        result.write(Path("results") / NAME / agent / f"seed-{seed}")
+        policy = digest([policies[seed] / POLICY])
+        tracked = tracker.evaluation_run(NAME, agent, seed, policy, {"episodes": 3})
+        tracked.log_metrics(result.flat_metrics())
+
+
+def texts(notebook: Any) -> str:
+    """All that the cells of a notebook printed or showed as text."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "\n".join(
+        output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs
+    )
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_runs_on_what_a_run_leaves(path: Path, run: Path) -> None:
+    executed = execute(path, run)
+    assert all(
+        output.output_type != "error"
+        for cell in executed.cells
+        for output in cell.get("outputs", [])
+    )
+    assert len(texts(executed)) > 100
+
+
+def test_the_worked_example_gives_its_known_numbers() -> None:
+    said = texts(nbformat.read(ROOT / "notebooks/02-hindsight.ipynb", as_version=4))
+    assert "rewards: [0.0, 0.0]  share of rewarded labels: 0.0" in said
+    assert "Q(s2, up, g')    = 0.1\n" in said
+    assert "Q(s1, right, g') = 0.0098" in said
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_outputs_are_of_one_whole_run(path: Path) -> None:
+    code = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    for cell in code:
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_outputs_are_light_and_name_no_machine(path: Path) -> None:
+    content = path.read_text()
+    assert len(content) < NOTEBOOK_LIMIT
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            said = json.dumps(output)
+            assert len(said) < OUTPUT_LIMIT, f"{len(said)} bytes from:\n{cell.source}"
+            for word in ("/tmp", "/home/", "/root/", "/work/", "site-packages"):
+                assert word not in said, f"{word} in the output of:\n{cell.source}"
