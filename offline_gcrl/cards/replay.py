@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config import Dataset, Part, Recipe, Selection, Source
 from offline_gcrl.environments import make_environment
-from offline_gcrl.episodes.reading import open_source, taken_episodes
+from offline_gcrl.episodes.sources import open_source, taken_episodes
 from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.selection import INFOS, as_tree, select
 
