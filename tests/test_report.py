@@ -91,7 +91,9 @@ class Project:
     """The small dataset under any name, and results made up for it."""
 
     def __init__(self, root: Path, dataset: SmallDataset) -> None:
-        self.folders = Folders(root / "parquet", root / "hindsight", root / "results")
+        self.folders = Folders(
+            root / "parquet", root / "hindsight", root / "results", root / "cards"
+        )
         self.root, self.dataset = root, dataset
 
     def add(
@@ -422,19 +424,26 @@ def test_walls_are_those_of_the_maze_and_a_suite_of_several_has_none() -> None:
 
 def test_a_dataset_card_is_shown_where_there_is_one(project: Project) -> None:
     project.add()
-    folder = project.folders.parquet / MAZE
-    write_json(
-        folder / "card.json", {"coverage": 0.75, "figures": {"starts": "Where episodes start"}}
-    )
-    (folder / "card").mkdir()
-    (folder / "card/starts.svg").write_text(
+    folder = project.folders.cards / MAZE
+    values = {"episodes": 9, "transitions": 5400, "success": {"mean": 0.5, "low": 0.2, "high": 0.8}}
+    shares = {"idle_share": 0.1, "moving_share": 0.9}
+    card = {
+        "sources": {"made/here-v0": {**values, **shares}},
+        "replay": {"made/here-v0": {"sentence": "3 episodes replayed, exactly"}},
+        "figures": {"coverage": "coverage.svg"},
+    }
+    write_json(folder / "card.json", card)
+    (folder / "coverage.svg").write_text(
         '<?xml version="1.0"?><svg width="72pt" height="36pt" viewBox="0 0 72 36" '
         'xmlns="http://www.w3.org/2000/svg"><path id="p" d="M0 0" style="stroke: #000000"/></svg>'
     )
     page = project.page()
-    assert "Where episodes start" in page
+    assert "Where achieved and pursued goals lie" in page
     assert '<path d="M0 0" style="stroke: currentColor"/>' in page
-    assert "coverage 0.75" in Elements(page).text
+    told = Elements(page).text
+    assert "made/here-v0 9 episodes, 5,400 transitions, 50% of the episodes reached" in told
+    assert "10.0% of the transitions idle at it, 90.0% move the achieved goal" in told
+    assert "3 episodes replayed, exactly" in told
 
 
 def test_names_from_recipes_cannot_break_the_page(usual: Project) -> None:

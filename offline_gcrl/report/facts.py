@@ -28,7 +28,12 @@ PACKAGES = (
     "mujoco",
     "minari",
 )
-CARD, CARD_FIGURES = "card.json", "card"
+CARD = "card.json"
+CARD_FIGURES = {
+    "coverage": "Where achieved and pursued goals lie",
+    "actions": "Actions, each dimension from bound to bound",
+    "episodes": "Lengths and returns of the episodes",
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Folders:
     parquet: Path = Path("datasets/parquet")
     hindsight: Path = Path("datasets/hindsight")
     results: Path = Path("results")
+    cards: Path = Path("datasets/cards")
 
 
 def dataset_facts(schema: Mapping[str, Any], dataset: Dataset) -> dict[str, str]:
@@ -69,18 +75,29 @@ def success_distance(dataset: Dataset) -> float | None:
 
 
 def dataset_card(folder: Path) -> dict[str, Any]:
-    """A fuller description of the dataset, where ingesting wrote one."""
+    """What the stage ``describe`` found in the data: a fact for each source, and figures."""
     path = folder / CARD
-    content = json.loads(path.read_text()) if path.exists() else {}
-    captions = content.get("figures", {})
-    named = captions if isinstance(captions, dict) else {}
+    if not path.exists():
+        return {"facts": {}, "pictures": []}
+    card = json.loads(path.read_text())
     facts = {
-        key.replace("_", " "): _readable(value)
-        for key, value in content.items()
-        if isinstance(value, str | int | float) and key not in ("format", "dataset", "title")
+        source: f"{_source_sentence(values)}; {card['replay'][source]['sentence']}"
+        for source, values in card["sources"].items()
     }
-    figures = sorted((folder / CARD_FIGURES).glob("*.svg"))
-    return {"facts": facts, "pictures": stored_pictures(folder.name, figures, named)}
+    figures = [folder / file for file in card["figures"].values()]
+    return {"facts": facts, "pictures": stored_pictures(folder.name, figures, CARD_FIGURES)}
+
+
+def _source_sentence(values: Mapping[str, Any]) -> str:
+    """How many episodes of a source reached the goals they pursued, and how often it stood idle."""
+    said = f"{values['episodes']:,} episodes, {values['transitions']:,} transitions"
+    if values["success"] is not None:
+        rate = values["success"]
+        said += f", {rate['mean']:.0%} of the episodes reached a pursued goal"
+        said += f" ({rate['low']:.0%} to {rate['high']:.0%})"
+    if values["idle_share"] is not None:
+        said += f", {values['idle_share']:.1%} of the transitions idle at it"
+    return f"{said}, {values['moving_share']:.1%} move the achieved goal"
 
 
 def described_agents(params: Params, dataset: str) -> dict[str, dict[str, str]]:
