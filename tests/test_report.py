@@ -91,7 +91,9 @@ class Project:
     """The small dataset under any name, and results made up for it."""
 
     def __init__(self, root: Path, dataset: SmallDataset) -> None:
-        self.folders = Folders(root / "parquet", root / "hindsight", root / "results")
+        self.folders = Folders(
+            root / "parquet", root / "hindsight", root / "results", root / "cards"
+        )
         self.root, self.dataset = root, dataset
 
     def add(
@@ -422,19 +424,17 @@ def test_walls_are_those_of_the_maze_and_a_suite_of_several_has_none() -> None:
 
 def test_a_dataset_card_is_shown_where_there_is_one(project: Project) -> None:
     project.add()
-    folder = project.folders.parquet / MAZE
-    write_json(
-        folder / "card.json", {"coverage": 0.75, "figures": {"starts": "Where episodes start"}}
-    )
-    (folder / "card").mkdir()
-    (folder / "card/starts.svg").write_text(
+    folder = project.folders.cards / MAZE
+    said = {"facts": {"idle transitions": "0.75%"}, "figures": {"starts": "Where episodes start"}}
+    write_json(folder / "card.json", said)
+    (folder / "starts.svg").write_text(
         '<?xml version="1.0"?><svg width="72pt" height="36pt" viewBox="0 0 72 36" '
         'xmlns="http://www.w3.org/2000/svg"><path id="p" d="M0 0" style="stroke: #000000"/></svg>'
     )
     page = project.page()
     assert "Where episodes start" in page
     assert '<path d="M0 0" style="stroke: currentColor"/>' in page
-    assert "coverage 0.75" in Elements(page).text
+    assert "idle transitions 0.75%" in Elements(page).text
 
 
 def test_names_from_recipes_cannot_break_the_page(usual: Project) -> None:

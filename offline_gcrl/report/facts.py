@@ -28,7 +28,7 @@ PACKAGES = (
     "mujoco",
     "minari",
 )
-CARD, CARD_FIGURES = "card.json", "card"
+CARD = "card.json"
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Folders:
     parquet: Path = Path("datasets/parquet")
     hindsight: Path = Path("datasets/hindsight")
     results: Path = Path("results")
+    cards: Path = Path("datasets/cards")
 
 
 def dataset_facts(schema: Mapping[str, Any], dataset: Dataset) -> dict[str, str]:
@@ -69,18 +70,15 @@ def success_distance(dataset: Dataset) -> float | None:
 
 
 def dataset_card(folder: Path) -> dict[str, Any]:
-    """A fuller description of the dataset, where ingesting wrote one."""
+    """What the dataset's card tells beyond its schema, where there is one."""
     path = folder / CARD
-    content = json.loads(path.read_text()) if path.exists() else {}
-    captions = content.get("figures", {})
-    named = captions if isinstance(captions, dict) else {}
-    facts = {
-        key.replace("_", " "): _readable(value)
-        for key, value in content.items()
-        if isinstance(value, str | int | float) and key not in ("format", "dataset", "title")
+    content = json.loads(path.read_text()) if path.exists() else {"facts": {}, "figures": {}}
+    captions = content["figures"]
+    figures = [folder / f"{name}.svg" for name in captions]
+    return {
+        "facts": content["facts"],
+        "pictures": stored_pictures(folder.name, figures, captions),
     }
-    figures = sorted((folder / CARD_FIGURES).glob("*.svg"))
-    return {"facts": facts, "pictures": stored_pictures(folder.name, figures, named)}
 
 
 def described_agents(params: Params, dataset: str) -> dict[str, dict[str, str]]:

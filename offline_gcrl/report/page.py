@@ -97,7 +97,7 @@ def _dataset(
         "rollouts": _rollouts(params, name, results, videos),
         "facts": dataset_facts(schema, dataset),
         "sources": schema["counts"]["sources"],
-        "card": dataset_card(folders.parquet / name),
+        "card": dataset_card(folders.cards / name),
         "hindsight": statistics,
         "described": described_agents(params, name),
         "settings": settings_of_stages(params, name),
