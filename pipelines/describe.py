@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from offline_gcrl.cards.card import CARD, PAGE, card_facts, card_metrics, card_words, write_card
+from offline_gcrl.cards.card import CARD, PAGE, card_metrics, card_params, card_words, write_card
 from offline_gcrl.cards.replay import replay_dataset
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.files import atomic_directory, digest
@@ -35,7 +35,7 @@ def log_card(name: str, card: dict[str, Any], episodes: Path, folder: Path) -> N
     tracker = Tracker(f"{load_params().experiment.name} datasets")
     run = tracker.card_run(name, digest([folder / CARD]))
     run.log_dataset(name, episodes)
-    run.log_params(card_facts(card))
+    run.log_params(card_params(card))
     run.log_metrics(card_metrics(card))
     run.set_tags({"mlflow.note.content": card_words((folder / PAGE).read_text())})
     for path in sorted(folder.iterdir()):

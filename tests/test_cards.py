@@ -14,8 +14,8 @@ from offline_gcrl.cards import measure as measuring
 from offline_gcrl.cards.card import (
     CARD,
     PAGE,
-    card_facts,
     card_metrics,
+    card_params,
     success_sentence,
     write_card,
 )
@@ -141,7 +141,7 @@ def test_what_is_logged_is_of_the_whole_dataset(card: Path) -> None:
     metrics = card_metrics(said)
     assert metrics["transitions"] == 540
     assert metrics["success_low"] < metrics["success_mean"] < metrics["success_high"]
-    assert card_facts(said)["replay"] == "not replayable"
+    assert card_params(said)["replay"] == "not replayable"
 
 
 def full_state(dataset: SmallDataset) -> Dataset:

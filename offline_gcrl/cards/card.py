@@ -6,12 +6,12 @@ from typing import Any
 from offline_gcrl.cards.coverage import Coverage
 from offline_gcrl.cards.drawing import card_figures
 from offline_gcrl.cards.measure import MOVING, Ingested, measure, summarise
-from offline_gcrl.cards.page import card_page
+from offline_gcrl.cards.page import captions, card_page, facts
 from offline_gcrl.cards.replay import Replay
 from offline_gcrl.config import Dataset, Environment, Recipe, Source, Success
 from offline_gcrl.environments import make_environment
 from offline_gcrl.errors import OfflineGCRLError
-from offline_gcrl.figures import Walls, maze_walls, save
+from offline_gcrl.figures import Scene, maze_walls, save, table_top
 from offline_gcrl.files import write_json, write_text
 
 CARD, PAGE = "card.json", "card.md"
@@ -29,15 +29,20 @@ def write_card(
     """
     data = Ingested(folder, dataset)
     measures = measure(data)
-    walls = {number: task_walls(recipe) for number, recipe in enumerate(dataset.recipes)}
-    figures = card_figures(data, measures, walls)
+    scenes = [task_scene(recipe) for recipe in dataset.recipes]
+    figures = card_figures(data, measures, scenes)
     for name, figure in figures.items():
         save(figure, output / f"{name}.svg")
+    numbers = summarise(data, measures)
+    head = _head(data, measures.coverage)
+    said = captions(head["coverage"], head["sizes"])
+    replayed = {source: replay.as_dict() for source, replay in replays.items()}
     card = {
-        **_head(data, measures.coverage),
-        **summarise(data, measures),
-        "figures": {name: f"{name}.svg" for name in figures},
-        "replay": {source: replay.as_dict() for source, replay in replays.items()},
+        **head,
+        "facts": facts(numbers["all"], replayed.values()),
+        **numbers,
+        "figures": {name: said[name] for name in figures},
+        "replay": replayed,
     }
     write_json(output / CARD, card)
     write_text(output / PAGE, card_page(card))
@@ -54,7 +59,7 @@ def card_metrics(card: dict[str, Any]) -> dict[str, float]:
     return flat
 
 
-def card_facts(card: dict[str, Any]) -> dict[str, str]:
+def card_params(card: dict[str, Any]) -> dict[str, str]:
     """What datasets are told apart by, beside their numbers."""
     origins = card["origins"]
     return {
@@ -63,7 +68,7 @@ def card_facts(card: dict[str, Any]) -> dict[str, str]:
         "sources": ", ".join(card["sources"]),
         "environment": ", ".join(dict.fromkeys(origin["environment"] for origin in origins)),
         "licence": ", ".join(dict.fromkeys(origin["licence"] for origin in origins)),
-        "replay": ", ".join(dict.fromkeys(replay["outcome"] for replay in card["replay"].values())),
+        "replay": card["facts"]["replay of its actions"],
         **{f"size.{name}": str(size) for name, size in card["sizes"].items()},
     }
 
@@ -74,17 +79,17 @@ def card_words(page: str) -> str:
     return "\n".join(lines)[:MOST_WORDS]
 
 
-def task_walls(recipe: Recipe) -> Walls:
-    """Walls of the maze that a task is in; none where there is no maze, or no environment."""
+def task_scene(recipe: Recipe) -> Scene:
+    """Walls or table where a task's data was collected; nothing where that is not to be had."""
     if recipe.environment is None:
-        return []
+        return Scene()
     try:
         environment = make_environment(recipe.environment)
     except OfflineGCRLError:  # A package that is not installed: the picture does without.
-        return []
-    walls = maze_walls(environment)
+        return Scene()
+    scene = Scene(maze_walls(environment), table_top(environment))
     environment.close()
-    return walls
+    return scene
 
 
 def success_sentence(success: Success) -> str:

@@ -1,6 +1,6 @@
 """Figures of a card: where goals lie, what the actions are, how long episodes are and what they return."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -16,15 +16,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from offline_gcrl.cards.coverage import Coverage
+from offline_gcrl.cards.coverage import Coverage, Kind
 from offline_gcrl.cards.measure import Ingested, Measures
-from offline_gcrl.figures import PALETTE, STYLE, WALL, Walls
+from offline_gcrl.figures import PALETTE, STYLE, WALL, Scene
 
 ACHIEVED: Colormap = LinearSegmentedColormap.from_list(
     "achieved", ["#d3e6f3", "#0072B2", "#00263b"]
 )
 DESIRED: Colormap = LinearSegmentedColormap.from_list("desired", ["#fbe0cc", "#D55E00", "#461f00"])
-PURSUED = "#555555"
+PURSUED = "#dddddd"
 MOST_PANELS = 24
 """Dimensions of an action or goal that are drawn, of those that have more."""
 COLUMNS = 4
@@ -55,29 +55,27 @@ def short_names(data: Ingested) -> list[str]:
     ]
 
 
-def card_figures(
-    data: Ingested, measures: Measures, walls: Mapping[int, Walls]
-) -> dict[str, Figure]:
-    """All figures of a card by name; see ``coverage_figure`` for the walls."""
+def card_figures(data: Ingested, measures: Measures, scenes: Sequence[Scene]) -> dict[str, Figure]:
+    """All figures of a card by name; see ``coverage_figure`` for the scenes."""
     figures = {
-        "coverage": coverage_figure(data, measures.coverage, walls),
+        "coverage": coverage_figure(data, measures.coverage, scenes),
         "actions": actions_figure(data, measures.actions),
         "episodes": episodes_figure(data),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def coverage_figure(data: Ingested, coverage: Coverage, walls: Mapping[int, Walls]) -> Figure:
+def coverage_figure(data: Ingested, coverage: Coverage, scenes: Sequence[Scene]) -> Figure:
     """Where achieved goals lie, and where those that were pursued.
 
     Args:
         data: the dataset.
         coverage: its counts.
-        walls: of the maze of each task, by its number, where there is one.
+        scenes: walls or table of each task.
     """
     if coverage.kind == "dimensions":
         return _dimensions_figure(data, coverage)
-    return _planes_figure(data, coverage, walls)
+    return _planes_figure(data, coverage, scenes)
 
 
 def actions_figure(data: Ingested, counts: NDArray[np.int64]) -> Figure:
@@ -118,7 +116,7 @@ def episodes_figure(data: Ingested) -> Figure | None:
         return figure
 
 
-def _planes_figure(data: Ingested, coverage: Coverage, walls: Mapping[int, Walls]) -> Figure:
+def _planes_figure(data: Ingested, coverage: Coverage, scenes: Sequence[Scene]) -> Figure:
     """A row a task: where the goals of each source lie, and last those that were pursued."""
     tasks = len(data.dataset.recipes)
     columns = int(np.bincount(coverage.task_of).max()) + (coverage.desired is not None)
@@ -131,11 +129,11 @@ def _planes_figure(data: Ingested, coverage: Coverage, walls: Mapping[int, Walls
                 axes.set_axis_off()
             own = np.flatnonzero(coverage.task_of == task)
             for axes, source in zip(panels[task], own, strict=False):
-                _draw_plane(axes, coverage, coverage.achieved[source], task, walls.get(task, ()))
+                _draw_plane(axes, coverage, coverage.achieved[source], task, scenes[task])
                 axes.set_title(f"achieved: {_last_part(data.sources[source])}", fontsize=9)
             if coverage.desired is not None:
                 axes, pursued = panels[task, len(own)], coverage.desired[own].sum(0)
-                _draw_plane(axes, coverage, pursued, task, walls.get(task, ()), DESIRED)
+                _draw_plane(axes, coverage, pursued, task, scenes[task], DESIRED)
                 axes.set_title("pursued", fontsize=9)
             if tasks > 1:
                 panels[task, 0].annotate(
@@ -152,14 +150,12 @@ def _draw_plane(
     coverage: Coverage,
     counts: NDArray[np.int64],
     task: int,
-    walls: Walls,
+    scene: Scene,
     colours: Colormap = ACHIEVED,
 ) -> None:
     """Counts, (x, y), as an image whose darker cells are visited more often, on a logarithmic scale."""
     axes.set_axis_on()
     low, high = coverage.axes.low[task], coverage.axes.high[task]
-    for x, y, size in walls:
-        axes.add_patch(Rectangle((x, y), size, size, color=WALL, zorder=0, linewidth=0))
     axes.imshow(
         np.ma.masked_equal(counts.T, 0),
         origin="lower",
@@ -176,10 +172,26 @@ def _draw_plane(
         axes.set_xlabel(f"first axis ({first:.0%} of variance)", fontsize=8)
         axes.set_ylabel(f"second ({second:.0%})", fontsize=8)
         axes.set_aspect("auto")
-    if walls:
+    _fit(axes, scene, coverage.kind)
+
+
+def _fit(axes: Axes, scene: Scene, kind: Kind) -> None:
+    """Draw what surrounds places to scale, and show all of it."""
+    if kind != "places":
+        return
+    if scene.walls:
         axes.set_axis_off()
-        axes.set_xlim(min(x for x, _, _ in walls) + 0.5, max(x + s for x, _, s in walls) - 0.5)
-        axes.set_ylim(min(y for _, y, _ in walls) + 0.5, max(y + s for _, y, s in walls) - 0.5)
+        for x, y, side in scene.walls:
+            axes.add_patch(Rectangle((x, y), side, side, color=WALL, zorder=0, linewidth=0))
+        corners = np.array([(x, y, x + side, y + side) for x, y, side in scene.walls])
+        (left, bottom), (right, top) = corners[:, :2].min(0), corners[:, 2:].max(0)
+        axes.set_xlim(left + 0.5, right - 0.5)
+        axes.set_ylim(bottom + 0.5, top - 0.5)
+    elif scene.table_top:
+        x, y, width, depth = scene.table_top
+        axes.add_patch(Rectangle((x, y), width, depth, color=WALL, alpha=0.45, zorder=0))
+        axes.autoscale_view()
+        axes.set_xlabel("x, seen from above", fontsize=8)
 
 
 def _dimensions_figure(data: Ingested, coverage: Coverage) -> Figure:
@@ -194,7 +206,7 @@ def _dimensions_figure(data: Ingested, coverage: Coverage) -> Figure:
                     own / max(1, own.sum()),
                     edges[:, dimension],
                     fill=True,
-                    color="#dddddd",
+                    color=PURSUED,
                     label="pursued",
                 )
             for colour, (name, chosen) in zip(PALETTE, groups(data).items(), strict=False):

@@ -1,7 +1,9 @@
 """The card as a page that a person reads, in Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from offline_gcrl.cards.drawing import MOST_PANELS
 
 DEFINITIONS = """
 *reached*: episodes in which some transition reached the goal that was pursued in it, with Wilson's 95% interval.
@@ -9,7 +11,7 @@ DEFINITIONS = """
 by more than {threshold}. *still moving*: transitions after which, or in which, the achieved goal of their
 episode still moves by as much; what comes later in it teaches only to stay.
 """
-CAPTIONS = {
+COVERAGE_CAPTIONS = {
     "places": "Where goals lie, in the plane of their first two numbers; darker is more often, on a "
     "logarithmic scale. Achieved goals are counted by state, pursued ones by transition.",
     "principal": "Goals are full states: where they lie in the plane of their first two principal axes (each "
@@ -18,6 +20,33 @@ CAPTIONS = {
     "dimensions": "Goals, each dimension alone: achieved ones by state (lines), pursued ones by transition (area), on "
     "a logarithmic scale.",
 }
+
+
+def captions(coverage: str, sizes: Mapping[str, int]) -> dict[str, str]:
+    """What is to be said below each figure of a card.
+
+    Args:
+        coverage: the kind of it.
+        sizes: of ``observation``, ``goal`` and ``action``.
+    """
+    goals = _left_out(sizes["goal"]) if coverage == "dimensions" else ""
+    return {
+        "coverage": COVERAGE_CAPTIONS[coverage] + goals,
+        "actions": f"Actions, each dimension from bound to bound.{_left_out(sizes['action'])}",
+        "episodes": "Episodes by length and by return, which is the sum of the environment's own rewards; these are not "
+        "trained on. What is the same in every episode is not drawn.",
+    }
+
+
+def facts(numbers: Mapping[str, Any], replays: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What is most worth knowing of a dataset, in words; the terms are those of ``DEFINITIONS``."""
+    return {
+        "episodes that reached a pursued goal": _rate(numbers["success"]),
+        "idle transitions": _percent(numbers["idle_share"]),
+        "moving transitions": _percent(numbers["moving_share"]),
+        "still moving transitions": _percent(numbers["still_moving_share"]),
+        "replay of its actions": ", ".join(dict.fromkeys(replay["outcome"] for replay in replays)),
+    }
 
 
 def card_page(card: Mapping[str, Any]) -> str:
@@ -29,13 +58,7 @@ def card_page(card: Mapping[str, Any]) -> str:
         _table("source", {**card["sources"], "**all**": card["all"]}),
         *_tasks(card),
         DEFINITIONS.format(threshold=card["moving_threshold"]).strip(),
-        "## Goals",
-        f"![Where goals lie]({card['figures']['coverage']})",
-        CAPTIONS[card["coverage"]] + _left_out(card["sizes"]["goal"], card["coverage"]),
-        "## Actions",
-        f"![Histograms of the actions]({card['figures']['actions']})",
-        "Each dimension, from bound to bound." + _left_out(card["sizes"]["action"], "dimensions"),
-        *_episodes(card),
+        *_figures(card["figures"]),
         "## Where it is from",
         _origins(card),
         "## Replay",
@@ -59,15 +82,12 @@ def _tasks(card: Mapping[str, Any]) -> list[str]:
     return ["## Tasks", _table("task", card["tasks"])] if len(card["tasks"]) > 1 else []
 
 
-def _episodes(card: Mapping[str, Any]) -> list[str]:
-    if "episodes" not in card["figures"]:
-        return []
-    return [
-        "## Episodes",
-        f"![Histograms of lengths and returns]({card['figures']['episodes']})",
-        "Returns are sums of the environment's own rewards, which are not trained on. What is the same in "
-        "every episode is not drawn.",
-    ]
+def _figures(figures: Mapping[str, str]) -> list[str]:
+    """A section a figure."""
+    parts = []
+    for name, caption in figures.items():
+        parts += [f"## {name.capitalize()}", f"![{name}]({name}.svg)", caption]
+    return parts
 
 
 def _table(what: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
@@ -112,12 +132,10 @@ def _percent(share: float | None) -> str:
     return f"{share:.1%}" if share in (0.0, 1.0) or 0.001 <= share <= 0.999 else f"{share:.2%}"
 
 
-def _left_out(count: int, coverage: str) -> str:
-    from offline_gcrl.cards.drawing import MOST_PANELS
-
-    if coverage != "dimensions" or count <= MOST_PANELS:
-        return ""
-    return f" The first {MOST_PANELS} of {count} are drawn."
+def _left_out(dimensions: int) -> str:
+    return (
+        f" The first {MOST_PANELS} of {dimensions} are drawn." if dimensions > MOST_PANELS else ""
+    )
 
 
 def _origins(card: Mapping[str, Any]) -> str:

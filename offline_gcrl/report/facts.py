@@ -29,11 +29,6 @@ PACKAGES = (
     "minari",
 )
 CARD = "card.json"
-CARD_FIGURES = {
-    "coverage": "Where achieved and pursued goals lie",
-    "actions": "Actions, each dimension from bound to bound",
-    "episodes": "Lengths and returns of the episodes",
-}
 
 
 @dataclass(frozen=True)
@@ -75,29 +70,15 @@ def success_distance(dataset: Dataset) -> float | None:
 
 
 def dataset_card(folder: Path) -> dict[str, Any]:
-    """What the stage ``describe`` found in the data: a fact for each source, and figures."""
+    """What the dataset's card tells beyond its schema, where there is one."""
     path = folder / CARD
-    if not path.exists():
-        return {"facts": {}, "pictures": []}
-    card = json.loads(path.read_text())
-    facts = {
-        source: f"{_source_sentence(values)}; {card['replay'][source]['sentence']}"
-        for source, values in card["sources"].items()
+    content = json.loads(path.read_text()) if path.exists() else {"facts": {}, "figures": {}}
+    captions = content["figures"]
+    figures = [folder / f"{name}.svg" for name in captions]
+    return {
+        "facts": content["facts"],
+        "pictures": stored_pictures(folder.name, figures, captions),
     }
-    figures = [folder / file for file in card["figures"].values()]
-    return {"facts": facts, "pictures": stored_pictures(folder.name, figures, CARD_FIGURES)}
-
-
-def _source_sentence(values: Mapping[str, Any]) -> str:
-    """How many episodes of a source reached the goals they pursued, and how often it stood idle."""
-    said = f"{values['episodes']:,} episodes, {values['transitions']:,} transitions"
-    if values["success"] is not None:
-        rate = values["success"]
-        said += f", {rate['mean']:.0%} of the episodes reached a pursued goal"
-        said += f" ({rate['low']:.0%} to {rate['high']:.0%})"
-    if values["idle_share"] is not None:
-        said += f", {values['idle_share']:.1%} of the transitions idle at it"
-    return f"{said}, {values['moving_share']:.1%} move the achieved goal"
 
 
 def described_agents(params: Params, dataset: str) -> dict[str, dict[str, str]]:
