@@ -55,7 +55,7 @@ def main() -> None:
                 over,
                 headline,
                 folder,
-                settings.model_dump(exclude={"workers"}),
+                settings.model_dump(exclude={"workers", "video"}),
             )
         rate = over.metrics[headline]
         close(
