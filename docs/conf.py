@@ -3,6 +3,7 @@
 Nothing is fetched: fonts and styles come with the theme, equations are MathML made while building.
 """
 
+import inspect
 import pkgutil
 import shutil
 import sys
@@ -95,7 +96,9 @@ def drop_signature(
 
 
 def skip_field(app: Any, what: str, name: str, item: Any, skip: bool, options: Any) -> bool | None:
-    """The same for the fields themselves."""
+    """The same for the fields themselves; and functions of others, whose decorators hide whose they are."""
+    if inspect.isfunction(item) and not str(item.__module__).startswith("offline_gcrl"):
+        return True
     place = app.env.current_document
     owner = getattr(import_module(place.autodoc_module), place.autodoc_class or "_", None)
     if what == "class" and isinstance(owner, type) and issubclass(owner, BaseModel):
