@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Dataset, Part, Recipe, Selection, Source
-from offline_gcrl.environments import make_environment
+from offline_gcrl.environments import make_environment, seeded_episode
 from offline_gcrl.episodes.sources import open_source, taken_episodes
 from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.selection import INFOS, as_tree, select
@@ -252,18 +252,6 @@ def _shown(
         for action in actions:
             observation, _, _, _, info = environment.step(action)
             yield observation, info
-
-
-@contextmanager
-def seeded_episode(environment: gymnasium.Env[Any, Any], seed: int) -> Iterator[None]:
-    """Let what ``reset(seed)`` does not reach start from the seed too, as the collector does."""
-    environment.action_space.seed(seed)
-    before = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(before)
 
 
 def _set_state(
