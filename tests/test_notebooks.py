@@ -12,9 +12,9 @@ from conftest import RECIPES, ROOT, SmallDataset
 from execute import execute
 
 from offline_gcrl.agents import settings_type
-from offline_gcrl.config import Evaluate, agent_settings, load_params
+from offline_gcrl.config import Evaluate, agent_settings, load_dataset, load_params
 from offline_gcrl.evaluation import judge, plan_judgement
-from offline_gcrl.files import digest, write_json, write_text
+from offline_gcrl.files import digest, write_json
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.policy import POLICY
 from offline_gcrl.report.facts import Folders
@@ -51,8 +51,7 @@ def run(dataset: SmallDataset, tmp_path_factory: pytest.TempPathFactory) -> Path
     shutil.copytree(RECIPES, project / "datasets/recipes")
     for kind in ("parquet", "hindsight"):
         shutil.copytree(getattr(dataset, kind), project / "datasets" / kind / NAME)
-    resolved = dataset.resolved.model_copy(update={"name": NAME})
-    write_text(project / f"datasets/resolved/{NAME}.json", resolved.model_dump_json())
+    write_json(project / f"datasets/resolved/{NAME}.json", shortened(dataset))
     write_json(project / "params.yaml", PARAMS)  # JSON is YAML.
     with chdir(project), pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -61,12 +60,19 @@ def run(dataset: SmallDataset, tmp_path_factory: pytest.TempPathFactory) -> Path
     return project
 
 
+def shortened(dataset: SmallDataset) -> Any:
+    """The resolved recipe, with short evaluation episodes."""
+    content = dataset.resolved.model_copy(update={"name": NAME}).model_dump(mode="json")
+    content["recipes"][0]["evaluation"]["environment"]["kwargs"]["max_episode_steps"] = 60
+    return content
+
+
 def make_outputs(dataset: SmallDataset) -> None:
     """Statistics, policies, results, runs in MLflow and a report, in the working folder."""
     table = Path("datasets/hindsight") / NAME
     goal = dataset.recipe.goal
     write_json(table / "stats.json", describe(dataset.parquet, table, dataset.relabel, goal))
-    resolved = dataset.resolved
+    resolved = load_dataset(NAME)
     for agent in AGENTS:
         train_and_judge(agent, resolved)
     params, datasets, folders = load_params(), {NAME: resolved}, Folders()
