@@ -12,17 +12,18 @@ from conftest import RECIPES, ROOT, SmallDataset
 from execute import execute
 
 from offline_gcrl.agents import settings_type
-from offline_gcrl.config import Evaluate, agent_settings, load_dataset, load_params
-from offline_gcrl.evaluation import judge, plan_judgement
-from offline_gcrl.files import digest, write_json
+from offline_gcrl.config import Dataset, agent_settings, load_dataset, load_params
+from offline_gcrl.evaluation import judge, over_seeds, plan_judgement
+from offline_gcrl.files import write_json
 from offline_gcrl.hindsight.statistics import describe
-from offline_gcrl.policy import POLICY
 from offline_gcrl.report.facts import Folders
 from offline_gcrl.report.results import load_results
 from offline_gcrl.report.writing import write_report
-from offline_gcrl.tracking import Tracker
+from offline_gcrl.tracking.judging import log_results
+from offline_gcrl.tracking.store import Subject, Tracker
+from offline_gcrl.tracking.training import TrainingRuns
 from offline_gcrl.training import train_seed
-from offline_gcrl.training_jobs import Event, training_jobs
+from offline_gcrl.training_jobs import training_jobs
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAME = "pointmaze-umaze"
@@ -80,24 +81,27 @@ def make_outputs(dataset: SmallDataset) -> None:
     write_report(params, datasets, results, folders, Path("reports"))
 
 
-def train_and_judge(agent: str, resolved: Any) -> None:
-    params, tracker = load_params(), Tracker("small")
-    train = params.train_for(NAME)
+def train_and_judge(agent: str, resolved: Dataset) -> None:
+    """What the stages `train` and `evaluate` do, in this process."""
+    params, tracker, subject = load_params(), Tracker("small"), Subject(NAME, agent, agent)
+    train, evaluate = params.train_for(NAME), params.evaluate_for(NAME)
     settings = agent_settings(params, agent, NAME, settings_type(agent))
-    models = Path("models") / NAME / agent
-    for job in training_jobs(NAME, agent, SEEDS, train, settings, models):
-        heard: list[Event] = []
-        train_seed(job, heard.append)
-        tracked = tracker.training_run(NAME, agent, job.seed, job.checkpoints.name)
-        tracked.log_params({"train": train.model_dump(), "agent": settings.model_dump()})
-        tracked.log_points(heard[-1].points)
-        tracker.trained(tracked, job.checkpoints.name, digest([job.output / POLICY]))
+    models, folder = Path("models") / NAME / agent, Path("results") / NAME / agent
+    jobs = training_jobs(NAME, agent, SEEDS, train, settings, models)
+    said = {"train": train.model_dump(), "agent": settings.model_dump()}
+    runs = TrainingRuns(tracker, subject, jobs, said, {})
+    for job in jobs:
+        train_seed(job, runs.hear)
+    runs.finish()
     policies = {seed: models / f"seed-{seed}" for seed in SEEDS}
-    for seed, result in judge(plan_judgement(policies, resolved, Evaluate(episodes=3)), 1).items():
-        result.write(Path("results") / NAME / agent / f"seed-{seed}")
-        policy = digest([policies[seed] / POLICY])
-        tracked = tracker.evaluation_run(NAME, agent, seed, policy, {"episodes": 3})
-        tracked.log_metrics(result.flat_metrics())
+    results = judge(plan_judgement(policies, resolved, evaluate), 1)
+    for seed, result in results.items():
+        result.write(folder / f"seed-{seed}")
+    over, said = (
+        over_seeds(list(results.values())),
+        evaluate.model_dump(exclude={"workers", "video"}),
+    )
+    log_results(tracker, subject, policies, results, over, "success_rate", folder, said)
 
 
 def texts(notebook: Any) -> str:
