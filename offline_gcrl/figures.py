@@ -255,23 +255,36 @@ def dataset_scene(dataset: Dataset) -> Scene:
     evaluation = dataset.recipes[0].evaluation
     if evaluation is None or len(dataset.recipes) > 1:
         return Scene()
-    environment = shared_environment(evaluation.environment)
+    return environment_scene(shared_environment(evaluation.environment))
+
+
+def environment_scene(environment: Any) -> Scene:
+    """Walls or table of an environment, which is reset: OGBench's arms have no model before."""
+    environment.reset(seed=0)
     return Scene(maze_walls(environment), table_top(environment))
 
 
 def maze_walls(environment: Any) -> Walls:
-    """Wall cells of an environment that has a maze; none for others."""
-    maze = getattr(environment.unwrapped, "maze", None)
-    if maze is None or not hasattr(maze, "maze_map"):
+    """Wall cells of an environment that has a maze, Gymnasium-Robotics' or OGBench's; none for others."""
+    maze = environment.unwrapped
+    if hasattr(maze, "ij_to_xy"):
+        cells, centre_of, size = maze.maze_map, maze.ij_to_xy, float(maze._maze_unit)
+    elif hasattr(getattr(maze, "maze", None), "maze_map"):
+        maze = maze.maze
+        cells, centre_of, size = (
+            maze.maze_map,
+            maze.cell_rowcol_to_xy,
+            float(maze.maze_size_scaling),
+        )
+    else:
         return []
-    size = float(maze.maze_size_scaling)
-    walls = []
-    for row, cells in enumerate(maze.maze_map):
-        for column, cell in enumerate(cells):
-            if cell == 1:
-                x, y = maze.cell_rowcol_to_xy(np.array([row, column]))
-                walls.append((float(x) - size / 2, float(y) - size / 2, size))
-    return walls
+    centres = [
+        centre_of(np.array([row, column]))
+        for row, line in enumerate(cells)
+        for column, cell in enumerate(line)
+        if cell == 1
+    ]
+    return [(float(x) - size / 2, float(y) - size / 2, size) for x, y in centres]
 
 
 def table_top(environment: Any) -> Table | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from conftest import SmallDataset, as_dataset
+from conftest import RECIPES, SmallDataset, as_dataset
 from matplotlib import pyplot as plt
 
 from offline_gcrl.cards import measure as measuring
@@ -17,13 +17,14 @@ from offline_gcrl.cards.card import (
     card_metrics,
     card_params,
     success_sentence,
+    task_scene,
     write_card,
 )
 from offline_gcrl.cards.coverage import BINS, Coverage
 from offline_gcrl.cards.drawing import episodes_figure
 from offline_gcrl.cards.measure import ACTION_BINS, MOVING, Ingested, measure, summarise
 from offline_gcrl.cards.replay import Replay
-from offline_gcrl.config import Dataset, Part, Success
+from offline_gcrl.config import Dataset, Part, Success, load_recipe
 from offline_gcrl.episodes.ingest import ingest
 
 REPLAYS = {"somewhere/data-v0": Replay("not replayable", reason="no seed is recorded")}
@@ -228,6 +229,15 @@ def test_what_is_the_same_in_every_episode_is_not_drawn(dataset: SmallDataset) -
     plt.close(drawn)
     data.episodes = data.episodes.with_columns(pl.lit(0.0, pl.Float32).alias("return"))
     assert episodes_figure(data) is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "walls"),
+    [("ogbench-pointmaze-medium-navigate", 38), ("ogbench-cube-single-play", 0)],
+)
+def test_what_surrounds_the_goals_of_ogbench_is_known(recipe: str, walls: int) -> None:
+    pytest.importorskip("ogbench")
+    assert len(task_scene(load_recipe(recipe, RECIPES)).walls) == walls
 
 
 def test_figures_are_closed(card: Path) -> None:

@@ -21,6 +21,7 @@ from offline_gcrl.collect.collector import (
     collect_episode,
     collect_source,
 )
+from offline_gcrl.collect.policies import make_policy
 from offline_gcrl.config import Collect, Dataset, Environment, Recipe, load_recipe, resolve
 from offline_gcrl.environments import can_render, check_environments, make_environment
 from offline_gcrl.episodes.dataset import open_episodes
@@ -193,6 +194,17 @@ def short(recipe: Recipe, steps: int, episodes: int = 2) -> Recipe:
             "sources": (source,),
         }
     )
+
+
+@needs_metaworld
+@pytest.mark.parametrize("task", TASKS.values())
+def test_its_demonstrator_leaves_what_it_is_shown_as_it_is(task: str) -> None:
+    environment = make_environment(settings(task))
+    observation, info = environment.reset(seed=5)
+    shown = observation.copy()
+    collect = Collect(policy="metaworld_scripted")
+    make_policy(collect, environment, np.random.default_rng(0)).act(observation, info)
+    np.testing.assert_array_equal(observation, shown)
 
 
 @needs_metaworld

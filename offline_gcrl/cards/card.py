@@ -11,7 +11,7 @@ from offline_gcrl.cards.replay import Replay
 from offline_gcrl.config import Dataset, Environment, Recipe, Source, Success
 from offline_gcrl.environments import make_environment
 from offline_gcrl.errors import OfflineGCRLError
-from offline_gcrl.figures import Scene, maze_walls, save, table_top
+from offline_gcrl.figures import Scene, environment_scene, save
 from offline_gcrl.files import write_json, write_text
 
 CARD, PAGE = "card.json", "card.md"
@@ -87,7 +87,7 @@ def task_scene(recipe: Recipe) -> Scene:
         environment = make_environment(recipe.environment)
     except OfflineGCRLError:  # A package that is not installed: the picture does without.
         return Scene()
-    scene = Scene(maze_walls(environment), table_top(environment))
+    scene = environment_scene(environment)
     environment.close()
     return scene
 

@@ -29,7 +29,8 @@ class MetaWorldDemonstrator:
         """An action within bounds, shape (4,): displacement of the hand, closing of the gripper."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # It warns that its actions will be clipped.
-            action = self.policy.get_action(observation)
+            # A copy: the one that opens doors writes into what it is shown, and that is recorded.
+            action = self.policy.get_action(np.array(observation))
         assert isinstance(self.space, gymnasium.spaces.Box)
         clipped: NDArray[Any] = np.clip(action, self.space.low, self.space.high)
         return clipped
