@@ -9,6 +9,7 @@ from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.files import atomic_directory, digest
 from offline_gcrl.terminal import close, note, stage, stage_arguments
 from offline_gcrl.tracking.store import Tracker
+from offline_gcrl.tracking.views import dataset_views
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
 
 def log_card(name: str, card: dict[str, Any], episodes: Path, folder: Path) -> None:
     """Log a card to MLflow: beside the experiment, whose table compares agents; this one's, datasets."""
-    tracker = Tracker(f"{load_params().experiment.name} datasets")
+    tracker = Tracker(f"{load_params().experiment.name} datasets", dataset_views())
     run = tracker.card_run(name, digest([folder / CARD]))
     run.log_dataset(name, episodes)
     run.log_params(card_params(card))

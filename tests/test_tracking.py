@@ -20,6 +20,7 @@ from playwright.sync_api import sync_playwright
 
 from offline_gcrl.agents import agent_type, settings_type
 from offline_gcrl.batches import DeviceData
+from offline_gcrl.cards.card import card_metrics, card_params, write_card
 from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.evaluation import SeedResult, episode_table, learning_curve, over_seeds
 from offline_gcrl.policy import load_policy, save_policy
@@ -29,7 +30,7 @@ from offline_gcrl.tracking.policies import logged_policy
 from offline_gcrl.tracking.runs import TrackedRun, dvc_digest, marked_failed
 from offline_gcrl.tracking.store import PARENT, Subject, Tracker, evaluation_digest
 from offline_gcrl.tracking.usage import Usage
-from offline_gcrl.tracking.views import SEEDS, address
+from offline_gcrl.tracking.views import SEEDS, address, dataset_views
 from offline_gcrl.training_jobs import Event
 
 BC = Subject("maze", "bc", "bc")
@@ -351,6 +352,25 @@ def test_views_name_columns_that_runs_have(tracker: Tracker, policies: dict[int,
             held = {f"tags.`{name}`" for name in run.data.tags}
             held |= {f"metrics.`{name}`" for name in run.data.metrics}
             assert {"tags.`success`", "metrics.`success`"} <= held & set(state["selectedColumns"])
+
+
+def test_a_card_lands_on_its_own_run_in_a_view_that_shows_it(
+    tracker: Tracker, dataset: SmallDataset, tmp_path: Path
+) -> None:
+    cards = Tracker("test datasets", dataset_views())
+    card = write_card(dataset.resolved, dataset.parquet, {}, tmp_path / "card")
+    for _ in range(2):  # Described again, the same card is the same run.
+        run = cards.card_run("maze", "0a1b")
+        run.log_metrics(card_metrics(card))
+        run.log_params(card_params(card))
+    assert cards.card_run("maze", "0a1c").run_id != run.run_id
+    (view,) = dataset_views().values()
+    assert view in cards.client.get_experiment(cards.experiment).tags.values()
+    data = cards.client.get_run(run.run_id).data
+    held = {f"metrics.`{name}`" for name in data.metrics}
+    held |= {f"params.`{name}`" for name in data.params}
+    assert set(json.loads(json.loads(view)["state"])["selectedColumns"]) <= held
+    assert not tracker.client.search_runs([tracker.experiment])
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")

@@ -11,7 +11,7 @@ import logging
 import os
 import subprocess
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mlflow.tracking import MlflowClient
 
 from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.tracking.runs import TrackedRun
-from offline_gcrl.tracking.views import views
+from offline_gcrl.tracking.views import agent_views
 
 PARENT = "mlflow.parentRunId"
 ALL_SEEDS = "all"
@@ -61,9 +61,10 @@ def evaluation_digest(settings: dict[str, Any]) -> str:
 
 
 class Tracker:
-    """One experiment of the MLflow store."""
+    """One experiment of the MLflow store, with views of it that are saved there."""
 
-    def __init__(self, experiment: str) -> None:
+    def __init__(self, experiment: str, views: Mapping[str, str] | None = None) -> None:
+        self.views = agent_views() if views is None else views
         for name in ("mlflow", "alembic"):  # Migrations of the store are no news to a user.
             logging.getLogger(name).setLevel(logging.ERROR)
         # Several stages that open a fresh SQLite store at once would destroy it.
@@ -170,7 +171,7 @@ class Tracker:
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
             known, tags = found.experiment_id, found.tags
-        for tag, value in views().items():
+        for tag, value in self.views.items():
             if tags.get(tag) != value:
                 self.client.set_experiment_tag(known, tag, value)
         return known

@@ -7,7 +7,7 @@ that ends in ``viewStateShareKey=<key>`` opens it.
 import json
 from typing import Any
 
-AGENTS, SEEDS = "agents", "seeds"
+AGENTS, SEEDS, DATASETS = "agents", "seeds", "datasets"
 ALWAYS_SHOWN = ("attributes.`Run Name`", "runDateAndNestInfo", "attributes.`Duration`")
 WIDTHS = {
     "attributes.`Run Name`": 260,
@@ -18,8 +18,8 @@ WIDTHS = {
 MADE = 1767225600000  # Milliseconds; a view has to say when it was made, and always says the same.
 
 
-def views() -> dict[str, str]:
-    """The saved views, as tags of an experiment."""
+def agent_views() -> dict[str, str]:
+    """The saved views of an experiment that compares agents, as its tags."""
     judged = ["tags.`success`", *_metrics("success", "discounted_return", "steps_to_goal")]
     origin = ["params.`train.updates`", "tags.`dvc.experiment`", "attributes.`Version`"]
     described = {
@@ -32,6 +32,17 @@ def views() -> dict[str, str]:
     }
 
 
+def dataset_views() -> dict[str, str]:
+    """The saved view of the experiment that compares datasets, as its tag."""
+    shares = ("success_mean", "idle_share", "moving_share", "still_moving_share")
+    columns = [
+        *_metrics("episodes", "transitions", *shares),
+        *(f"params.`{name}`" for name in ("replay", "environment", "licence")),
+    ]
+    envelope = _envelope("Datasets", "", columns, order="metrics.`transitions`")
+    return {f"mlflow.sharedViewState.{DATASETS}": envelope}
+
+
 def address(experiment: str, view: str = AGENTS) -> str:
     """Where the page of MLflow's server shows an experiment in a view; follows the host and port."""
     return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={view}"
@@ -41,10 +52,10 @@ def _metrics(*names: str) -> list[str]:
     return [f"metrics.`{name}`" for name in names]
 
 
-def _envelope(name: str, where: str, columns: list[str]) -> str:
+def _envelope(name: str, where: str, columns: list[str], order: str = "metrics.`success`") -> str:
     state: dict[str, Any] = {
         "searchFilter": where,
-        "orderByKey": "metrics.`success`",
+        "orderByKey": order,
         "orderByAsc": False,
         "selectedColumns": columns,
         "columnOrder": [*ALWAYS_SHOWN, *columns],
