@@ -53,6 +53,11 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]], EzPi
         """MuJoCo's state."""
         return self.sawyer.data
 
+    @property
+    def model(self) -> Any:
+        """MuJoCo's model: what is drawn."""
+        return self.sawyer.model
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:

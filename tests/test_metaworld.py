@@ -15,6 +15,7 @@ from conftest import RECIPES, as_dataset
 from numpy.typing import NDArray
 from project import Project
 
+from offline_gcrl.cameras import prepare, shows_goal
 from offline_gcrl.collect.collector import (
     EpisodeJob,
     check_sources,
@@ -248,6 +249,8 @@ def test_a_picture_is_the_right_way_up() -> None:
         settings("drawer-open-v3"), render_mode="rgb_array", width=96, height=96
     )
     environment.reset(seed=0)
+    assert shows_goal(environment)  # as a ball, so that films need not state it
+    prepare(environment)
     picture: Any = environment.render()
     environment.close()
     assert picture.shape == (96, 96, 3)
