@@ -15,13 +15,17 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "extensions"), str(HERE.parent)]
 
 from pydantic import BaseModel
+from reference import write_reference
 
 import offline_gcrl
 from offline_gcrl import __version__
 
+write_reference("offline_gcrl", offline_gcrl.__path__, HERE / "api")
+
 # Before autodoc does, which pretends to be a type checker while importing; MLflow does not survive that.
 for module in pkgutil.walk_packages(offline_gcrl.__path__, "offline_gcrl."):
-    import_module(module.name)
+    if not module.name.endswith("__main__"):
+        import_module(module.name)
 
 # Sphinx reads nothing outside its folder, and does not follow links out of it.
 shutil.rmtree(HERE / "notebooks", ignore_errors=True)

@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from conftest import RECIPES, ROOT, SmallDataset
+from reference import write_reference
 from settings_tables import table_of
 
 from offline_gcrl import load_policy
@@ -123,6 +124,14 @@ def test_equations_are_mathml(site: dict[Path, Page]) -> None:
 def test_links_of_the_readme_lead_to_files_that_are_there() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
         assert urlparse(link).scheme == "https" or (ROOT / link).exists(), link
+
+
+def test_every_module_is_in_the_reference_once(tmp_path: Path) -> None:
+    write_reference("offline_gcrl", [str(ROOT / "offline_gcrl")], tmp_path)
+    listed = re.findall(r"automodule:: (\S+)", "".join(p.read_text() for p in tmp_path.iterdir()))
+    files = {path.relative_to(ROOT) for path in (ROOT / "offline_gcrl").rglob("*.py")}
+    modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files}
+    assert sorted(listed) == sorted(modules - {"offline_gcrl", "offline_gcrl.convert.__main__"})
 
 
 # ------------------------------------------------------------------------------- tables of settings
