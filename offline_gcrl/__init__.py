@@ -4,6 +4,8 @@ Data flows one way: recipe, Minari dataset, episodes, hindsight table, policy, r
 arrow is a stage in ``dvc.yaml``, a script in ``pipelines/`` and a part of this package.
 """
 
+import os
+from ctypes.util import find_library
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +13,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Policy", "__version__", "load_policy"]
 __version__ = "0.1.0"
+
+
+def _rendering_backend() -> str:
+    """The off-screen GL library there is: MuJoCo fails at import if told of one there is not."""
+    found = (
+        name for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")) if find_library(library)
+    )
+    return next(found, "disabled")
+
+
+# MuJoCo reads it once, when it is imported: so it is chosen before any part of the package imports that.
+os.environ.setdefault("MUJOCO_GL", _rendering_backend())
 
 
 def __getattr__(name: str) -> Any:

@@ -5,23 +5,10 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes.util import find_library
 from functools import lru_cache
 from typing import Any
 
 import farama_notifications
-
-
-def _rendering_backend() -> str:
-    """The off-screen GL library there is: MuJoCo fails at import if told of one there is not."""
-    found = (
-        name for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")) if find_library(library)
-    )
-    return next(found, "disabled")
-
-
-# It has to be chosen before MuJoCo is imported.
-os.environ.setdefault("MUJOCO_GL", _rendering_backend())
 
 # A print at import, on environments that no recipe of ours uses; nothing a user could act on.
 farama_notifications.notifications.pop("gymnasium_robotics", None)

@@ -100,7 +100,6 @@ def _filmed(job: EpisodeJob, policy: Policy, settings: Video) -> list[Frame]:
         height=settings.size,
     )
     with closing(environment), seeded_episode(environment, job.seed):
-        prepare(environment)
         return _resampled(list(_frames(environment, policy, job)))
 
 
@@ -110,8 +109,11 @@ def _frames(
     """Pictures of one episode, in steps; the border turns green at the goal, red at a failed end."""
     limit = environment.spec.max_episode_steps if environment.spec else None
     stride = max(1, (limit or LONGEST_VIDEO) // LONGEST_VIDEO)
-    is_marked = shows_goal(environment)
+    is_marked = False
     for step, moment in enumerate(rollout(environment, policy, job)):
+        if step == 0:  # Not before the reset: OGBench's arms have no model before.
+            prepare(environment)
+            is_marked = shows_goal(environment)
         if moment.ended or step % stride == 0:
             picture = np.array(environment.render(), dtype=np.uint8)
             if not is_marked:

@@ -22,16 +22,19 @@ from offline_gcrl.config import (
     Recipe,
     Relabel,
     Train,
+    Video,
     load_recipe,
     recipe_names,
     resolve,
 )
-from offline_gcrl.environments import EXTRAS, check_environments
+from offline_gcrl.environments import EXTRAS, can_render, check_environments
 from offline_gcrl.episodes.ingest import ingest
-from offline_gcrl.evaluation import judge, plan_judgement
+from offline_gcrl.evaluation import FINAL, episode_jobs, judge, plan_judgement
 from offline_gcrl.hindsight.relabel import relabel
+from offline_gcrl.policy import POLICY
 from offline_gcrl.training import train_seed
 from offline_gcrl.training_jobs import TrainingJob
+from offline_gcrl.videos import write_rollouts
 
 PUBLISHED = [name for name in recipe_names(RECIPES) if "collect:" not in (RECIPES / f"{name}.yaml").read_text()
              and "members:" not in (RECIPES / f"{name}.yaml").read_text()]  # fmt: skip
@@ -117,6 +120,9 @@ def test_a_tiny_recipe_goes_the_whole_way(name: str, tmp_path: Path) -> None:
     assert result.episodes["task"].to_list() == [recipe.task]
     assert result.episodes["length"][0] <= TINY[name]
     assert result.episodes["final_distance"].is_finite().all()
+    if can_render():
+        jobs = episode_jobs(job.output / POLICY, dataset, settings, 0, FINAL)
+        write_rollouts(tmp_path / "film.mp4", jobs, Video(episodes=1, size=64))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -28,6 +28,7 @@ from offline_gcrl.config import (
 from offline_gcrl.environments import check_environments, make_environment, seeded_episode
 from offline_gcrl.episodes.reading import read_episodes
 from offline_gcrl.errors import DataError, SettingsError
+from offline_gcrl.figures import environment_scene
 
 pytestmark = pytest.mark.skipif(
     find_spec("ogbench") is None, reason="the extra 'ogbench' is not installed"
@@ -243,6 +244,20 @@ def test_an_evaluation_episode_ends_at_the_goal() -> None:
     assert success
     assert terminated
     assert np.linalg.norm(observation - goal) <= 1.0
+
+
+def test_the_walls_of_a_maze_are_drawn_and_an_arm_needs_no_reset_before() -> None:
+    maze = make_environment(Environment(id="ogbench:pointmaze-medium-v0"))
+    walls = environment_scene(maze).walls
+    assert walls[0] == (
+        -6.0,
+        -6.0,
+        4.0,
+    )  # a corner: the centre of the first free cell is the origin
+    assert len(walls) == maze.unwrapped.maze_map.sum()
+    arm = environment_scene(make_environment(Environment(id="ogbench:cube-single-v0")))
+    assert not arm.walls
+    assert arm.table_top is None
 
 
 def test_goals_are_stored_once_and_a_tenth_is_for_validation(tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ def _way_to_start(
 
 def _why_not_from_state(raw: Raw, environment: gymnasium.Env[Any, Any]) -> str | None:
     """Why the recorded infos are not the whole state of the simulator; None if they are."""
+    environment.reset(seed=0)  # OGBench's arms have no model before.
     model = getattr(environment.unwrapped, "model", None)
     infos = raw["infos"] or {}
     if model is None:
