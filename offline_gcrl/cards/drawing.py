@@ -20,11 +20,10 @@ from offline_gcrl.cards.coverage import Coverage
 from offline_gcrl.cards.measure import Ingested, Measures
 from offline_gcrl.figures import PALETTE, STYLE, WALL, Scene
 
-ACHIEVED: Colormap = LinearSegmentedColormap.from_list(
-    "achieved", ["#d3e6f3", "#0072B2", "#00263b"]
-)
-DESIRED: Colormap = LinearSegmentedColormap.from_list("desired", ["#fbe0cc", "#D55E00", "#461f00"])
-PURSUED = "#dddddd"
+ACHIEVED: Colormap = LinearSegmentedColormap.from_list("achieved", [f"{PALETTE[0]}30", PALETTE[0]])
+DESIRED: Colormap = LinearSegmentedColormap.from_list("desired", [f"{PALETTE[1]}40", PALETTE[1]])
+"""From clear to full, so that more often is stronger on a dark page as on a light one."""
+PURSUED = WALL
 MOST_PANELS = 24
 """Dimensions of an action or goal that are drawn, of those that have more."""
 COLUMNS = 4
@@ -155,7 +154,7 @@ def _draw_plane(
     scene: Scene,
     colours: Colormap = ACHIEVED,
 ) -> None:
-    """Counts, (x, y), as an image whose darker cells are visited more often, on a logarithmic scale."""
+    """Counts, (x, y), as an image whose stronger cells are visited more often, on a logarithmic scale."""
     axes.set_axis_on()
     low, high = coverage.axes.low[task], coverage.axes.high[task]
     axes.imshow(
