@@ -16,15 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from offline_gcrl.cards.coverage import Coverage, Kind
+from offline_gcrl.cards.coverage import Coverage
 from offline_gcrl.cards.measure import Ingested, Measures
 from offline_gcrl.figures import PALETTE, STYLE, WALL, Scene
 
-ACHIEVED: Colormap = LinearSegmentedColormap.from_list(
-    "achieved", ["#d3e6f3", "#0072B2", "#00263b"]
-)
-DESIRED: Colormap = LinearSegmentedColormap.from_list("desired", ["#fbe0cc", "#D55E00", "#461f00"])
-PURSUED = "#dddddd"
+ACHIEVED: Colormap = LinearSegmentedColormap.from_list("achieved", [f"{PALETTE[0]}30", PALETTE[0]])
+DESIRED: Colormap = LinearSegmentedColormap.from_list("desired", [f"{PALETTE[1]}40", PALETTE[1]])
+"""From clear to full, so that more often is stronger on a dark page as on a light one."""
+PURSUED = WALL
 MOST_PANELS = 24
 """Dimensions of an action or goal that are drawn, of those that have more."""
 COLUMNS = 4
@@ -138,8 +137,10 @@ def _planes_figure(data: Ingested, coverage: Coverage, scenes: Sequence[Scene]) 
             if tasks > 1:
                 panels[task, 0].annotate(
                     data.dataset.tasks[task],
-                    (0, 1.13),
+                    (0, 1),
+                    xytext=(0, 20),  # Above the title, however flat the panel is.
                     xycoords="axes fraction",
+                    textcoords="offset points",
                     weight="bold",
                 )
         return figure
@@ -153,7 +154,7 @@ def _draw_plane(
     scene: Scene,
     colours: Colormap = ACHIEVED,
 ) -> None:
-    """Counts, (x, y), as an image whose darker cells are visited more often, on a logarithmic scale."""
+    """Counts, (x, y), as an image whose stronger cells are visited more often, on a logarithmic scale."""
     axes.set_axis_on()
     low, high = coverage.axes.low[task], coverage.axes.high[task]
     axes.imshow(
@@ -172,26 +173,26 @@ def _draw_plane(
         axes.set_xlabel(f"first axis ({first:.0%} of variance)", fontsize=8)
         axes.set_ylabel(f"second ({second:.0%})", fontsize=8)
         axes.set_aspect("auto")
-    _fit(axes, scene, coverage.kind)
+    if coverage.kind == "places":
+        _fit(axes, scene, low, high)
 
 
-def _fit(axes: Axes, scene: Scene, kind: Kind) -> None:
-    """Draw what surrounds places to scale, and show all of it."""
-    if kind != "places":
-        return
+def _fit(axes: Axes, scene: Scene, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+    """Draw what surrounds places to scale: all of a maze, of a table what is near them."""
     if scene.walls:
         axes.set_axis_off()
         for x, y, side in scene.walls:
             axes.add_patch(Rectangle((x, y), side, side, color=WALL, zorder=0, linewidth=0))
         corners = np.array([(x, y, x + side, y + side) for x, y, side in scene.walls])
-        (left, bottom), (right, top) = corners[:, :2].min(0), corners[:, 2:].max(0)
-        axes.set_xlim(left + 0.5, right - 0.5)
-        axes.set_ylim(bottom + 0.5, top - 0.5)
+        low, high = corners[:, :2].min(0) + 0.5, corners[:, 2:].max(0) - 0.5
     elif scene.table_top:
         x, y, width, depth = scene.table_top
         axes.add_patch(Rectangle((x, y), width, depth, color=WALL, alpha=0.45, zorder=0))
-        axes.autoscale_view()
         axes.set_xlabel("x, seen from above", fontsize=8)
+        margin = 0.15 * (high - low).max()
+        low, high = low - margin, high + margin
+    axes.set_xlim(low[0], high[0])
+    axes.set_ylim(low[1], high[1])
 
 
 def _dimensions_figure(data: Ingested, coverage: Coverage) -> Figure:

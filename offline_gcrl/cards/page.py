@@ -12,10 +12,10 @@ by more than {threshold}. *still moving*: transitions after which, or in which, 
 episode still moves by as much; what comes later in it teaches only to stay.
 """
 COVERAGE_CAPTIONS = {
-    "places": "Where goals lie, in the plane of their first two numbers; darker is more often, on a "
+    "places": "Where goals lie, in the plane of their first two numbers; stronger is more often, on a "
     "logarithmic scale. Achieved goals are counted by state, pursued ones by transition.",
     "principal": "Goals are full states: where they lie in the plane of their first two principal axes (each "
-    "dimension in units of its standard deviation, out to four standard deviations along an axis); darker is more "
+    "dimension in units of its standard deviation, out to four standard deviations along an axis); stronger is more "
     "often, on a logarithmic scale.",
     "dimensions": "Goals, each dimension alone: achieved ones by state (lines), pursued ones by transition (area), on "
     "a logarithmic scale.",

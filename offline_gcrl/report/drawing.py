@@ -34,6 +34,7 @@ from offline_gcrl.report.results import DatasetResults
 WIDTH = 4.6  # Inches: on a phone, text of 9 points is then still read with ease.
 INKS = {
     "#000000": "currentColor",
+    "#ffffff": "var(--paper, #ffffff)",
     "#e6e6e6": "var(--rule, #e6e6e6)",
     "#888888": "var(--quiet, #888888)",
     WALL: f"var(--wall, {WALL})",
