@@ -240,6 +240,6 @@ def test_published_data_runs_through_the_pipeline_once_it_is_there(project: Proj
         (project.folder / "datasets/parquet/pointmaze-umaze-d4rl/schema.json").read_text()
     )
     counts = schema["counts"]["sources"]["D4RL/pointmaze/umaze-v2"]
-    assert counts["episodes"] > counts["successful_episodes"] > 2
+    assert counts["episodes"] >= counts["successful_episodes"] > 2
     metrics = json.loads((project.folder / "reports/metrics.json").read_text())
     assert metrics["pointmaze-umaze-d4rl"]["bc"]["success_rate"]["episodes"] == 6
