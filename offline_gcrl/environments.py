@@ -47,7 +47,7 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             environment = gymnasium.make(
                 settings.id, disable_env_checker=True, **{**settings.kwargs, **extra}
             )
-            return _with_one_action_space(environment)
+            environment = _with_one_action_space(environment)
         except ModuleNotFoundError as error:
             # Of `module:id`, Gymnasium raises an error of its own about the one that names the module.
             package = error.name or getattr(error.__cause__, "name", None)

@@ -7,6 +7,7 @@ import mujoco
 import numpy as np
 import pytest
 from conftest import RECIPES
+from gymnasium_robotics.utils import mujoco_utils
 from rich.console import Console
 
 from offline_gcrl.collect.collector import EpisodeJob, check_sources, collect_episode
@@ -144,6 +145,11 @@ def test_the_jacobian_of_the_hand_is_that_of_finite_differences() -> None:
         there = fingertips(angles + tiny * hand.coupling[:, actuator])
         back = fingertips(angles - tiny * hand.coupling[:, actuator])
         np.testing.assert_allclose(jacobian[:, actuator], (there - back) / (2 * tiny), atol=1e-6)
+
+
+def test_environments_are_made_with_the_quicker_access() -> None:
+    robot = make_environment(Environment(id="FetchReach-v4")).unwrapped
+    assert robot._utils.robot_get_obs is not mujoco_utils.robot_get_obs
 
 
 @pytest.mark.parametrize("name", ["FetchReach-v4", "FetchPickAndPlace-v4", "HandReach-v3"])
