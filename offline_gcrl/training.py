@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from offline_gcrl.draws import stream_key
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.files import write_text
-from offline_gcrl.networks import move_targets
 from offline_gcrl.policy import POLICY, SNAPSHOTS, save_policy
 from offline_gcrl.training_jobs import CURVE, Event, Listener, Point, TrainingJob
+from offline_gcrl.updates import PlainUpdater, Updater, mean, one
 
 CHECKPOINT = "last.ckpt"
 VALIDATION_BATCHES = 4
@@ -57,8 +57,10 @@ class TrainingModule(L.LightningModule):
         }
         # Of the initial weights; nothing else draws.
         torch.manual_seed(stream_key(job.seed) % 2**63)
-        self.agent = agent_type(job.settings.algorithm)(job.settings, data.dimensions)
-        self.loss = torch.compile(self.agent.loss) if job.train.compile else self.agent.loss
+        self.agent = agent_type(job.settings.algorithm)(job.settings, data.dimensions).to(device)
+        self.optimizer = torch.optim.Adam(self.agent.parameter_groups(), fused=True)
+        loss = torch.compile(self.agent.loss) if job.train.compile else self.agent.loss
+        self.updater: Updater = PlainUpdater(self.agent, loss, self.optimizer)
         self.curve: list[Point] = []
         self.recent: list[dict[str, Tensor]] = []
 
@@ -68,8 +70,8 @@ class TrainingModule(L.LightningModule):
         return self.job.train.updates // self.job.train.snapshots
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One Adam over the agent's parameter groups."""
-        return torch.optim.Adam(self.agent.parameter_groups(), fused=True)
+        """One Adam over the agent's parameter groups, stepped by the updater."""
+        return self.optimizer
 
     def train_dataloader(self) -> "RoundOfChunks":
         """The batches of the current round, several updates' at a time."""
@@ -78,13 +80,8 @@ class TrainingModule(L.LightningModule):
     def training_step(self, chunk: "Chunk", index: int) -> None:
         """Run the updates of one chunk."""
         first, count, batches = chunk
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        assert isinstance(optimizer, torch.optim.Optimizer)
-        infos = [
-            update(self.agent, self.loss, optimizer, _one(batches, number))
-            for number in range(count)
-        ]
-        self.recent.append(_mean(infos) | {"update": torch.tensor(float(first + count))})
+        done = torch.tensor(float(first + count))
+        self.recent.append(self.updater.run(batches, count) | {"update": done})
         self.on_event(Event(self.job.seed, first + count))
 
     def on_train_epoch_end(self) -> None:
@@ -104,10 +101,12 @@ class TrainingModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The curve belongs to the state: a resumed run has all of it."""
         checkpoint["curve"] = self.curve
+        checkpoint["updater"] = self.updater.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the curve up again."""
         self.curve = checkpoint["curve"]
+        self.updater.load_state_dict(checkpoint["updater"])
 
     def export(self, output: Path) -> None:
         """Write the policy, its snapshots and the training curve."""
@@ -121,8 +120,8 @@ class TrainingModule(L.LightningModule):
             return {}
         batches = self.samplers["validation"].batches(0, VALIDATION_BATCHES)
         with torch.enable_grad():  # GoFAR's penalty is a gradient.
-            infos = [self.agent.loss(_one(batches, i))[1] for i in range(VALIDATION_BATCHES)]
-        return {f"validation/{name}": value for name, value in _plain(_mean(infos)).items()}
+            infos = [self.agent.loss(one(batches, i))[1] for i in range(VALIDATION_BATCHES)]
+        return {f"validation/{name}": value for name, value in _plain(mean(infos)).items()}
 
     def _save_policy(self, path: Path, updates: int) -> None:
         job, data = self.job, self.samplers["train"].data
@@ -160,22 +159,6 @@ class RoundOfChunks:
     def __len__(self) -> int:
         """Chunks in a round."""
         return -(-self.module.updates_a_round // self.module.job.train.updates_per_step)
-
-
-def update(
-    agent: Any,
-    loss_function: Callable[[dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]],
-    optimizer: torch.optim.Optimizer,
-    batch: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """One update of an agent: a gradient step on its loss, then its targets move. Returns diagnostics."""
-    loss, info = loss_function(batch)
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    for target, source, rate in agent.target_pairs():
-        move_targets(target, source, rate)
-    return info
 
 
 def train_seed(job: TrainingJob, on_event: Listener) -> None:
@@ -229,14 +212,6 @@ def _quiet_lightning() -> None:
     """Lightning's hints on devices and loaders are of no use to a user of this pipeline."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
-
-
-def _one(batches: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-    return {name: values[index] for name, values in batches.items()}
-
-
-def _mean(infos: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([info[name] for info in infos]).mean() for name in infos[0]}
 
 
 def _plain(info: dict[str, Tensor]) -> Point:

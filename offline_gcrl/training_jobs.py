@@ -35,6 +35,7 @@ CODE = (
     "policy.py",
     "scaling.py",
     "training.py",
+    "updates.py",
 )
 """Files of the package, beside the agent's own, that can change a weight."""
 CURVE = "training.csv"

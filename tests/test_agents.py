@@ -15,7 +15,7 @@ from offline_gcrl.config import AgentSettings, algorithm_names
 from offline_gcrl.networks import Dimensions, move_targets
 from offline_gcrl.policy import load_policy, save_policy
 from offline_gcrl.scaling import Scaling
-from offline_gcrl.training import update
+from offline_gcrl.updates import PlainUpdater
 
 DIMENSIONS = Dimensions(observation=5, goal=2, action=3, tasks=4)
 BATCH = 16
@@ -88,7 +88,7 @@ def test_an_update_changes_what_it_should_and_targets_move_only_by_the_lerp(vari
     targets = {id(p): None for target, _, _ in agent.target_pairs() for p in target.parameters()}
     assert not learning & set(targets)
     before = snapshot(agent)
-    info = update(agent, agent.loss, optimizer, make_batch())
+    info = PlainUpdater(agent, agent.loss, optimizer).update(make_batch())
     assert all(torch.isfinite(value) for value in info.values())
     for name, parameter in agent.named_parameters():
         changed = not torch.equal(before[name], parameter)

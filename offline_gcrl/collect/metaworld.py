@@ -22,7 +22,7 @@ class MetaWorldDemonstrator:
             )
         from metaworld.policies import ENV_POLICY_MAP  # An extra, imported only where it is used.
 
-        self.policy: Any = ENV_POLICY_MAP[task]()  # type: ignore[abstract]
+        self.policy: Any = ENV_POLICY_MAP[task]()
         self.space = environment.action_space
 
     def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
