@@ -354,6 +354,14 @@ class Summary:
     metrics: Metrics
     by_task: dict[str, Metrics]
 
+    def said(self, headline: str) -> str:
+        """What a stage says of it."""
+        rate = self.metrics[headline]
+        return (
+            f"success {rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}], "
+            f"{rate['seeds']} seed(s), {rate['episodes']} episodes"
+        )
+
 
 def over_seeds(results: Sequence[SeedResult]) -> Summary:
     """The results of several seeds together, with intervals across seeds."""

@@ -7,7 +7,7 @@ the same bytes for the same numbers.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
@@ -23,6 +23,9 @@ from matplotlib.patches import Rectangle
 
 from offline_gcrl.config import Dataset
 from offline_gcrl.environments import shared_environment
+
+if TYPE_CHECKING:
+    from offline_gcrl.evaluation import SeedResult, Summary
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 REACHED, MISSED, WALL = "#009E73", "#D55E00", "#c9ccd1"
@@ -239,6 +242,15 @@ def draw_distances(axes: Axes, statistics: Mapping[str, Any]) -> None:
 def has_places(episodes: pl.DataFrame) -> bool:
     """Whether goals are places of one task, which a plane can show: of at most ``MOST_DRAWN`` numbers."""
     return int(episodes["goal"].list.len().max()) <= MOST_DRAWN and episodes["task"].n_unique() == 1  # type: ignore[arg-type]
+
+
+def draw_results(
+    results: "Mapping[int, SeedResult]", over: "Summary", dataset: Dataset, agent: str, folder: Path
+) -> None:
+    """Draw how one agent was judged: over all seeds, and below it each seed."""
+    draw_result(over.episodes, over.curve, dataset, agent, folder)
+    for seed, result in results.items():
+        draw_result(result.episodes, result.curve, dataset, agent, folder / f"seed-{seed}")
 
 
 def draw_result(
