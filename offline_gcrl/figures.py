@@ -5,7 +5,7 @@ the same bytes for the same numbers.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from offline_gcrl.config import Dataset
+from offline_gcrl.config import Dataset, Region
 from offline_gcrl.environments import shared_environment
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 REACHED, MISSED, WALL = "#009E73", "#D55E00", "#c9ccd1"
+HELD_OUT = "#0072B2"
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -58,6 +59,8 @@ class Scene:
 
     walls: Walls = ()
     table_top: Table | None = None
+    held_out: Region | None = None
+    """Goals that training left out."""
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -164,6 +167,8 @@ def goals_figure(episodes: Mapping[str, pl.DataFrame], scene: Scene) -> Figure:
         for axes, (agent, table) in zip(panels[0], episodes.items(), strict=True):
             if scene.table_top:
                 _draw_table(axes, scene.table_top)
+            if scene.held_out and len(scene.held_out.low) > 1:
+                _draw_held_out(axes, scene.held_out)
             _draw_goals(axes, table, scene.walls)
             axes.set_title(f"{agent}: {float(table['success'].to_numpy().mean()):.2f}")
         handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -267,7 +272,8 @@ def dataset_scene(dataset: Dataset) -> Scene:
     evaluation = dataset.recipes[0].evaluation
     if evaluation is None or len(dataset.recipes) > 1:
         return Scene()
-    return environment_scene(shared_environment(evaluation.environment))
+    scene = environment_scene(shared_environment(evaluation.environment))
+    return replace(scene, held_out=dataset.recipes[0].held_out)
 
 
 def environment_scene(environment: Any) -> Scene:
@@ -378,6 +384,24 @@ def _draw_table(axes: Axes, table_top: Table) -> None:
     axes.add_patch(Rectangle((x, y), width, depth, facecolor=WALL, alpha=0.45, edgecolor=WALL))
     axes.set_xlabel("x, seen from above")
     axes.set_ylabel("y")
+
+
+def _draw_held_out(axes: Axes, region: Region) -> None:
+    """The region that training had no goals in, in the first two dimensions, over what else there is."""
+    (x, y), (right, top) = region.low[:2], region.high[:2]
+    axes.add_patch(
+        Rectangle(
+            (x, y),
+            right - x,
+            top - y,
+            facecolor="none",
+            edgecolor=HELD_OUT,
+            hatch="///",
+            linewidth=1.4,
+            alpha=0.7,
+            label="held out from training",
+        )
+    )
 
 
 def _plane(table: pl.DataFrame, column: str) -> Any:

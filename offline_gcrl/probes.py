@@ -36,7 +36,7 @@ from offline_gcrl.policy import POLICY, SNAPSHOTS, SPECIALISTS, Policy, load_pol
 from offline_gcrl.zero_shot import TRIES, held_out_seeds
 
 WRONG_IDENTIFIER, HELD_OUT_EPISODES = "wrong_identifier.parquet", "held_out.parquet"
-TASK_IDENTIFIERS = ("one_hot", "embedding")
+TASK_IDENTIFIERS = {"one_hot", "embedding"}
 
 
 class Probe(NamedTuple):
@@ -145,8 +145,9 @@ def _of_specialist(folder: Path, task: str, seed: int, judgement: Judgement) -> 
 
 def told_identifiers(policy: Policy, dataset: Dataset) -> list[str]:
     """What a policy is told that can be told wrongly: the ``task``, the ``goal``, both, or neither."""
-    told = getattr(policy.settings, "conditioning", "goal").split("+")
-    kinds = ["task"] if len(dataset.tasks) > 1 and set(told) & set(TASK_IDENTIFIERS) else []
+    told = policy.settings.conditioning.split("+")
+    hears_task = bool(set(told) & TASK_IDENTIFIERS) or policy.settings.task_network == "heads"
+    kinds = ["task"] if hears_task and len(dataset.tasks) > 1 else []
     return kinds + (["goal"] if "goal" in told else [])
 
 

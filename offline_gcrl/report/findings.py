@@ -92,10 +92,7 @@ class AgentFindings:
         if not self.task_curves:
             return {}
         every = task_curves_across_seeds(list(self.task_curves))
-        return {
-            str(task): table
-            for (task,), table in every.group_by("task", maintain_order=True)
-        }
+        return {str(task): table for (task,), table in every.group_by("task", maintain_order=True)}
 
     @cached_property
     def specialist_curves_by_task(self) -> dict[str, pl.DataFrame]:
@@ -173,7 +170,7 @@ def all_findings(
 
 
 def sharing_models(findings: Mapping[str, Findings]) -> dict[str, SharingModel]:
-    """f and c of each agent whose specialists were trained on suites of several sizes."""
+    """Shared share and interference of each agent whose specialists were trained on suites of several sizes."""
     points: dict[str, list[tuple[int, float]]] = {}
     for agents in findings.values():
         for agent, found in agents.items():

@@ -9,8 +9,13 @@ import polars as pl
 from offline_gcrl.contrasts import Contrast
 from offline_gcrl.evaluation import summarise_by_task
 from offline_gcrl.figures import save
+from offline_gcrl.report.drawing import Picture, inline_svg
 from offline_gcrl.report.findings import AgentFindings, Findings, sharing_models
-from offline_gcrl.report.multitask_figures import task_curves_figure, transfer_figure
+from offline_gcrl.report.multitask_figures import (
+    Curves,
+    task_curves_figure,
+    transfer_figure,
+)
 from offline_gcrl.report.results import Results
 from offline_gcrl.report.verdict import interval
 from offline_gcrl.sharing import SHARE_OF_FINAL, SharingCost, SharingModel
@@ -112,7 +117,7 @@ def cost_sentences(cost: SharingCost) -> list[str]:
 
 
 def model_sentence(agent: str, model: SharingModel) -> str:
-    """f and c from suites of several sizes."""
+    """Shared share and interference, from suites of several sizes."""
     interference = "undefined" if model.interference is None else f"{model.interference:.2f}"
     return (
         f"{agent}, over suites of several sizes: shared share f = {model.shared:.2f}, interference c = "
@@ -151,8 +156,7 @@ def markdown_multitask(findings: Mapping[str, Findings]) -> str:
         part = _dataset_lines(agents)
         if part:
             lines += [f"## {dataset}", "", *part]
-    models = [model_sentence(agent, model) for agent, model in sharing_models(findings).items()]
-    lines += models or []
+    lines += models_said(findings)
     if len(lines) == 2:
         lines.append("No suite, held-out goals or wrong identifiers in this experiment.")
     return "\n".join(lines).rstrip() + "\n"
@@ -184,8 +188,7 @@ def _markdown(table: Table) -> list[str]:
 def draw_multitask(findings: Mapping[str, Findings], figures: Path) -> None:
     """Transfer of each agent that has specialists, and learning curves of each task."""
     for dataset, agents in findings.items():
-        curves = {agent: own.curves_by_task for agent, own in agents.items() if own.curves_by_task}
-        alone = {agent: own.specialist_curves_by_task for agent, own in agents.items()}
+        curves, alone = _task_curves(agents)
         if curves:
             save(task_curves_figure(curves, alone), figures / f"tasks-{dataset}.svg")
         for agent, found in agents.items():
@@ -194,12 +197,36 @@ def draw_multitask(findings: Mapping[str, Findings], figures: Path) -> None:
                 save(transfer_figure(found.transfers), path)
 
 
-def page_parts(findings: Findings) -> dict[str, Any]:
+def _task_curves(findings: Findings) -> tuple[dict[str, Curves], dict[str, Curves]]:
+    """Learning curves of each task, of agents and of their specialists."""
+    curves: dict[str, Curves] = {
+        agent: own.curves_by_task for agent, own in findings.items() if own.curves_by_task
+    }
+    return curves, {agent: own.specialist_curves_by_task for agent, own in findings.items()}
+
+
+def page_parts(dataset: str, findings: Findings) -> dict[str, Any]:
     """What the page shows of one dataset."""
+    curves, alone = _task_curves(findings)
+    pictures = []
+    if curves:
+        label = "Learning curves of each task"
+        figure = task_curves_figure(curves, alone)
+        said = "Success on each task while training; bands are 95% intervals."
+        pictures.append(Picture(inline_svg(figure, f"tasks-{dataset}", label), said))
     return {
+        "curves": pictures,
         "sharing": [
             {
                 "agent": agent,
+                "picture": Picture(
+                    inline_svg(
+                        transfer_figure(found.transfers),
+                        f"transfer-{dataset}-{agent}",
+                        f"Success of {agent} on each task beside that of specialists",
+                    ),
+                    "",
+                ),
                 "table": transfer_table(found),
                 "cost": cost_table(found.cost) if found.cost else None,
                 "sentences": cost_sentences(found.cost) if found.cost else [],
@@ -214,5 +241,5 @@ def page_parts(findings: Findings) -> dict[str, Any]:
 
 
 def models_said(findings: Mapping[str, Findings]) -> Sequence[str]:
-    """f and c of agents that were judged on suites of several sizes."""
+    """The same of all agents that were judged so, in sentences."""
     return [model_sentence(agent, model) for agent, model in sharing_models(findings).items()]

@@ -36,6 +36,8 @@ from offline_gcrl.report.facts import (
     success_distance,
     versions,
 )
+from offline_gcrl.report.findings import Findings, all_findings
+from offline_gcrl.report.multitask import models_said, page_parts
 from offline_gcrl.report.results import DatasetResults, Results
 from offline_gcrl.report.tables import COLUMNS, cell, rank_text
 from offline_gcrl.report.verdict import interval, verdict
@@ -45,12 +47,20 @@ MOST_VIDEO_BYTES = 6_000_000
 
 
 def render_page(
-    params: Params, datasets: Mapping[str, Dataset], results: Results, folders: Folders
+    params: Params,
+    datasets: Mapping[str, Dataset],
+    results: Results,
+    folders: Folders,
+    findings: Mapping[str, Findings] | None = None,
 ) -> str:
-    """The whole page as HTML."""
+    """The whole page as HTML; findings of the probes are read where they are not given."""
+    if findings is None:
+        findings = all_findings(params, datasets, results, folders.results)
     videos = _embedded(results)
     told = [
-        _dataset(params, datasets[name], found, folders, videos) for name, found in results.items()
+        _dataset(params, datasets[name], found, folders, videos)
+        | {"multitask": page_parts(name, findings[name])}
+        for name, found in results.items()
     ]
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -64,6 +74,7 @@ def render_page(
         experiment=params.experiment,
         datasets=told,
         overall=_overall(results),
+        sharing_models=models_said(findings),
         colours=_colours(params.experiment.agents),
         versions=versions(),
         style=(Path(__file__).parent / "page.css").read_text(),
@@ -181,6 +192,7 @@ def _map_key(dataset: Dataset, results: DatasetResults) -> str:
     scene = dataset_scene(dataset)
     said = ["Grey: the walls, to scale."] if scene.walls else []
     said += ["Grey: the table from above, to scale."] if scene.table_top else []
+    said += ["Hatched: goals that were held out from training."] if scene.held_out else []
     if goal_dimensions(results) == MOST_DRAWN:
         said.append("Drawn in the first two of three dimensions.")
     return " ".join(said)
