@@ -23,8 +23,8 @@ format: $(VENV)/.dev           ## format, and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
-extras: $(VENV)/.dev           ## add the packages of OGBench and Meta-World
-	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld]'
+extras: $(VENV)/.dev           ## add the packages of OGBench, Meta-World and CAGrad's solvers
+	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld,multitask]'
 
 ui: $(VENV)/.run               ## open the runs in MLflow
 	@python -m offline_gcrl.tracking.page $(PORT)
@@ -46,7 +46,7 @@ notebooks: $(VENV)/.dev        ## execute the notebooks against what `make repro
 lock:                          ## pin anew all that pyproject.toml needs
 	rm -rf .lock-venv
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/pip install --editable '.[dev,ogbench,metaworld]'
+	.lock-venv/bin/pip install --editable '.[dev,ogbench,metaworld,multitask]'
 	# Without the local version that some builds of torch add.
 	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .lock-venv
