@@ -32,7 +32,7 @@ from offline_gcrl.report.facts import (
     success_distance,
 )
 from offline_gcrl.report.results import DatasetResults
-from offline_gcrl.report.tables import COLUMNS, cell, rank_text
+from offline_gcrl.report.tables import COLUMNS, cell, columns, rank_text
 from offline_gcrl.report.verdict import verdict
 
 Content = dict[str, Any] | None
@@ -67,6 +67,7 @@ def answer(subject: Subject) -> Content:
         "agents": _agent_rows(results),
         "comparison": results.comparison,
         "success": MOMENTS[results.criterion],
+        "columns": columns(results),
     }
 
 
