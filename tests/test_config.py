@@ -89,6 +89,12 @@ def test_a_wrong_parameter_is_named(project: Path, key: str, value: object, mess
         ("hidden", [], "agents.gciql.hidden: .* at least 1 item"),
         ("value_goals", {"final": 0.0}, "agents.gciql.value_goals.final: .* greater than 0"),
         ("per_dataset", {"pointmaze-umaze": {"alpha": -1.0}}, r"per_dataset.pointmaze-umaze.alpha"),
+        ("conditioning", "onehot", "agents.gciql.conditioning: .*did you mean 'one_hot'?"),
+        (
+            "task_network",
+            "heads",
+            "task_network: 'heads' is .*, and 'pointmaze-umaze' has one; say",
+        ),
     ],
 )
 def test_a_wrong_setting_of_an_agent_is_named(

@@ -48,6 +48,7 @@ Discount = Annotated[float, Field(gt=0.0, lt=1.0)]
 Mixture = Annotated[dict[Strategy, PositiveFloat], Field(min_length=1)]
 Units = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Activation = Literal["relu", "gelu", "tanh"]
+Told = Literal["goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "none"]
 
 
 class Experiment(Section):
@@ -166,6 +167,25 @@ class AgentSettings(Section):
     goal_encoder: Literal["concatenate", "separate"] = "concatenate"
     """UVFA: one network on [s, g], or an encoder for each of them before the trunk."""
     activation: Activation = "relu"
+    conditioning: Told = "goal"
+    """What every network is told of its task: the goal, a task identifier (one-hot, or an embedding that is
+    learned), both, or nothing."""
+    task_network: Literal["concatenate", "film", "heads"] = "concatenate"
+    """How that comes in: beside the state; as scale and shift of hidden layers; or beside the state, with an
+    output layer for each task."""
+    embedding_size: PositiveInt = 16
+    """Numbers of a learned embedding."""
+
+    @model_validator(mode="after")
+    def _something_to_take_in(self) -> Self:
+        for name in ("task_network", "goal_encoder"):
+            if self.conditioning == "none" and getattr(self, name) in {"film", "separate"}:
+                raise PydanticCustomError(
+                    "conditioning",
+                    "'{name}: {value}' has nothing to take in with 'conditioning: none'; leave one of them out",
+                    {"name": name, "value": getattr(self, name)},
+                )
+        return self
 
     @property
     def sampling(self) -> Sampling:
@@ -273,8 +293,14 @@ def agent_settings(
     _for_dataset(settings_type, params.agents[agent], key, "", path)  # First what holds for all.
     settings = _for_dataset(settings_type, params.agents[agent], key, dataset, path)
     if isinstance(settings, AgentSettings):
-        goal = resolve(dataset, folder=recipes).recipes[0].goal
+        resolved = resolve(dataset, folder=recipes)
+        goal = resolved.recipes[0].goal
         _check_mixtures(settings, params.relabel_for(dataset), goal, key, path, dataset)
+        if settings.task_network == "heads" and len(resolved.recipes) == 1:
+            raise SettingsError(
+                f"{path}: {dotted(key)}.task_network: 'heads' is a head for each of several tasks, and "
+                f"'{dataset}' has one; say 'concatenate' in {dotted(key)}.per_dataset.{dataset}, or name a suite"
+            )
     return settings
 
 
