@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from offline_gcrl.config import Dataset, Region
 from offline_gcrl.environments import shared_environment
@@ -176,7 +177,9 @@ def goals_figure(episodes: Mapping[str, pl.DataFrame], scene: Scene) -> Figure:
         return figure
 
 
-def distances_figure(episodes: Mapping[str, pl.DataFrame], tolerance: float | None) -> Figure:
+def distances_figure(
+    episodes: Mapping[str, pl.DataFrame], tolerance: float | None, unit: str = ""
+) -> Figure:
     """How far from the goal episodes ended: the share of them within each distance, a line an agent."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.2, 3.1))
@@ -190,7 +193,7 @@ def distances_figure(episodes: Mapping[str, pl.DataFrame], tolerance: float | No
             axes.stairs(shares, edges, color=colour, label=agent, linewidth=1.8, baseline=None)
         if tolerance is not None:
             axes.axvline(tolerance, color="#888888", linewidth=1, linestyle=(0, (4, 3)))
-        axes.set_xlabel("distance to the goal at the last step")
+        axes.set_xlabel("distance to the goal at the last step" + (f" ({unit})" if unit else ""))
         axes.set_ylabel("share of episodes within it")
         axes.set_ylim(0, 1.02)
         axes.set_xlim(0, longest * 1.02 or 1.0)
@@ -208,25 +211,39 @@ def hindsight_figure(statistics: Mapping[str, Any]) -> Figure:
 
 
 def draw_shares(axes: Axes, statistics: Mapping[str, Any]) -> None:
-    """Share of positive labels for each strategy, with a line where theory expects it."""
+    """Share of positive labels for each strategy, beside the one that theory expects."""
     strategies = statistics["strategies"]
     colour = _strategy_colours(strategies)
-    for place, (name, values) in enumerate(strategies.items()):
-        share, exact = values["positive_share"], values.get("expected_if_exact")
-        axes.barh(place, share, color=colour[name], height=0.62)
-        label = f" {share:.1%}" if share >= 0.01 else f" {share:.2%}"
-        axes.annotate(label, (share, place), va="center", fontsize=8)
-        if exact:
-            axes.plot([exact] * 2, [place - 0.4, place + 0.4], "k", linewidth=2)
-    axes.plot([], [], "k", linewidth=2, label="if only the very next state counted")
+    expected = {name: values.get("expected_if_exact") for name, values in strategies.items()}
+    shares = {name: values["positive_share"] for name, values in strategies.items()}
+    least = min(filter(None, (*expected.values(), *shares.values())), default=0.1) / 2
+    for place, (name, share) in enumerate(shares.items()):
+        if expected[name]:
+            axes.plot(
+                [expected[name], max(share, least)], [place] * 2, color="#888888", linewidth=1
+            )
+            axes.plot(expected[name], place, "k|", markersize=11, markeredgewidth=2)
+        axes.plot(max(share, least), place, "o", color=colour[name], markersize=7)
+        _label_share(axes, share, (max(share, least), place))
+    axes.plot([], [], "o", color="#888888", markersize=7, label="measured")
+    axes.plot(
+        [], [], "k|", markersize=11, markeredgewidth=2, label="if only the next state counted"
+    )
     axes.set_xscale("log")
-    axes.set_xlim(right=5.0)
+    axes.set_xlim(least / 1.5, 8.0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yticks(range(len(strategies)), list(strategies))
-    axes.invert_yaxis()
+    axes.set_ylim(len(strategies) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.set_title("Share of positive labels")
-    axes.set_xlabel("measured (bars), expected (lines)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8)
+    axes.set_xlabel("share of labels, logarithmic")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, fontsize=8)
+
+
+def _label_share(axes: Axes, share: float, place: tuple[float, float]) -> None:
+    text = f"{share:.1%}" if share >= 0.01 or share == 0 else f"{share:.2%}"
+    axes.annotate(text, place, xytext=(7, 0), textcoords="offset points", va="center", fontsize=8)
 
 
 def draw_distances(axes: Axes, statistics: Mapping[str, Any]) -> None:

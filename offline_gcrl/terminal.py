@@ -153,5 +153,7 @@ class _Rate(ProgressColumn):
         self.unit = unit
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed or 0.0
+        # Never above the average: two items that end at one moment are no rate.
+        average = task.completed / task.elapsed if task.elapsed else 0.0
+        speed = min(task.finished_speed or task.speed or 0.0, average)
         return Text(f"{_rate(speed)} {self.unit}/s", style="progress.data.speed")

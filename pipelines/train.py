@@ -19,7 +19,7 @@ def main() -> None:
     with stage("train", f"{agent} on {dataset}"):
         preload(TRAINING, "offline_gcrl.tracking.training")
         params, resolved = load_params(), load_dataset(dataset)
-        train = params.train_for(dataset)
+        train = params.train_for(dataset, agent)
         algorithm = params.agents[agent]["algorithm"]
         settings = agent_settings(params, agent, dataset, settings_type(algorithm))
         output = Path("models") / dataset / agent

@@ -10,6 +10,12 @@ import pytest
 from conftest import SmallDataset
 from test_report import Project
 
+from offline_gcrl.continual import (
+    average_success,
+    backward_transfer,
+    forgetting,
+    sequence_figures,
+)
 from offline_gcrl.contrasts import (
     paired_contrast,
     unpaired_contrast,
@@ -18,12 +24,6 @@ from offline_gcrl.contrasts import (
 )
 from offline_gcrl.errors import DataError
 from offline_gcrl.evaluation import EPISODE_COLUMNS, SeedResult, learning_curve, task_curves
-from offline_gcrl.forgetting import (
-    average_success,
-    backward_transfer,
-    forgetting,
-    sequence_figures,
-)
 from offline_gcrl.report.findings import load_findings, sharing_models
 from offline_gcrl.report.multitask import cost_sentences
 from offline_gcrl.report.writing import write_report

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from offline_gcrl.config.multitask import Tasks, TaskSequence, check_tasks_of
 from offline_gcrl.config.reading import (
     Section,
     Settings,
@@ -108,6 +109,25 @@ class Train(Section):
     """Of a suite: also train the same agent on each task alone; true, or names of the agents that get them."""
     specialist_updates: PositiveInt | None = None
     """Updates of each specialist; as many as the generalist has, when left out."""
+    tasks: Tasks | None = None
+    """How several tasks are weighed, sampled and reconciled; left out, they are one set of transitions."""
+    sequence: TaskSequence | None = None
+    """Tasks one after another, in place of all at once."""
+
+    @model_validator(mode="after")
+    def _one_plan_for_tasks(self) -> Self:
+        if self.tasks is not None and self.sequence is not None:
+            raise PydanticCustomError(
+                "plan",
+                "'tasks' is for learning all at once, 'sequence' for one after another; leave one of them out",
+            )
+        if self.compile and self.tasks is not None and self.tasks.gradients != "sum":
+            raise PydanticCustomError(
+                "compile",
+                "'compile' is for the loss of all tasks; leave it out with 'tasks.gradients: {name}'",
+                {"name": self.tasks.gradients},
+            )
+        return self
 
     @model_validator(mode="after")
     def _whole_rounds(self) -> Self:
@@ -132,9 +152,10 @@ class Train(Section):
 
     @property
     def of_specialist(self) -> Self:
-        """The same settings for one task alone."""
+        """The same settings for one task alone, without what is about several."""
+        alone = {"tasks": None, "sequence": None}
         updates = self.specialist_updates or self.updates
-        return self.of_generalist.model_copy(update={"updates": updates})
+        return self.of_generalist.model_copy(update={"updates": updates, **alone})
 
 
 class Video(Section):
@@ -233,6 +254,16 @@ class AgentSettings(Section):
         """What the agent asks of a batch."""
         raise NotImplementedError
 
+    @property
+    def has_ensemble(self) -> bool:
+        """Whether the agent has critics whose disagreement says how uncertain it is."""
+        return False
+
+    @property
+    def has_positive_loss(self) -> bool:
+        """Whether the loss is never negative, so that the ratio of two of them means progress."""
+        return False
+
 
 class Params(Section):
     """All of ``params.yaml``, except that agents' sections stay plain until their file reads them."""
@@ -258,9 +289,12 @@ class Params(Section):
         """Settings of relabelling for one dataset."""
         return _for_dataset(Relabel, self.relabel, ("relabel",), dataset, self._path)
 
-    def train_for(self, dataset: str) -> Train:
-        """Settings of training for one dataset."""
-        return _for_dataset(Train, self.train, ("train",), dataset, self._path)
+    def train_for(self, dataset: str, agent: str | None = None) -> Train:
+        """Settings of training for one dataset, and one agent; what is said of the dataset goes first."""
+        special = (self.train.get("per_agent") or {}).get(agent) or {}
+        data = _overlaid(_for_all_agents(self.train), special)
+        where = ("train", "per_agent", str(agent)) if special else ("train",)
+        return _for_dataset(Train, data, where, dataset, self._path)
 
     def evaluate_for(self, dataset: str) -> Evaluate:
         """Settings of evaluation for one dataset."""
@@ -286,12 +320,11 @@ def load_params(path: Path = PARAMS) -> Params:
     known = recipe_names(path.parent / RECIPES)
     _check_names(params, known, path)
     for title, section in SECTIONS.items():
-        data = getattr(params, title)
+        data = _for_all_agents(getattr(params, title))
         _check_per_dataset(data, (title,), known, path)
         for dataset in ("", *(data.get("per_dataset") or {})):  # First what holds for all.
             _for_dataset(section, data, (title,), dataset, path)
-    for dataset in ("", *(params.train.get("per_dataset") or {})):
-        _check_specialists(params, dataset)
+    _check_agents_of_training(params)
     return params
 
 
@@ -319,14 +352,31 @@ def check_evaluation(params: Params, dataset: Dataset) -> None:
             )
 
 
-def _check_specialists(params: Params, dataset: str) -> None:
-    """Specialists are named after agents that there are."""
-    named = params.train_for(dataset).specialists
-    for name in () if isinstance(named, bool) else named:
+def _for_all_agents(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name != "per_agent"}
+
+
+def _check_agents_of_training(params: Params) -> None:
+    """Settings of training that name agents name those that there are."""
+    special = params.train.get("per_agent") or {}
+    if not isinstance(special, dict) or not all(isinstance(own, dict) for own in special.values()):
+        raise SettingsError(
+            f"{params.path}: train.per_agent: expected names of agents, each with keys and values"
+        )
+    _check_known_agents(params, special, "train.per_agent")
+    for dataset in ("", *(params.train.get("per_dataset") or {})):
+        for agent in (None, *special):
+            named = params.train_for(dataset, agent).specialists
+            _check_known_agents(
+                params, () if isinstance(named, bool) else named, "train.specialists"
+            )
+
+
+def _check_known_agents(params: Params, names: Iterable[str], key: str) -> None:
+    for name in names:
         if name not in params.agents:
             raise SettingsError(
-                f"{params.path}: train.specialists: no section agents.{name}; "
-                f"{nearest(name, params.agents)}"
+                f"{params.path}: {key}: no section agents.{name}; {nearest(name, params.agents)}"
             )
 
 
@@ -353,12 +403,37 @@ def agent_settings(
         resolved = resolve(dataset, folder=recipes)
         goal = resolved.recipes[0].goal
         _check_mixtures(settings, params.relabel_for(dataset), goal, key, path, dataset)
+        _check_several_tasks(settings, params, resolved, key)
         if settings.task_network == "heads" and len(resolved.recipes) == 1:
             raise SettingsError(
                 f"{path}: {dotted(key)}.task_network: 'heads' is a head for each of several tasks, and "
                 f"'{dataset}' has one; say 'concatenate' in {dotted(key)}.per_dataset.{dataset}, or name a suite"
             )
     return settings
+
+
+def _check_several_tasks(
+    settings: AgentSettings, params: Params, dataset: Dataset, key: tuple[str, ...]
+) -> None:
+    """What training asks of tasks must fit those of the dataset, and the agent."""
+    train, path, where = params.train_for(dataset.name, key[-1]), params.path, dotted(key)
+    names = [recipe.task for recipe in dataset.recipes]
+    check_tasks_of(train.tasks, train.sequence, names, train.snapshots, dataset.name, path)
+    if train.tasks and train.tasks.sampling == "uncertainty" and not settings.has_ensemble:
+        raise SettingsError(
+            f"{path}: train.tasks.sampling: 'uncertainty' is how much critics disagree, and {where} has none; "
+            "take gciql, or 'performance' or 'gradient'"
+        )
+    if train.tasks and train.tasks.gradients == "gradnorm" and not settings.has_positive_loss:
+        raise SettingsError(
+            f"{path}: train.tasks.gradients: 'gradnorm' compares losses with those at the start, and that of "
+            f"{where} may be negative; take bc, or gciql with actor_loss 'awr', or another of the combinations"
+        )
+    if train.sequence and train.sequence.method == "heads" and settings.task_network != "heads":
+        raise SettingsError(
+            f"{path}: train.sequence.method: 'heads' freezes heads, and {where} has none; "
+            f"say {where}.task_network: heads"
+        )
 
 
 def check_agent(params: Params, agent: str, settings_type: type[Settings]) -> None:

@@ -69,14 +69,19 @@ def curve_pictures(dataset: str, results: DatasetResults, tolerance: float | Non
     curves = curves_figure({dataset: {name: found.curve for name, found in results.agents.items()}})
     curves.axes[0].set_title("", loc="left")
     curves.set_size_inches(WIDTH, 3.0)
-    distances = distances_figure(results.episodes, tolerance)
+    distances = distances_figure(results.episodes, tolerance, results.unit)
     distances.set_size_inches(WIDTH, 3.0)
-    within = "" if tolerance is None else f" Left of the dashed line, {tolerance:g}, it is reached."
+    unit = f" {results.unit}".rstrip()
+    within = (
+        ""
+        if tolerance is None
+        else f" Left of the dashed line, {tolerance:g}{unit}, it is reached."
+    )
     return [
         Picture(
             inline_svg(curves, f"curves-{dataset}", _alternative("Learning curves", results)),
-            "Learning curves: success while training, on episodes that are used "
-            "for nothing else. Bands are 95% intervals.",
+            "Success while training, on episodes that are used for nothing else. "
+            "Bands are 95% intervals.",
         ),
         Picture(
             inline_svg(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from offline_gcrl.config import Dataset, Params
+from offline_gcrl.config import Dataset, Params, Train
+from offline_gcrl.continual import SequentialResult, sequence_figures
 from offline_gcrl.contrasts import Contrast, Tables, wrong_identifiers, zero_shot
 from offline_gcrl.evaluation import (
     EPISODES,
@@ -32,6 +33,14 @@ from offline_gcrl.sharing import (
 
 
 @dataclass(frozen=True)
+class Phases:
+    """Which tasks were learned one after another, and until which update each."""
+
+    tasks: tuple[str, ...]
+    boundaries: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class AgentFindings:
     """The probes of one agent on one dataset; empty where something was not asked."""
 
@@ -45,6 +54,7 @@ class AgentFindings:
     specialist_curves: dict[str, Tables]
     wrong: Tables
     held_out: Tables
+    phases: Phases | None = None
 
     @cached_property
     def transfers(self) -> list[Contrast]:
@@ -75,6 +85,13 @@ class AgentFindings:
             task: curve_of([table.filter(pl.col("task") == task) for table in self.task_curves])
             for task in self.task_curves[0]["task"].unique(maintain_order=True)
         }
+
+    @cached_property
+    def sequence(self) -> SequentialResult | None:
+        """How tasks fared that were learned one after another."""
+        if self.phases is None or not self.task_curves:
+            return None
+        return sequence_figures(self.task_curves, self.phases.tasks, self.phases.boundaries)
 
     @cached_property
     def wrong_identifiers(self) -> list[Contrast]:
@@ -118,28 +135,22 @@ def load_findings(
         results: of the headline.
         folder: of all results of the dataset.
     """
+    seeds = params.experiment.seeds
     return {
         agent: _load(
-            folder / agent,
-            params.experiment.seeds,
-            dataset,
-            AgentFindings(
-                found.episodes,
-                results.column,
-                params.train_for(dataset.name).batch_size,
-                [],
-                {},
-                {},
-                [],
-                [],
-            ),
+            folder / agent, seeds, dataset, results, agent, params.train_for(dataset.name, agent)
         )
-        for agent, found in results.agents.items()
+        for agent in results.agents
     }
 
 
 def _load(
-    folder: Path, seeds: tuple[int, ...], dataset: Dataset, headline: AgentFindings
+    folder: Path,
+    seeds: tuple[int, ...],
+    dataset: Dataset,
+    results: DatasetResults,
+    agent: str,
+    train: Train,
 ) -> AgentFindings:
     def tables(place: Path, name: str) -> Tables:
         paths = [place / f"seed-{seed}" / name for seed in seeds]
@@ -148,15 +159,24 @@ def _load(
     places = {task: folder / SPECIALISTS / task for task in dataset.tasks}
     trained = {task: place for task, place in places.items() if tables(place, EPISODES)}
     return AgentFindings(
-        headline.episodes,
-        headline.column,
-        headline.batch_size,
+        results.agents[agent].episodes,
+        results.column,
+        train.batch_size,
         tables(folder, TASK_CURVES),
         {task: tables(place, EPISODES) for task, place in trained.items()},
         {task: tables(place, LEARNING_CURVE) for task, place in trained.items()},
         tables(folder, WRONG_IDENTIFIER),
         tables(folder, HELD_OUT_EPISODES),
+        _phases(train, dataset),
     )
+
+
+def _phases(train: Train, dataset: Dataset) -> Phases | None:
+    if train.sequence is None:
+        return None
+    tasks = train.sequence.tasks or dataset.tasks
+    length = train.updates // len(tasks)
+    return Phases(tuple(tasks), tuple(length * (number + 1) for number in range(len(tasks))))
 
 
 def all_findings(

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from offline_gcrl.continual import FIGURES, SequentialResult
 from offline_gcrl.contrasts import Contrast
 from offline_gcrl.evaluation import summarise_by_task
 from offline_gcrl.figures import save
@@ -13,6 +14,7 @@ from offline_gcrl.report.drawing import Picture, inline_svg
 from offline_gcrl.report.findings import AgentFindings, Findings, sharing_models
 from offline_gcrl.report.multitask_figures import (
     Curves,
+    success_matrix_figure,
     task_curves_figure,
     transfer_figure,
 )
@@ -32,6 +34,11 @@ WRONG_NOTE = (
 ZERO_SHOT_NOTE = (
     "Held-out goals lie in a region that training never had a goal in, though its states did pass there. A policy "
     "that is told only the task cannot be asked for a goal: what it reaches there, it reaches by accident."
+)
+SEQUENCE_NOTE = (
+    "Average success over all tasks once the last was learned; backward transfer, what later tasks did to earlier "
+    "ones since each was learned; forgetting, how far earlier tasks fell from their best. On the episodes of the "
+    "learning curve; intervals resample training seeds and episodes."
 )
 Table = tuple[list[str], list[list[str]]]
 """Heading and rows."""
@@ -145,6 +152,28 @@ def zero_shot_table(findings: Findings) -> Table:
     ]
 
 
+def sequences_of(findings: Findings) -> dict[str, SequentialResult]:
+    """Agents that learned the tasks one after another."""
+    return {
+        agent: found.sequence for agent, found in findings.items() if found.sequence is not None
+    }
+
+
+def sequence_table(sequences: Mapping[str, SequentialResult]) -> Table:
+    """The figures of forgetting, a row an agent."""
+    heading = ["agent", "average success", "backward transfer", "forgetting"]
+    return heading, [
+        [agent, *(interval(found.figures[name]) for name in FIGURES)]
+        for agent, found in sequences.items()
+    ]
+
+
+def _boundaries(findings: Findings) -> tuple[int, ...]:
+    """Updates where phases end, where all agents share them."""
+    found = {sequence.boundaries for sequence in sequences_of(findings).values()}
+    return found.pop() if len(found) == 1 else ()
+
+
 def _contrast(row: Contrast) -> list[str]:
     return [interval(row.first), interval(row.second), interval(row.difference)]
 
@@ -170,7 +199,9 @@ def _dataset_lines(agents: Findings) -> list[str]:
             lines += [*_markdown(transfer_table(found)), "", TRANSFER_NOTE, ""]
         if found.cost:
             lines += [*_markdown(cost_table(found.cost)), "", *cost_sentences(found.cost), ""]
+    sequences = sequences_of(agents)
     for title, table, note in (
+        ("One task after another", sequence_table(sequences), SEQUENCE_NOTE),
         ("Told wrong", wrong_table(agents), WRONG_NOTE),
         ("Held-out goals", zero_shot_table(agents), ZERO_SHOT_NOTE),
     ):
@@ -190,7 +221,10 @@ def draw_multitask(findings: Mapping[str, Findings], figures: Path) -> None:
     for dataset, agents in findings.items():
         curves, alone = _task_curves(agents)
         if curves:
-            save(task_curves_figure(curves, alone), figures / f"tasks-{dataset}.svg")
+            drawn = task_curves_figure(curves, alone, _boundaries(agents))
+            save(drawn, figures / f"tasks-{dataset}.svg")
+        if sequences := sequences_of(agents):
+            save(success_matrix_figure(sequences), figures / f"forgetting-{dataset}.svg")
         for agent, found in agents.items():
             if found.transfers:
                 path = figures / f"transfer-{dataset}-{agent}.svg"
@@ -205,17 +239,23 @@ def _task_curves(findings: Findings) -> tuple[dict[str, Curves], dict[str, Curve
     return curves, {agent: own.specialist_curves_by_task for agent, own in findings.items()}
 
 
-def page_parts(dataset: str, findings: Findings) -> dict[str, Any]:
-    """What the page shows of one dataset."""
+def page_parts(dataset: str, findings: Findings) -> dict[str, Any] | None:
+    """What the page shows of one dataset; None where nothing was asked beside the headline."""
     curves, alone = _task_curves(findings)
     pictures = []
     if curves:
         label = "Learning curves of each task"
-        figure = task_curves_figure(curves, alone)
+        figure = task_curves_figure(curves, alone, _boundaries(findings))
         said = "Success on each task while training; bands are 95% intervals."
         pictures.append(Picture(inline_svg(figure, f"tasks-{dataset}", label), said))
+    sequences = sequences_of(findings)
+    wrong, held_out = wrong_table(findings), zero_shot_table(findings)
+    if not (pictures or sequences or wrong[1] or held_out[1]):
+        return None
     return {
         "curves": pictures,
+        "sequences": sequence_table(sequences) if sequences else None,
+        "matrix": _matrix_picture(dataset, sequences) if sequences else None,
         "sharing": [
             {
                 "agent": agent,
@@ -234,10 +274,20 @@ def page_parts(dataset: str, findings: Findings) -> dict[str, Any]:
             for agent, found in findings.items()
             if found.transfers
         ],
-        "wrong": wrong_table(findings),
-        "zero_shot": zero_shot_table(findings),
-        "notes": {"transfer": TRANSFER_NOTE, "wrong": WRONG_NOTE, "zero_shot": ZERO_SHOT_NOTE},
+        "wrong": wrong,
+        "zero_shot": held_out,
+        "notes": {
+            "transfer": TRANSFER_NOTE,
+            "wrong": WRONG_NOTE,
+            "zero_shot": ZERO_SHOT_NOTE,
+            "sequences": SEQUENCE_NOTE,
+        },
     }
+
+
+def _matrix_picture(dataset: str, sequences: Mapping[str, SequentialResult]) -> Picture:
+    figure = success_matrix_figure(sequences)
+    return Picture(inline_svg(figure, f"matrix-{dataset}", "Success on each task by phase"), "")
 
 
 def models_said(findings: Mapping[str, Findings]) -> Sequence[str]:

@@ -93,7 +93,7 @@ def _draw_episodes(dataset: Dataset, found: DatasetResults, figures: Path) -> No
     """Where the evaluation episodes of a dataset ended."""
     if not found.agents:
         return
-    distances = distances_figure(found.episodes, success_distance(dataset))
+    distances = distances_figure(found.episodes, success_distance(dataset), found.unit)
     save(distances, figures / f"distances-{dataset.name}.svg")
     if all(map(has_places, found.episodes.values())):
         goals = goals_figure(found.episodes, dataset_scene(dataset))
