@@ -25,7 +25,22 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "learning": ("Learning", ("agents", "networks", "training_jobs", "training")),
-    "judging": ("Judging", ("environments", "evaluation", "intervals", "comparison", "report")),
+    "judging": (
+        "Judging",
+        (
+            "environments",
+            "evaluation",
+            "held_out",
+            "zero_shot",
+            "probes",
+            "intervals",
+            "comparison",
+            "contrasts",
+            "sharing",
+            "continual",
+            "report",
+        ),
+    ),
     "tracking": ("Tracking", ("tracking",)),
     "rest": ("All else", ()),
 }
