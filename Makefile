@@ -23,8 +23,8 @@ format: $(VENV)/.dev           ## format, and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
-extras: $(VENV)/.dev           ## add the packages of OGBench and Meta-World
-	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld]'
+extras: $(VENV)/.dev           ## add the packages of OGBench, Meta-World and CAGrad's solvers
+	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld,multitask]'
 
 ui: $(VENV)/.run               ## open the runs in MLflow
 	@python -m offline_gcrl.tracking.page $(PORT)
@@ -53,7 +53,7 @@ bench: $(VENV)/.dev            ## measure every part beside what one would pick 
 lock:                          ## pin anew all that pyproject.toml needs
 	rm -rf .lock-venv
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/pip install --editable '.[dev,ogbench,metaworld,bench]'
+	.lock-venv/bin/pip install --editable '.[dev,ogbench,metaworld,multitask,bench]'
 	# Without the local version that some builds of torch add.
 	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .lock-venv

@@ -5,6 +5,7 @@ The dataset lies on the device as contiguous tensors; a batch is a few gathers. 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from offline_gcrl.hindsight.relabel import TABLE, goal_column, reward_column
 from offline_gcrl.networks import Dimensions
 from offline_gcrl.scaling import Scaling
 
-PURPOSES = ("transition", "value_goal", "actor_goal", "mixing", "initial_state")
+PURPOSES = ("transition", "value_goal", "actor_goal", "mixing", "initial_state", "task")
 UNIT_BITS = 2**24
 
 
@@ -107,11 +108,23 @@ class BatchSampler:
         """Number of transitions to draw from."""
         return len(self.rows)
 
-    def batches(self, first: int, count: int) -> dict[str, Tensor]:
-        """The batches of steps ``first`` to ``first + count - 1``: tensors (count, batch, ...)."""
+    @cached_property
+    def by_task(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Transitions in the order of their tasks; where each task begins there, and how many it has."""
+        count = torch.bincount(self.task, minlength=self.data.dimensions.tasks)
+        return torch.argsort(self.task, stable=True), count.cumsum(0) - count, count
+
+    def batches(
+        self, first: int, count: int, task_shares: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The batches of steps ``first`` to ``first + count - 1``: tensors (count, batch, ...).
+
+        With ``task_shares`` (tasks,), probabilities, a task is drawn first and then one of its transitions;
+        without, every transition is as likely as any other. Tasks of no transitions are never drawn.
+        """
         steps = torch.arange(first, first + count, device=self.data.device)[:, None]
         counter = steps * self.batch_size + torch.arange(self.batch_size, device=self.data.device)
-        pick = self._draw("transition", counter, len(self))
+        pick = self._pick(counter, task_shares)
         row = self.rows[pick]
         batch = {
             "observations": self.data.observations[row],
@@ -122,6 +135,15 @@ class BatchSampler:
         if self.sampling.value_goals:
             batch |= self._value_part(pick, row, counter)
         return batch
+
+    def _pick(self, counter: Tensor, task_shares: Tensor | None) -> Tensor:
+        if task_shares is None:
+            return self._draw("transition", counter, len(self))
+        order, begin, size = self.by_task
+        shares = task_shares.double() * (size > 0)  # Rounding must not draw a task of share 0.
+        cumulative = (shares / shares.sum()).cumsum(0)[:-1]
+        task = torch.searchsorted(cumulative, self._unit("task", counter).double(), right=True)
+        return order[begin[task] + self._draw("transition", counter, size[task])]
 
     def _value_part(self, pick: Tensor, row: Tensor, counter: Tensor) -> dict[str, Tensor]:
         goal, label = self._goals("value_goal", pick, counter)
@@ -179,7 +201,7 @@ class BatchSampler:
         next_row = (row + 1).clamp(max=len(self.data.observations) - 1)
         return reaches(self.data.raw_goals[next_row], self.data.raw_goals[goal], self.success)
 
-    def _draw(self, purpose: str, counter: Tensor, bound: int) -> Tensor:
+    def _draw(self, purpose: str, counter: Tensor, bound: int | Tensor) -> Tensor:
         key = self.keys[purpose]
         signed = torch.tensor(key - 2**64 if key >= 2**63 else key, device=self.data.device)
         return uniform_tensor(signed, counter, bound)

@@ -36,8 +36,8 @@ def unit_expression(key: int, counter: pl.Expr) -> pl.Expr:
     return bits.cast(pl.Float64) * 2.0**-53
 
 
-def uniform_tensor(key: "Tensor", counter: "Tensor", bound: int) -> "Tensor":
-    """Uniform integers in [0, bound) for int64 tensors of keys and counters, broadcast together."""
+def uniform_tensor(key: "Tensor", counter: "Tensor", bound: "int | Tensor") -> "Tensor":
+    """Uniform integers in [0, bound) for int64 tensors of keys, counters and bounds, broadcast together."""
     state = key + counter * _signed(_GOLDEN)
     for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, 1), strict=True):
         state = (state ^ _shifted(state, shift)) * _signed(multiplier)

@@ -25,6 +25,7 @@ from offline_gcrl.draws import stream_key
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.files import write_text
+from offline_gcrl.multitask.training import several_tasks
 from offline_gcrl.policy import POLICY, SNAPSHOTS, save_policy
 from offline_gcrl.training_jobs import CURVE, Event, Listener, Point, TrainingJob
 from offline_gcrl.updates import PlainUpdater, Updater, mean, one
@@ -60,7 +61,12 @@ class TrainingModule(L.LightningModule):
         self.agent = agent_type(job.settings.algorithm)(job.settings, data.dimensions).to(device)
         self.optimizer = torch.optim.Adam(self.agent.parameter_groups(), fused=True)
         loss = torch.compile(self.agent.loss) if job.train.compile else self.agent.loss
-        self.updater: Updater = PlainUpdater(self.agent, loss, self.optimizer)
+        self.several = several_tasks(
+            job.train, self.agent, loss, self.optimizer, self.samplers, self.tasks, job.seed
+        )
+        self.updater: Updater = (
+            self.several.updater if self.several else PlainUpdater(self.agent, loss, self.optimizer)
+        )
         self.curve: list[Point] = []
         self.recent: list[dict[str, Tensor]] = []
 
@@ -89,6 +95,8 @@ class TrainingModule(L.LightningModule):
         done = (self.current_epoch + 1) * self.updates_a_round
         points = [_plain(info) for info in self.recent]
         points[-1] |= self._validate()
+        if self.several:
+            points[-1] |= self.several.end_round(done)
         self.recent.clear()
         self.curve += points
         folder = self.job.checkpoints
@@ -102,17 +110,22 @@ class TrainingModule(L.LightningModule):
         """The curve belongs to the state: a resumed run has all of it."""
         checkpoint["curve"] = self.curve
         checkpoint["updater"] = self.updater.state_dict()
+        checkpoint["tasks"] = self.several.state_dict() if self.several else {}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the curve up again."""
         self.curve = checkpoint["curve"]
         self.updater.load_state_dict(checkpoint["updater"])
+        if self.several:
+            self.several.load_state_dict(checkpoint["tasks"], int(self.curve[-1]["update"]))
 
     def export(self, output: Path) -> None:
         """Write the policy, its snapshots and the training curve."""
         self._save_policy(output / POLICY, self.job.train.updates)
         shutil.copytree(self.job.checkpoints / SNAPSHOTS, output / SNAPSHOTS)
         write_text(output / CURVE, _as_csv(self.curve))
+        if self.several:
+            self.several.export(output)
 
     def _validate(self) -> Point:
         """Mean diagnostics on fixed batches of the validation episodes."""
@@ -150,11 +163,12 @@ class RoundOfChunks:
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks of at most ``updates_per_step`` updates, in order."""
         module = self.module
+        shares = module.several.shares if module.several else None
         start = module.current_epoch * module.updates_a_round
         end, size = start + module.updates_a_round, module.job.train.updates_per_step
         for first in range(start, end, size):
             count = min(size, end - first)
-            yield first, count, module.samplers["train"].batches(first, count)
+            yield first, count, module.samplers["train"].batches(first, count, shares)
 
     def __len__(self) -> int:
         """Chunks in a round."""

@@ -28,6 +28,11 @@ class Settings(AgentSettings):
         """No values, so nothing but the actor's goals."""
         return Sampling(actor_goals=self.actor_goals)
 
+    @property
+    def has_positive_loss(self) -> bool:
+        """A squared error."""
+        return True
+
 
 class Agent(nn.Module):
     """A policy pi(a | s, g) or pi(a | s, z)."""

@@ -52,6 +52,16 @@ class Settings(AgentSettings):
             n_step=self.n_step,
         )
 
+    @property
+    def has_ensemble(self) -> bool:
+        """Two critics."""
+        return True
+
+    @property
+    def has_positive_loss(self) -> bool:
+        """With AWR all three losses are weighted squares."""
+        return self.actor_loss == "awr"
+
 
 class Agent(nn.Module):
     """V(s, g), two critics Q(s, a, g) with targets, and a policy pi(a | s, g)."""
@@ -133,6 +143,14 @@ class Agent(nn.Module):
             "actor/advantage": advantage.mean(),
             "actor/mse": batch_mean(squared_error, batch).detach(),
         }
+
+    def disagreement(self, batch: Batch) -> Tensor:
+        """|Q_1 - Q_2| of the data's actions, (batch,): how uncertain the critics are of them."""
+        q = self.critic(
+            batch["observations"], batch["value_goals"], batch["actions"], batch["tasks"]
+        )
+        difference: Tensor = q[0] - q[1]
+        return difference.abs()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One learning rate for all."""

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from offline_gcrl.config.multitask import Tasks, TaskSequence, check_tasks_of
 from offline_gcrl.config.reading import (
     Section,
     Settings,
@@ -104,6 +105,25 @@ class Train(Section):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     compile: bool = False
     """Compile the loss with ``torch.compile``; pays back in long runs."""
+    tasks: Tasks | None = None
+    """How several tasks are weighed, sampled and reconciled; left out, they are one set of transitions."""
+    sequence: TaskSequence | None = None
+    """Tasks one after another, in place of all at once."""
+
+    @model_validator(mode="after")
+    def _one_plan_for_tasks(self) -> Self:
+        if self.tasks is not None and self.sequence is not None:
+            raise PydanticCustomError(
+                "plan",
+                "'tasks' is for learning all at once, 'sequence' for one after another; leave one of them out",
+            )
+        if self.compile and self.tasks is not None and self.tasks.gradients != "sum":
+            raise PydanticCustomError(
+                "compile",
+                "'compile' is for the loss of all tasks; leave it out with 'tasks.gradients: {name}'",
+                {"name": self.tasks.gradients},
+            )
+        return self
 
     @model_validator(mode="after")
     def _whole_rounds(self) -> Self:
@@ -191,6 +211,16 @@ class AgentSettings(Section):
     def sampling(self) -> Sampling:
         """What the agent asks of a batch."""
         raise NotImplementedError
+
+    @property
+    def has_ensemble(self) -> bool:
+        """Whether the agent has critics whose disagreement says how uncertain it is."""
+        return False
+
+    @property
+    def has_positive_loss(self) -> bool:
+        """Whether the loss is never negative, so that the ratio of two of them means progress."""
+        return False
 
 
 class Params(Section):
@@ -296,12 +326,37 @@ def agent_settings(
         resolved = resolve(dataset, folder=recipes)
         goal = resolved.recipes[0].goal
         _check_mixtures(settings, params.relabel_for(dataset), goal, key, path, dataset)
+        _check_several_tasks(settings, params, resolved, key)
         if settings.task_network == "heads" and len(resolved.recipes) == 1:
             raise SettingsError(
                 f"{path}: {dotted(key)}.task_network: 'heads' is a head for each of several tasks, and "
                 f"'{dataset}' has one; say 'concatenate' in {dotted(key)}.per_dataset.{dataset}, or name a suite"
             )
     return settings
+
+
+def _check_several_tasks(
+    settings: AgentSettings, params: Params, dataset: Dataset, key: tuple[str, ...]
+) -> None:
+    """What training asks of tasks must fit those of the dataset, and the agent."""
+    train, path, where = params.train_for(dataset.name), params.path, dotted(key)
+    names = [recipe.task for recipe in dataset.recipes]
+    check_tasks_of(train.tasks, train.sequence, names, train.snapshots, dataset.name, path)
+    if train.tasks and train.tasks.sampling == "uncertainty" and not settings.has_ensemble:
+        raise SettingsError(
+            f"{path}: train.tasks.sampling: 'uncertainty' is how much critics disagree, and {where} has none; "
+            "take gciql, or 'performance' or 'gradient'"
+        )
+    if train.tasks and train.tasks.gradients == "gradnorm" and not settings.has_positive_loss:
+        raise SettingsError(
+            f"{path}: train.tasks.gradients: 'gradnorm' compares losses with those at the start, and that of "
+            f"{where} may be negative; take bc, or gciql with actor_loss 'awr', or another of the combinations"
+        )
+    if train.sequence and train.sequence.method == "heads" and settings.task_network != "heads":
+        raise SettingsError(
+            f"{path}: train.sequence.method: 'heads' freezes heads, and {where} has none; "
+            f"say {where}.task_network: heads"
+        )
 
 
 def check_agent(params: Params, agent: str, settings_type: type[Settings]) -> None:
