@@ -33,6 +33,7 @@ OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 OPTIONS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SECONDS_TO_START = 120
 SETTLED, MOST_PATIENCE = 2500, 90_000  # Milliseconds: for charts to come to rest, and for a page.
+TRAINING = "workflowType=machine_learning"  # MLflow's pages for models, not for language models.
 PLOT = ".js-plotly-plot"
 KEEP_ASSISTANT_SHUT = (
     'localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true")'
@@ -77,7 +78,7 @@ def take_mlflow(browser: Browser, server: str, dataset: str, output: Path) -> No
     tracker = Tracker(name)
     runs = agents_runs(tracker, dataset)
     experiment, path = tracker.experiment, f"{server}/#/experiments/{tracker.experiment}"
-    compared = f"{server}/#/compare-runs?runs={quote(json.dumps(runs))}"
+    compared = f"{server}/#/compare-runs?{TRAINING}&runs={quote(json.dumps(runs))}"
     compared += f"&experiments={quote(json.dumps([experiment]))}"
     datasets = Tracker(f"{name} datasets", dataset_views()).experiment
     page = browser.new_page(viewport={"width": 1360, "height": 640})
@@ -86,7 +87,7 @@ def take_mlflow(browser: Browser, server: str, dataset: str, output: Path) -> No
     take(page, f"{server}/{address(experiment)}", f"on {dataset}", output / "mlflow-runs.png")
     take(page, f"{server}/{address(datasets, 'datasets')}", dataset, output / "mlflow-datasets.png")
     page.set_viewport_size({"width": 1360, "height": 900})
-    take(page, f"{path}/runs/{runs[0]}", "Child runs", output / "mlflow-run.png")
+    take(page, f"{path}/runs/{runs[0]}?{TRAINING}", "Child runs", output / "mlflow-run.png")
     take(page, compared, "Parallel Coordinates Plot", output / "mlflow-compare.png", PLOT)
     page.close()
 

@@ -26,8 +26,6 @@ from offline_gcrl.tracking.runs import TrackedRun
 from offline_gcrl.tracking.views import agent_views
 
 PARENT = "mlflow.parentRunId"
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""What an experiment is for: MLflow's page then shows runs and models, not what language models need."""
 ALL_SEEDS = "all"
 """The tag ``seed`` of a run over the seeds."""
 
@@ -173,7 +171,7 @@ class Tracker:
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
             known, tags = found.experiment_id, found.tags
-        for tag, value in (KIND | self.views).items():
+        for tag, value in self.views.items():
             if tags.get(tag) != value:
                 self.client.set_experiment_tag(known, tag, value)
         return known
