@@ -98,35 +98,8 @@ def success_figure(
             height_ratios=[len(agents) for agents in metrics.values()],
         )
         for axes, (dataset, agents) in zip(panels[:, 0], metrics.items(), strict=True):
-            colour_of = colours(list(agents))
-            rates = {
-                name: agents[name][(headlines or {}).get(dataset, "success_rate")]
-                for name in agents
-            }
-            means = {name: rate["mean"] for name, rate in rates.items()}
-            order = sorted(means, key=means.__getitem__, reverse=True)
-            for place, agent in enumerate(order):
-                colour, rate = colour_of[agent], rates[agent]
-                axes.plot(
-                    [rate["low"], rate["high"]],
-                    [place, place],
-                    color=colour,
-                    linewidth=5,
-                    alpha=0.35,
-                )
-                axes.plot(rate["mean"], place, "o", color=colour, markersize=7)
-                axes.annotate(
-                    f"{rate['mean']:.2f}",
-                    (rate["mean"], place),
-                    xytext=(0, 7),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8,
-                )
-            axes.set_yticks(range(len(agents)), order)
-            axes.set_ylim(len(agents) - 0.5, -0.7)
-            axes.set_xlim(0, 1.02)
-            axes.grid(axis="y", visible=False)
+            metric = (headlines or {}).get(dataset, "success_rate")
+            _draw_rates(axes, {name: values[metric] for name, values in agents.items()})
             axes.set_title(dataset)
         panels[-1, 0].set_xlabel("success rate, 95% interval")
         return figure
@@ -334,6 +307,29 @@ def table_top(environment: Any) -> Table | None:
     shape = model.body_geomadr[table]
     (x, y), (half_x, half_y) = model.body_pos[table][:2], model.geom_size[shape][:2]
     return float(x - half_x), float(y - half_y), float(2 * half_x), float(2 * half_y)
+
+
+def _draw_rates(axes: Axes, rates: Mapping[str, Mapping[str, float]]) -> None:
+    """A row an agent, the best on top: its rate as a dot with the number, its interval as a bar."""
+    colour_of = colours(list(rates))
+    order = sorted(rates, key=lambda name: rates[name]["mean"], reverse=True)
+    for place, agent in enumerate(order):
+        colour, rate = colour_of[agent], rates[agent]
+        interval = [rate["low"], rate["high"]]
+        axes.plot(interval, [place, place], color=colour, linewidth=5, alpha=0.35)
+        axes.plot(rate["mean"], place, "o", color=colour, markersize=7)
+        axes.annotate(
+            f"{rate['mean']:.2f}",
+            (rate["mean"], place),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axes.set_yticks(range(len(rates)), order)
+    axes.set_ylim(len(rates) - 0.5, -0.7)
+    axes.set_xlim(0, 1.02)
+    axes.grid(axis="y", visible=False)
 
 
 def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str) -> None:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -40,7 +41,7 @@ def stage_arguments(description: str | None, *names: str) -> list[str]:
 @contextmanager
 def stage(title: str, subject: str) -> Iterator[None]:
     """Print the heading; end the process with a sentence, and no traceback, on the package's errors."""
-    console.print(f"[bold]{title}[/bold] {subject}")
+    console.print(f"[bold]{title}[/bold] {escape(subject)}")
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with_dvc, args=(os.getppid(),), daemon=True).start()
     try:
@@ -61,12 +62,17 @@ def _end_with_dvc(parent: int) -> None:
 
 def close(line: str) -> None:
     """Print the closing line of a stage."""
-    console.print(f"  [green]done[/green] {line}")
+    console.print(f"  [green]done[/green] {escape(line)}")
 
 
 def note(line: str) -> None:
     """Print a plain line between heading and closing."""
-    console.print(f"  {line}")
+    console.print(f"  {escape(line)}")
+
+
+def warn(line: str) -> None:
+    """Print a line that a reader should not miss."""
+    console.print(f"  [yellow]warning[/yellow] {escape(line)}")
 
 
 class Bars:
