@@ -4,7 +4,7 @@ from pathlib import Path
 
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.evaluation import HEADLINES, SKIPPED, judge, over_seeds, plan_judgement
-from offline_gcrl.figures import draw_result
+from offline_gcrl.figures import draw_gradients, draw_result
 from offline_gcrl.files import atomic_directory, write_json
 from offline_gcrl.parallel import preload
 from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
@@ -40,6 +40,7 @@ def main() -> None:
                 draw_result(result.episodes, result.curve, dataset, agent, home)
             over = over_seeds(list(results.values()))
             draw_result(over.episodes, over.curve, dataset, agent, folder)
+            draw_gradients(policies.values(), folder)
             with Bars(["filming"], len(policies), "videos") as bars:
                 reason = write_all_rollouts(
                     policies, dataset, settings, folder, lambda: bars.advance("filming", 1)
