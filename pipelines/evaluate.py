@@ -4,7 +4,7 @@ from pathlib import Path
 
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.evaluation import HEADLINES, SKIPPED, judge, over_seeds, plan_judgement
-from offline_gcrl.figures import draw_results
+from offline_gcrl.figures import draw_gradients, draw_results
 from offline_gcrl.files import atomic_directory, write_json
 from offline_gcrl.parallel import preload
 from offline_gcrl.probes import plan_probes, run_probes
@@ -43,6 +43,7 @@ def main() -> None:
             with Bars(["probing"], sum(map(len, more.values())), "episodes") as bars:
                 probes = run_probes(more, settings.workers, lambda: bars.advance("probing", 1))
             probes.write(folder)
+            draw_gradients(policies.values(), folder)
             with Bars(["filming"], len(policies), "videos") as bars:
                 reason = write_all_rollouts(
                     policies, dataset, settings, folder, lambda: bars.advance("filming", 1)

@@ -20,6 +20,7 @@ from offline_gcrl.batches import BatchSampler, DeviceData
 from offline_gcrl.config import Sampling, Tasks, TaskSequence, Train
 from offline_gcrl.config.multitask import SOLVERS
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
+from offline_gcrl.figures import draw_gradients
 from offline_gcrl.multitask.forgetting import ElasticPenalty, diagonal_fisher, freeze_heads
 from offline_gcrl.multitask.gradients import (
     GradNorm,
@@ -494,6 +495,9 @@ def test_gradients_are_logged_for_each_network_and_pair_of_tasks(make_job: Jobs)
     same = table.filter(pl.col("task_a") == pl.col("task_b"))["cosine"]
     np.testing.assert_allclose(same, 1.0, atol=1e-5)
     assert table["cosine"].is_between(-1.0, 1.0).all()
+    draw_gradients([job.output, job.output / "none"], job.output)
+    drawn = (job.output / "gradients.svg").read_text()
+    assert all(word in drawn for word in ("value", "critic", "actor", *NAMES))
 
 
 def test_adapted_shares_are_those_of_the_error_on_validation_episodes(make_job: Jobs) -> None:
