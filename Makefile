@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all extras check format ui experiments datasets docs notebooks bench lock clean
+.PHONY: repro test test-all extras check format ui experiments datasets docs screenshots notebooks bench lock clean
 
 repro: $(VENV)/.run            ## run what has changed, from raw data to report
 	dvc repro
@@ -39,6 +39,9 @@ docs: $(VENV)/.dev             ## build the pages into site/, from nothing, with
 	rm -rf site
 	sphinx-build --fresh-env --fail-on-warning --keep-going --quiet -d $(VENV)/.doctrees docs site
 	@echo "open site/index.html"
+
+screenshots: $(VENV)/.dev      ## take the pictures of docs/images anew, of what `make repro` left (needs Chromium)
+	python docs/screenshots.py
 
 notebooks: $(VENV)/.dev        ## execute the notebooks against what `make repro` left
 	python notebooks/execute.py notebooks/*.ipynb

@@ -3,7 +3,7 @@
 It drives the system's Chromium (Debian: ``apt install chromium``). Only runs of the dataset that is named are
 shown; pictures are of the store's newest runs of it.
 
-    python docs/screenshots.py [--dataset pointmaze-umaze] [--output docs/images]
+    python docs/screenshots.py --dataset pointmaze-umaze --output docs/images
 """
 
 import argparse
@@ -32,7 +32,13 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 OPTIONS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SECONDS_TO_START = 120
-SETTLED = 2500  # Milliseconds that MLflow's charts need to come to rest.
+SETTLED, MOST_PATIENCE = 2500, 90_000  # Milliseconds: for charts to come to rest, and for a page.
+TRAINING = "workflowType=machine_learning"  # MLflow's pages for models, not for language models.
+PLOT = ".js-plotly-plot"
+KEEP_ASSISTANT_SHUT = (
+    'localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true")'
+)
+"""MLflow opens a panel for questions to a language model at the first visit."""
 
 
 def main() -> None:
@@ -72,23 +78,25 @@ def take_mlflow(browser: Browser, server: str, dataset: str, output: Path) -> No
     tracker = Tracker(name)
     runs = agents_runs(tracker, dataset)
     experiment, path = tracker.experiment, f"{server}/#/experiments/{tracker.experiment}"
-    compared = f"{server}/#/compare-runs?runs={quote(json.dumps(runs))}"
+    compared = f"{server}/#/compare-runs?{TRAINING}&runs={quote(json.dumps(runs))}"
     compared += f"&experiments={quote(json.dumps([experiment]))}"
     datasets = Tracker(f"{name} datasets", dataset_views()).experiment
     page = browser.new_page(viewport={"width": 1360, "height": 640})
-    page.set_default_timeout(90_000)
+    page.add_init_script(KEEP_ASSISTANT_SHUT)
+    page.set_default_timeout(MOST_PATIENCE)
     take(page, f"{server}/{address(experiment)}", f"on {dataset}", output / "mlflow-runs.png")
     take(page, f"{server}/{address(datasets, 'datasets')}", dataset, output / "mlflow-datasets.png")
     page.set_viewport_size({"width": 1360, "height": 900})
-    take(page, f"{path}/runs/{runs[0]}", "Child runs", output / "mlflow-run.png")
-    take(page, compared, "Parallel Coordinates Plot", output / "mlflow-compare.png")
+    take(page, f"{path}/runs/{runs[0]}?{TRAINING}", "Child runs", output / "mlflow-run.png")
+    take(page, compared, "Parallel Coordinates Plot", output / "mlflow-compare.png", PLOT)
     page.close()
 
 
-def take(page: Page, where: str, text: str, path: Path) -> None:
-    """A picture of an address, once it shows a text and has come to rest."""
+def take(page: Page, where: str, text: str, path: Path, element: str = "body") -> None:
+    """A picture of an address, once it shows a text and an element, and has come to rest."""
     page.goto(where)
     page.get_by_text(text).first.wait_for()
+    page.locator(element).first.wait_for()
     page.wait_for_timeout(SETTLED)
     page.screenshot(path=path)
 

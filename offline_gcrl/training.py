@@ -52,9 +52,10 @@ class TrainingModule(L.LightningModule):
                 split=split,
                 batch_size=job.train.batch_size,
                 seed=job.seed,
+                task=job.task,
             )
             for split in ("train", "validation")
-            if len(episodes.transition_rows(split))
+            if len(episodes.transition_rows(split, job.task))
         }
         # Of the initial weights; nothing else draws.
         torch.manual_seed(stream_key(job.seed) % 2**63)
@@ -88,7 +89,7 @@ class TrainingModule(L.LightningModule):
         first, count, batches = chunk
         done = torch.tensor(float(first + count))
         self.recent.append(self.updater.run(batches, count) | {"update": done})
-        self.on_event(Event(self.job.seed, first + count))
+        self.on_event(Event(self.job.seed, first + count, task=self.job.task))
 
     def on_train_epoch_end(self) -> None:
         """End a round: validate, keep a snapshot, save the state, and tell the curve."""
@@ -104,7 +105,7 @@ class TrainingModule(L.LightningModule):
         partial = folder / f".{CHECKPOINT}.partial"
         self.trainer.save_checkpoint(partial)
         os.replace(partial, folder / CHECKPOINT)
-        self.on_event(Event(self.job.seed, done, tuple(points)))
+        self.on_event(Event(self.job.seed, done, tuple(points), task=self.job.task))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The curve belongs to the state: a resumed run has all of it."""
@@ -146,7 +147,8 @@ class TrainingModule(L.LightningModule):
             data.scaling,
             data.dimensions,
             self.tasks,
-            {"dataset": job.dataset, "agent": job.agent, "seed": job.seed, "updates": updates},
+            {"dataset": job.dataset, "agent": job.agent, "seed": job.seed, "updates": updates}
+            | ({} if job.task is None else {"task": job.task}),
         )
 
 
@@ -199,7 +201,7 @@ def train_seed(job: TrainingJob, on_event: Listener) -> None:
         weights_only=True,
     )
     module.export(job.output)
-    on_event(Event(job.seed, job.train.updates, tuple(module.curve)))
+    on_event(Event(job.seed, job.train.updates, tuple(module.curve), task=job.task))
 
 
 def _discard_others(folder: Path) -> None:

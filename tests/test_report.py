@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 import pytest
@@ -22,6 +23,7 @@ from offline_gcrl.figures import dataset_scene
 from offline_gcrl.files import write_json
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.report import page as page_module
+from offline_gcrl.report.drawing import inline_svg
 from offline_gcrl.report.facts import Folders
 from offline_gcrl.report.page import render_page
 from offline_gcrl.report.results import AgentResults, DatasetResults, Results, load_results
@@ -332,6 +334,14 @@ def test_ink_takes_the_colour_of_the_page_so_that_figures_fit_the_dark(page: str
     assert plots
     for plot in plots:
         assert not re.search(r"(?<!, )#(000000|ffffff|e6e6e6)", plot)
+
+
+def test_numbers_in_figures_are_not_cut_though_their_lengths_are() -> None:
+    figure, axes = plt.subplots()
+    axes.set_title("0.0012345")
+    svg = inline_svg(figure, "cut", "a number")
+    assert ">0.0012345<" in svg
+    assert not re.search(r"<path[^>]+\d\.\d{3}", svg)
 
 
 def test_datasets_without_an_environment_say_so_and_others_are_judged(project: Project) -> None:

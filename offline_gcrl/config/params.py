@@ -105,6 +105,10 @@ class Train(Section):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     compile: bool = False
     """Compile the loss with ``torch.compile``; pays back in long runs."""
+    specialists: bool | tuple[Name, ...] = False
+    """Of a suite: also train the same agent on each task alone; true, or names of the agents that get them."""
+    specialist_updates: PositiveInt | None = None
+    """Updates of each specialist; as many as the generalist has, when left out."""
     tasks: Tasks | None = None
     """How several tasks are weighed, sampled and reconciled; left out, they are one set of transitions."""
     sequence: TaskSequence | None = None
@@ -127,13 +131,31 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _whole_rounds(self) -> Self:
-        if self.updates % self.snapshots:
-            raise PydanticCustomError(
-                "snapshots",
-                "'updates' ({updates}) must be a multiple of 'snapshots' ({snapshots})",
-                {"updates": self.updates, "snapshots": self.snapshots},
-            )
+        for key in ("updates", "specialist_updates"):
+            updates = getattr(self, key)
+            if updates is not None and updates % self.snapshots:
+                raise PydanticCustomError(
+                    "snapshots",
+                    "'{key}' ({updates}) must be a multiple of 'snapshots' ({snapshots})",
+                    {"key": key, "updates": updates, "snapshots": self.snapshots},
+                )
         return self
+
+    def has_specialists(self, agent: str) -> bool:
+        """Whether this agent's specialists are trained."""
+        return self.specialists if isinstance(self.specialists, bool) else agent in self.specialists
+
+    @property
+    def of_generalist(self) -> Self:
+        """Without what is about specialists: nothing of it can change a generalist's weights."""
+        return self.model_copy(update={"specialists": False, "specialist_updates": None})
+
+    @property
+    def of_specialist(self) -> Self:
+        """The same settings for one task alone, without what is about several."""
+        alone = {"tasks": None, "sequence": None}
+        updates = self.specialist_updates or self.updates
+        return self.of_generalist.model_copy(update={"updates": updates, **alone})
 
 
 class Video(Section):
@@ -155,9 +177,29 @@ class Evaluate(Section):
     """Chooses starts and goals; the same for every agent, so that comparisons are paired."""
     discount: Discount = 0.99
     """Of the discounted return (reward 1 where the goal is reached, else 0)."""
+    wrong_identifier_episodes: NonNegativeInt | None = None
+    """Episodes in which each policy is told another task, or another goal, than it is judged by: success must
+    fall. 0 for none; when left out, as many as ``curve_episodes`` for suites, and none for single tasks."""
+    held_out_episodes: NonNegativeInt | None = None
+    """Episodes to goals that were held out from training, where a recipe names some; when left out, as many
+    as ``episodes``."""
+    stop_at_success: bool = False
+    """End an episode once its goal is reached, in tasks where success at any step counts. Saves time, and makes
+    success at the last step the same as at any."""
     workers: PositiveInt | None = None
     """Worker processes (all cores when left out); never changes the result."""
     video: Video = Video()
+
+    def wrong_identifiers(self, tasks: int) -> int:
+        """How many of the final episodes are run again with a wrong identifier."""
+        if self.wrong_identifier_episodes is not None:
+            return min(self.wrong_identifier_episodes, self.episodes)
+        return min(self.curve_episodes, self.episodes) if tasks > 1 else 0
+
+    @property
+    def held_out(self) -> int:
+        """How many episodes go to goals that were held out."""
+        return self.episodes if self.held_out_episodes is None else self.held_out_episodes
 
 
 class Sampling(Section):
@@ -247,9 +289,12 @@ class Params(Section):
         """Settings of relabelling for one dataset."""
         return _for_dataset(Relabel, self.relabel, ("relabel",), dataset, self._path)
 
-    def train_for(self, dataset: str) -> Train:
-        """Settings of training for one dataset."""
-        return _for_dataset(Train, self.train, ("train",), dataset, self._path)
+    def train_for(self, dataset: str, agent: str | None = None) -> Train:
+        """Settings of training for one dataset, and one agent; what is said of the dataset goes first."""
+        special = (self.train.get("per_agent") or {}).get(agent) or {}
+        data = _overlaid(_for_all_agents(self.train), special)
+        where = ("train", "per_agent", str(agent)) if special else ("train",)
+        return _for_dataset(Train, data, where, dataset, self._path)
 
     def evaluate_for(self, dataset: str) -> Evaluate:
         """Settings of evaluation for one dataset."""
@@ -275,15 +320,16 @@ def load_params(path: Path = PARAMS) -> Params:
     known = recipe_names(path.parent / RECIPES)
     _check_names(params, known, path)
     for title, section in SECTIONS.items():
-        data = getattr(params, title)
+        data = _for_all_agents(getattr(params, title))
         _check_per_dataset(data, (title,), known, path)
         for dataset in ("", *(data.get("per_dataset") or {})):  # First what holds for all.
             _for_dataset(section, data, (title,), dataset, path)
+    _check_agents_of_training(params)
     return params
 
 
 def check_evaluation(params: Params, dataset: Dataset) -> None:
-    """Check that the final judgement has an episode for each task, and so has each snapshot.
+    """Check that each part of the judgement that is asked for has an episode for each task.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
@@ -292,14 +338,45 @@ def check_evaluation(params: Params, dataset: Dataset) -> None:
     numbered = [recipe.evaluation.fixed_tasks for recipe in dataset.recipes if recipe.evaluation]
     tasks = len(numbered)
     needed = tasks * max([len(fixed.values) for fixed in numbered if fixed], default=1)
+    wrong = settings.wrong_identifiers(len(dataset.recipes))
     for name, episodes, least in (
         ("episodes", settings.episodes, needed),
         ("curve_episodes", settings.curve_episodes, tasks),
+        ("wrong_identifier_episodes", wrong or tasks, tasks),
+        ("held_out_episodes", settings.held_out or tasks, tasks),
     ):
         if episodes < least:
             raise SettingsError(
                 f"{params.path}: evaluate.{name}: {episodes} are too few to judge '{dataset.name}' in all "
                 f"of its tasks; give at least {least}"
+            )
+
+
+def _for_all_agents(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name != "per_agent"}
+
+
+def _check_agents_of_training(params: Params) -> None:
+    """Settings of training that name agents name those that there are."""
+    special = params.train.get("per_agent") or {}
+    if not isinstance(special, dict) or not all(isinstance(own, dict) for own in special.values()):
+        raise SettingsError(
+            f"{params.path}: train.per_agent: expected names of agents, each with keys and values"
+        )
+    _check_known_agents(params, special, "train.per_agent")
+    for dataset in ("", *(params.train.get("per_dataset") or {})):
+        for agent in (None, *special):
+            named = params.train_for(dataset, agent).specialists
+            _check_known_agents(
+                params, () if isinstance(named, bool) else named, "train.specialists"
+            )
+
+
+def _check_known_agents(params: Params, names: Iterable[str], key: str) -> None:
+    for name in names:
+        if name not in params.agents:
+            raise SettingsError(
+                f"{params.path}: {key}: no section agents.{name}; {nearest(name, params.agents)}"
             )
 
 
@@ -339,7 +416,7 @@ def _check_several_tasks(
     settings: AgentSettings, params: Params, dataset: Dataset, key: tuple[str, ...]
 ) -> None:
     """What training asks of tasks must fit those of the dataset, and the agent."""
-    train, path, where = params.train_for(dataset.name), params.path, dotted(key)
+    train, path, where = params.train_for(dataset.name, key[-1]), params.path, dotted(key)
     names = [recipe.task for recipe in dataset.recipes]
     check_tasks_of(train.tasks, train.sequence, names, train.snapshots, dataset.name, path)
     if train.tasks and train.tasks.sampling == "uncertainty" and not settings.has_ensemble:
