@@ -39,6 +39,7 @@ def main() -> None:
                 result.write(folder / f"seed-{seed}")
             over = over_seeds(list(results.values()))
             draw_results(results, over, dataset, agent, folder)
+            draw_gradients(policies.values(), folder)
             more = plan_probes(models, dataset, settings, plan, results)
             with Bars(["probing"], sum(map(len, more.values())), "episodes") as bars:
                 probes = run_probes(more, settings.workers, lambda: bars.advance("probing", 1))

@@ -24,7 +24,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
             "batches",
         ),
     ),
-    "learning": ("Learning", ("agents", "networks", "training_jobs", "training")),
+    "learning": ("Learning", ("agents", "networks", "multitask", "training_jobs", "training")),
     "judging": (
         "Judging",
         (
