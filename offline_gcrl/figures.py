@@ -5,9 +5,9 @@ the same bytes for the same numbers.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
@@ -22,11 +22,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from offline_gcrl.config import Dataset
+from offline_gcrl.config import Dataset, Region
 from offline_gcrl.environments import shared_environment
+
+if TYPE_CHECKING:
+    from offline_gcrl.evaluation import SeedResult, Summary
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 REACHED, MISSED, WALL = "#009E73", "#D55E00", "#c9ccd1"
+HELD_OUT = "#0072B2"
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -56,6 +60,8 @@ class Scene:
 
     walls: Walls = ()
     table_top: Table | None = None
+    held_out: Region | None = None
+    """Goals that training left out."""
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -135,6 +141,8 @@ def goals_figure(episodes: Mapping[str, pl.DataFrame], scene: Scene) -> Figure:
         for axes, (agent, table) in zip(panels[0], episodes.items(), strict=True):
             if scene.table_top:
                 _draw_table(axes, scene.table_top)
+            if scene.held_out and len(scene.held_out.low) > 1:
+                _draw_held_out(axes, scene.held_out)
             _draw_goals(axes, table, scene.walls)
             axes.set_title(f"{agent}: {float(table['success'].to_numpy().mean()):.2f}")
         handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -231,6 +239,15 @@ def has_places(episodes: pl.DataFrame) -> bool:
     return int(episodes["goal"].list.len().max()) <= MOST_DRAWN and episodes["task"].n_unique() == 1  # type: ignore[arg-type]
 
 
+def draw_results(
+    results: "Mapping[int, SeedResult]", over: "Summary", dataset: Dataset, agent: str, folder: Path
+) -> None:
+    """Draw how one agent was judged: over all seeds, and below it each seed."""
+    draw_result(over.episodes, over.curve, dataset, agent, folder)
+    for seed, result in results.items():
+        draw_result(result.episodes, result.curve, dataset, agent, folder / f"seed-{seed}")
+
+
 def draw_result(
     episodes: pl.DataFrame, curve: pl.DataFrame, dataset: Dataset, agent: str, folder: Path
 ) -> None:
@@ -245,7 +262,8 @@ def dataset_scene(dataset: Dataset) -> Scene:
     evaluation = dataset.recipes[0].evaluation
     if evaluation is None or len(dataset.recipes) > 1:
         return Scene()
-    return environment_scene(shared_environment(evaluation.environment))
+    scene = environment_scene(shared_environment(evaluation.environment))
+    return replace(scene, held_out=dataset.recipes[0].held_out)
 
 
 def environment_scene(environment: Any) -> Scene:
@@ -379,6 +397,24 @@ def _draw_table(axes: Axes, table_top: Table) -> None:
     axes.add_patch(Rectangle((x, y), width, depth, facecolor=WALL, alpha=0.45, edgecolor=WALL))
     axes.set_xlabel("x, seen from above")
     axes.set_ylabel("y")
+
+
+def _draw_held_out(axes: Axes, region: Region) -> None:
+    """The region that training had no goals in, in the first two dimensions, over what else there is."""
+    (x, y), (right, top) = region.low[:2], region.high[:2]
+    axes.add_patch(
+        Rectangle(
+            (x, y),
+            right - x,
+            top - y,
+            facecolor="none",
+            edgecolor=HELD_OUT,
+            hatch="///",
+            linewidth=1.4,
+            alpha=0.7,
+            label="held out from training",
+        )
+    )
 
 
 def _plane(table: pl.DataFrame, column: str) -> Any:

@@ -31,6 +31,8 @@ from offline_gcrl.report.facts import (
     settings_of_stages,
     success_distance,
 )
+from offline_gcrl.report.findings import Findings
+from offline_gcrl.report.multitask import page_parts
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.report.tables import COLUMNS, cell, columns, rank_text
 from offline_gcrl.report.verdict import verdict
@@ -49,6 +51,8 @@ class Subject:
     folders: Folders
     videos: Mapping[Path, str]
     """Those that the page holds, as data URIs."""
+    findings: Findings
+    """Of the probes of each agent."""
 
     @property
     def name(self) -> str:
@@ -85,6 +89,11 @@ def tasks(subject: Subject) -> Content:
     return {"agents": list(rates), "rows": rows}
 
 
+def many_tasks(subject: Subject) -> Content:
+    """What is asked beside the headline: transfer, forgetting, held-out goals, wrong identifiers."""
+    return page_parts(subject.name, subject.findings)
+
+
 def agents(subject: Subject) -> Content:
     """What each agent is."""
     if not subject.results.agents:
@@ -108,6 +117,7 @@ def goals(subject: Subject) -> Content:
     scene = dataset_scene(subject.dataset)
     said = ["Grey: the walls, to scale."] if scene.walls else []
     said += ["Grey: the table from above, to scale."] if scene.table_top else []
+    said += ["Hatched: goals that were held out from training."] if scene.held_out else []
     if goal_dimensions(results) == MOST_DRAWN:
         said.append("Drawn in the first two of three dimensions.")
     return {
@@ -165,7 +175,7 @@ def settings(subject: Subject) -> Content:
 SECTIONS: dict[str, Callable[[Subject], Content]] = {
     section.__name__: section
     for section in (
-        answer, tasks, agents, curves, goals, rollouts, pairs, data, hindsight, settings,
+        answer, tasks, many_tasks, agents, curves, goals, rollouts, pairs, data, hindsight, settings,
     )
 }  # fmt: skip
 

@@ -16,6 +16,8 @@ from offline_gcrl.config import Dataset, Params
 from offline_gcrl.figures import PALETTE
 from offline_gcrl.report.content import Subject, sections
 from offline_gcrl.report.facts import Folders, versions
+from offline_gcrl.report.findings import Findings, all_findings
+from offline_gcrl.report.multitask import models_said
 from offline_gcrl.report.results import Results
 from offline_gcrl.report.verdict import interval, verdict
 
@@ -25,12 +27,19 @@ MOST_VIDEO_BYTES = 6_000_000
 
 
 def render_page(
-    params: Params, datasets: Mapping[str, Dataset], results: Results, folders: Folders
+    params: Params,
+    datasets: Mapping[str, Dataset],
+    results: Results,
+    folders: Folders,
+    findings: Mapping[str, Findings] | None = None,
 ) -> str:
-    """The whole page as HTML."""
+    """The whole page as HTML; findings of the probes are read where they are not given."""
+    if findings is None:
+        findings = all_findings(params, datasets, results, folders.results)
     videos = _embedded(results)
     subjects = [
-        Subject(params, datasets[name], found, folders, videos) for name, found in results.items()
+        Subject(params, datasets[name], found, folders, videos, findings[name])
+        for name, found in results.items()
     ]
     templates = Environment(
         loader=FileSystemLoader(HERE),
@@ -44,6 +53,7 @@ def render_page(
         experiment=params.experiment,
         datasets=[_dataset(subject) for subject in subjects],
         overall=_overall(results),
+        sharing_models=models_said(findings),
         colours=_colours(params.experiment.agents),
         versions=versions(),
         style=(HERE / "page.css").read_text(),
