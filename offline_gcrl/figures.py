@@ -462,7 +462,7 @@ def _draw_goals(axes: Axes, table: pl.DataFrame, walls: Walls) -> None:
     if not is_flat:
         ways = np.stack([starts[~success], goals[~success]], axis=1)
         axes.add_collection(LineCollection(list(ways), colors=MISSED, alpha=0.12, linewidths=0.8))
-        axes.plot([], [], color=MISSED, alpha=0.5, linewidth=0.8, label="start of a missed one")
+        axes.plot([], [], color=MISSED, alpha=0.5, linewidth=0.8, label="from start to missed goal")
     (x, y), (x_missed, y_missed) = goals[success].T, goals[~success].T
     axes.scatter(x, y, 12, color=REACHED, label="goal reached", alpha=0.8, linewidths=0)
     axes.scatter(

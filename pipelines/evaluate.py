@@ -44,7 +44,6 @@ def main() -> None:
             with Bars(["probing"], sum(map(len, more.values())), "episodes") as bars:
                 probes = run_probes(more, settings.workers, lambda: bars.advance("probing", 1))
             probes.write(folder)
-            draw_gradients(policies.values(), folder)
             with Bars(["filming"], len(policies), "videos") as bars:
                 reason = write_all_rollouts(
                     policies, dataset, settings, folder, lambda: bars.advance("filming", 1)

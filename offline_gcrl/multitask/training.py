@@ -74,7 +74,7 @@ class SeveralTasks:
         self.gradnorm: GradNorm | None = None
         self.cosines: list[dict[str, Any]] = []
         self.shares: Tensor | None
-        """Probabilities of the tasks in the round that comes; None where all is one set of transitions."""
+        """(tasks,), the probabilities of the round that comes; None where they are as the transitions are."""
         if train.sequence is not None:
             self.updater = self._sequential(train.sequence, loss_function, optimizer)
             self.order = order_of(train.sequence, names)
