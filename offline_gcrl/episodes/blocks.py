@@ -1,7 +1,7 @@
 """Many episodes at a time: read past Minari's objects where they are as one expects, else one by one with it.
 
 What is slow in reading an episode is opening its dozen of HDF5 datasets, so only those that are needed are opened,
-with h5py's low-level calls; checks are of a whole block. Where anything is out of the ordinary the block is read
+with h5py's low-level calls; infos that no goal is taken from are not. Checks are of a whole block. Where anything is out of the ordinary the block is read
 again by ``reading``, which says what is wrong with which episode.
 """
 
@@ -131,7 +131,7 @@ def _read_quickly(
     validation: set[int],
 ) -> Block:
     """Read and check a span of episodes at once; whatever it raises means that there is more to look at."""
-    seeds, leaves = _raw(data, span, needed_keys(recipe.goal))
+    seeds, leaves = raw_arrays(data, span, needed_keys(recipe.goal))
     lengths = np.array([len(array) for array in leaves["actions",]])
     for path, arrays in leaves.items():
         more = 0 if path[0] in ("actions", *SCALARS) else 1
@@ -165,7 +165,7 @@ def needed_keys(goal: Goal) -> set[str]:
     return {part.key for part in parts if part.key is not None}
 
 
-def _raw(
+def raw_arrays(
     data: minari.MinariDataset, span: range, keys: set[str]
 ) -> tuple[list[int | None], Leaves]:
     """Seeds, and the needed arrays of each episode, as they are stored."""
@@ -175,11 +175,12 @@ def _raw(
     seeds = []
     with h5py.File(Path(data.storage.data_path) / DATA, "r") as file:
         places = _places(file[f"episode_{span[0]}"], data.observation_space, keys)
+        readers = {path: _Reader(place) for path, place in places.items()}
         for index in span:
             episode = h5py.h5g.open(file.id, b"episode_%d" % index)
             seeds.append(_seed(episode))
-            for path, place in places.items():
-                leaves.setdefault(path, []).append(_array(episode, place))
+            for path, reader in readers.items():
+                leaves.setdefault(path, []).append(reader.read(episode))
     return seeds, leaves
 
 
@@ -226,13 +227,24 @@ def _leaves(item: h5py.Group | h5py.Dataset) -> Iterator[tuple[str, ...]]:
             yield from ((name, *path) for path in _leaves(item[name]))
 
 
-def _array(episode: Any, place: bytes) -> NDArray[Any]:
-    dataset = h5py.h5d.open(episode, place)
-    array = np.empty(dataset.shape, dataset.dtype)
-    if array.dtype.kind not in "biuf" or array.ndim == 0:
-        raise UnusualError
-    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
-    return array
+class _Reader:
+    """Reads arrays of one place in every episode, asking for the type of numbers once only."""
+
+    def __init__(self, place: bytes) -> None:
+        self.place, self.stored = place, None
+
+    def read(self, episode: Any) -> NDArray[Any]:
+        dataset = h5py.h5d.open(episode, self.place)
+        stored = dataset.get_type()
+        if self.stored is None or stored != self.stored:
+            self.stored, self.dtype = stored, dataset.dtype
+            self.memory = h5py.h5t.py_create(self.dtype)
+        shape = dataset.shape
+        if self.dtype.kind not in "biuf" or not shape:
+            raise UnusualError
+        array = np.empty(shape, self.dtype)
+        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array, self.memory)
+        return array
 
 
 def _seed(episode: Any) -> int | None:
@@ -243,6 +255,8 @@ def _seed(episode: Any) -> int | None:
     if value.dtype.kind not in "iu" or value.shape != ():
         raise UnusualError
     attribute.read(value)
+    if not 0 <= value < 2**63:
+        raise UnusualError
     return int(value)
 
 

@@ -21,19 +21,23 @@ ROWS_A_GROUP = 2**16
 class Moments:
     """Mean and variance of a stream, merged batch by batch (Chan, Golub, LeVeque 1983)."""
 
-    count: int = 0
+    count: Any = 0
+    """Of all dimensions, or of each."""
     mean: Any = 0.0
     squares: Any = 0.0
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Take in a batch, shape (batch, dimension)."""
-        self.add_each(values[None])
+        self.merge(len(values), *means_and_squares(values[None]))
 
-    def add_each(self, batches: NDArray[np.float32]) -> None:
-        """Take in several batches of one size, shape (batches, batch, dimension), one after another."""
-        values = batches.astype(np.float64)
-        count, means = values.shape[1], values.mean(1)
-        squares = ((values - means[:, None]) ** 2).sum(1)
+    def merge(self, count: Any, means: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
+        """Take in several batches of ``count`` values each, one after another.
+
+        Args:
+            count: a number, or one for each dimension.
+            means: (batches, dimension)
+            squares: (batches, dimension), sums of squared distances to the means.
+        """
         for mean, square in zip(means, squares, strict=True):
             total, delta = self.count + count, mean - self.mean
             self.squares += square + delta**2 * self.count * count / total
@@ -47,6 +51,19 @@ class Moments:
             "std": np.sqrt(self.squares / self.count).tolist(),
         }
 
+    def part(self, columns: slice) -> "Moments":
+        """Those of some dimensions."""
+        return Moments(self.count[columns], self.mean[columns], self.squares[columns])
+
+
+def means_and_squares(
+    batches: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of batches of one size, (batches, batch, dimension): means, and sums of squared distances to them."""
+    values = batches.astype(np.float64)
+    means = values.mean(1)
+    return means, ((values - means[:, None]) ** 2).sum(1)
+
 
 @dataclass
 class Writer:
@@ -57,7 +74,8 @@ class Writer:
     """Of each vector; smaller ones are padded with zeros."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     waiting: list[pa.RecordBatch] = field(default_factory=list)
-    statistics: dict[str, Moments] = field(default_factory=dict)
+    moments: Moments = field(default_factory=Moments)
+    """Of all vectors side by side."""
     row: int = 0
     file: pq.ParquetWriter | None = None
 
@@ -77,9 +95,7 @@ class Writer:
         """Add episodes, and their rows of ``episodes.parquet``, to the files and the statistics."""
         block = replace(
             block,
-            vectors={
-                name: _padded(array, self.sizes[name]) for name, array in block.vectors.items()
-            },
+            vectors={name: _padded(block.vectors[name], size) for name, size in self.sizes.items()},
         )
         self._count(block)
         first = len(self.rows)
@@ -94,11 +110,29 @@ class Writer:
             begun = stop
 
     def _count(self, block: Block) -> None:
-        for name, array in block.vectors.items():
-            moments = self.statistics.setdefault(name, Moments())
-            last = 1 if name == "action" else 0  # An episode's last row has none.
-            for part in equal_lengths(array, block.lengths):
-                moments.add_each(part[:, : part.shape[1] - last])
+        """Add to the moments, an episode at a time: they depend on how data is divided in their last bits."""
+        runs = zip(
+            *(equal_lengths(array, block.lengths) for array in block.vectors.values()), strict=True
+        )
+        for run in runs:
+            last = [
+                1 if name == "action" else 0 for name in block.vectors
+            ]  # The last row has none.
+            parts = [
+                array[:, : array.shape[1] - less] for array, less in zip(run, last, strict=True)
+            ]
+            means, squares = zip(*map(means_and_squares, parts), strict=True)
+            count = np.repeat([part.shape[1] for part in parts], [part.shape[2] for part in parts])
+            self.moments.merge(count, np.concatenate(means, 1), np.concatenate(squares, 1))
+
+    @property
+    def statistics(self) -> dict[str, Moments]:
+        """Moments of each vector."""
+        stops = np.cumsum(list(self.sizes.values())).tolist()
+        return {
+            name: self.moments.part(slice(stop - size, stop))
+            for (name, size), stop in zip(self.sizes.items(), stops, strict=True)
+        }
 
     def _cuts(self, block: Block) -> list[int]:
         """Numbers of episodes at which the block is cut: where a row group is full, and at its end."""
@@ -115,7 +149,9 @@ class Writer:
             return
         table = pa.Table.from_batches(self.waiting)
         if self.file is None:
-            self.file = pq.ParquetWriter(self.output / STEPS, table.schema, compression="zstd")
+            self.file = pq.ParquetWriter(
+                self.output / STEPS, table.schema, compression="lz4", use_dictionary=["episode"]
+            )
         self.file.write_table(table, row_group_size=len(table))
         self.waiting.clear()
 
