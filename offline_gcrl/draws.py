@@ -55,8 +55,8 @@ def uniform_expression(word: pl.Expr, bound: pl.Expr) -> pl.Expr:
     return word // _u64(2**32) * bound.cast(pl.UInt64) // _u64(2**32)
 
 
-def uniform_tensor(key: "Tensor", counter: "Tensor", bound: int) -> "Tensor":
-    """Uniform integers in [0, bound) for int64 tensors of keys and counters, broadcast together."""
+def uniform_tensor(key: "Tensor", counter: "Tensor", bound: "int | Tensor") -> "Tensor":
+    """Uniform integers in [0, bound) for int64 tensors of keys, counters and bounds, broadcast together."""
     state = key + counter * _signed(_GOLDEN)
     for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, 1), strict=True):
         state = (state ^ _shifted(state, shift)) * _signed(multiplier)
