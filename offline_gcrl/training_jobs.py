@@ -21,19 +21,24 @@ from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.files import digest
 from offline_gcrl.hindsight.relabel import TABLE
 from offline_gcrl.parallel import balanced_workers, context, process_pool
+from offline_gcrl.speed import plan_for
 
 TRAINING = "offline_gcrl.training"
 CODE = (
     "agents/__init__.py",
     "batches.py",
+    "captured.py",
     "config/params.py",
     "config/recipes.py",
     "draws.py",
     "episodes/dataset.py",
     "goals.py",
+    "learners.py",
     "networks.py",
     "policy.py",
     "scaling.py",
+    "speed.py",
+    "stacked.py",
     "training.py",
     "updates.py",
 )
@@ -77,14 +82,18 @@ Listener = Callable[[Event], None]
 
 
 def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
-    """Train seeds side by side, a process each; ``on_event`` hears of all of them in this process.
+    """Train seeds of one dataset and agent: a process each side by side, or all stacked in one, as planned.
+
+    ``on_event`` hears of all of them in this process.
 
     Raises:
         OfflineGCRLError: a process died; its last checkpoint is kept.
     """
     news: Any = context.Queue()
-    with process_pool(balanced_workers(len(jobs)), _set_queue, (news,)) as pool:
-        futures = [pool.submit(_train_in_worker, job) for job in jobs]
+    stacked = plan_for(jobs[0].train, jobs[0].settings).stacked
+    groups = [jobs] if stacked else [[job] for job in jobs]
+    with process_pool(balanced_workers(len(groups)), _set_queue, (news,)) as pool:
+        futures = [pool.submit(_train_in_worker, group) for group in groups]
         while not all(future.done() for future in futures):
             _deliver(news, on_event, timeout=0.2)
     while _deliver(news, on_event, timeout=0.2):  # Workers have sent all they had when they end.
@@ -135,11 +144,12 @@ def content_digest(job: TrainingJob) -> str:
 
 
 def fingerprint(job: TrainingJob, content: str) -> str:
-    """Name all that the weights depend on: data and code (``content``), settings, seed and torch.
+    """Name all that the weights depend on: data and code (``content``), settings, seed, fast paths, torch.
 
     A checkpoint is taken up again only under the same name, so nothing stale is ever resumed.
     """
-    words = (content, job.seed, job.train, job.settings, torch.__version__)
+    plan = plan_for(job.train, job.settings)
+    words = (content, job.seed, job.train, job.settings, plan, torch.__version__)
     return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
 
 
@@ -151,8 +161,8 @@ def _set_queue(news: Any) -> None:
     _news = news
 
 
-def _train_in_worker(job: TrainingJob) -> None:
-    import_module(TRAINING).train_seed(job, _news.put)
+def _train_in_worker(jobs: list[TrainingJob]) -> None:
+    import_module(TRAINING).train_together(jobs, _news.put)
 
 
 def _deliver(news: Any, on_event: Listener, timeout: float) -> bool:

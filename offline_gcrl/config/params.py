@@ -101,8 +101,12 @@ class Train(Section):
     updates_per_step: PositiveInt = 25
     """Updates within one Lightning ``training_step``; changes the speed, never the result."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    compile: bool = False
-    """Compile the loss with ``torch.compile``; pays back in long runs."""
+    compile: Literal["auto"] | bool = "auto"
+    """Compile the loss, which takes a minute or two once; ``auto``: where a long run earns it back."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of products of matrices in the loss; weights, gradients and checkpoints are float32 either way."""
+    seeds_together: Literal["auto", "processes", "stacked"] = "auto"
+    """A process for each seed, or all in one batched update; ``auto``: the latter on a GPU alone."""
 
     @model_validator(mode="after")
     def _whole_rounds(self) -> Self:
