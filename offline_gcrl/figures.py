@@ -4,10 +4,10 @@ Drawn for papers and for pages: SVG, colours that the colour-blind can tell apar
 the same bytes for the same numbers.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
@@ -20,12 +20,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, NullLocator
 
-from offline_gcrl.config import Dataset
+from offline_gcrl.config import Dataset, Region
 from offline_gcrl.environments import shared_environment
+
+if TYPE_CHECKING:
+    from offline_gcrl.evaluation import SeedResult, Summary
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 REACHED, MISSED, WALL = "#009E73", "#D55E00", "#c9ccd1"
+HELD_OUT = "#0072B2"
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -46,6 +51,7 @@ Walls = Sequence[tuple[float, float, float]]
 """Wall cells of a maze: x and y of the lower left corner, and the side."""
 Table = tuple[float, float, float, float]
 """A table seen from above: x and y of a corner, width and depth."""
+GRADIENTS = "gradients.parquet"  # As ``multitask.training`` names it, which is heavy to import.
 MOST_DRAWN = 3  # Dimensions of a goal that a map of goals can still show.
 
 
@@ -55,6 +61,8 @@ class Scene:
 
     walls: Walls = ()
     table_top: Table | None = None
+    held_out: Region | None = None
+    """Goals that training left out."""
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -91,35 +99,8 @@ def success_figure(
             height_ratios=[len(agents) for agents in metrics.values()],
         )
         for axes, (dataset, agents) in zip(panels[:, 0], metrics.items(), strict=True):
-            colour_of = colours(list(agents))
-            rates = {
-                name: agents[name][(headlines or {}).get(dataset, "success_rate")]
-                for name in agents
-            }
-            means = {name: rate["mean"] for name, rate in rates.items()}
-            order = sorted(means, key=means.__getitem__, reverse=True)
-            for place, agent in enumerate(order):
-                colour, rate = colour_of[agent], rates[agent]
-                axes.plot(
-                    [rate["low"], rate["high"]],
-                    [place, place],
-                    color=colour,
-                    linewidth=5,
-                    alpha=0.35,
-                )
-                axes.plot(rate["mean"], place, "o", color=colour, markersize=7)
-                axes.annotate(
-                    f"{rate['mean']:.2f}",
-                    (rate["mean"], place),
-                    xytext=(0, 7),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8,
-                )
-            axes.set_yticks(range(len(agents)), order)
-            axes.set_ylim(len(agents) - 0.5, -0.7)
-            axes.set_xlim(0, 1.02)
-            axes.grid(axis="y", visible=False)
+            metric = (headlines or {}).get(dataset, "success_rate")
+            _draw_rates(axes, {name: values[metric] for name, values in agents.items()})
             axes.set_title(dataset)
         panels[-1, 0].set_xlabel("success rate, 95% interval")
         return figure
@@ -161,6 +142,8 @@ def goals_figure(episodes: Mapping[str, pl.DataFrame], scene: Scene) -> Figure:
         for axes, (agent, table) in zip(panels[0], episodes.items(), strict=True):
             if scene.table_top:
                 _draw_table(axes, scene.table_top)
+            if scene.held_out and len(scene.held_out.low) > 1:
+                _draw_held_out(axes, scene.held_out)
             _draw_goals(axes, table, scene.walls)
             axes.set_title(f"{agent}: {float(table['success'].to_numpy().mean()):.2f}")
         handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -168,7 +151,9 @@ def goals_figure(episodes: Mapping[str, pl.DataFrame], scene: Scene) -> Figure:
         return figure
 
 
-def distances_figure(episodes: Mapping[str, pl.DataFrame], tolerance: float | None) -> Figure:
+def distances_figure(
+    episodes: Mapping[str, pl.DataFrame], tolerance: float | None, unit: str = ""
+) -> Figure:
     """How far from the goal episodes ended: the share of them within each distance, a line an agent."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.2, 3.1))
@@ -182,7 +167,7 @@ def distances_figure(episodes: Mapping[str, pl.DataFrame], tolerance: float | No
             axes.stairs(shares, edges, color=colour, label=agent, linewidth=1.8, baseline=None)
         if tolerance is not None:
             axes.axvline(tolerance, color="#888888", linewidth=1, linestyle=(0, (4, 3)))
-        axes.set_xlabel("distance to the goal at the last step")
+        axes.set_xlabel("distance to the goal at the last step" + (f" ({unit})" if unit else ""))
         axes.set_ylabel("share of episodes within it")
         axes.set_ylim(0, 1.02)
         axes.set_xlim(0, longest * 1.02 or 1.0)
@@ -199,26 +184,82 @@ def hindsight_figure(statistics: Mapping[str, Any]) -> Figure:
         return figure
 
 
+def conflicts_figure(cosines: pl.DataFrame) -> Figure:
+    """How far the gradients of tasks agree: a column for each network of an agent.
+
+    Above, the cosine of the angle between the gradients of each pair of tasks, mean over training and seeds:
+    below zero, what helps one task hurts the other. Below, the mean over pairs, and the least of them,
+    over updates.
+
+    Args:
+        cosines: the tables ``gradients.parquet`` of one or more seeds, one below the other.
+    """
+    networks = cosines["network"].unique(maintain_order=True).to_list()
+    tasks = cosines["task_a"].unique(maintain_order=True).to_list()
+    side = 1.4 + 0.32 * len(tasks)
+    with mpl.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            2,
+            len(networks),
+            figsize=(1.6 + side * len(networks), side + 2.0),
+            squeeze=False,
+            sharey="row",
+            height_ratios=[side, 1.6],
+        )
+        for (above, below), network in zip(panels.T, networks, strict=True):
+            own = cosines.filter(pl.col("network") == network, pl.col("task_a") != pl.col("task_b"))
+            picture = _draw_cosines(above, own, tasks)
+            above.set_title(network)
+            _draw_agreement(below, own)
+        panels[0, 0].set_yticks(range(len(tasks)), _without_common_start(tasks))
+        panels[1, 0].set_ylabel("cosine")
+        panels[1, 0].legend(loc="upper right", fontsize=8, ncols=2)
+        figure.colorbar(picture, ax=panels[0], label="cosine, mean over training", shrink=0.8)
+        return figure
+
+
+def draw_gradients(models: Iterable[Path], folder: Path) -> None:
+    """Draw how far the gradients of tasks agreed, where training left tables of it in the folders of seeds."""
+    tables = [model / GRADIENTS for model in models]
+    found = [pl.read_parquet(path) for path in tables if path.exists()]
+    if found and found[0]["task_a"].n_unique() > 1:
+        save(conflicts_figure(pl.concat(found)), folder / "gradients.svg")
+
+
 def draw_shares(axes: Axes, statistics: Mapping[str, Any]) -> None:
-    """Share of positive labels for each strategy, with a line where theory expects it."""
+    """Share of positive labels for each strategy, beside the one that theory expects."""
     strategies = statistics["strategies"]
     colour = _strategy_colours(strategies)
-    for place, (name, values) in enumerate(strategies.items()):
-        share, exact = values["positive_share"], values.get("expected_if_exact")
-        axes.barh(place, share, color=colour[name], height=0.62)
-        label = f" {share:.1%}" if share >= 0.01 else f" {share:.2%}"
-        axes.annotate(label, (share, place), va="center", fontsize=8)
-        if exact:
-            axes.plot([exact] * 2, [place - 0.4, place + 0.4], "k", linewidth=2)
-    axes.plot([], [], "k", linewidth=2, label="if only the very next state counted")
+    expected = {name: values.get("expected_if_exact") for name, values in strategies.items()}
+    shares = {name: values["positive_share"] for name, values in strategies.items()}
+    least = min(filter(None, (*expected.values(), *shares.values())), default=0.1) / 2
+    for place, (name, share) in enumerate(shares.items()):
+        if expected[name]:
+            axes.plot(
+                [expected[name], max(share, least)], [place] * 2, color="#888888", linewidth=1
+            )
+            axes.plot(expected[name], place, "k|", markersize=11, markeredgewidth=2)
+        axes.plot(max(share, least), place, "o", color=colour[name], markersize=7)
+        _label_share(axes, share, (max(share, least), place))
+    axes.plot([], [], "o", color="#888888", markersize=7, label="measured")
+    axes.plot(
+        [], [], "k|", markersize=11, markeredgewidth=2, label="if only the next state counted"
+    )
     axes.set_xscale("log")
-    axes.set_xlim(right=5.0)
+    axes.set_xlim(least / 1.5, 8.0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yticks(range(len(strategies)), list(strategies))
-    axes.invert_yaxis()
+    axes.set_ylim(len(strategies) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.set_title("Share of positive labels")
-    axes.set_xlabel("measured (bars), expected (lines)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8)
+    axes.set_xlabel("share of labels, logarithmic")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, fontsize=8)
+
+
+def _label_share(axes: Axes, share: float, place: tuple[float, float]) -> None:
+    text = f"{share:.1%}" if share >= 0.01 or share == 0 else f"{share:.2%}"
+    axes.annotate(text, place, xytext=(7, 0), textcoords="offset points", va="center", fontsize=8)
 
 
 def draw_distances(axes: Axes, statistics: Mapping[str, Any]) -> None:
@@ -241,6 +282,15 @@ def has_places(episodes: pl.DataFrame) -> bool:
     return int(episodes["goal"].list.len().max()) <= MOST_DRAWN and episodes["task"].n_unique() == 1  # type: ignore[arg-type]
 
 
+def draw_results(
+    results: "Mapping[int, SeedResult]", over: "Summary", dataset: Dataset, agent: str, folder: Path
+) -> None:
+    """Draw how one agent was judged: over all seeds, and below it each seed."""
+    draw_result(over.episodes, over.curve, dataset, agent, folder)
+    for seed, result in results.items():
+        draw_result(result.episodes, result.curve, dataset, agent, folder / f"seed-{seed}")
+
+
 def draw_result(
     episodes: pl.DataFrame, curve: pl.DataFrame, dataset: Dataset, agent: str, folder: Path
 ) -> None:
@@ -255,7 +305,8 @@ def dataset_scene(dataset: Dataset) -> Scene:
     evaluation = dataset.recipes[0].evaluation
     if evaluation is None or len(dataset.recipes) > 1:
         return Scene()
-    return environment_scene(shared_environment(evaluation.environment))
+    scene = environment_scene(shared_environment(evaluation.environment))
+    return replace(scene, held_out=dataset.recipes[0].held_out)
 
 
 def environment_scene(environment: Any) -> Scene:
@@ -301,6 +352,29 @@ def table_top(environment: Any) -> Table | None:
     return float(x - half_x), float(y - half_y), float(2 * half_x), float(2 * half_y)
 
 
+def _draw_rates(axes: Axes, rates: Mapping[str, Mapping[str, float]]) -> None:
+    """A row an agent, the best on top: its rate as a dot with the number, its interval as a bar."""
+    colour_of = colours(list(rates))
+    order = sorted(rates, key=lambda name: rates[name]["mean"], reverse=True)
+    for place, agent in enumerate(order):
+        colour, rate = colour_of[agent], rates[agent]
+        interval = [rate["low"], rate["high"]]
+        axes.plot(interval, [place, place], color=colour, linewidth=5, alpha=0.35)
+        axes.plot(rate["mean"], place, "o", color=colour, markersize=7)
+        axes.annotate(
+            f"{rate['mean']:.2f}",
+            (rate["mean"], place),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axes.set_yticks(range(len(rates)), order)
+    axes.set_ylim(len(rates) - 0.5, -0.7)
+    axes.set_xlim(0, 1.02)
+    axes.grid(axis="y", visible=False)
+
+
 def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str) -> None:
     """A curve with its band."""
     update, mean = curve["update"].to_numpy(), curve["mean"].to_numpy()
@@ -328,6 +402,51 @@ def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame]) -> None:
         )
 
 
+def _draw_cosines(axes: Axes, cosines: pl.DataFrame, tasks: Sequence[str]) -> Any:
+    """A cell for each pair of tasks, with its number where there is room; returns what a colour bar needs."""
+    table = np.full((len(tasks), len(tasks)), np.nan)
+    for first, second, mean in (
+        cosines.group_by("task_a", "task_b").agg(pl.col("cosine").mean()).iter_rows()
+    ):
+        table[tasks.index(first), tasks.index(second)] = mean
+    picture = axes.imshow(table, cmap="PuOr", vmin=-1.0, vmax=1.0)
+    for row, column in zip(*np.nonzero(~np.isnan(table)), strict=True):
+        value = table[row, column]
+        ink = "#ffffff" if abs(value) > 0.6 else "#000000"
+        number = f"{value:.2f}".replace("0.", ".").replace("-.00", ".00")
+        axes.annotate(number, (column, row), ha="center", va="center", fontsize=7, color=ink)
+    axes.set_xticks(range(len(tasks)), _without_common_start(tasks), rotation=90)
+    axes.grid(visible=False)
+    return picture
+
+
+def _draw_agreement(axes: Axes, cosines: pl.DataFrame) -> None:
+    """Mean and least cosine over updates."""
+    rounds = cosines.group_by("update", maintain_order=True).agg(
+        pl.col("cosine").mean().alias("mean over pairs"),
+        pl.col("cosine").min().alias("least of all pairs"),
+    )
+    for name, colour in zip(rounds.columns[1:], PALETTE, strict=False):
+        axes.plot(
+            rounds["update"], rounds[name], color=colour, marker="o", markersize=3, label=name
+        )
+    axes.axhline(0.0, color="#888888", linewidth=1)
+    axes.set_ylim(-1.05, 1.05)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("updates")
+
+
+def _without_common_start(names: Sequence[str]) -> list[str]:
+    """Names of tasks without the words that all of them begin with."""
+    words = [name.split("-") for name in names]
+    shared = 0
+    while len({tuple(parts[: shared + 1]) for parts in words}) == 1 and all(
+        len(parts) > shared + 1 for parts in words
+    ):
+        shared += 1
+    return ["-".join(parts[shared:]) for parts in words]
+
+
 def _strategy_colours(strategies: Mapping[str, Any]) -> dict[str, str]:
     """Colours of the strategies; grey for the goals that the behaviour pursued."""
     drawn = [name for name in strategies if name != "original"]
@@ -343,7 +462,7 @@ def _draw_goals(axes: Axes, table: pl.DataFrame, walls: Walls) -> None:
     if not is_flat:
         ways = np.stack([starts[~success], goals[~success]], axis=1)
         axes.add_collection(LineCollection(list(ways), colors=MISSED, alpha=0.12, linewidths=0.8))
-        axes.plot([], [], color=MISSED, alpha=0.5, linewidth=0.8, label="start of a missed one")
+        axes.plot([], [], color=MISSED, alpha=0.5, linewidth=0.8, label="from start to missed goal")
     (x, y), (x_missed, y_missed) = goals[success].T, goals[~success].T
     axes.scatter(x, y, 12, color=REACHED, label="goal reached", alpha=0.8, linewidths=0)
     axes.scatter(
@@ -366,6 +485,24 @@ def _draw_table(axes: Axes, table_top: Table) -> None:
     axes.add_patch(Rectangle((x, y), width, depth, facecolor=WALL, alpha=0.45, edgecolor=WALL))
     axes.set_xlabel("x, seen from above")
     axes.set_ylabel("y")
+
+
+def _draw_held_out(axes: Axes, region: Region) -> None:
+    """The region that training had no goals in, in the first two dimensions, over what else there is."""
+    (x, y), (right, top) = region.low[:2], region.high[:2]
+    axes.add_patch(
+        Rectangle(
+            (x, y),
+            right - x,
+            top - y,
+            facecolor="none",
+            edgecolor=HELD_OUT,
+            hatch="///",
+            linewidth=1.4,
+            alpha=0.7,
+            label="held out from training",
+        )
+    )
 
 
 def _plane(table: pl.DataFrame, column: str) -> Any:

@@ -25,6 +25,7 @@ from offline_gcrl.draws import stream_key
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.files import write_text
+from offline_gcrl.multitask.training import several_tasks
 from offline_gcrl.policy import POLICY, SNAPSHOTS, save_policy
 from offline_gcrl.training_jobs import CURVE, Event, Listener, Point, TrainingJob
 from offline_gcrl.updates import PlainUpdater, Updater, mean, one
@@ -51,16 +52,22 @@ class TrainingModule(L.LightningModule):
                 split=split,
                 batch_size=job.train.batch_size,
                 seed=job.seed,
+                task=job.task,
             )
             for split in ("train", "validation")
-            if len(episodes.transition_rows(split))
+            if len(episodes.transition_rows(split, job.task))
         }
         # Of the initial weights; nothing else draws.
         torch.manual_seed(stream_key(job.seed) % 2**63)
         self.agent = agent_type(job.settings.algorithm)(job.settings, data.dimensions).to(device)
         self.optimizer = torch.optim.Adam(self.agent.parameter_groups(), fused=True)
         loss = torch.compile(self.agent.loss) if job.train.compile else self.agent.loss
-        self.updater: Updater = PlainUpdater(self.agent, loss, self.optimizer)
+        self.several = several_tasks(
+            job.train, self.agent, loss, self.optimizer, self.samplers, self.tasks, job.seed
+        )
+        self.updater: Updater = (
+            self.several.updater if self.several else PlainUpdater(self.agent, loss, self.optimizer)
+        )
         self.curve: list[Point] = []
         self.recent: list[dict[str, Tensor]] = []
 
@@ -82,13 +89,15 @@ class TrainingModule(L.LightningModule):
         first, count, batches = chunk
         done = torch.tensor(float(first + count))
         self.recent.append(self.updater.run(batches, count) | {"update": done})
-        self.on_event(Event(self.job.seed, first + count))
+        self.on_event(Event(self.job.seed, first + count, task=self.job.task))
 
     def on_train_epoch_end(self) -> None:
         """End a round: validate, keep a snapshot, save the state, and tell the curve."""
         done = (self.current_epoch + 1) * self.updates_a_round
         points = [_plain(info) for info in self.recent]
         points[-1] |= self._validate()
+        if self.several:
+            points[-1] |= self.several.end_round(done)
         self.recent.clear()
         self.curve += points
         folder = self.job.checkpoints
@@ -96,23 +105,28 @@ class TrainingModule(L.LightningModule):
         partial = folder / f".{CHECKPOINT}.partial"
         self.trainer.save_checkpoint(partial)
         os.replace(partial, folder / CHECKPOINT)
-        self.on_event(Event(self.job.seed, done, tuple(points)))
+        self.on_event(Event(self.job.seed, done, tuple(points), task=self.job.task))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The curve belongs to the state: a resumed run has all of it."""
         checkpoint["curve"] = self.curve
         checkpoint["updater"] = self.updater.state_dict()
+        checkpoint["tasks"] = self.several.state_dict() if self.several else {}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the curve up again."""
         self.curve = checkpoint["curve"]
         self.updater.load_state_dict(checkpoint["updater"])
+        if self.several:
+            self.several.load_state_dict(checkpoint["tasks"], int(self.curve[-1]["update"]))
 
     def export(self, output: Path) -> None:
         """Write the policy, its snapshots and the training curve."""
         self._save_policy(output / POLICY, self.job.train.updates)
         shutil.copytree(self.job.checkpoints / SNAPSHOTS, output / SNAPSHOTS)
         write_text(output / CURVE, _as_csv(self.curve))
+        if self.several:
+            self.several.export(output)
 
     def _validate(self) -> Point:
         """Mean diagnostics on fixed batches of the validation episodes."""
@@ -133,7 +147,8 @@ class TrainingModule(L.LightningModule):
             data.scaling,
             data.dimensions,
             self.tasks,
-            {"dataset": job.dataset, "agent": job.agent, "seed": job.seed, "updates": updates},
+            {"dataset": job.dataset, "agent": job.agent, "seed": job.seed, "updates": updates}
+            | ({} if job.task is None else {"task": job.task}),
         )
 
 
@@ -150,11 +165,12 @@ class RoundOfChunks:
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks of at most ``updates_per_step`` updates, in order."""
         module = self.module
+        shares = module.several.shares if module.several else None
         start = module.current_epoch * module.updates_a_round
         end, size = start + module.updates_a_round, module.job.train.updates_per_step
         for first in range(start, end, size):
             count = min(size, end - first)
-            yield first, count, module.samplers["train"].batches(first, count)
+            yield first, count, module.samplers["train"].batches(first, count, shares)
 
     def __len__(self) -> int:
         """Chunks in a round."""
@@ -185,7 +201,7 @@ def train_seed(job: TrainingJob, on_event: Listener) -> None:
         weights_only=True,
     )
     module.export(job.output)
-    on_event(Event(job.seed, job.train.updates, tuple(module.curve)))
+    on_event(Event(job.seed, job.train.updates, tuple(module.curve), task=job.task))
 
 
 def _discard_others(folder: Path) -> None:

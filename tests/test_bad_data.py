@@ -99,7 +99,6 @@ EPISODE_BROKEN: dict[str, tuple[str, Any, str]] = {
     "text in states": ("observations/observation", [b"a"] * 6, "'observation' holds values of type"),
     "rewards too wide": ("rewards", np.zeros((5, 2)), "'rewards' has 2 numbers a step, expected one"),
     "no numbers": ("observations/observation", np.zeros((6, 0)), "has no numbers"),
-    "infos of the wrong kind": ("infos", np.zeros(3), "cannot be read"),
 }  # fmt: skip
 
 

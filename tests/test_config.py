@@ -14,9 +14,11 @@ from offline_gcrl.config import (
     Collect,
     Environment,
     Relabel,
+    Train,
     agent_settings,
     algorithm_names,
     check_agent,
+    check_evaluation,
     load_dataset,
     load_params,
     load_recipe,
@@ -54,8 +56,44 @@ def test_the_settings_that_ship_are_valid() -> None:
 
 
 @pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs/experiments").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_experiments_of_the_documentation_are_valid(path: Path, project: Path) -> None:
+    shutil.copy(path, project)
+    params = load_params(project)
+    for agent, section in params.agents.items():
+        check_agent(params, agent, settings_type(section["algorithm"]))
+    for name in params.experiment.datasets:
+        check_evaluation(params, resolve(name, folder=project.parent / RECIPES.relative_to(ROOT)))
+
+
+def test_one_agent_may_be_trained_otherwise_than_the_rest(project: Path) -> None:
+    change(project, "train.per_agent.gciql", {"updates": 800, "specialists": ["gciql"]})
+    change(project, "train.per_dataset.fetch-reach", {"updates": 80})
+    params = load_params(project)
+    assert params.train_for("pointmaze-umaze", "gciql").updates == 800
+    assert params.train_for("pointmaze-umaze", "bc").updates == 2400
+    assert params.train_for("fetch-reach", "gciql").updates == 80  # What is said of a dataset wins.
+    assert params.train_for("fetch-reach", "gciql").has_specialists("gciql")
+    assert not params.train_for("fetch-reach", "bc").has_specialists("bc")
+
+
+def test_what_is_about_specialists_is_no_setting_of_a_generalist() -> None:
+    train = Train(updates=100, snapshots=2, specialists=True, specialist_updates=40)
+    assert train.of_generalist == Train(updates=100, snapshots=2)
+    assert train.of_specialist == Train(updates=40, snapshots=2)
+    sequence = Train.model_validate({"updates": 100, "snapshots": 2, "sequence": {}})
+    assert sequence.of_specialist == Train(updates=100, snapshots=2)
+
+
+@pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("train.specialists", ["gcigl"], "train.specialists: no section agents.gcigl; did you mean 'gciql'?"),
+        ("train.specialist_updates", 7, "'specialist_updates' .* must be a multiple of 'snapshots'"),
+        ("train.per_agent", {"gcigl": {}}, "train.per_agent: no section agents.gcigl; did you mean"),
+        ("train.per_agent", {"gciql": {"updatez": 3}}, "train.per_agent.gciql.updatez: unknown key; did you mean"),
+        ("train.per_agent", [1], "train.per_agent: expected names of agents"),
         ("experiment.datasets", ["pointmaze-umaz"], "no recipe 'pointmaze-umaz'; did you mean 'pointmaze-umaze'?"),
         ("experiment.agents", ["gcigl"], "no section agents.gcigl; did you mean 'gciql'?"),
         ("experiment.seeds", [], "experiment.seeds: .* at least 1 item"),
@@ -89,6 +127,12 @@ def test_a_wrong_parameter_is_named(project: Path, key: str, value: object, mess
         ("hidden", [], "agents.gciql.hidden: .* at least 1 item"),
         ("value_goals", {"final": 0.0}, "agents.gciql.value_goals.final: .* greater than 0"),
         ("per_dataset", {"pointmaze-umaze": {"alpha": -1.0}}, r"per_dataset.pointmaze-umaze.alpha"),
+        ("conditioning", "onehot", "agents.gciql.conditioning: .*did you mean 'one_hot'?"),
+        (
+            "task_network",
+            "heads",
+            "task_network: 'heads' is .*, and 'pointmaze-umaze' has one; say",
+        ),
     ],
 )
 def test_a_wrong_setting_of_an_agent_is_named(
@@ -98,6 +142,52 @@ def test_a_wrong_setting_of_an_agent_is_named(
     params = load_params(project)
     with pytest.raises(SettingsError, match=message):
         agent_settings(params, "gciql", "pointmaze-umaze", settings_type("gciql"))
+
+
+@pytest.mark.parametrize(
+    ("agent", "train", "message"),
+    [
+        ("bc", {"tasks": {"weights": {"fetch-reech": 1.0}}}, "train.tasks.weights: 'fetch-suite' has no task 'fetch-reech'; did you mean 'fetch-reach'?"),
+        ("bc", {"tasks": {"weights": {"fetch-reach": 1.0}}}, "train.tasks.weights: every task of 'fetch-suite' needs a weight; missing: fetch-push, fetch-pick-and-place"),
+        ("bc", {"tasks": {"sampling": "uncertainty"}}, "train.tasks.sampling: 'uncertainty' is .*, and agents.bc has none; take gciql"),
+        ("gofar", {"tasks": {"gradients": "gradnorm"}}, "train.tasks.gradients: 'gradnorm' compares .* that of agents.gofar may be negative"),
+        ("bc", {"sequence": {"tasks": ["fetch-reach", "fetch-pusch"]}}, "train.sequence.tasks: .* no task 'fetch-pusch'; did you mean 'fetch-push'?"),
+        ("bc", {"sequence": {}}, "train.snapshots: 8 must be a multiple of the 3 tasks that follow each other, .*; say 6"),
+        ("bc", {"snapshots": 6, "sequence": {"method": "heads"}}, "train.sequence.method: 'heads' freezes heads, and agents.bc has none; say agents.bc.task_network: heads"),
+    ],
+)  # fmt: skip
+def test_settings_of_tasks_that_do_not_fit_the_dataset_or_the_agent_are_named(
+    project: Path, agent: str, train: dict[str, Any], message: str
+) -> None:
+    change(project, "train", {"updates": 2400, "snapshots": 8, **train})
+    params = load_params(project)
+    with pytest.raises(SettingsError, match=message) as error:
+        agent_settings(params, agent, "fetch-suite", settings_type(agent))
+    assert str(error.value).startswith(str(project))
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"tasks": {"samplng": "uniform"}}, "train.tasks.samplng: unknown key; did you mean 'sampling'?"),
+        ({"tasks": {"gradients": "pc_grad"}}, "train.tasks.gradients: .*did you mean 'pcgrad'?"),
+        ({"tasks": {}, "sequence": {}}, "train: 'tasks' is for learning all at once"),
+        ({"tasks": {"gradients": "pcgrad"}, "compile": True}, "train: 'compile' is for the loss of all tasks; .*'tasks.gradients: pcgrad'"),
+        ({"tasks": {"gradients": "gradnorm", "weights": "uniform"}}, "train.tasks: 'gradients: gradnorm' learns the weights"),
+    ],
+)  # fmt: skip
+def test_settings_of_tasks_that_contradict_each_other_are_named(
+    project: Path, train: dict[str, Any], message: str
+) -> None:
+    change(project, "train", {"updates": 2400, "snapshots": 8, **train})
+    with pytest.raises(SettingsError, match=message):
+        load_params(project)
+
+
+def test_a_sequence_asks_for_several_tasks(project: Path) -> None:
+    change(project, "train.sequence", {})
+    with pytest.raises(SettingsError, match="train.sequence: 'pointmaze-umaze' has one task; name"):
+        agent_settings(load_params(project), "bc", "pointmaze-umaze", settings_type("bc"))
 
 
 def test_settings_of_one_dataset_lie_over_the_general_ones(project: Path) -> None:

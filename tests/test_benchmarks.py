@@ -1,0 +1,74 @@
+"""The benchmarks' arithmetic: medians, verdicts, CPU time that hides in workers. No time is asserted."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import harness, run
+from benchmarks.harness import Figure, compare, cpu_seconds
+from offline_gcrl.parallel import ordered_map
+
+
+def spend(seconds: float) -> int:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return 1
+
+
+def test_a_figure_is_the_median_with_its_spread_and_verdict() -> None:
+    figure = Figure("relabel", [3.5, 2.0, 4.0], at_least=3.0)
+    assert figure.median == 3.5
+    assert "| **3.5** times (2 to 4) | at least 3 | met |" in figure.row()
+    assert Figure("share", [11.0], "us", at_most=10.0).verdict == "**missed**"
+    assert Figure("cost", [11.0], "us").verdict == ""
+
+
+def test_what_is_skipped_says_why_and_claims_nothing() -> None:
+    row = Figure("torchrl", [], at_least=1.0, skipped="not installed").row()
+    assert "skipped: not installed" in row
+    assert "met" not in row
+
+
+def test_a_comparison_is_of_work_by_cpu_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+
+    def takes(seconds: float) -> float:
+        nonlocal clock
+        clock += seconds
+        return 10.0
+
+    monkeypatch.setattr(harness, "cpu_seconds", lambda: clock)
+    figure = compare("x", lambda: takes(4.0), lambda: takes(1.0), unit="rows", rounds=3)
+    assert figure.values == [4.0, 4.0, 4.0]
+    assert figure.detail == "plain 2.5 rows/CPU-s, ours 10 rows/CPU-s"
+
+
+def test_the_time_of_workers_counts_while_they_live_and_once_they_ended() -> None:
+    before = cpu_seconds()
+    results = ordered_map(spend, [0.2, 0.2], workers=2)
+    assert next(results) + next(results) == 2
+    assert cpu_seconds() - before >= 0.3  # The clock of processes has ticks of 0.01 s.
+    assert list(results) == []
+    assert cpu_seconds() - before >= 0.3
+
+
+def test_figures_are_gathered_into_one_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def figures() -> Iterator[Figure]:
+        yield Figure("ingest", [4.5], at_least=4.0, detail="a, b")
+        yield Figure("open", [70.0], at_least=80.0)
+
+    path = tmp_path / "ingest.json"
+    monkeypatch.setattr(sys, "argv", ["ingest", "--json", str(path)])
+    harness.main("Ingest: Minari to Parquet.", figures)
+    page = run.markdown([json.loads(path.read_text())])
+    assert "## Ingest: Minari to Parquet." in page
+    assert "| ingest | **4.5** times | at least 4 | met | a, b |" in page
+    assert "| open | **70** times | at least 80 | **missed** |" in page
+    assert "polars" in page
