@@ -374,7 +374,12 @@ def test_what_cannot_be_taken_in_is_refused(changed: dict[str, Any]) -> None:
         make_settings("bc", changed)
 
 
-@pytest.mark.parametrize(("algorithm", "changed"), VARIANTS[:8])
+FIRST_NETWORK = {"bc": "actor.network", "gciql": "value", "gofar": "value"}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changed"), [known for known in VARIANTS[:8] if known[0] in FIRST_NETWORK]
+)
 def test_networks_are_what_they_were_before_there_were_tasks(
     algorithm: str, changed: dict[str, Any]
 ) -> None:
@@ -382,7 +387,7 @@ def test_networks_are_what_they_were_before_there_were_tasks(
     agent = make_agent(algorithm, changed)
     encoded, told = "goal_encoder" in changed, changed.get("conditioning", "goal")
     goal = {"goal": 2, "one_hot": 4, "goal+one_hot": 6}[told]
-    first = {"bc": "actor.network", "gciql": "value", "gofar": "value"}[algorithm]
+    first = FIRST_NETWORK[algorithm]
     outputs, gain = (3, LAST_GAIN) if algorithm == "bc" else (1, 1.0)
     norm = algorithm == "gciql"
     activation = "relu" if algorithm == "gofar" else "gelu"
