@@ -232,7 +232,9 @@ def test_cosines_are_of_the_angles() -> None:
 def test_a_plain_sum_of_gradients_of_tasks_is_a_plain_update(algorithm: str, network: str) -> None:
     changed = {"conditioning": "goal+embedding", "task_network": network}
     if algorithm == "gciql":
-        changed["actor_loss"] = "awr"  # The other is scaled by mean |Q|, of the task or of the batch.
+        changed["actor_loss"] = (
+            "awr"  # The other is scaled by mean |Q|, of the task or of the batch.
+        )
     agents = [make_agent(algorithm, changed) for _ in range(2)]
     optimizers = [torch.optim.SGD(agent.parameter_groups(), lr=0.01) for agent in agents]
     plain = PlainUpdater(agents[0], agents[0].loss, optimizers[0])
