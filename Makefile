@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all extras check format ui experiments datasets docs notebooks bench lock clean
+.PHONY: repro test test-all extras check format ui experiments datasets docs screenshots notebooks bench lock clean
 
 repro: $(VENV)/.run            ## run what has changed, from raw data to report
 	dvc repro
@@ -23,8 +23,8 @@ format: $(VENV)/.dev           ## format, and mend what the linter can
 	ruff format .
 	ruff check --fix .
 
-extras: $(VENV)/.dev           ## add the packages of OGBench and Meta-World
-	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld]'
+extras: $(VENV)/.dev           ## add the packages of OGBench, Meta-World and CAGrad's solvers
+	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld,multitask]'
 
 ui: $(VENV)/.run               ## open the runs in MLflow
 	@python -m offline_gcrl.tracking.page $(PORT)
@@ -40,6 +40,9 @@ docs: $(VENV)/.dev             ## build the pages into site/, from nothing, with
 	sphinx-build --fresh-env --fail-on-warning --keep-going --quiet -d $(VENV)/.doctrees docs site
 	@echo "open site/index.html"
 
+screenshots: $(VENV)/.dev      ## take the pictures of docs/images anew, of what `make repro` left (needs Chromium)
+	python docs/screenshots.py
+
 notebooks: $(VENV)/.dev        ## execute the notebooks against what `make repro` left
 	python notebooks/execute.py notebooks/*.ipynb
 
@@ -50,7 +53,7 @@ bench: $(VENV)/.dev            ## measure every part beside what one would pick 
 lock:                          ## pin anew all that pyproject.toml needs
 	rm -rf .lock-venv
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/pip install --editable '.[dev,ogbench,metaworld,bench]'
+	.lock-venv/bin/pip install --editable '.[dev,ogbench,metaworld,multitask,bench]'
 	# Without the local version that some builds of torch add.
 	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .lock-venv

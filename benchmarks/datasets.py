@@ -1,10 +1,13 @@
 """Makes the data of recipes and measures it: collect rate, demonstrators' success, sizes on disk.
 
-    python benchmarks/datasets.py [recipe ...]     (all that are made here, when none is named)
+    python benchmarks/datasets.py [recipe ...] [--episodes N]     (all that are made here, when none is named)
 
-Prints a Markdown table for docs/datasets.md. Data goes to a temporary folder, at the default size.
+Prints a Markdown table for docs/datasets.md. Data goes to a temporary folder, at the default size, or with N
+episodes of each task. The rate of a second depends on what else the machine does; that of a CPU-second, of all
+processes together and with the writing, much less.
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -12,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from offline_gcrl.collect.collector import collect_source
 from offline_gcrl.config import Dataset, Recipe, Source, recipe_names, resolve
@@ -20,20 +24,27 @@ from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.episodes.sources import open_source
 from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.intervals import Estimate, wilson
-from offline_gcrl.parallel import cores, preload
+from offline_gcrl.parallel import cores, ordered_map, preload
 
 HEADER = (
-    "| recipe | transitions | collected, transitions/s | demonstrators' success | Minari | Parquet |\n"
-    "|---|--:|--:|---|--:|--:|"
+    "| recipe | transitions | collected a second | a CPU-second | demonstrators' success | Minari | Parquet |\n"
+    "|---|--:|--:|--:|---|--:|--:|"
 )
 
 
 def main() -> None:
     """Measure the recipes named on the command line, a row each."""
+    parser = argparse.ArgumentParser(description="Rates, success and sizes of datasets made here.")
+    parser.add_argument("recipe", nargs="*", help="all that are made here, when none is named")
+    parser.add_argument(
+        "--episodes", type=int, help="of each task, in place of what its recipe says"
+    )
+    arguments = parser.parse_args()
     preload("offline_gcrl.collect.collector")
-    print(HEADER, flush=True)
-    for name in sys.argv[1:] or recipe_names():
-        dataset = resolve(name)
+    list(ordered_map(abs, [0], workers=1))  # What workers import is no part of a rate.
+    print(f"on {cores()} cores\n\n{HEADER}", flush=True)
+    for name in arguments.recipe or recipe_names():
+        dataset = resolve(name, arguments.episodes)
         sources = [source for recipe in dataset.recipes for source in recipe.sources]
         if not all(source.collect for source in sources):
             continue
@@ -50,16 +61,22 @@ def row(dataset: Dataset) -> str:
     with tempfile.TemporaryDirectory() as folder:
         minari, parquet = Path(folder) / "minari", Path(folder) / "parquet"
         parquet.mkdir()
-        began = time.perf_counter()
+        began, used = time.perf_counter(), cpu_seconds()
         for recipe in dataset.recipes:
             for source in recipe.sources:
                 collect_source(recipe, source, minari)
-        seconds = time.perf_counter() - began
+        seconds, used = time.perf_counter() - began, cpu_seconds() - used
         transitions = ingest(dataset, minari, parquet)["counts"]["transitions"]
         success = "; ".join(demonstrators(dataset, minari)) or "none"
         sizes = " | ".join(megabytes(place) for place in (minari, parquet))
-    rate = f"{transitions / seconds:,.0f} on {cores()} cores"
-    return f"| `{dataset.name}` | {transitions:,} | {rate} | {success} | {sizes} |"
+    rates = f"{transitions / seconds:,.0f} | {transitions / used:,.0f}"
+    return f"| `{dataset.name}` | {transitions:,} | {rates} | {success} | {sizes} |"
+
+
+def cpu_seconds() -> float:
+    """Used so far by this process and all below it, those that have ended too."""
+    here = psutil.Process()
+    return sum(sum(each.cpu_times()[:4]) for each in (here, *here.children(recursive=True)))
 
 
 def demonstrators(dataset: Dataset, minari: Path) -> Iterator[str]:

@@ -6,6 +6,7 @@ The dataset lies on the device as contiguous tensors; a batch is a few gathers. 
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from offline_gcrl.draws import stream_key, uniform_tensor
 from offline_gcrl.episodes.dataset import Episodes
 from offline_gcrl.errors import DataError
 from offline_gcrl.goals import reaches
+from offline_gcrl.held_out import held_out_goals, without_held_out
 from offline_gcrl.hindsight.relabel import TABLE, goal_column, reward_column
 from offline_gcrl.networks import Dimensions
 from offline_gcrl.scaling import Scaling
 
-PURPOSES = ("transition", "value_goal", "actor_goal", "mixing", "initial_state")
+PURPOSES = ("transition", "value_goal", "actor_goal", "mixing", "initial_state", "task")
 UNIT_BITS = 2**24
 
 
@@ -57,6 +59,14 @@ class DeviceData:
         """The array on the device."""
         return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
 
+    @cached_property
+    def held_out(self) -> Tensor:
+        """(goals,), which of all goals lie in the region that is held out from training."""
+        tasks = self.episodes.per_row("task")
+        every = np.tile(tasks, len(self.raw_goals) // len(tasks))
+        goals = self.raw_goals.cpu().numpy()
+        return self.tensor(held_out_goals(goals, every, self.episodes.held_out))
+
     @property
     def dimensions(self) -> Dimensions:
         """Sizes for the networks."""
@@ -69,10 +79,13 @@ class DeviceData:
 
 
 class BatchSampler:
-    """Makes the batches of one split of a dataset.
+    """Makes the batches of one split of a dataset, or of one of its tasks.
+
+    Goals that the recipe holds out are never drawn: see ``held_out.without_held_out``. Transitions that are
+    left without a goal are not drawn either.
 
     Raises:
-        DataError: the hindsight table does not belong to the dataset.
+        DataError: the hindsight table does not belong to the dataset, or all goals are held out.
     """
 
     def __init__(
@@ -84,25 +97,27 @@ class BatchSampler:
         split: str,
         batch_size: int,
         seed: int,
+        task: str | None = None,
     ) -> None:
         self.data, self.sampling, self.batch_size = data, sampling, batch_size
         episodes = data.episodes
         self.success: Success = episodes.goal.success
         self.keys = self._keys(seed)
-        rows = episodes.transition_rows(split)
-        chosen = np.isin(episodes.transition_rows(), rows, assume_unique=True)
-        self.rows = data.tensor(rows)
-        self.last_row = data.tensor(_last_row(episodes)[rows])
-        self.first_row = data.tensor(episodes.per_row("first_row")[rows])
-        self.task = data.tensor(_task_numbers(episodes)[rows])
+        rows = episodes.transition_rows(split, task)
         self.tables = {
-            purpose: self._table(hindsight, chosen, mixture)
+            purpose: self._table(hindsight, rows, mixture)
             for purpose, mixture in (
                 ("actor_goal", sampling.actor_goals),
                 ("value_goal", sampling.value_goals),
             )
             if mixture
         }
+        if episodes.held_out:
+            rows = rows[self._leave_out(data.held_out).cpu().numpy()]
+        self.rows = data.tensor(rows)
+        self.last_row = data.tensor(_last_row(episodes)[rows])
+        self.first_row = data.tensor(episodes.per_row("first_row")[rows])
+        self.task = data.tensor(_task_numbers(episodes)[rows])
 
     def __len__(self) -> int:
         """Number of transitions to draw from."""
@@ -114,11 +129,23 @@ class BatchSampler:
         other.keys = self._keys(seed)
         return other
 
-    def batches(self, first: int, count: int) -> dict[str, Tensor]:
-        """The batches of steps ``first`` to ``first + count - 1``: tensors (count, batch, ...)."""
+    @cached_property
+    def by_task(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Transitions in the order of their tasks; where each task begins there, and how many it has."""
+        count = torch.bincount(self.task, minlength=self.data.dimensions.tasks)
+        return torch.argsort(self.task, stable=True), count.cumsum(0) - count, count
+
+    def batches(
+        self, first: int, count: int, task_shares: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The batches of steps ``first`` to ``first + count - 1``: tensors (count, batch, ...).
+
+        With ``task_shares`` (tasks,), probabilities, a task is drawn first and then one of its transitions;
+        without, every transition is as likely as any other. Tasks of no transitions are never drawn.
+        """
         steps = torch.arange(first, first + count, device=self.data.device)[:, None]
         counter = steps * self.batch_size + torch.arange(self.batch_size, device=self.data.device)
-        pick = self._draw("transition", counter, len(self))
+        pick = self._pick(counter, task_shares)
         row = self.rows[pick]
         batch = {
             "observations": self.data.observations[row],
@@ -129,6 +156,15 @@ class BatchSampler:
         if self.sampling.value_goals:
             batch |= self._value_part(pick, row, counter)
         return batch
+
+    def _pick(self, counter: Tensor, task_shares: Tensor | None) -> Tensor:
+        if task_shares is None:
+            return self._draw("transition", counter, len(self))
+        order, begin, size = self.by_task
+        shares = task_shares.double() * (size > 0)  # Rounding must not draw a task of share 0.
+        cumulative = (shares / shares.sum()).cumsum(0)[:-1]
+        task = torch.searchsorted(cumulative, self._unit("task", counter).double(), right=True)
+        return order[begin[task] + self._draw("transition", counter, size[task])]
 
     def _value_part(self, pick: Tensor, row: Tensor, counter: Tensor) -> dict[str, Tensor]:
         goal, label = self._goals("value_goal", pick, counter)
@@ -192,24 +228,26 @@ class BatchSampler:
         signed = torch.tensor([key - 2**64 if key >= 2**63 else key for key in keys])
         return dict(zip(PURPOSES, signed.to(self.data.device), strict=True))
 
-    def _draw(self, purpose: str, counter: Tensor, bound: int) -> Tensor:
+    def _draw(self, purpose: str, counter: Tensor, bound: int | Tensor) -> Tensor:
         return uniform_tensor(self.keys[purpose], counter, bound)
 
     def _unit(self, purpose: str, counter: Tensor) -> Tensor:
         return self._draw(purpose, counter, UNIT_BITS).float() / UNIT_BITS
 
-    def _table(self, hindsight: Path, chosen: NDArray[np.bool_], mixture: Mixture) -> GoalTable:
+    def _table(self, hindsight: Path, own: NDArray[np.int64], mixture: Mixture) -> GoalTable:
+        """The mixture's columns for the transitions at rows ``own``."""
         columns = _columns(hindsight, mixture)
         names = sorted({name for pair in columns for name in pair[:2] if name is not None})
         table = pl.read_parquet(hindsight / TABLE, columns=names)
-        if len(table) != len(chosen):
+        every = self.data.episodes.transition_rows()
+        if len(table) != len(every):
             raise DataError(f"{hindsight} is not the table of this dataset; run `dvc repro`")
-        table = table.filter(pl.Series(chosen))
-        rows, shift = self.rows.cpu().numpy(), len(self.data.observations)
+        table = table.filter(pl.Series(np.isin(every, own, assume_unique=True)))
+        shift = len(self.data.observations)
         goals, rewards = [], []
         for goal, reward, _ in columns:
-            own = rows + shift if reward == reward_column("original") else rows
-            goals.append(own if goal is None else table[goal].to_numpy())
+            pursued = own + shift if reward == reward_column("original") else own
+            goals.append(pursued if goal is None else table[goal].to_numpy())
             rewards.append(table[reward].to_numpy())
         shares = np.array([share for _, _, share in columns])
         return GoalTable(
@@ -219,6 +257,22 @@ class BatchSampler:
                 np.cumsum(shares / shares.sum())[:-1], dtype=torch.float32, device=self.data.device
             ),
         )
+
+    def _leave_out(self, held_out: Tensor) -> Tensor:
+        """Take goals that are held out from all tables. Returns which transitions are left."""
+        chosen = {
+            purpose: without_held_out(table.goals, held_out)
+            for purpose, table in self.tables.items()
+        }
+        left = torch.stack([usable for _, usable in chosen.values()]).all(0)
+        for purpose, (columns, _) in chosen.items():
+            table = self.tables[purpose]
+            self.tables[purpose] = GoalTable(
+                table.goals.gather(1, columns)[left],
+                table.rewards.gather(1, columns)[left],
+                table.cumulative,
+            )
+        return left
 
 
 def _columns(hindsight: Path, mixture: Mixture) -> list[tuple[str | None, str, float]]:

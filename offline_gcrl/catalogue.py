@@ -5,6 +5,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,15 +170,18 @@ def _environment(environment: Environment | None) -> str:
 
 
 def _sources(sources: Sequence[Source]) -> str:
-    """Names of the sources, each with its share where that is known: short ones, or Minari ids."""
-    counts = [source.episodes for source in sources]
-    total = sum(count or 0 for count in counts)
-    said = []
-    for source, count in zip(sources, counts, strict=True):
+    """Names of the sources, each with its share where that is known: short ones, or Minari ids.
+
+    Sources of a suite that have the same short name are one kind, with one share.
+    """
+    episodes: Counter[str] = Counter()
+    for source in sources:
         name = source.dataset.split("/")[-1] if source.collect else source.dataset
-        share = f"{count / total:.0%} " if count and None not in counts and count < total else ""
-        said.append(share + name)
-    return _several(said)
+        episodes[name] += source.episodes or 0
+    if len(episodes) == 1 or 0 in episodes.values():
+        return _several(episodes)
+    total = episodes.total()
+    return _several(f"{count / total:.0%} {name}" for name, count in episodes.items())
 
 
 def _full_size(name: str, folder: Path) -> str:

@@ -252,12 +252,32 @@ def _difference(
 ) -> Estimate:
     """An agent's score minus the best one's; with the others', it holds jointly (Bonferroni)."""
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(scores) - 1)
-    mean = float(scores[number].mean() - scores[best].mean())
-    draws = (resampled[:, number] - resampled[:, best]).mean((1, 2))
+    return _paired_difference(outcomes, scores, resampled, number, best, confidence)
+
+
+def paired_difference(
+    outcomes: Outcomes, first: int, second: int, confidence: float = CONFIDENCE
+) -> Estimate:
+    """The score of one agent minus that of another, by their places in the arrays, on the same episodes."""
+    scores, resampled = run_scores(outcomes), resampled_scores(outcomes)
+    return _paired_difference(outcomes, scores, resampled, first, second, confidence)
+
+
+def _paired_difference(
+    outcomes: Outcomes,
+    scores: Values,
+    resampled: Values,
+    first: int,
+    second: int,
+    confidence: float,
+) -> Estimate:
+    """A bootstrap, never narrower than Newcombe's interval for rates."""
+    mean = float(scores[first].mean() - scores[second].mean())
+    draws = (resampled[:, first] - resampled[:, second]).mean((1, 2))
     low, high = _quantiles(draws, confidence)
     pooled = np.concatenate([values for tasks in outcomes for values in tasks], axis=1)
     if np.isin(pooled, (0.0, 1.0)).all():
-        floor = paired_rate_difference(pooled[number], pooled[best], confidence)
+        floor = paired_rate_difference(pooled[first], pooled[second], confidence)
         low, high = min(low, floor.low), max(high, floor.high)
     return Estimate(mean, low, high)
 

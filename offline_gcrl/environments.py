@@ -125,11 +125,16 @@ def reported_success(info: dict[str, Any]) -> bool | None:
 def check_environments(recipe: Recipe, where: str) -> None:
     """Make the environments of a recipe once, and look for its goals in what they show.
 
+    Data from elsewhere may hold goals that its environment does not show in that place: they are looked for in the
+    data itself, at ingest.
+
     Raises:
         SettingsError: naming ``where`` the recipe stands, and the key.
     """
     if recipe.environment is not None:
-        _check_environment(recipe.environment, recipe.goal, f"{where}: ")
+        elsewhere = not any(source.collect for source in recipe.sources)
+        goal = recipe.goal.model_copy(update={"desired": None}) if elsewhere else recipe.goal
+        _check_environment(recipe.environment, goal, f"{where}: ")
     if recipe.evaluation is not None:
         goal, settings = evaluated_goal(recipe), recipe.evaluation.environment
         options = first_options(recipe)

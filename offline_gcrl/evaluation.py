@@ -5,11 +5,11 @@ table, row for row.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
@@ -17,19 +17,23 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from offline_gcrl.config import Dataset, Evaluate, Evaluation, Goal, Recipe
+from offline_gcrl.config import Dataset, Evaluate, Evaluation, Goal, Recipe, Region
 from offline_gcrl.environments import reported_success, seeded_episode, shared_environment
 from offline_gcrl.errors import SettingsError
 from offline_gcrl.files import write_json
 from offline_gcrl.goals import reaches, squared_distance
+from offline_gcrl.held_out import lies_within
 from offline_gcrl.intervals import Estimate, across_seeds, rate_across_seeds, wilson
 from offline_gcrl.parallel import announced, cores, ordered_map
 from offline_gcrl.policy import POLICY, SNAPSHOTS, Policy, load_policy
 from offline_gcrl.selection import INFOS, as_tree, evaluated_goal, select
 
 EPISODES, LEARNING_CURVE, METRICS = "episodes.parquet", "curve.parquet", "metrics.json"
-FINAL, CURVE = 1, 2
-"""Purposes of evaluation seeds: those of the learning curve are not those of the final judgement.
+TASK_CURVES = "task_curves.parquet"
+"""Learning curves of each task, where there are several."""
+FINAL, CURVE, HELD_OUT = 1, 2, 3
+"""Purposes of evaluation seeds: those of the learning curve are not those of the final judgement, nor are those
+of episodes to goals that were held out from training.
 
 Never 0: NumPy pads seed sequences with zeros, and [seed, n, 0] would be the collector's [seed, n].
 """
@@ -47,6 +51,7 @@ EPISODE_COLUMNS: dict[str, Any] = {
     "task_id": pl.Int32,
     "start": pl.List(pl.Float64),
     "goal": pl.List(pl.Float64),
+    "held_out": pl.Boolean,
     "success": pl.Boolean,
     "success_any": pl.Boolean,
     "final_distance": pl.Float64,
@@ -71,6 +76,13 @@ class EpisodeJob:
     discount: float
     number: int
     seed: int
+    held_out: Region | None = None
+    """Goals that training left out, if any."""
+    stop_at_success: bool = False
+    told_task: str | None = None
+    """What the policy is told in place of the task, to see what it makes of a wrong one."""
+    told_goal: tuple[float, ...] | None = None
+    """The same of the goal; success is still about the episode's own."""
 
 
 def evaluation_seeds(seed: int, training_seed: int, purpose: int, count: int) -> list[int]:
@@ -89,19 +101,26 @@ def episode_jobs(
     """The episodes that judge one policy: the tasks take turns, and within each its numbered tasks."""
     count = settings.episodes if purpose == FINAL else settings.curve_episodes
     seeds = evaluation_seeds(settings.seed, training_seed, purpose, count)
-    recipes = [recipe for recipe in dataset.recipes if recipe.evaluation]
+    recipes = judged_recipes(dataset)
     return [
-        _episode_job(policy, recipes[number % len(recipes)], settings, number, seed, len(recipes))
+        single_job(
+            policy, recipes[number % len(recipes)], settings, number, seed, number // len(recipes)
+        )
         for number, seed in enumerate(seeds)
     ]
 
 
-def _episode_job(
-    policy: Path, recipe: Recipe, settings: Evaluate, number: int, seed: int, tasks: int
+def judged_recipes(dataset: Dataset) -> list[Recipe]:
+    """The tasks that have an environment to judge policies in."""
+    return [recipe for recipe in dataset.recipes if recipe.evaluation]
+
+
+def single_job(
+    policy: Path, recipe: Recipe, settings: Evaluate, number: int, seed: int, turn: int = 0
 ) -> EpisodeJob:
+    """One episode of a task; ``turn`` chooses among its numbered tasks, if it has any."""
     assert recipe.evaluation is not None
     fixed = recipe.evaluation.fixed_tasks
-    turn = number // tasks
     return EpisodeJob(
         policy=policy,
         evaluation=recipe.evaluation,
@@ -111,6 +130,8 @@ def _episode_job(
         discount=settings.discount,
         number=number,
         seed=seed,
+        held_out=recipe.held_out,
+        stop_at_success=settings.stop_at_success and recipe.evaluation.criterion == "any_step",
     )
 
 
@@ -152,11 +173,14 @@ def rollout(
         if ended:
             return
         state = _padded(select(tree, job.goal.observation), sizes.observation)
-        action = policy.act(state, _padded(desired, sizes.goal), job.task)[: actions[0]]
+        goal = desired if job.told_goal is None else np.array(job.told_goal)
+        task = job.told_task or job.task
+        action = policy.act(state, _padded(goal, sizes.goal), task)[: actions[0]]
         observation, _, terminated, truncated, info = environment.step(action)
         ended = terminated or truncated
         tree = as_tree(observation, {**told, **info})
         reached = has_reached(tree, job.goal, job.evaluation.success)
+        ended = ended or (reached and job.stop_at_success)
 
 
 def run_episode(job: EpisodeJob) -> dict[str, Any]:
@@ -176,6 +200,7 @@ def run_episode(job: EpisodeJob) -> dict[str, Any]:
         "task_id": job.task_id,
         "start": start.achieved.tolist(),
         "goal": start.desired.tolist(),
+        "held_out": job.held_out is not None and bool(lies_within(start.desired, job.held_out)),
         "success": reached[-1],
         "success_any": any(reached),
         "final_distance": float(np.sqrt(squared_distance(end.achieved, end.desired))),
@@ -214,6 +239,8 @@ def episode_table(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=EPISODE_COLUMNS)
 
 
+Metrics = dict[str, dict[str, float | int | None]]
+"""By metric: mean, low, high, and how many episodes and seeds they are of."""
 Judgement = dict[tuple[int, int], list[EpisodeJob]]
 """Episodes by (training seed, purpose)."""
 
@@ -240,28 +267,50 @@ def plan_judgement(policies: Mapping[int, Path], dataset: Dataset, settings: Eva
     }
 
 
+Key = TypeVar("Key", bound=Hashable)
+
+
+def run_plan(
+    plan: Mapping[Key, Sequence[EpisodeJob]],
+    workers: int | None = None,
+    on_episode: Callable[[], None] = lambda: None,
+) -> dict[Key, pl.DataFrame]:
+    """The table of episodes of each part of a plan; ``on_episode`` hears of each episode."""
+    rows = run_episodes((job for jobs in plan.values() for job in jobs), workers)
+    return {
+        key: episode_table(announced(islice(rows, len(jobs)), lambda row: on_episode()))
+        for key, jobs in plan.items()
+    }
+
+
 def judge(
     judgement: Judgement,
     workers: int | None = None,
     on_episode: Callable[[], None] = lambda: None,
 ) -> dict[int, "SeedResult"]:
     """Run all episodes of a plan; ``on_episode`` hears of each. Returns the results by training seed."""
-    rows = run_episodes((job for jobs in judgement.values() for job in jobs), workers)
-    tables = {
-        key: episode_table(announced(islice(rows, len(jobs)), lambda row: on_episode()))
-        for key, jobs in judgement.items()
-    }
-    seeds = sorted({seed for seed, _ in judgement})
+    tables = run_plan(judgement, workers, on_episode)
     return {
-        seed: SeedResult(
-            tables[seed, FINAL],
-            learning_curve(tables[seed, CURVE], headline(judgement[seed, CURVE])),
-        )
-        for seed in seeds
+        seed: seed_result(tables[seed, FINAL], tables[seed, CURVE], judgement[seed, CURVE])
+        for seed in sorted({seed for seed, _ in judgement})
     }
 
 
-def headline(jobs: list[EpisodeJob]) -> str:
+def seed_result(
+    final: pl.DataFrame, snapshots: pl.DataFrame, jobs: Sequence[EpisodeJob]
+) -> "SeedResult":
+    """How one policy was judged, from the episodes of it and of its snapshots.
+
+    Args:
+        final: episodes of the policy.
+        snapshots: episodes of all its snapshots.
+        jobs: of the snapshots; they say which success counts.
+    """
+    success = headline(jobs)
+    return SeedResult(final, learning_curve(snapshots, success), task_curves(snapshots, success))
+
+
+def headline(jobs: Sequence[EpisodeJob]) -> str:
     """The column of the success that the field reports of these episodes."""
     return SUCCESS_COLUMNS[jobs[0].evaluation.criterion]
 
@@ -272,18 +321,27 @@ class SeedResult:
 
     episodes: pl.DataFrame
     curve: pl.DataFrame
+    task_curves: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Empty where there is one task."""
 
     @functools.cached_property
-    def metrics(self) -> dict[str, dict[str, float | int | None]]:
+    def metrics(self) -> Metrics:
         """Metrics with intervals."""
         return summarise([self.episodes])
 
+    @functools.cached_property
+    def by_task(self) -> dict[str, Metrics]:
+        """The same of each task; empty where there is one."""
+        return summarise_by_task([self.episodes])
+
     def write(self, folder: Path) -> None:
-        """Write ``episodes.parquet``, ``curve.parquet`` and ``metrics.json``."""
+        """Write ``episodes.parquet``, ``curve.parquet`` and ``metrics.json``; of suites, curves of tasks too."""
         folder.mkdir(parents=True)
         self.episodes.write_parquet(folder / EPISODES)
         self.curve.write_parquet(folder / LEARNING_CURVE)
-        write_json(folder / METRICS, self.metrics)
+        if len(self.task_curves):
+            self.task_curves.write_parquet(folder / TASK_CURVES)
+        write_json(folder / METRICS, with_tasks(self.metrics, self.by_task))
 
 
 @dataclass(frozen=True)
@@ -292,44 +350,64 @@ class Summary:
 
     episodes: pl.DataFrame
     curve: pl.DataFrame
-    metrics: dict[str, dict[str, float | int | None]]
+    task_curves: pl.DataFrame
+    metrics: Metrics
+    by_task: dict[str, Metrics]
+
+    def said(self, headline: str) -> str:
+        """What a stage says of it."""
+        rate = self.metrics[headline]
+        return (
+            f"success {rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}], "
+            f"{rate['seeds']} seed(s), {rate['episodes']} episodes"
+        )
 
 
 def over_seeds(results: Sequence[SeedResult]) -> Summary:
     """The results of several seeds together, with intervals across seeds."""
     tables = [result.episodes for result in results]
-    curve = curve_across_seeds([result.curve for result in results])
-    return Summary(pl.concat(tables), curve, summarise(tables))
+    return Summary(
+        pl.concat(tables),
+        curve_across_seeds([result.curve for result in results]),
+        task_curves_across_seeds([result.task_curves for result in results]),
+        summarise(tables),
+        summarise_by_task(tables),
+    )
+
+
+def with_tasks(metrics: Metrics, by_task: Mapping[str, Metrics]) -> dict[str, Any]:
+    """Metrics as they are written: those of each task under ``tasks``, where there are several."""
+    return {**metrics, "tasks": dict(by_task)} if by_task else dict(metrics)
 
 
 def flat_metrics(result: SeedResult | Summary) -> dict[str, float]:
-    """Metrics as ``name``, ``name_low`` and ``name_high``; of several tasks, the success of each too."""
-    flat = {
+    """Metrics as ``name``, ``name_low`` and ``name_high``; with ``/task`` behind it, those of each task."""
+    flat = _flat(result.metrics)
+    for task, metrics in result.by_task.items():
+        flat |= {f"{name}/{task}": value for name, value in _flat(metrics).items()}
+    return flat
+
+
+def _flat(metrics: Metrics) -> dict[str, float]:
+    return {
         name if part == "mean" else f"{name}_{part}": float(value)
-        for name, values in result.metrics.items()
+        for name, values in metrics.items()
         for part in ("mean", "low", "high")
         if (value := values[part]) is not None
     }
-    rates = result.episodes.group_by("task", "task_id").agg(pl.col("success", "success_any").mean())
-    if len(rates) > 1:
-        for row in rates.iter_rows(named=True):
-            task = _task_name(row["task"], row["task_id"])
-            flat[f"success_rate/{task}"] = row["success"]
-            flat[f"success_any_rate/{task}"] = row["success_any"]
-    return flat
 
 
 def _task_name(task: str, task_id: int | None) -> str:
     return task if task_id is None else f"{task}/{task_id}"
 
 
-def summarise(tables: list[pl.DataFrame]) -> dict[str, dict[str, float | int | None]]:
+def summarise(tables: list[pl.DataFrame]) -> Metrics:
     """Metrics with 95% intervals over the episodes of one or several training seeds.
 
     Each says how many episodes it is of: steps to the goal, of those that reached it.
     """
     counts = {"episodes": sum(map(len, tables)), "seeds": len(tables)}
-    summary: dict[str, dict[str, float | int | None]] = {}
+    summary: Metrics = {}
     for name, column in (("success_rate", "success"), ("success_any_rate", "success_any")):
         groups = [table[column].cast(pl.Float64).to_numpy() for table in tables]
         summary[name] = {**_rate(groups).__dict__, **counts}
@@ -342,7 +420,7 @@ def summarise(tables: list[pl.DataFrame]) -> dict[str, dict[str, float | int | N
     return summary
 
 
-def summarise_by_task(tables: list[pl.DataFrame]) -> dict[str, dict[str, Any]]:
+def summarise_by_task(tables: list[pl.DataFrame]) -> dict[str, Metrics]:
     """``summarise`` for each task, and each of its numbered tasks; empty where there is but one."""
     every = pl.concat(tables)
     keys = every.select("task", "task_id").unique(maintain_order=True).sort("task", "task_id")
@@ -380,6 +458,31 @@ def learning_curve(table: pl.DataFrame, success: str = "success") -> pl.DataFram
             "high": pl.Float64,
             "episodes": pl.Int64,
         },
+    )
+
+
+def task_curves(table: pl.DataFrame, success: str = "success") -> pl.DataFrame:
+    """The learning curve of each task: task, update, mean, low, high, episodes; none where there is one."""
+    tasks = table["task"].unique(maintain_order=True)
+    if len(tasks) < 2:
+        return pl.DataFrame()
+    return pl.concat(
+        learning_curve(table.filter(pl.col("task") == task), success).select(
+            pl.lit(task).alias("task"), pl.all()
+        )
+        for task in tasks
+    )
+
+
+def task_curves_across_seeds(curves: list[pl.DataFrame]) -> pl.DataFrame:
+    """The learning curves of each task over the seeds: task, update, mean, low, high."""
+    if not len(curves[0]):
+        return pl.DataFrame()
+    return pl.concat(
+        curve_across_seeds([curve.filter(pl.col("task") == task) for curve in curves]).select(
+            pl.lit(task).alias("task"), pl.all()
+        )
+        for task in curves[0]["task"].unique(maintain_order=True)
     )
 
 

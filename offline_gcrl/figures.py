@@ -5,9 +5,9 @@ the same bytes for the same numbers.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
@@ -20,12 +20,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, NullLocator
 
-from offline_gcrl.config import Dataset
+from offline_gcrl.config import Dataset, Region
 from offline_gcrl.environments import shared_environment
+
+if TYPE_CHECKING:
+    from offline_gcrl.evaluation import SeedResult, Summary
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 REACHED, MISSED, WALL = "#009E73", "#D55E00", "#c9ccd1"
+HELD_OUT = "#0072B2"
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -55,6 +60,8 @@ class Scene:
 
     walls: Walls = ()
     table_top: Table | None = None
+    held_out: Region | None = None
+    """Goals that training left out."""
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -91,35 +98,8 @@ def success_figure(
             height_ratios=[len(agents) for agents in metrics.values()],
         )
         for axes, (dataset, agents) in zip(panels[:, 0], metrics.items(), strict=True):
-            colour_of = colours(list(agents))
-            rates = {
-                name: agents[name][(headlines or {}).get(dataset, "success_rate")]
-                for name in agents
-            }
-            means = {name: rate["mean"] for name, rate in rates.items()}
-            order = sorted(means, key=means.__getitem__, reverse=True)
-            for place, agent in enumerate(order):
-                colour, rate = colour_of[agent], rates[agent]
-                axes.plot(
-                    [rate["low"], rate["high"]],
-                    [place, place],
-                    color=colour,
-                    linewidth=5,
-                    alpha=0.35,
-                )
-                axes.plot(rate["mean"], place, "o", color=colour, markersize=7)
-                axes.annotate(
-                    f"{rate['mean']:.2f}",
-                    (rate["mean"], place),
-                    xytext=(0, 7),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8,
-                )
-            axes.set_yticks(range(len(agents)), order)
-            axes.set_ylim(len(agents) - 0.5, -0.7)
-            axes.set_xlim(0, 1.02)
-            axes.grid(axis="y", visible=False)
+            metric = (headlines or {}).get(dataset, "success_rate")
+            _draw_rates(axes, {name: values[metric] for name, values in agents.items()})
             axes.set_title(dataset)
         panels[-1, 0].set_xlabel("success rate, 95% interval")
         return figure
@@ -161,6 +141,8 @@ def goals_figure(episodes: Mapping[str, pl.DataFrame], scene: Scene) -> Figure:
         for axes, (agent, table) in zip(panels[0], episodes.items(), strict=True):
             if scene.table_top:
                 _draw_table(axes, scene.table_top)
+            if scene.held_out and len(scene.held_out.low) > 1:
+                _draw_held_out(axes, scene.held_out)
             _draw_goals(axes, table, scene.walls)
             axes.set_title(f"{agent}: {float(table['success'].to_numpy().mean()):.2f}")
         handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -168,7 +150,9 @@ def goals_figure(episodes: Mapping[str, pl.DataFrame], scene: Scene) -> Figure:
         return figure
 
 
-def distances_figure(episodes: Mapping[str, pl.DataFrame], tolerance: float | None) -> Figure:
+def distances_figure(
+    episodes: Mapping[str, pl.DataFrame], tolerance: float | None, unit: str = ""
+) -> Figure:
     """How far from the goal episodes ended: the share of them within each distance, a line an agent."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.2, 3.1))
@@ -182,7 +166,7 @@ def distances_figure(episodes: Mapping[str, pl.DataFrame], tolerance: float | No
             axes.stairs(shares, edges, color=colour, label=agent, linewidth=1.8, baseline=None)
         if tolerance is not None:
             axes.axvline(tolerance, color="#888888", linewidth=1, linestyle=(0, (4, 3)))
-        axes.set_xlabel("distance to the goal at the last step")
+        axes.set_xlabel("distance to the goal at the last step" + (f" ({unit})" if unit else ""))
         axes.set_ylabel("share of episodes within it")
         axes.set_ylim(0, 1.02)
         axes.set_xlim(0, longest * 1.02 or 1.0)
@@ -200,25 +184,39 @@ def hindsight_figure(statistics: Mapping[str, Any]) -> Figure:
 
 
 def draw_shares(axes: Axes, statistics: Mapping[str, Any]) -> None:
-    """Share of positive labels for each strategy, with a line where theory expects it."""
+    """Share of positive labels for each strategy, beside the one that theory expects."""
     strategies = statistics["strategies"]
     colour = _strategy_colours(strategies)
-    for place, (name, values) in enumerate(strategies.items()):
-        share, exact = values["positive_share"], values.get("expected_if_exact")
-        axes.barh(place, share, color=colour[name], height=0.62)
-        label = f" {share:.1%}" if share >= 0.01 else f" {share:.2%}"
-        axes.annotate(label, (share, place), va="center", fontsize=8)
-        if exact:
-            axes.plot([exact] * 2, [place - 0.4, place + 0.4], "k", linewidth=2)
-    axes.plot([], [], "k", linewidth=2, label="if only the very next state counted")
+    expected = {name: values.get("expected_if_exact") for name, values in strategies.items()}
+    shares = {name: values["positive_share"] for name, values in strategies.items()}
+    least = min(filter(None, (*expected.values(), *shares.values())), default=0.1) / 2
+    for place, (name, share) in enumerate(shares.items()):
+        if expected[name]:
+            axes.plot(
+                [expected[name], max(share, least)], [place] * 2, color="#888888", linewidth=1
+            )
+            axes.plot(expected[name], place, "k|", markersize=11, markeredgewidth=2)
+        axes.plot(max(share, least), place, "o", color=colour[name], markersize=7)
+        _label_share(axes, share, (max(share, least), place))
+    axes.plot([], [], "o", color="#888888", markersize=7, label="measured")
+    axes.plot(
+        [], [], "k|", markersize=11, markeredgewidth=2, label="if only the next state counted"
+    )
     axes.set_xscale("log")
-    axes.set_xlim(right=5.0)
+    axes.set_xlim(least / 1.5, 8.0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yticks(range(len(strategies)), list(strategies))
-    axes.invert_yaxis()
+    axes.set_ylim(len(strategies) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.set_title("Share of positive labels")
-    axes.set_xlabel("measured (bars), expected (lines)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8)
+    axes.set_xlabel("share of labels, logarithmic")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, fontsize=8)
+
+
+def _label_share(axes: Axes, share: float, place: tuple[float, float]) -> None:
+    text = f"{share:.1%}" if share >= 0.01 or share == 0 else f"{share:.2%}"
+    axes.annotate(text, place, xytext=(7, 0), textcoords="offset points", va="center", fontsize=8)
 
 
 def draw_distances(axes: Axes, statistics: Mapping[str, Any]) -> None:
@@ -241,6 +239,15 @@ def has_places(episodes: pl.DataFrame) -> bool:
     return int(episodes["goal"].list.len().max()) <= MOST_DRAWN and episodes["task"].n_unique() == 1  # type: ignore[arg-type]
 
 
+def draw_results(
+    results: "Mapping[int, SeedResult]", over: "Summary", dataset: Dataset, agent: str, folder: Path
+) -> None:
+    """Draw how one agent was judged: over all seeds, and below it each seed."""
+    draw_result(over.episodes, over.curve, dataset, agent, folder)
+    for seed, result in results.items():
+        draw_result(result.episodes, result.curve, dataset, agent, folder / f"seed-{seed}")
+
+
 def draw_result(
     episodes: pl.DataFrame, curve: pl.DataFrame, dataset: Dataset, agent: str, folder: Path
 ) -> None:
@@ -255,7 +262,8 @@ def dataset_scene(dataset: Dataset) -> Scene:
     evaluation = dataset.recipes[0].evaluation
     if evaluation is None or len(dataset.recipes) > 1:
         return Scene()
-    return environment_scene(shared_environment(evaluation.environment))
+    scene = environment_scene(shared_environment(evaluation.environment))
+    return replace(scene, held_out=dataset.recipes[0].held_out)
 
 
 def environment_scene(environment: Any) -> Scene:
@@ -299,6 +307,29 @@ def table_top(environment: Any) -> Table | None:
     shape = model.body_geomadr[table]
     (x, y), (half_x, half_y) = model.body_pos[table][:2], model.geom_size[shape][:2]
     return float(x - half_x), float(y - half_y), float(2 * half_x), float(2 * half_y)
+
+
+def _draw_rates(axes: Axes, rates: Mapping[str, Mapping[str, float]]) -> None:
+    """A row an agent, the best on top: its rate as a dot with the number, its interval as a bar."""
+    colour_of = colours(list(rates))
+    order = sorted(rates, key=lambda name: rates[name]["mean"], reverse=True)
+    for place, agent in enumerate(order):
+        colour, rate = colour_of[agent], rates[agent]
+        interval = [rate["low"], rate["high"]]
+        axes.plot(interval, [place, place], color=colour, linewidth=5, alpha=0.35)
+        axes.plot(rate["mean"], place, "o", color=colour, markersize=7)
+        axes.annotate(
+            f"{rate['mean']:.2f}",
+            (rate["mean"], place),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axes.set_yticks(range(len(rates)), order)
+    axes.set_ylim(len(rates) - 0.5, -0.7)
+    axes.set_xlim(0, 1.02)
+    axes.grid(axis="y", visible=False)
 
 
 def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str) -> None:
@@ -366,6 +397,24 @@ def _draw_table(axes: Axes, table_top: Table) -> None:
     axes.add_patch(Rectangle((x, y), width, depth, facecolor=WALL, alpha=0.45, edgecolor=WALL))
     axes.set_xlabel("x, seen from above")
     axes.set_ylabel("y")
+
+
+def _draw_held_out(axes: Axes, region: Region) -> None:
+    """The region that training had no goals in, in the first two dimensions, over what else there is."""
+    (x, y), (right, top) = region.low[:2], region.high[:2]
+    axes.add_patch(
+        Rectangle(
+            (x, y),
+            right - x,
+            top - y,
+            facecolor="none",
+            edgecolor=HELD_OUT,
+            hatch="///",
+            linewidth=1.4,
+            alpha=0.7,
+            label="held out from training",
+        )
+    )
 
 
 def _plane(table: pl.DataFrame, column: str) -> Any:

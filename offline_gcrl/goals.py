@@ -1,20 +1,20 @@
 """What a goal is: when it counts as reached, and what reward that gives.
 
-The rule is written once, here, for the three places that need it: the relabelling (Polars
-expressions), the n-step targets of training (torch tensors) and the evaluation (NumPy arrays).
+The rule is written once, here, for the three places that need it: the relabelling (columns), the n-step
+targets of training (torch tensors) and the evaluation (NumPy arrays).
 Reward is about the *next* achieved goal: transition i reaches g when ``achieved_goal[i + 1]`` does.
 ``same_step`` is not about what goals look like but about which row they are (OGBench's rule), and is decided
 where rows are known.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import accumulate
-from operator import and_
+from operator import add, and_
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import polars as pl
 
 from offline_gcrl.config import Success
 
@@ -51,18 +51,11 @@ def reaches(achieved: Array, goal: Array, success: Success) -> Array:
     return reduce(and_, met)
 
 
-def reaches_expression(achieved: str, goal: str, success: Success, size: int) -> pl.Expr:
-    """``reaches`` between two Array columns of goals of ``size`` numbers, as a Polars expression."""
-    if success.has_distance:
-        return is_within_expression(achieved, goal, success.tolerance or 0.0)
-    met: list[pl.Expr] = [
-        condition.met(
-            [
-                pl.col(achieved).arr.get(dimension) - pl.col(goal).arr.get(dimension)
-                for dimension in condition.dimensions
-            ]
-        )
-        for condition in conditions(success, size)
+def column_reaches(achieved: Sequence[Array], goal: Sequence[Array], success: Success) -> Array:
+    """``reaches`` between goals as columns, an array (rows,) for each dimension: quicker for few dimensions."""
+    met: list[Array] = [
+        condition.met([achieved[dimension] - goal[dimension] for dimension in condition.dimensions])
+        for condition in conditions(success, len(goal))
     ]
     return reduce(and_, met)
 
@@ -117,13 +110,8 @@ def misfit(success: Success, size: int) -> str | None:
     return None
 
 
-def squared_distance_expression(achieved: str, goal: str) -> pl.Expr:
-    """``squared_distance`` between two Array columns, as a Polars expression."""
-    difference = pl.col(achieved) - pl.col(goal)
-    return (difference * difference).arr.sum()
-
-
-def is_within_expression(achieved: str, goal: str, tolerance: float) -> pl.Expr:
-    """``is_within`` between two Array columns, as a Polars expression."""
-    limit = pl.lit(np.float32(tolerance) ** 2, dtype=pl.Float32)
-    return squared_distance_expression(achieved, goal) <= limit
+def column_squared_distance(achieved: Sequence[Array], goal: Sequence[Array]) -> Array:
+    """``squared_distance`` between goals as columns."""
+    differences = [mine - theirs for mine, theirs in zip(achieved, goal, strict=True)]
+    total: Array = reduce(add, [difference * difference for difference in differences])
+    return total

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +14,11 @@ from offline_gcrl.agents import agent_type
 from offline_gcrl.batches import BatchSampler, DeviceData
 from offline_gcrl.draws import stream_key
 from offline_gcrl.files import write_text
+from offline_gcrl.multitask.training import several_tasks
 from offline_gcrl.policy import POLICY, SNAPSHOTS, save_policy
+from offline_gcrl.speed import Plan
 from offline_gcrl.training_jobs import CURVE, Point, TrainingJob
-from offline_gcrl.updates import mean, one
+from offline_gcrl.updates import PlainUpdater, Updater, mean, one
 
 CHECKPOINT = "last.ckpt"
 VALIDATION_BATCHES = 4
@@ -29,9 +30,10 @@ class Learner:
     Args:
         job: what it learns, and where that is kept.
         samplers: of the batches, by split.
+        plan: how the loss is computed.
     """
 
-    def __init__(self, job: TrainingJob, samplers: dict[str, BatchSampler]) -> None:
+    def __init__(self, job: TrainingJob, samplers: dict[str, BatchSampler], plan: Plan) -> None:
         self.job, self.samplers = job, samplers
         self.data: DeviceData = samplers["train"].data
         # Of the initial weights; nothing else draws.
@@ -43,23 +45,43 @@ class Learner:
             fused=True,
             capturable=self.data.device.type == "cuda",  # Counts its steps there.
         )
+        self.tasks = tuple(self.data.episodes.schema["tasks"])
+        loss = plan.prepared(self.agent.loss)
+        self.several = several_tasks(
+            job.train, self.agent, loss, self.optimizer, samplers, self.tasks, job.seed
+        )
+        self.updater: Updater = (
+            self.several.updater if self.several else PlainUpdater(self.agent, loss, self.optimizer)
+        )
         self.round = 0
         self.curve: list[Point] = []
-        self.updater_state: dict[str, Any] | None = None
         self._take_up()
 
-    def end_round(self, points: list[Point], updater_state: dict[str, Any]) -> None:
+    @property
+    def updates_done(self) -> int:
+        """Updates up to the end of the last round."""
+        return self.round * self.job.train.updates // self.job.train.snapshots
+
+    def batches(self, first: int, count: int) -> dict[str, Tensor]:
+        """Batches of the updates from ``first`` on: (count, batch, ...)."""
+        shares = self.several.shares if self.several else None
+        return self.samplers["train"].batches(first, count, shares)
+
+    def end_round(self, points: list[Point]) -> None:
         """Validate, keep a snapshot of the policy, add to the curve, and save the state."""
-        points[-1] |= self._validate()
-        self.curve += points
         self.round += 1
-        done = self.round * self.job.train.updates // self.job.train.snapshots
+        done = self.updates_done
+        points[-1] |= self._validate()
+        if self.several:
+            points[-1] |= self.several.end_round(done)
+        self.curve += points
         self._save_policy(self.job.checkpoints / SNAPSHOTS / f"update-{done:08d}.pt", done)
         state = {
             "round": self.round,
             "agent": self.agent.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "updater": updater_state,
+            "updater": self.updater.state_dict(),
+            "tasks": self.several.state_dict() if self.several else {},
             "curve": self.curve,
         }
         partial = self.job.checkpoints / f".{CHECKPOINT}.partial"
@@ -72,6 +94,8 @@ class Learner:
         self._save_policy(output / POLICY, self.job.train.updates)
         shutil.copytree(self.job.checkpoints / SNAPSHOTS, output / SNAPSHOTS)
         write_text(output / CURVE, _as_csv(self.curve))
+        if self.several:
+            self.several.export(output)
 
     def _take_up(self) -> None:
         """Take up the state of the checkpoint, if there is one."""
@@ -80,9 +104,11 @@ class Learner:
             return
         state = torch.load(path, map_location=self.data.device, weights_only=True)
         self.round, self.curve = state["round"], state["curve"]
-        self.updater_state = state["updater"]
         self.agent.load_state_dict(state["agent"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.updater.load_state_dict(state["updater"])
+        if self.several:
+            self.several.load_state_dict(state["tasks"], self.updates_done)
 
     def _validate(self) -> Point:
         """Mean diagnostics on fixed batches of the validation episodes."""
@@ -103,8 +129,9 @@ class Learner:
             job.settings,
             data.scaling,
             data.dimensions,
-            tuple(data.episodes.schema["tasks"]),
-            {"dataset": job.dataset, "agent": job.agent, "seed": job.seed, "updates": updates},
+            self.tasks,
+            {"dataset": job.dataset, "agent": job.agent, "seed": job.seed, "updates": updates}
+            | ({} if job.task is None else {"task": job.task}),
         )
 
 

@@ -19,6 +19,8 @@ from offline_gcrl.scaling import Scaling
 
 FORMAT = 1
 POLICY, SNAPSHOTS = "policy.pt", "snapshots"
+SPECIALISTS = "specialists"
+"""Folder of the policies that learned one task each, and of their results."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -40,7 +41,7 @@ def stage_arguments(description: str | None, *names: str) -> list[str]:
 @contextmanager
 def stage(title: str, subject: str) -> Iterator[None]:
     """Print the heading; end the process with a sentence, and no traceback, on the package's errors."""
-    console.print(f"[bold]{title}[/bold] {subject}")
+    console.print(f"[bold]{title}[/bold] {escape(subject)}")
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with_dvc, args=(os.getppid(),), daemon=True).start()
     try:
@@ -61,19 +62,25 @@ def _end_with_dvc(parent: int) -> None:
 
 def close(line: str) -> None:
     """Print the closing line of a stage."""
-    console.print(f"  [green]done[/green] {line}")
+    console.print(f"  [green]done[/green] {escape(line)}")
 
 
 def note(line: str) -> None:
     """Print a plain line between heading and closing."""
-    console.print(f"  {line}")
+    console.print(f"  {escape(line)}")
+
+
+def warn(line: str) -> None:
+    """Print a line that a reader should not miss."""
+    console.print(f"  [yellow]warning[/yellow] {escape(line)}")
 
 
 class Bars:
-    """One progress bar a name: live on a terminal, plain lines elsewhere."""
+    """One progress bar a name, to one total or to its own: live on a terminal, plain lines elsewhere."""
 
-    def __init__(self, names: list[str], total: int, unit: str) -> None:
-        self.total, self.unit = total, unit
+    def __init__(self, names: list[str], total: int | Mapping[str, int], unit: str) -> None:
+        self.unit = unit
+        self.totals = dict.fromkeys(names, total) if isinstance(total, int) else dict(total)
         self.done = dict.fromkeys(names, 0)
         self.said = dict.fromkeys(names, time.monotonic())
         self.since: dict[
@@ -90,7 +97,7 @@ class Bars:
                 console=console,
                 transient=True,
             )
-            self.tasks = {name: self.live.add_task(name, total=total) for name in names}
+            self.tasks = {name: self.live.add_task(name, total=self.totals[name]) for name in names}
 
     def __enter__(self) -> Self:
         """Start drawing."""
@@ -121,7 +128,7 @@ class Bars:
         now = time.monotonic()
         if name not in self.since:  # The first news ends the start-up, which is no part of a rate.
             self.since[name] = (now, done)
-        elif now - self.said[name] > SECONDS_BETWEEN_LINES and done < self.total:
+        elif now - self.said[name] > SECONDS_BETWEEN_LINES and done < self.totals[name]:
             self._say(name, done, now)
 
     def _say(self, name: str, done: int, now: float) -> None:
@@ -129,8 +136,9 @@ class Bars:
         then, before = self.since[name]
         self.said[name], self.since[name] = now, (now, done)
         rate = (done - before) / max(now - then, 1e-6)
-        left = f", {duration((self.total - done) / rate)} left" if rate else ""
-        console.print(f"  {name}: {done:,} of {self.total:,} {self.unit}, {_rate(rate)}/s{left}")
+        total = self.totals[name]
+        left = f", {duration((total - done) / rate)} left" if rate else ""
+        console.print(f"  {name}: {done:,} of {total:,} {self.unit}, {_rate(rate)}/s{left}")
 
 
 def duration(seconds: float) -> str:
@@ -151,5 +159,7 @@ class _Rate(ProgressColumn):
         self.unit = unit
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed or 0.0
+        # Never above the average: two items that end at one moment are no rate.
+        average = task.completed / task.elapsed if task.elapsed else 0.0
+        speed = min(task.finished_speed or task.speed or 0.0, average)
         return Text(f"{_rate(speed)} {self.unit}/s", style="progress.data.speed")

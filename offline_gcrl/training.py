@@ -34,7 +34,12 @@ class TrainingModule(L.LightningModule):
         self.automatic_optimization = False
         self.learners, self.on_event = learners, on_event
         self.agents = nn.ModuleList([learner.agent for learner in learners])
-        self.updater = updater_for(learners, plan)
+        self.stacked = stacked_updater(learners, plan) if len(learners) > 1 else None
+        self.updater: Updater = self.stacked or learners[0].updater
+        # What combines gradients of several tasks, or holds on to earlier ones, is not the same each time.
+        alike = isinstance(self.updater, PlainUpdater | StackedUpdater) and not learners[0].several
+        if plan.device == "cuda" and alike:
+            self.updater = CapturedUpdater(self.updater, recorded_by_cuda)
         self.first_round, self.train_settings = learners[0].round, learners[0].job.train
         self.recent: list[tuple[int, dict[str, Tensor]]] = []
 
@@ -53,7 +58,7 @@ class TrainingModule(L.LightningModule):
 
     def batches(self, first: int, count: int) -> dict[str, Tensor]:
         """Batches of the updates from ``first`` on: (count, batch, ...), or (count, seeds, batch, ...)."""
-        parts = [learner.samplers["train"].batches(first, count) for learner in self.learners]
+        parts = [learner.batches(first, count) for learner in self.learners]
         if len(parts) == 1:
             return parts[0]
         return {name: torch.stack([part[name] for part in parts], 1) for name in parts[0]}
@@ -63,11 +68,12 @@ class TrainingModule(L.LightningModule):
         first, count, batches = chunk
         self.recent.append((first + count, self.updater.run(batches, count)))
         for learner in self.learners:
-            self.on_event(Event(learner.job.seed, first + count))
+            self.on_event(Event(learner.job.seed, first + count, task=learner.job.task))
 
     def on_train_epoch_end(self) -> None:
         """End the round of each seed, and tell its part of the curve."""
-        self.updater.finish_round()
+        if self.stacked:
+            self.stacked.finish_round()
         numbers, infos = zip(*self.recent, strict=True)
         self.recent.clear()
         for place, learner in enumerate(self.learners):
@@ -75,8 +81,10 @@ class TrainingModule(L.LightningModule):
                 point | {"update": float(number)}
                 for number, point in zip(numbers, points_of(infos, place), strict=True)
             ]
-            learner.end_round(points, self.updater.state_dict())
-            self.on_event(Event(learner.job.seed, numbers[-1], tuple(points)))
+            learner.end_round(points)
+            self.on_event(
+                Event(learner.job.seed, numbers[-1], tuple(points), task=learner.job.task)
+            )
 
 
 Chunk = tuple[int, int, dict[str, Tensor]]
@@ -103,23 +111,14 @@ class RoundOfChunks:
         return -(-self.module.updates_a_round // self.module.train_settings.updates_per_step)
 
 
-def updater_for(learners: list[Learner], plan: Plan) -> Updater:
-    """What runs the updates: one after another, of all seeds at once, or recorded as a CUDA graph."""
-    updater: PlainUpdater | StackedUpdater
-    if len(learners) == 1:
-        (learner,) = learners
-        loss = plan.prepared(learner.agent.loss)
-        updater = PlainUpdater(learner.agent, loss, learner.optimizer)
-    else:
-        updater = StackedUpdater(
-            [learner.agent for learner in learners],
-            [learner.optimizer for learner in learners],
-            plan.prepared,
-            capturable=plan.device == "cuda",
-        )
-    if learners[0].updater_state is not None:
-        updater.load_state_dict(learners[0].updater_state)
-    return CapturedUpdater(updater, recorded_by_cuda) if plan.device == "cuda" else updater
+def stacked_updater(learners: list[Learner], plan: Plan) -> StackedUpdater:
+    """What updates several seeds at once."""
+    return StackedUpdater(
+        [learner.agent for learner in learners],
+        [learner.optimizer for learner in learners],
+        plan.prepared,
+        capturable=plan.device == "cuda",
+    )
 
 
 def train_seed(job: TrainingJob, on_event: Listener) -> None:
@@ -138,20 +137,21 @@ def train_together(jobs: list[TrainingJob], on_event: Listener) -> None:
     for job in jobs:
         _discard_others(job.checkpoints)
     with plan.in_force():
-        learners = _learners(jobs, torch.device(plan.device))
+        learners = _learners(jobs, plan)
         in_order = sorted(learners, key=lambda learner: learner.round)
         for _, standing in groupby(in_order, key=lambda learner: learner.round):
             _fit(list(standing), plan, on_event)
     for learner in learners:
         learner.export()
-        on_event(Event(learner.job.seed, learner.job.train.updates, tuple(learner.curve)))
+        job, curve = learner.job, tuple(learner.curve)
+        on_event(Event(job.seed, job.train.updates, curve, task=job.task))
 
 
-def _learners(jobs: list[TrainingJob], device: torch.device) -> list[Learner]:
+def _learners(jobs: list[TrainingJob], plan: Plan) -> list[Learner]:
     """The seeds, with one copy of the data among them."""
     job = jobs[0]
     episodes = open_episodes(job.episodes)
-    data = DeviceData(episodes, device)
+    data = DeviceData(episodes, torch.device(plan.device))
     samplers = {
         split: BatchSampler(
             data,
@@ -160,12 +160,13 @@ def _learners(jobs: list[TrainingJob], device: torch.device) -> list[Learner]:
             split=split,
             batch_size=job.train.batch_size,
             seed=job.seed,
+            task=job.task,
         )
         for split in ("train", "validation")
-        if len(episodes.transition_rows(split))
+        if len(episodes.transition_rows(split, job.task))
     }
     return [
-        Learner(job, {split: sampler.of_seed(job.seed) for split, sampler in samplers.items()})
+        Learner(job, {name: sampler.of_seed(job.seed) for name, sampler in samplers.items()}, plan)
         for job in jobs
     ]
 

@@ -6,7 +6,7 @@ This part is light; Lightning, which takes seconds to import, is loaded in the w
 import hashlib
 import os
 import queue
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -21,6 +21,7 @@ from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.files import digest
 from offline_gcrl.hindsight.relabel import TABLE
 from offline_gcrl.parallel import balanced_workers, context, process_pool
+from offline_gcrl.policy import SPECIALISTS
 from offline_gcrl.speed import plan_for
 
 TRAINING = "offline_gcrl.training"
@@ -28,12 +29,21 @@ CODE = (
     "agents/__init__.py",
     "batches.py",
     "captured.py",
+    "config/multitask.py",
     "config/params.py",
     "config/recipes.py",
     "draws.py",
     "episodes/dataset.py",
     "goals.py",
+    "held_out.py",
     "learners.py",
+    "multitask/__init__.py",
+    "multitask/forgetting.py",
+    "multitask/gradients.py",
+    "multitask/losses.py",
+    "multitask/sampling.py",
+    "multitask/training.py",
+    "multitask/updates.py",
     "networks.py",
     "policy.py",
     "scaling.py",
@@ -62,6 +72,8 @@ class TrainingJob:
     checkpoints: Path
     """A folder that ends in the job's fingerprint; others beside it are stale."""
     output: Path
+    task: str | None = None
+    """The one task that a specialist learns; all of them when left out."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +88,40 @@ class Event:
     points: tuple[Point, ...] = ()
     process: int = field(default_factory=os.getpid)
     """The process that trains the seed."""
+    task: str | None = None
+    """Of a specialist."""
 
 
 Listener = Callable[[Event], None]
+
+
+class Work:
+    """How far the jobs of a stage are: each seed by itself, all specialists together."""
+
+    def __init__(self, jobs: Sequence[TrainingJob]) -> None:
+        self.seeds = {f"seed {job.seed}": job.train.updates for job in jobs if job.task is None}
+        self.alone = {(job.task, job.seed): job.train.updates for job in jobs if job.task}
+        self.done = dict.fromkeys(self.alone, 0)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Updates to be done, by the names that news go by."""
+        return self.seeds | ({SPECIALISTS: sum(self.alone.values())} if self.alone else {})
+
+    def hear(self, event: Event) -> tuple[str, int]:
+        """The name that news go by, and the updates done so far under it."""
+        if event.task is None:
+            return f"seed {event.seed}", event.updates
+        self.done[event.task, event.seed] = event.updates
+        return SPECIALISTS, sum(self.done.values())
+
+    @property
+    def said(self) -> str:
+        """What the stage says at its end."""
+        said = f"{len(self.seeds)} seed(s), {max(self.seeds.values()):,} updates each"
+        if self.alone:
+            said += f"; {len(self.alone)} specialists, {max(self.alone.values()):,} each"
+        return said
 
 
 def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
@@ -90,8 +133,7 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
         OfflineGCRLError: a process died; its last checkpoint is kept.
     """
     news: Any = context.Queue()
-    stacked = plan_for(jobs[0].train, jobs[0].settings).stacked
-    groups = [jobs] if stacked else [[job] for job in jobs]
+    groups = in_one_process(jobs)
     with process_pool(balanced_workers(len(groups)), _set_queue, (news,)) as pool:
         futures = [pool.submit(_train_in_worker, group) for group in groups]
         while not all(future.done() for future in futures):
@@ -108,6 +150,15 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
         ) from error
 
 
+def in_one_process(jobs: list[TrainingJob]) -> list[list[TrainingJob]]:
+    """The jobs of each process: one, or where seeds are stacked all seeds of a generalist or specialist."""
+    groups: dict[tuple[Any, ...], list[TrainingJob]] = {}
+    for job in jobs:
+        stacked = plan_for(job.train, job.settings).stacked
+        groups.setdefault((job.task,) if stacked else (job.task, job.seed), []).append(job)
+    return list(groups.values())
+
+
 def training_jobs(
     dataset: str,
     agent: str,
@@ -115,8 +166,21 @@ def training_jobs(
     train: Train,
     settings: AgentSettings,
     output: Path,
+    tasks: Sequence[str] = (),
 ) -> list[TrainingJob]:
-    """The jobs of all seeds of one dataset and agent, by the folders of the pipeline."""
+    """The jobs of all seeds of one dataset and agent, by the folders of the pipeline.
+
+    Args:
+        dataset: name.
+        agent: name.
+        seeds: one job each, and one more for each specialist.
+        train: settings of training.
+        settings: of the agent.
+        output: folder of ``seed-<n>`` and of ``specialists/<task>/seed-<n>``.
+        tasks: of which specialists are trained, where ``train`` asks for them and there are several.
+    """
+    alone = tasks if train.has_specialists(agent) and len(tasks) > 1 else ()
+    places = [(None, Path())] + [(task, Path(SPECIALISTS) / task) for task in alone]
     jobs = [
         TrainingJob(
             dataset=dataset,
@@ -124,11 +188,13 @@ def training_jobs(
             seed=seed,
             episodes=Path("datasets/parquet") / dataset,
             hindsight=Path("datasets/hindsight") / dataset,
-            train=train,
+            train=train.of_generalist if task is None else train.of_specialist,
             settings=settings,
-            checkpoints=Path("checkpoints") / dataset / agent / f"seed-{seed}",
-            output=output / f"seed-{seed}",
+            checkpoints=Path("checkpoints") / dataset / agent / place / f"seed-{seed}",
+            output=output / place / f"seed-{seed}",
+            task=task,
         )
+        for task, place in places
         for seed in seeds
     ]
     content = content_digest(jobs[0])
@@ -136,7 +202,7 @@ def training_jobs(
 
 
 def content_digest(job: TrainingJob) -> str:
-    """Digest of the data and the code that a job reads; the same for all seeds."""
+    """Digest of the data and the code that a job reads; the same for all seeds and specialists."""
     package = Path(__file__).parent
     code = [package / name for name in (*CODE, f"agents/{job.settings.algorithm}.py")]
     data = [job.episodes / name for name in (STEPS, EPISODES, SCHEMA)]
@@ -149,7 +215,7 @@ def fingerprint(job: TrainingJob, content: str) -> str:
     A checkpoint is taken up again only under the same name, so nothing stale is ever resumed.
     """
     plan = plan_for(job.train, job.settings)
-    words = (content, job.seed, job.train, job.settings, plan, torch.__version__)
+    words = (content, job.seed, job.task, job.train, job.settings, plan, torch.__version__)
     return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
 
 

@@ -17,6 +17,7 @@ from offline_gcrl.environments import check_environments
 from offline_gcrl.files import atomic_directory, write_text
 from offline_gcrl.tasks import check_tasks
 from offline_gcrl.terminal import close, stage
+from offline_gcrl.zero_shot import check_region
 
 
 def main() -> None:
@@ -47,6 +48,7 @@ def checked_dataset(params: Params, name: str) -> Dataset:
         where = file + (f", {recipe.task}" if len(dataset.recipes) > 1 else "")
         check_environments(recipe, where)
         check_sources(recipe, where)
+        check_region(recipe, where)
     check_tasks(dataset, file)
     check_evaluation(params, dataset)
     return dataset

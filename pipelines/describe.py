@@ -7,7 +7,7 @@ from offline_gcrl.cards.card import CARD, PAGE, card_metrics, card_params, card_
 from offline_gcrl.cards.replay import replay_dataset
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.files import atomic_directory, digest
-from offline_gcrl.terminal import close, note, stage, stage_arguments
+from offline_gcrl.terminal import close, note, stage, stage_arguments, warn
 from offline_gcrl.tracking.store import Tracker
 from offline_gcrl.tracking.views import dataset_views
 
@@ -19,8 +19,8 @@ def main() -> None:
         dataset, output = load_dataset(name), Path("datasets/cards") / name
         replays = replay_dataset(dataset, Path("datasets/minari") / name)
         for source, replay in replays.items():
-            warning = "[yellow]warning[/yellow] " if replay.outcome == "drifts" else ""
-            note(f"{warning}{source}: {replay.sentence}")
+            say = warn if replay.outcome == "drifts" else note
+            say(f"{source}: {replay.sentence}")
         episodes = Path("datasets/parquet") / name
         with atomic_directory(output) as folder:
             card = write_card(dataset, episodes, replays, folder)

@@ -1,12 +1,13 @@
-"""Policy to results: every seed judged in MuJoCo, with its learning curve and a video."""
+"""Policy to results: every seed judged in MuJoCo, with its learning curve, a video, and what else is asked."""
 
 from pathlib import Path
 
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.evaluation import HEADLINES, SKIPPED, judge, over_seeds, plan_judgement
-from offline_gcrl.figures import draw_result
+from offline_gcrl.figures import draw_results
 from offline_gcrl.files import atomic_directory, write_json
 from offline_gcrl.parallel import preload
+from offline_gcrl.probes import plan_probes, run_probes
 from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
 from offline_gcrl.tracking.judging import log_results
 from offline_gcrl.tracking.store import Subject, Tracker
@@ -35,33 +36,31 @@ def main() -> None:
             with Bars(["judging"], sum(map(len, plan.values())), "episodes") as bars:
                 results = judge(plan, settings.workers, lambda: bars.advance("judging", 1))
             for seed, result in results.items():
-                home = folder / f"seed-{seed}"
-                result.write(home)
-                draw_result(result.episodes, result.curve, dataset, agent, home)
+                result.write(folder / f"seed-{seed}")
             over = over_seeds(list(results.values()))
-            draw_result(over.episodes, over.curve, dataset, agent, folder)
+            draw_results(results, over, dataset, agent, folder)
+            more = plan_probes(models, dataset, settings, plan, results)
+            with Bars(["probing"], sum(map(len, more.values())), "episodes") as bars:
+                probes = run_probes(more, settings.workers, lambda: bars.advance("probing", 1))
+            probes.write(folder)
             with Bars(["filming"], len(policies), "videos") as bars:
                 reason = write_all_rollouts(
                     policies, dataset, settings, folder, lambda: bars.advance("filming", 1)
                 )
             if reason:
                 note(f"no videos: {reason}")
-            headline = HEADLINES[dataset.criterion]
             log_results(
                 Tracker(params.experiment.name),
                 Subject(name, agent, params.agents[agent]["algorithm"]),
                 policies,
                 results,
                 over,
-                headline,
+                HEADLINES[dataset.criterion],
                 folder,
                 settings.model_dump(exclude={"workers", "video"}),
+                probes,
             )
-        rate = over.metrics[headline]
-        close(
-            f"success {rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}], "
-            f"{rate['seeds']} seed(s), {rate['episodes']} episodes, in {output}"
-        )
+        close(f"{over.said(HEADLINES[dataset.criterion])}, in {output}")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from rich.markdown import Markdown
+from rich.table import Table
+from rich.text import Text
 
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.report.facts import Folders
-from offline_gcrl.report.results import load_results
-from offline_gcrl.report.tables import markdown_table
+from offline_gcrl.report.results import DatasetResults, load_results
+from offline_gcrl.report.tables import cell, columns
 from offline_gcrl.report.verdict import verdict
 from offline_gcrl.report.writing import write_report
 from offline_gcrl.terminal import close, console, note, stage
@@ -21,10 +22,24 @@ def main() -> None:
         results = load_results(params.experiment, datasets, folders.results)
         output = Path("reports")
         write_report(params, datasets, results, folders, output)
-        console.print(Markdown(markdown_table(results)))
         for dataset, found in results.items():
-            note(f"{dataset}: {verdict(found).text}")
+            said = verdict(found)
+            note(f"[bold]{dataset}: {said.headline}[/bold] {' '.join(said.sentences)}")
+            if found.comparison:
+                console.print(headline_table(found, list(found.comparison.standings)))
+            for sentence in said.sureness:
+                note(sentence)
         close(f"the page is {output}/index.html; `make ui` opens the runs in MLflow")
+
+
+def headline_table(found: DatasetResults, agents: list[str]) -> Table:
+    """Numbers with their intervals, a row an agent; few enough for 80 columns."""
+    named = columns(found)
+    shown = {key: named[key] for key in (found.metric, "final_distance", "steps_to_goal")}
+    table = Table("agent", *shown.values(), box=None, header_style="bold", padding=(0, 1, 0, 2))
+    for agent in agents:
+        table.add_row(agent, *(Text(cell(found.metrics[agent][key])) for key in shown))
+    return table
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Hindsight to policy: all seeds of one dataset and agent, side by side."""
+"""Hindsight to policy: all seeds of one dataset and agent, side by side, and its specialists if asked for."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
 from offline_gcrl.tracking.runs import marked_failed
 from offline_gcrl.tracking.store import Subject, Tracker
 from offline_gcrl.tracking.training import TrainingRuns
-from offline_gcrl.training_jobs import TRAINING, Event, train_seeds, training_jobs
+from offline_gcrl.training_jobs import TRAINING, Event, Work, train_seeds, training_jobs
 
 
 def main() -> None:
@@ -19,15 +19,16 @@ def main() -> None:
     dataset, agent = stage_arguments(__doc__, "dataset", "agent")
     with stage("train", f"{agent} on {dataset}"):
         preload(TRAINING, "offline_gcrl.tracking.training")
-        params, tasks = load_params(), load_dataset(dataset).recipes
-        train = params.train_for(dataset)
+        params, resolved = load_params(), load_dataset(dataset)
+        train = params.train_for(dataset, agent)
         algorithm = params.agents[agent]["algorithm"]
         settings = agent_settings(params, agent, dataset, settings_type(algorithm))
         for line in plan_for(train, settings).notes:
             note(line)
         output = Path("models") / dataset / agent
         with atomic_directory(output) as folder:
-            jobs = training_jobs(dataset, agent, params.experiment.seeds, train, settings, folder)
+            seeds, tasks = params.experiment.seeds, resolved.tasks
+            jobs = training_jobs(dataset, agent, seeds, train, settings, folder, tasks)
             settings_of = {
                 "train": train,
                 "agent": settings,
@@ -39,22 +40,20 @@ def main() -> None:
                 jobs,
                 {name: section.model_dump() for name, section in settings_of.items()},
                 {
-                    "task": ", ".join(recipe.task for recipe in tasks),
-                    "instruction": " ".join(recipe.instruction for recipe in tasks),
+                    "task": ", ".join(recipe.task for recipe in resolved.recipes),
+                    "instruction": " ".join(recipe.instruction for recipe in resolved.recipes),
                 },
             )
-            with (
-                marked_failed(runs.all),
-                Bars([f"seed {seed}" for seed in runs.runs], train.updates, "updates") as bars,
-            ):
+            work = Work(jobs)
+            with marked_failed(runs.all), Bars(list(work.totals), work.totals, "updates") as bars:
 
                 def on_event(event: Event) -> None:
-                    bars.update(f"seed {event.seed}", event.updates)
+                    bars.update(*work.hear(event))
                     runs.hear(event)
 
                 train_seeds(jobs, on_event)
             runs.finish()
-        close(f"{len(jobs)} seed(s), {train.updates:,} updates each, in {output}")
+        close(f"{work.said}, in {output}")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from offline_gcrl.agents import agent_type, settings_type
-from offline_gcrl.agents.gciql import expectile_loss
+from offline_gcrl.agents.gciql import expectile_losses
 from offline_gcrl.agents.gofar import log_mean_exp
 from offline_gcrl.config import AgentSettings, algorithm_names
-from offline_gcrl.networks import Dimensions, move_targets
+from offline_gcrl.networks import LAST_GAIN, MLP, Dimensions, FiLM, move_targets
 from offline_gcrl.policy import load_policy, save_policy
 from offline_gcrl.scaling import Scaling
 from offline_gcrl.updates import PlainUpdater
@@ -31,6 +31,24 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gofar", {"divergence": "chi2"}),
     ("gofar", {"divergence": "kl", "goal_encoder": "separate"}),
     ("gofar", {"reward": "sparse"}),
+    ("bc", {"conditioning": "none"}),
+    ("bc", {"conditioning": "goal+embedding", "task_network": "film"}),
+    ("bc", {"conditioning": "goal", "task_network": "heads"}),
+    ("gciql", {"conditioning": "goal+one_hot", "task_network": "heads", "actor_loss": "awr"}),
+    ("gciql", {"conditioning": "embedding", "task_network": "film", "goal_encoder": "separate"}),
+    ("gciql", {"conditioning": "none"}),
+    ("gofar", {"conditioning": "goal+embedding", "divergence": "kl"}),
+    ("gofar", {"conditioning": "one_hot", "task_network": "film"}),
+    ("gofar", {"conditioning": "none", "task_network": "heads"}),
+]
+
+
+COMPILED = [*VARIANTS[:8], VARIANTS[9], VARIANTS[11]]
+CONDITIONINGS = [
+    (told, network)
+    for told in ("goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "none")
+    for network in ("concatenate", "film", "heads")
+    if (told, network) != ("none", "film")  # Refused.
 ]
 
 
@@ -70,9 +88,11 @@ def snapshot(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-@pytest.fixture(
-    params=VARIANTS, ids=lambda variant: "-".join([variant[0], *map(str, variant[1].values())])
-)
+def name_of(variant: tuple[str, dict[str, Any]]) -> str:
+    return "-".join([variant[0], *map(str, variant[1].values())])
+
+
+@pytest.fixture(params=VARIANTS, ids=name_of)
 def variant(request: pytest.FixtureRequest) -> Any:
     return request.param
 
@@ -149,6 +169,7 @@ def test_a_policy_survives_saving_and_stays_within_bounds(variant, tmp_path) -> 
         np.testing.assert_allclose(one, actions[row], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("variant", COMPILED, ids=name_of)
 def test_compiled_equals_eager(variant) -> None:  # type: ignore[no-untyped-def]
     agent, batch = make_agent(*variant), make_batch()
     eager, _ = agent.loss(batch)
@@ -276,7 +297,7 @@ def test_the_expectile_of_zero_loss_is_the_expectile() -> None:
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = expectile_loss(samples - value, 0.9)
+        loss = expectile_losses(samples - value, 0.9).mean()
         loss.backward()
         return loss
 
@@ -287,7 +308,91 @@ def test_the_expectile_of_zero_loss_is_the_expectile() -> None:
 
 
 def test_log_mean_exp_does_not_overflow() -> None:
-    assert log_mean_exp(torch.tensor([1000.0, 1000.0])).item() == pytest.approx(1000.0)
+    assert log_mean_exp(torch.tensor([1000.0, 1000.0]), {}).item() == pytest.approx(1000.0)
+
+
+@pytest.mark.parametrize("algorithm", ["bc", "gciql", "gofar"])
+@pytest.mark.parametrize(("told", "network"), CONDITIONINGS)
+def test_every_network_is_told_what_its_conditioning_says_and_nothing_else(
+    algorithm: str, network: str, told: str
+) -> None:
+    agent = make_agent(algorithm, {"conditioning": told, "task_network": network})
+    batch, other = make_batch(), make_batch(1)
+    sees_task = told not in {"goal", "none"} or network == "heads"
+    for name in {"bc": ["actor"], "gciql": ["actor", "value"], "gofar": ["actor", "value"]}[
+        algorithm
+    ]:
+        function = getattr(agent, name)
+
+        def outputs(changed: str, function: Any = function) -> torch.Tensor:
+            told_of = {**batch, changed: other[changed]}
+            return function(told_of["observations"], told_of["actor_goals"], task=told_of["tasks"])
+
+        same = outputs("rewards")
+        assert torch.equal(outputs("actor_goals"), same) == ("goal" not in told), name
+        assert torch.equal(outputs("tasks"), same) != sees_task, name
+    if algorithm == "gciql":
+        q = [
+            agent.critic(batch["observations"], goals, batch["actions"], tasks)
+            for goals, tasks in (
+                (batch["actor_goals"], batch["tasks"]),
+                (other["actor_goals"], batch["tasks"]),
+                (batch["actor_goals"], other["tasks"]),
+            )
+        ]
+        assert torch.equal(q[0], q[1]) == ("goal" not in told)
+        assert torch.equal(q[0], q[2]) != sees_task
+
+
+def test_a_film_network_is_scaled_and_shifted_by_what_it_is_told() -> None:
+    torch.manual_seed(0)
+    network = FiLM([3, 4, 2], "tanh", told=2)
+    inputs, told = torch.randn(5, 3), torch.randn(5, 2)
+    first, last = network.layers[0], network.layers[2]
+    scale, shift = network.modulations[0](told).chunk(2, -1)
+    hidden = torch.tanh((1 + scale) * (inputs @ first.weight.T + first.bias) + shift)
+    torch.testing.assert_close(network(inputs, told), hidden @ last.weight.T + last.bias)
+
+
+def test_a_head_serves_its_task_alone() -> None:
+    agent = make_agent("bc", {"task_network": "heads"})
+    batch = {**make_batch(), "tasks": torch.full((BATCH,), 2)}
+    agent.loss(batch)[0].backward()
+    for number, head in enumerate(agent.actor.network.heads.heads):
+        assert bool(head[0].weight.grad.any()) == (number == 2)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"conditioning": "none", "task_network": "film"},
+        {"conditioning": "none", "goal_encoder": "separate"},
+    ],
+)
+def test_what_cannot_be_taken_in_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="has nothing to take in with 'conditioning: none'"):
+        make_settings("bc", changed)
+
+
+@pytest.mark.parametrize(("algorithm", "changed"), VARIANTS[:8])
+def test_networks_are_what_they_were_before_there_were_tasks(
+    algorithm: str, changed: dict[str, Any]
+) -> None:
+    """The same draws of initial weights: a goal is told to a plain MLP, with a one-hot identifier after it."""
+    agent = make_agent(algorithm, changed)
+    encoded, told = "goal_encoder" in changed, changed.get("conditioning", "goal")
+    goal = {"goal": 2, "one_hot": 4, "goal+one_hot": 6}[told]
+    first = {"bc": "actor.network", "gciql": "value", "gofar": "value"}[algorithm]
+    outputs, gain = (3, LAST_GAIN) if algorithm == "bc" else (1, 1.0)
+    norm = algorithm == "gciql"
+    activation = "relu" if algorithm == "gofar" else "gelu"
+    torch.manual_seed(0)
+    expected = [MLP([5, 8], activation), MLP([goal, 8], activation)] if encoded else []
+    inputs = 16 if encoded else 5 + goal
+    expected.append(MLP([inputs, 8, 8, outputs], activation, layer_norm=norm, last_gain=gain))
+    values = [value for module in expected for value in module.state_dict().values()]
+    state = agent.get_submodule(first).state_dict()
+    assert all(torch.equal(a, b) for a, b in zip(state.values(), values, strict=True))
 
 
 def test_a_one_hot_policy_does_not_see_the_goal_and_a_goal_policy_not_the_task() -> None:

@@ -64,6 +64,12 @@ def test_sizes_and_shares_are_those_of_the_recipe(folder: Path) -> None:
     assert entry.made == "here"
 
 
+def test_sources_of_a_suite_with_one_name_have_one_share() -> None:
+    assert describe(resolve("fetch-suite", folder=RECIPES), RECIPES).sources == (
+        "90% random-v0, 10% scripted-v0"
+    )
+
+
 def test_a_published_dataset_is_as_large_as_it_is(folder: Path) -> None:
     entry = describe(resolve("elsewhere", folder=folder), folder)
     assert (entry.size, entry.full_size) == ("all", "-")

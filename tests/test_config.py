@@ -89,6 +89,12 @@ def test_a_wrong_parameter_is_named(project: Path, key: str, value: object, mess
         ("hidden", [], "agents.gciql.hidden: .* at least 1 item"),
         ("value_goals", {"final": 0.0}, "agents.gciql.value_goals.final: .* greater than 0"),
         ("per_dataset", {"pointmaze-umaze": {"alpha": -1.0}}, r"per_dataset.pointmaze-umaze.alpha"),
+        ("conditioning", "onehot", "agents.gciql.conditioning: .*did you mean 'one_hot'?"),
+        (
+            "task_network",
+            "heads",
+            "task_network: 'heads' is .*, and 'pointmaze-umaze' has one; say",
+        ),
     ],
 )
 def test_a_wrong_setting_of_an_agent_is_named(
@@ -98,6 +104,52 @@ def test_a_wrong_setting_of_an_agent_is_named(
     params = load_params(project)
     with pytest.raises(SettingsError, match=message):
         agent_settings(params, "gciql", "pointmaze-umaze", settings_type("gciql"))
+
+
+@pytest.mark.parametrize(
+    ("agent", "train", "message"),
+    [
+        ("bc", {"tasks": {"weights": {"fetch-reech": 1.0}}}, "train.tasks.weights: 'fetch-suite' has no task 'fetch-reech'; did you mean 'fetch-reach'?"),
+        ("bc", {"tasks": {"weights": {"fetch-reach": 1.0}}}, "train.tasks.weights: every task of 'fetch-suite' needs a weight; missing: fetch-push, fetch-pick-and-place"),
+        ("bc", {"tasks": {"sampling": "uncertainty"}}, "train.tasks.sampling: 'uncertainty' is .*, and agents.bc has none; take gciql"),
+        ("gofar", {"tasks": {"gradients": "gradnorm"}}, "train.tasks.gradients: 'gradnorm' compares .* that of agents.gofar may be negative"),
+        ("bc", {"sequence": {"tasks": ["fetch-reach", "fetch-pusch"]}}, "train.sequence.tasks: .* no task 'fetch-pusch'; did you mean 'fetch-push'?"),
+        ("bc", {"sequence": {}}, "train.snapshots: 8 must be a multiple of the 3 tasks that follow each other, .*; say 6"),
+        ("bc", {"snapshots": 6, "sequence": {"method": "heads"}}, "train.sequence.method: 'heads' freezes heads, and agents.bc has none; say agents.bc.task_network: heads"),
+    ],
+)  # fmt: skip
+def test_settings_of_tasks_that_do_not_fit_the_dataset_or_the_agent_are_named(
+    project: Path, agent: str, train: dict[str, Any], message: str
+) -> None:
+    change(project, "train", {"updates": 2400, "snapshots": 8, **train})
+    params = load_params(project)
+    with pytest.raises(SettingsError, match=message) as error:
+        agent_settings(params, agent, "fetch-suite", settings_type(agent))
+    assert str(error.value).startswith(str(project))
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"tasks": {"samplng": "uniform"}}, "train.tasks.samplng: unknown key; did you mean 'sampling'?"),
+        ({"tasks": {"gradients": "pc_grad"}}, "train.tasks.gradients: .*did you mean 'pcgrad'?"),
+        ({"tasks": {}, "sequence": {}}, "train: 'tasks' is for learning all at once"),
+        ({"tasks": {"gradients": "pcgrad"}, "compile": True}, "train: 'compile' is for the loss of all tasks; .*'tasks.gradients: pcgrad'"),
+        ({"tasks": {"gradients": "gradnorm", "weights": "uniform"}}, "train.tasks: 'gradients: gradnorm' learns the weights"),
+    ],
+)  # fmt: skip
+def test_settings_of_tasks_that_contradict_each_other_are_named(
+    project: Path, train: dict[str, Any], message: str
+) -> None:
+    change(project, "train", {"updates": 2400, "snapshots": 8, **train})
+    with pytest.raises(SettingsError, match=message):
+        load_params(project)
+
+
+def test_a_sequence_asks_for_several_tasks(project: Path) -> None:
+    change(project, "train.sequence", {})
+    with pytest.raises(SettingsError, match="train.sequence: 'pointmaze-umaze' has one task; name"):
+        agent_settings(load_params(project), "bc", "pointmaze-umaze", settings_type("bc"))
 
 
 def test_settings_of_one_dataset_lie_over_the_general_ones(project: Path) -> None:

@@ -1,6 +1,7 @@
 """Demonstrators of Fetch and the hand reach their goals, within bounds, the same way every time."""
 
 import io
+from types import SimpleNamespace
 
 import gymnasium
 import mujoco
@@ -11,6 +12,7 @@ from gymnasium_robotics.utils import mujoco_utils
 from rich.console import Console
 
 from offline_gcrl.collect.collector import EpisodeJob, check_sources, collect_episode
+from offline_gcrl.collect.explorers import UniformExplorer
 from offline_gcrl.collect.fetch import _starting_velocity
 from offline_gcrl.collect.hand import HandModel
 from offline_gcrl.collect.judging import Judgement, demonstrator_success, judge_episode, table
@@ -152,8 +154,10 @@ def test_environments_are_made_with_the_quicker_access() -> None:
     assert robot._utils.robot_get_obs is not mujoco_utils.robot_get_obs
 
 
-@pytest.mark.parametrize("name", ["FetchReach-v4", "FetchPickAndPlace-v4", "HandReach-v3"])
-def test_quicker_access_to_joints_changes_no_bit(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["FetchReach-v4", "FetchPush-v4", "FetchPickAndPlace-v4", "HandReach-v3"]
+)
+def test_quicker_access_to_joints_sites_and_gripper_changes_no_bit(name: str) -> None:
     ours = make_environment(Environment(id=name))
     plain = gymnasium.make(name, disable_env_checker=True)
     random = np.random.default_rng(0)
@@ -163,6 +167,16 @@ def test_quicker_access_to_joints_changes_no_bit(name: str) -> None:
             assert shown[0][key].tobytes() == shown[1][key].tobytes()
         action = random.uniform(-1, 1, ours.action_space.shape).astype(np.float32)
         shown = [environment.step(action)[0] for environment in (ours, plain)]
+
+
+def test_uniform_actions_are_those_of_numpy() -> None:
+    space = gymnasium.spaces.Box(np.float32([-1.0, 0.3]), np.float32([0.7, 1.1]))
+    environment = SimpleNamespace(action_space=space)
+    explorer = UniformExplorer(environment, np.random.default_rng(3))
+    random = np.random.default_rng(3)
+    for _ in range(50):
+        expected = random.uniform(space.low, space.high)
+        assert explorer.act(None, {}).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,22 @@
-"""Draws are the same hash in Python, Polars and torch, and look uniform."""
+"""Draws are the same hash in Python, NumPy and torch, and look uniform."""
+
+import math
 
 import numpy as np
 import polars as pl
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from scipy.stats import chisquare, kstest
 
-from offline_gcrl.draws import stream_key, uniform_expression, uniform_tensor, unit_expression
+from offline_gcrl.draws import (
+    exponential_draws,
+    random_words,
+    stream_key,
+    uniform_expression,
+    uniform_tensor,
+)
 
 WORD = 2**64
 
@@ -25,10 +34,8 @@ def signed(key: int) -> torch.Tensor:
 
 
 def drawn(key: int, counters: list[int], bound: int) -> list[int]:
-    frame = pl.DataFrame({"counter": pl.Series(counters, dtype=pl.UInt64)})
-    return frame.select(uniform_expression(key, pl.col("counter"), pl.lit(bound)).alias("draw"))[
-        "draw"
-    ].to_list()
+    words = pl.DataFrame({"word": random_words(key, np.array(counters, dtype=np.uint64))})
+    return words.select(uniform_expression(pl.col("word"), pl.lit(bound))).to_series().to_list()
 
 
 @given(
@@ -36,7 +43,7 @@ def drawn(key: int, counters: list[int], bound: int) -> list[int]:
     counters=st.lists(st.integers(0, 2**40), min_size=1, max_size=20),
     bound=st.integers(1, 2**31 - 1),
 )
-def test_polars_torch_and_python_agree(key: int, counters: list[int], bound: int) -> None:
+def test_columns_torch_and_python_agree(key: int, counters: list[int], bound: int) -> None:
     expected = [(splitmix64(key, counter) >> 32) * bound >> 32 for counter in counters]
     assert drawn(key, counters, bound) == expected
     assert uniform_tensor(signed(key), torch.tensor(counters), bound).tolist() == expected
@@ -50,12 +57,18 @@ def test_draws_are_uniform_over_counters_and_over_keys() -> None:
     assert chisquare(by_key).pvalue > 1e-3
 
 
-def test_unit_draws_lie_in_the_half_open_interval_and_are_uniform() -> None:
-    frame = pl.DataFrame({"counter": np.arange(100_000, dtype=np.uint64)})
-    units = frame.select(unit_expression(stream_key(3), pl.col("counter"))).to_series().to_numpy()
-    assert units.min() >= 0.0
-    assert units.max() < 1.0
-    assert chisquare(np.histogram(units, 20, (0, 1))[0]).pvalue > 1e-3
+@given(key=st.integers(0, WORD - 1), counter=st.integers(0, 2**40))
+def test_exponential_draws_are_those_of_the_upper_53_bits(key: int, counter: int) -> None:
+    (draw,) = exponential_draws(random_words(key, np.array([counter], dtype=np.uint64)))
+    unit = (splitmix64(key, counter) >> 11) * 2.0**-53
+    assert draw == pytest.approx(-math.log(1 - unit), rel=1e-12)
+
+
+def test_exponential_draws_are_finite_and_exponential() -> None:
+    extremes = exponential_draws(np.array([0, WORD - 1], dtype=np.uint64))
+    assert extremes.tolist() == pytest.approx([0.0, 53 * math.log(2)])
+    draws = exponential_draws(random_words(stream_key(3), np.arange(100_000, dtype=np.uint64)))
+    assert kstest(draws, "expon").pvalue > 1e-3
 
 
 def test_keys_of_different_words_differ() -> None:

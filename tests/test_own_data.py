@@ -23,6 +23,7 @@ from conftest import ROOT, as_dataset, episode_buffers, space_of, write_minari
 from gymnasium import spaces
 from project import Project
 
+from offline_gcrl.cards.replay import replay_source
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import Environment, Goal, Part, Recipe, Relabel, load_recipe
 from offline_gcrl.convert.__main__ import main
@@ -239,6 +240,43 @@ def test_the_recipe_judges_in_the_environment_that_is_named(
     capsys.readouterr()
     main(["d4rl", file, "my/maze-v1", *named])  # full states; the maze's goals are places
     assert "shows no goal of 4 numbers; the recipe judges no policies" in capsys.readouterr().out
+
+
+def test_a_converted_file_that_holds_the_simulators_state_is_replayed(root: Path) -> None:
+    settings = {"continuing_task": True, "max_episode_steps": STEPS}
+    environment = make_environment(Environment(id="PointMaze_UMaze-v3", kwargs=settings))
+    simulator: Any = environment.unwrapped
+    random = np.random.default_rng(0)
+    observation, _ = environment.reset(seed=0)
+    rows = []
+    for step in range(STEPS):
+        action = random.uniform(-1, 1, 2).astype(np.float32)
+        state = simulator.data.qpos.copy(), simulator.data.qvel.copy()
+        rows.append((observation["observation"], action, 0.0, step == STEPS - 1, *state))
+        observation = environment.step(action)[0]
+    names = ("observations", "actions", "rewards", "timeouts", "infos/qpos", "infos/qvel")
+    columns = (np.array(column) for column in zip(*rows, strict=True))
+    file = write_hdf5(dict(zip(names, columns, strict=True)))
+    named = [
+        "--environment",
+        "PointMaze_UMaze-v3",
+        "--goal-columns",
+        "0",
+        "1",
+        "--tolerance",
+        "0.4",
+    ]
+    main(["d4rl", file, "my/maze-v0", "--recipe", "my-maze", *named])
+    recipe = load_recipe("my-maze", Path("datasets/recipes"))
+    replay = replay_source(recipe, recipe.sources[0], root)
+    assert (replay.outcome, replay.start, replay.steps) == ("same", "state", STEPS - 1)
+
+
+def test_the_name_of_a_written_recipe_is_said_in_brackets(
+    maze: Arrays, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["d4rl", write_hdf5(classic(maze)), "my/maze-v0", "--recipe", "my-maze"])
+    assert "experiment.datasets: [my-maze]" in capsys.readouterr().out
 
 
 def test_an_ogbench_recipe_judges_in_the_tasks_of_the_environment(root: Path) -> None:

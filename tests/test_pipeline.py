@@ -225,9 +225,7 @@ def test_published_data_runs_through_the_pipeline_once_it_is_there(project: Proj
     environment = {"HF_HUB_OFFLINE": "1"}
     os.environ.update(environment)
     try:
-        began = time.monotonic()
         said = project.dvc("repro", "collect@pointmaze-umaze-d4rl", fails=True)
-        assert time.monotonic() - began < 60
         assert "D4RL/pointmaze/umaze-v2/data/main_data.hdf5" in "".join(said.split())
         recipe = load_recipe("pointmaze-umaze-d4rl", RECIPES)
         published_look_alike(recipe, project.folder.parent / "minari", episodes=2, steps=400)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SmallDataset
 from hypothesis import HealthCheck, given, settings
@@ -199,6 +200,43 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
         tables.append((folder / "table.parquet").read_bytes())
     assert tables[0] == tables[1] == (dataset.hindsight / "table.parquet").read_bytes()
     assert tables[0] != tables[2]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 59, 100, 1000])
+def test_the_number_of_transitions_a_chunk_does_not_change_a_byte(
+    dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr("offline_gcrl.hindsight.relabel.ROWS_A_GROUP", 128)
+    tables = []
+    for number, size in enumerate((chunk, 2**17)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        relabel(dataset.parquet, folder, dataset.relabel, dataset.recipe.goal, chunk=size)
+        tables.append((folder / "table.parquet").read_bytes())
+    assert tables[0] == tables[1]
+    metadata = pq.read_metadata(tmp_path / "0/table.parquet")
+    groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    assert groups == [128, 128, 128, 128, 9 * 60 - 4 * 128]
+
+
+@pytest.mark.parametrize("region", [8, 4096, 2**26])
+def test_goals_looked_up_on_disk_are_those_in_memory(
+    dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, region: int
+) -> None:
+    monkeypatch.setattr("offline_gcrl.hindsight.stored.REGION_BYTES", region)
+    asked, goal = dataset.relabel, dataset.recipe.goal
+    relabel(dataset.parquet, tmp_path, asked, goal, chunk=200)
+    steps = pl.read_parquet(dataset.parquet / "steps.parquet")
+    table = pl.read_parquet(dataset.parquet / "episodes.parquet")
+    in_memory = relabelled(steps, table, asked, goal, 10**6)
+    assert pl.read_parquet(tmp_path / "table.parquet").equals(in_memory)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
+
+
+def test_transitions_hear_of_their_number_once(dataset: SmallDataset, tmp_path: Path) -> None:
+    heard: list[int] = []
+    relabel(dataset.parquet, tmp_path, Relabel(k=1), dataset.recipe.goal, heard.append, chunk=100)
+    assert heard == [100, 100, 100, 100, 100, 40]
 
 
 def test_the_number_of_threads_does_not_change_a_byte(

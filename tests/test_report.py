@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 import pytest
@@ -22,6 +23,7 @@ from offline_gcrl.figures import dataset_scene
 from offline_gcrl.files import write_json
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.report import page as page_module
+from offline_gcrl.report.drawing import inline_svg
 from offline_gcrl.report.facts import Folders
 from offline_gcrl.report.page import render_page
 from offline_gcrl.report.results import AgentResults, DatasetResults, Results, load_results
@@ -194,19 +196,24 @@ def test_a_clear_lead_is_a_recommendation_with_rate_lead_and_probability() -> No
     said = said_of(RATES)
     assert said.is_clear
     assert said.headline == "Use gciql."
-    assert "It reaches 95% of the goals (95% interval" in said.text
-    assert "clearly above every other agent: gofar, the next best, is 35 points lower" in said.text
-    assert "scores higher than one of gofar with probability 1.00 [0.44, 1.00]" in said.text
-    assert "few runs, so take the intervals as rough" in said.text
+    assert "It reached 95% of the goals (95% interval" in said.text
+    assert (
+        "clearly more than any other agent: gofar, the next best, was 35 points lower" in said.text
+    )
+    sure = " ".join(said.sureness)
+    assert "gciql won 100% of the pairings with those of gofar" in sure
+    assert "a probability of 44% to 100%" in sure
+    assert "trained 3 times" in sure
+    assert "so few trainings make the intervals rough" in sure
 
 
 def test_agents_that_the_episodes_cannot_part_are_called_level() -> None:
     said = said_of({"gofar": 0.85, "gciql": 0.9, "bc": 0.1})
     assert not said.is_clear
     assert said.headline == "gciql or gofar: these episodes cannot tell the two apart."
-    assert "gofar is 5 points lower (\N{MINUS SIGN}" in said.text
-    assert "which may be nothing" in said.text
-    assert "bc is clearly lower." in said.text
+    assert "gofar was 5 points lower (\N{MINUS SIGN}" in said.text
+    assert "which may be chance" in said.text
+    assert "bc was clearly lower." in said.text
     assert "Use " not in said.text
 
 
@@ -217,14 +224,14 @@ def test_among_agents_that_all_arrive_the_one_that_arrives_sooner_is_named() -> 
     }
     said = verdict(DatasetResults(agents, {}))
     assert said.headline == "slow or fast: these episodes cannot tell the two apart."
-    assert "fast is level with it (\N{MINUS SIGN}" in said.text
-    assert "Where they all arrive, fast clearly arrives soonest." in said.text
+    assert "fast was level with it (\N{MINUS SIGN}" in said.text
+    assert "Where all of them arrived, fast clearly arrived soonest." in said.text
 
 
 def test_agents_that_reach_nothing_are_not_recommended() -> None:
     said = said_of({"gofar": 0.02, "bc": 0.0}, episodes=50)
     assert said.headline == "None of these agents is of use yet."
-    assert "The best, gofar, reaches 2% of the goals" in said.text
+    assert "The best, gofar, reached 2% of the goals" in said.text
 
 
 def test_an_agent_alone_is_not_said_to_be_better() -> None:
@@ -239,7 +246,7 @@ def test_one_training_run_says_what_it_does_not_show() -> None:
 
 def test_five_runs_carry_no_caution() -> None:
     said = said_of(RATES, seeds=5)
-    assert said.text.endswith("Judged on 200 episodes of 5 training runs each.")
+    assert said.sureness[0] == "Each agent was trained 5 times and judged on 200 episodes."
 
 
 def test_what_was_not_judged_says_why() -> None:
@@ -329,6 +336,14 @@ def test_ink_takes_the_colour_of_the_page_so_that_figures_fit_the_dark(page: str
         assert not re.search(r"(?<!, )#(000000|ffffff|e6e6e6)", plot)
 
 
+def test_numbers_in_figures_are_not_cut_though_their_lengths_are() -> None:
+    figure, axes = plt.subplots()
+    axes.set_title("0.0012345")
+    svg = inline_svg(figure, "cut", "a number")
+    assert ">0.0012345<" in svg
+    assert not re.search(r"<path[^>]+\d\.\d{3}", svg)
+
+
 def test_datasets_without_an_environment_say_so_and_others_are_judged(project: Project) -> None:
     project.add()
     project.add_data("fetch-reach")
@@ -384,7 +399,7 @@ def test_where_the_field_counts_success_at_any_step_so_does_the_report(project: 
     by_any = DatasetResults(results.agents, {}, "any_step")
     assert verdict(results).headline == "Use gciql."
     assert verdict(by_any).headline != verdict(results).headline
-    assert "bc reaches 100% of the goals" in verdict(by_any).text
+    assert "bc reached 100% of the goals" in verdict(by_any).text
     assert headline_numbers({MAZE: by_any})[MAZE]["bc"]["success_rate"] == 1
     said = markdown_report({MAZE: by_any})
     assert "| agent | success (any step) | success (last step) |" in said

@@ -136,7 +136,7 @@ def test_a_run_holds_params_curve_dataset_and_files(
     stored = tracker.client.get_run(run.run_id)
     assert stored.info.status == "FINISHED"
     assert stored.info.run_name == "bc seed 3 on maze"
-    assert stored.data.params == {"train.updates": "5", "agent.goals.future": "1.0"}
+    assert stored.data.params == {"train.updates": "5", "agent.goals": "1 future"}
     assert stored.data.metrics["evaluation/success_rate_high"] == 0.3
     assert stored.inputs.dataset_inputs[0].dataset.name == "small"
     assert [item.path for item in tracker.client.list_artifacts(run.run_id, "folder")] == [

@@ -20,6 +20,8 @@ Batch = Mapping[str, Tensor]
 ``next_observations`` (n steps on), ``achieved_goals`` (of the state itself), ``value_goals``,
 ``rewards`` (n-step sums), ``masks`` (0 where the value must not bootstrap), ``discounts`` (of what the
 value bootstraps on), ``initial_observations``, and ``mixing`` (uniform in [0, 1), for interpolation).
+Where tasks are weighted (``offline_gcrl.multitask``) there are ``weights`` too: the loss is then the sum of
+weights times the loss of each transition, in place of their mean.
 """
 Losses = tuple[Tensor, dict[str, Tensor]]
 """The loss to descend, and detached diagnostics by ``component/name``."""
@@ -41,6 +43,13 @@ class Agent(Protocol):
 
     def target_pairs(self) -> list[tuple[nn.Module, nn.Module, float]]:
         """(target, source, rate) of the networks that move by a lerp after each update."""
+
+
+def batch_mean(values: Tensor, batch: Batch) -> Tensor:
+    """Mean of (..., batch) over the last axis, or the sum by the batch's ``weights`` where it has them."""
+    if "weights" not in batch:
+        return values.mean(-1)
+    return (values * batch["weights"]).sum(-1)
 
 
 def settings_type(algorithm: str) -> type[AgentSettings]:

@@ -5,12 +5,12 @@ goals it is goal-conditioned BC; with uniform future ones GCSL (Ghosh et al., IC
 a task identifier it is the baseline of multi-task learning.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import PositiveFloat
 from torch import nn
 
-from offline_gcrl.agents import Batch, Losses
+from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.config import Activation, AgentSettings, Mixture, Sampling, Units
 from offline_gcrl.networks import LAST_GAIN, Actor, Conditioning, Dimensions, GoalConditioned
 
@@ -21,13 +21,17 @@ class Settings(AgentSettings):
     learning_rate: PositiveFloat = 3.0e-4
     hidden: Units = (512, 512, 512)
     activation: Activation = "gelu"
-    conditioning: Literal["goal", "one_hot", "goal+one_hot"] = "goal"  # what the policy is told
     actor_goals: Mixture = {"original": 1.0}  # goals to imitate for
 
     @property
     def sampling(self) -> Sampling:
         """No values, so nothing but the actor's goals."""
         return Sampling(actor_goals=self.actor_goals)
+
+    @property
+    def has_positive_loss(self) -> bool:
+        """A squared error."""
+        return True
 
 
 class Agent(nn.Module):
@@ -36,22 +40,21 @@ class Agent(nn.Module):
     def __init__(self, settings: Settings, dimensions: Dimensions) -> None:
         super().__init__()
         self.settings = settings
-        conditioning = Conditioning(settings.conditioning, dimensions)
         network = GoalConditioned(
             dimensions.observation,
-            conditioning.size,
+            dimensions.goal,
             dimensions.action,
             settings.hidden,
             settings.activation,
-            goal_encoder=settings.goal_encoder,
+            conditioning=Conditioning.of(settings, dimensions),
             last_gain=LAST_GAIN,
         )
-        self.actor = Actor(network, squash=False, conditioning=conditioning)
+        self.actor = Actor(network, squash=False)
 
     def loss(self, batch: Batch) -> Losses:
         """-log pi(a | s, g) of a Gaussian with unit deviation, up to a constant."""
         actions = self.actor(batch["observations"], batch["actor_goals"], batch["tasks"])
-        mse = (actions - batch["actions"]).square().sum(-1).mean()
+        mse = batch_mean((actions - batch["actions"]).square().sum(-1), batch)
         loss = 0.5 * mse
         return loss, {"actor/loss": loss.detach(), "actor/mse": mse.detach()}
 

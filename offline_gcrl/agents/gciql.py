@@ -11,11 +11,12 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from offline_gcrl.agents import Batch, Losses
+from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.config import Activation, AgentSettings, Discount, Mixture, Sampling, Units
 from offline_gcrl.networks import (
     LAST_GAIN,
     Actor,
+    Conditioning,
     Dimensions,
     Ensemble,
     GoalConditioned,
@@ -51,6 +52,16 @@ class Settings(AgentSettings):
             n_step=self.n_step,
         )
 
+    @property
+    def has_ensemble(self) -> bool:
+        """Two critics."""
+        return True
+
+    @property
+    def has_positive_loss(self) -> bool:
+        """With AWR all three losses are weighted squares."""
+        return self.actor_loss == "awr"
+
 
 class Agent(nn.Module):
     """V(s, g), two critics Q(s, a, g) with targets, and a policy pi(a | s, g)."""
@@ -59,7 +70,7 @@ class Agent(nn.Module):
         super().__init__()
         self.settings = settings
         state, goal, action = dimensions.observation, dimensions.goal, dimensions.action
-        shared = {"goal_encoder": settings.goal_encoder}
+        shared = {"conditioning": Conditioning.of(settings, dimensions)}
         shape = (settings.hidden, settings.activation)
         norm = {"layer_norm": settings.layer_norm, **shared}
         self.value = Value(state, goal, 1, *shape, **norm)  # type: ignore[arg-type]
@@ -79,57 +90,67 @@ class Agent(nn.Module):
 
     def value_loss(self, batch: Batch) -> Losses:
         """Expectile regression of V on min Q_target (IQL, equation 5)."""
-        observations, goals = batch["observations"], batch["value_goals"]
+        observations, goals, tasks = batch["observations"], batch["value_goals"], batch["tasks"]
         with torch.no_grad():
-            q = self.target_critic(observations, goals, batch["actions"]).amin(0)
-        v = self.value(observations, goals)
-        loss = expectile_loss(q - v, self.settings.expectile)
+            q = self.target_critic(observations, goals, batch["actions"], tasks).amin(0)
+        v = self.value(observations, goals, task=tasks)
+        loss = batch_mean(expectile_losses(q - v, self.settings.expectile), batch)
         return loss, {"value/loss": loss.detach(), "value/mean": v.mean().detach()}
 
     def critic_loss(self, batch: Batch) -> Losses:
         """(r + gamma^n m V(s', g) - Q_i(s, a, g))^2 for both critics (IQL, equation 6)."""
-        goals = batch["value_goals"]
+        goals, tasks = batch["value_goals"], batch["tasks"]
         with torch.no_grad():
-            next_v = self.value(batch["next_observations"], goals)
+            next_v = self.value(batch["next_observations"], goals, task=tasks)
             target = batch["rewards"] + batch["discounts"] * batch["masks"] * next_v
-        q = self.critic(batch["observations"], goals, batch["actions"])
-        loss = (q - target).square().mean(1).sum()
+        q = self.critic(batch["observations"], goals, batch["actions"], tasks)
+        loss = batch_mean((q - target).square(), batch).sum()
         return loss, {"critic/loss": loss.detach(), "critic/mean": q.mean().detach()}
 
     def awr_loss(self, batch: Batch) -> Losses:
         """Advantage-weighted regression: min(exp(alpha A), max) on the log-likelihood (equation 7)."""
-        observations, goals = batch["observations"], batch["actor_goals"]
+        observations, goals, tasks = batch["observations"], batch["actor_goals"], batch["tasks"]
         with torch.no_grad():
-            q = self.critic(observations, goals, batch["actions"]).amin(0)
-            advantage = q - self.value(observations, goals)
+            q = self.critic(observations, goals, batch["actions"], tasks).amin(0)
+            advantage = q - self.value(observations, goals, task=tasks)
             weight = (self.settings.alpha * advantage).exp().clamp(max=self.settings.max_weight)
-        squared_error = (self.actor(observations, goals) - batch["actions"]).square().sum(-1)
-        loss = (weight * 0.5 * squared_error).mean()
+        actions = self.actor(observations, goals, tasks)
+        squared_error = (actions - batch["actions"]).square().sum(-1)
+        loss = batch_mean(weight * 0.5 * squared_error, batch)
         return loss, {
             "actor/loss": loss.detach(),
             "actor/advantage": advantage.mean(),
             "actor/weight_mean": weight.mean(),
-            "actor/mse": squared_error.mean().detach(),
+            "actor/mse": batch_mean(squared_error, batch).detach(),
         }
 
     def ddpg_loss(self, batch: Batch) -> Losses:
         """-Q(s, pi(s, g), g) / mean|Q| and alpha times the BC loss (Fujimoto and Gu 2021, as OGBench)."""
-        observations, goals = batch["observations"], batch["actor_goals"]
-        actions = self.actor(observations, goals)
+        observations, goals, tasks = batch["observations"], batch["actor_goals"], batch["tasks"]
+        actions = self.actor(observations, goals, tasks)
         frozen = {name: value.detach() for name, value in self.critic.named_parameters()}
         q = functional_call(
-            self.critic, frozen, (observations, goals, actions.clamp(-1.0, 1.0))
+            self.critic, frozen, (observations, goals, actions.clamp(-1.0, 1.0), tasks)
         ).amin(0)
         squared_error = (actions - batch["actions"]).square().sum(-1)
-        q_loss = -q.mean() / q.abs().mean().detach().clamp(min=1e-6)
-        loss = q_loss + self.settings.alpha * 0.5 * squared_error.mean()
+        # One scale for all of the batch, so that losses of tasks add up to the loss of the whole.
+        q_loss = -batch_mean(q, batch) / q.abs().mean().detach().clamp(min=1e-6)
+        loss = q_loss + self.settings.alpha * 0.5 * batch_mean(squared_error, batch)
         with torch.no_grad():
-            advantage = q - self.value(observations, goals)
+            advantage = q - self.value(observations, goals, task=tasks)
         return loss, {
             "actor/loss": loss.detach(),
             "actor/advantage": advantage.mean(),
-            "actor/mse": squared_error.mean().detach(),
+            "actor/mse": batch_mean(squared_error, batch).detach(),
         }
+
+    def disagreement(self, batch: Batch) -> Tensor:
+        """|Q_1 - Q_2| of the data's actions, (batch,): how uncertain the critics are of them."""
+        q = self.critic(
+            batch["observations"], batch["value_goals"], batch["actions"], batch["tasks"]
+        )
+        difference: Tensor = q[0] - q[1]
+        return difference.abs()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One learning rate for all."""
@@ -142,7 +163,7 @@ class Agent(nn.Module):
         return [(self.target_critic, self.critic, self.settings.tau)]
 
 
-def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
-    """Mean of |expectile - 1(difference < 0)| difference^2 (IQL, equation 4)."""
+def expectile_losses(difference: Tensor, expectile: float) -> Tensor:
+    """|expectile - 1(difference < 0)| difference^2, of each (IQL, equation 4)."""
     weight = torch.where(difference < 0.0, 1.0 - expectile, expectile)
-    return (weight * difference.square()).mean()
+    return weight * difference.square()

@@ -13,9 +13,17 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from offline_gcrl.agents import Batch, Losses
+from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units
-from offline_gcrl.networks import MLP, Actor, Dimensions, GoalConditioned, Value, copy_as_target
+from offline_gcrl.networks import (
+    MLP,
+    Actor,
+    Conditioning,
+    Dimensions,
+    GoalConditioned,
+    Value,
+    copy_as_target,
+)
 
 
 class Settings(AgentSettings):
@@ -53,12 +61,11 @@ class Agent(nn.Module):
         self.settings = settings
         state, goal = dimensions.observation, dimensions.goal
         shape = (settings.hidden, settings.activation)
-        self.value = Value(state, goal, 1, *shape, goal_encoder=settings.goal_encoder)
+        conditioning = Conditioning.of(settings, dimensions)
+        self.value = Value(state, goal, 1, *shape, conditioning=conditioning)
         self.target_value = copy_as_target(self.value)
         self.discriminator = MLP([2 * goal, *settings.hidden, 1], "tanh")
-        network = GoalConditioned(
-            state, goal, dimensions.action, *shape, goal_encoder=settings.goal_encoder
-        )
+        network = GoalConditioned(state, goal, dimensions.action, *shape, conditioning=conditioning)
         self.actor = Actor(network, squash=True)
 
     def loss(self, batch: Batch) -> Losses:
@@ -81,29 +88,31 @@ class Agent(nn.Module):
         positive = torch.cat([goals, goals], -1)
         negative = torch.cat([batch["achieved_goals"], goals], -1)
         positive_logit, logit = self.discriminator(torch.cat([positive, negative])).chunk(2)
-        entropy = (softplus(-positive_logit) + softplus(logit)).mean()
+        entropies = (softplus(-positive_logit) + softplus(logit)).squeeze(-1)
         mixing = batch["mixing"][:, None]
         slope = torch.func.grad(lambda inputs: self.discriminator(inputs).sum())(
             mixing * positive + (1.0 - mixing) * negative
         )
         # The small constant keeps the gradient of the norm finite at zero.
-        penalty = ((slope.square().sum(-1) + 1e-12).sqrt() - 1.0).square().mean()
-        loss = entropy + self.settings.gradient_penalty * penalty
+        penalties = ((slope.square().sum(-1) + 1e-12).sqrt() - 1.0).square()
+        penalty = batch_mean(penalties, batch)
+        loss = batch_mean(entropies, batch) + self.settings.gradient_penalty * penalty
         info = {"discriminator/loss": loss.detach(), "discriminator/penalty": penalty.detach()}
         return loss, logit.detach().squeeze(-1), info
 
     def value_loss(self, batch: Batch, rewards: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The dual objective with f* of the divergence (equations 9 and 13); also the advantage."""
-        goals, discount = batch["value_goals"], self.settings.discount
+        goals, tasks, discount = batch["value_goals"], batch["tasks"], self.settings.discount
         with torch.no_grad():
-            next_v = self.target_value(batch["next_observations"], goals)
-        v = self.value(batch["observations"], goals)
+            next_v = self.target_value(batch["next_observations"], goals, task=tasks)
+        v = self.value(batch["observations"], goals, task=tasks)
         advantage = rewards + discount * next_v - v
-        initial = (1.0 - discount) * self.value(batch["initial_observations"], goals).mean()
+        initial_v = self.value(batch["initial_observations"], goals, task=tasks)
+        loss = (1.0 - discount) * batch_mean(initial_v, batch)
         if self.settings.divergence == "chi2":
-            loss = initial + (advantage + 1.0).square().mean()
+            loss = loss + batch_mean((advantage + 1.0).square(), batch)
         else:
-            loss = initial + log_mean_exp(advantage)
+            loss = loss + log_mean_exp(advantage, batch)
         info = {
             "value/loss": loss.detach(),
             "value/mean": v.mean().detach(),
@@ -117,14 +126,14 @@ class Agent(nn.Module):
             weight = (advantage + 1.0).relu()
         else:
             weight = advantage.exp().clamp(max=10.0)
-        actions = self.actor(batch["observations"], batch["value_goals"])
+        actions = self.actor(batch["observations"], batch["value_goals"], batch["tasks"])
         squared_error = (actions - batch["actions"]).square().sum(-1)
-        loss = (weight * squared_error).mean()
+        loss = batch_mean(weight * squared_error, batch)
         return loss, {
             "actor/loss": loss.detach(),
             "actor/advantage": advantage.mean(),
             "actor/weight_mean": weight.mean(),
-            "actor/mse": squared_error.mean().detach(),
+            "actor/mse": batch_mean(squared_error, batch).detach(),
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -141,6 +150,9 @@ class Agent(nn.Module):
         return [(self.target_value, self.value, self.settings.tau)]
 
 
-def log_mean_exp(values: Tensor) -> Tensor:
-    """Log E[exp x], without overflow."""
-    return torch.logsumexp(values, 0) - math.log(len(values))
+def log_mean_exp(values: Tensor, batch: Batch) -> Tensor:
+    """Log E[exp x] over a batch, without overflow; with ``weights``, log of the sum of w exp x."""
+    if "weights" not in batch:
+        return torch.logsumexp(values, 0) - math.log(len(values))
+    largest = values.detach().amax(0)
+    return batch_mean((values - largest).exp(), batch).log() + largest

@@ -41,10 +41,10 @@ def captions(coverage: str, sizes: Mapping[str, int]) -> dict[str, str]:
 def facts(numbers: Mapping[str, Any], replays: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """What is most worth knowing of a dataset, in words; the terms are those of ``DEFINITIONS``."""
     return {
-        "episodes that reached a pursued goal": _rate(numbers["success"]),
-        "idle transitions": _percent(numbers["idle_share"]),
-        "moving transitions": _percent(numbers["moving_share"]),
-        "still moving transitions": _percent(numbers["still_moving_share"]),
+        "episodes that reached a goal they pursued": _rate(numbers["success"]),
+        "transitions that stay at their goal": _percent(numbers["idle_share"]),
+        "transitions that move the achieved goal": _percent(numbers["moving_share"]),
+        "transitions up to the last such move": _percent(numbers["still_moving_share"]),
         "replay of its actions": ", ".join(dict.fromkeys(replay["outcome"] for replay in replays)),
     }
 

@@ -1,9 +1,10 @@
 """Settings: ``params.yaml`` and recipes, validated into frozen typed models before any work.
 
 This package alone knows their keys. ``reading`` is how files are read and what errors say, ``recipes`` what a
-dataset is, ``params`` what runs and how. It imports nothing heavy.
+dataset is, ``params`` what runs and how, ``multitask`` the part of it on several tasks. It imports nothing heavy.
 """
 
+from offline_gcrl.config.multitask import Tasks, TaskSequence
 from offline_gcrl.config.params import (
     PARAMS,
     Activation,
@@ -38,6 +39,7 @@ from offline_gcrl.config.recipes import (
     Goal,
     Part,
     Recipe,
+    Region,
     Selection,
     Source,
     Success,
@@ -69,6 +71,7 @@ __all__ = [
     "Params",
     "Part",
     "Recipe",
+    "Region",
     "Relabel",
     "Sampling",
     "Section",
@@ -77,6 +80,8 @@ __all__ = [
     "Strategy",
     "Success",
     "Suite",
+    "TaskSequence",
+    "Tasks",
     "Train",
     "Units",
     "Video",

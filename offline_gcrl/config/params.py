@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from offline_gcrl.config.multitask import Tasks, TaskSequence, check_tasks_of
 from offline_gcrl.config.reading import (
     Section,
     Settings,
@@ -48,6 +49,7 @@ Discount = Annotated[float, Field(gt=0.0, lt=1.0)]
 Mixture = Annotated[dict[Strategy, PositiveFloat], Field(min_length=1)]
 Units = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Activation = Literal["relu", "gelu", "tanh"]
+Told = Literal["goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "none"]
 
 
 class Experiment(Section):
@@ -107,16 +109,66 @@ class Train(Section):
     """Of products of matrices in the loss; weights, gradients and checkpoints are float32 either way."""
     seeds_together: Literal["auto", "processes", "stacked"] = "auto"
     """A process for each seed, or all in one batched update; ``auto``: the latter on a GPU alone."""
+    specialists: bool | tuple[Name, ...] = False
+    """Of a suite: also train the same agent on each task alone; true, or names of the agents that get them."""
+    specialist_updates: PositiveInt | None = None
+    """Updates of each specialist; as many as the generalist has, when left out."""
+    tasks: Tasks | None = None
+    """How several tasks are weighed, sampled and reconciled; left out, they are one set of transitions."""
+    sequence: TaskSequence | None = None
+    """Tasks one after another, in place of all at once."""
+
+    @model_validator(mode="after")
+    def _one_plan_for_tasks(self) -> Self:
+        if self.tasks is not None and self.sequence is not None:
+            raise PydanticCustomError(
+                "plan",
+                "'tasks' is for learning all at once, 'sequence' for one after another; leave one of them out",
+            )
+        for key, chosen in (
+            ("compile", self.compile is True),
+            ("precision", self.precision != "fp32"),
+        ):
+            if chosen and self.tasks is not None and self.tasks.gradients != "sum":
+                raise PydanticCustomError(
+                    "fast_path",
+                    "'{key}' is for the loss of all tasks; leave it out with 'tasks.gradients: {name}'",
+                    {"key": key, "name": self.tasks.gradients},
+                )
+        if self.seeds_together == "stacked" and (self.tasks or self.sequence):
+            raise PydanticCustomError(
+                "stacked",
+                "'seeds_together: stacked' is for one set of transitions; leave it out with 'tasks' and 'sequence'",
+            )
+        return self
 
     @model_validator(mode="after")
     def _whole_rounds(self) -> Self:
-        if self.updates % self.snapshots:
-            raise PydanticCustomError(
-                "snapshots",
-                "'updates' ({updates}) must be a multiple of 'snapshots' ({snapshots})",
-                {"updates": self.updates, "snapshots": self.snapshots},
-            )
+        for key in ("updates", "specialist_updates"):
+            updates = getattr(self, key)
+            if updates is not None and updates % self.snapshots:
+                raise PydanticCustomError(
+                    "snapshots",
+                    "'{key}' ({updates}) must be a multiple of 'snapshots' ({snapshots})",
+                    {"key": key, "updates": updates, "snapshots": self.snapshots},
+                )
         return self
+
+    def has_specialists(self, agent: str) -> bool:
+        """Whether this agent's specialists are trained."""
+        return self.specialists if isinstance(self.specialists, bool) else agent in self.specialists
+
+    @property
+    def of_generalist(self) -> Self:
+        """Without what is about specialists: nothing of it can change a generalist's weights."""
+        return self.model_copy(update={"specialists": False, "specialist_updates": None})
+
+    @property
+    def of_specialist(self) -> Self:
+        """The same settings for one task alone, without what is about several."""
+        alone = {"tasks": None, "sequence": None}
+        updates = self.specialist_updates or self.updates
+        return self.of_generalist.model_copy(update={"updates": updates, **alone})
 
 
 class Video(Section):
@@ -138,9 +190,29 @@ class Evaluate(Section):
     """Chooses starts and goals; the same for every agent, so that comparisons are paired."""
     discount: Discount = 0.99
     """Of the discounted return (reward 1 where the goal is reached, else 0)."""
+    wrong_identifier_episodes: NonNegativeInt | None = None
+    """Episodes in which each policy is told another task, or another goal, than it is judged by: success must
+    fall. 0 for none; when left out, as many as ``curve_episodes`` for suites, and none for single tasks."""
+    held_out_episodes: NonNegativeInt | None = None
+    """Episodes to goals that were held out from training, where a recipe names some; when left out, as many
+    as ``episodes``."""
+    stop_at_success: bool = False
+    """End an episode once its goal is reached, in tasks where success at any step counts. Saves time, and makes
+    success at the last step the same as at any."""
     workers: PositiveInt | None = None
     """Worker processes (all cores when left out); never changes the result."""
     video: Video = Video()
+
+    def wrong_identifiers(self, tasks: int) -> int:
+        """How many of the final episodes are run again with a wrong identifier."""
+        if self.wrong_identifier_episodes is not None:
+            return min(self.wrong_identifier_episodes, self.episodes)
+        return min(self.curve_episodes, self.episodes) if tasks > 1 else 0
+
+    @property
+    def held_out(self) -> int:
+        """How many episodes go to goals that were held out."""
+        return self.episodes if self.held_out_episodes is None else self.held_out_episodes
 
 
 class Sampling(Section):
@@ -170,11 +242,40 @@ class AgentSettings(Section):
     goal_encoder: Literal["concatenate", "separate"] = "concatenate"
     """UVFA: one network on [s, g], or an encoder for each of them before the trunk."""
     activation: Activation = "relu"
+    conditioning: Told = "goal"
+    """What every network is told of its task: the goal, a task identifier (one-hot, or an embedding that is
+    learned), both, or nothing."""
+    task_network: Literal["concatenate", "film", "heads"] = "concatenate"
+    """How that comes in: beside the state; as scale and shift of hidden layers; or beside the state, with an
+    output layer for each task."""
+    embedding_size: PositiveInt = 16
+    """Numbers of a learned embedding."""
+
+    @model_validator(mode="after")
+    def _something_to_take_in(self) -> Self:
+        for name in ("task_network", "goal_encoder"):
+            if self.conditioning == "none" and getattr(self, name) in {"film", "separate"}:
+                raise PydanticCustomError(
+                    "conditioning",
+                    "'{name}: {value}' has nothing to take in with 'conditioning: none'; leave one of them out",
+                    {"name": name, "value": getattr(self, name)},
+                )
+        return self
 
     @property
     def sampling(self) -> Sampling:
         """What the agent asks of a batch."""
         raise NotImplementedError
+
+    @property
+    def has_ensemble(self) -> bool:
+        """Whether the agent has critics whose disagreement says how uncertain it is."""
+        return False
+
+    @property
+    def has_positive_loss(self) -> bool:
+        """Whether the loss is never negative, so that the ratio of two of them means progress."""
+        return False
 
 
 class Params(Section):
@@ -201,9 +302,12 @@ class Params(Section):
         """Settings of relabelling for one dataset."""
         return _for_dataset(Relabel, self.relabel, ("relabel",), dataset, self._path)
 
-    def train_for(self, dataset: str) -> Train:
-        """Settings of training for one dataset."""
-        return _for_dataset(Train, self.train, ("train",), dataset, self._path)
+    def train_for(self, dataset: str, agent: str | None = None) -> Train:
+        """Settings of training for one dataset, and one agent; what is said of the dataset goes first."""
+        special = (self.train.get("per_agent") or {}).get(agent) or {}
+        data = _overlaid(_for_all_agents(self.train), special)
+        where = ("train", "per_agent", str(agent)) if special else ("train",)
+        return _for_dataset(Train, data, where, dataset, self._path)
 
     def evaluate_for(self, dataset: str) -> Evaluate:
         """Settings of evaluation for one dataset."""
@@ -229,15 +333,16 @@ def load_params(path: Path = PARAMS) -> Params:
     known = recipe_names(path.parent / RECIPES)
     _check_names(params, known, path)
     for title, section in SECTIONS.items():
-        data = getattr(params, title)
+        data = _for_all_agents(getattr(params, title))
         _check_per_dataset(data, (title,), known, path)
         for dataset in ("", *(data.get("per_dataset") or {})):  # First what holds for all.
             _for_dataset(section, data, (title,), dataset, path)
+    _check_agents_of_training(params)
     return params
 
 
 def check_evaluation(params: Params, dataset: Dataset) -> None:
-    """Check that the final judgement has an episode for each task, and so has each snapshot.
+    """Check that each part of the judgement that is asked for has an episode for each task.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
@@ -246,14 +351,45 @@ def check_evaluation(params: Params, dataset: Dataset) -> None:
     numbered = [recipe.evaluation.fixed_tasks for recipe in dataset.recipes if recipe.evaluation]
     tasks = len(numbered)
     needed = tasks * max([len(fixed.values) for fixed in numbered if fixed], default=1)
+    wrong = settings.wrong_identifiers(len(dataset.recipes))
     for name, episodes, least in (
         ("episodes", settings.episodes, needed),
         ("curve_episodes", settings.curve_episodes, tasks),
+        ("wrong_identifier_episodes", wrong or tasks, tasks),
+        ("held_out_episodes", settings.held_out or tasks, tasks),
     ):
         if episodes < least:
             raise SettingsError(
                 f"{params.path}: evaluate.{name}: {episodes} are too few to judge '{dataset.name}' in all "
                 f"of its tasks; give at least {least}"
+            )
+
+
+def _for_all_agents(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name != "per_agent"}
+
+
+def _check_agents_of_training(params: Params) -> None:
+    """Settings of training that name agents name those that there are."""
+    special = params.train.get("per_agent") or {}
+    if not isinstance(special, dict) or not all(isinstance(own, dict) for own in special.values()):
+        raise SettingsError(
+            f"{params.path}: train.per_agent: expected names of agents, each with keys and values"
+        )
+    _check_known_agents(params, special, "train.per_agent")
+    for dataset in ("", *(params.train.get("per_dataset") or {})):
+        for agent in (None, *special):
+            named = params.train_for(dataset, agent).specialists
+            _check_known_agents(
+                params, () if isinstance(named, bool) else named, "train.specialists"
+            )
+
+
+def _check_known_agents(params: Params, names: Iterable[str], key: str) -> None:
+    for name in names:
+        if name not in params.agents:
+            raise SettingsError(
+                f"{params.path}: {key}: no section agents.{name}; {nearest(name, params.agents)}"
             )
 
 
@@ -277,9 +413,40 @@ def agent_settings(
     _for_dataset(settings_type, params.agents[agent], key, "", path)  # First what holds for all.
     settings = _for_dataset(settings_type, params.agents[agent], key, dataset, path)
     if isinstance(settings, AgentSettings):
-        goal = resolve(dataset, folder=recipes).recipes[0].goal
+        resolved = resolve(dataset, folder=recipes)
+        goal = resolved.recipes[0].goal
         _check_mixtures(settings, params.relabel_for(dataset), goal, key, path, dataset)
+        _check_several_tasks(settings, params, resolved, key)
+        if settings.task_network == "heads" and len(resolved.recipes) == 1:
+            raise SettingsError(
+                f"{path}: {dotted(key)}.task_network: 'heads' is a head for each of several tasks, and "
+                f"'{dataset}' has one; say 'concatenate' in {dotted(key)}.per_dataset.{dataset}, or name a suite"
+            )
     return settings
+
+
+def _check_several_tasks(
+    settings: AgentSettings, params: Params, dataset: Dataset, key: tuple[str, ...]
+) -> None:
+    """What training asks of tasks must fit those of the dataset, and the agent."""
+    train, path, where = params.train_for(dataset.name, key[-1]), params.path, dotted(key)
+    names = [recipe.task for recipe in dataset.recipes]
+    check_tasks_of(train.tasks, train.sequence, names, train.snapshots, dataset.name, path)
+    if train.tasks and train.tasks.sampling == "uncertainty" and not settings.has_ensemble:
+        raise SettingsError(
+            f"{path}: train.tasks.sampling: 'uncertainty' is how much critics disagree, and {where} has none; "
+            "take gciql, or 'performance' or 'gradient'"
+        )
+    if train.tasks and train.tasks.gradients == "gradnorm" and not settings.has_positive_loss:
+        raise SettingsError(
+            f"{path}: train.tasks.gradients: 'gradnorm' compares losses with those at the start, and that of "
+            f"{where} may be negative; take bc, or gciql with actor_loss 'awr', or another of the combinations"
+        )
+    if train.sequence and train.sequence.method == "heads" and settings.task_network != "heads":
+        raise SettingsError(
+            f"{path}: train.sequence.method: 'heads' freezes heads, and {where} has none; "
+            f"say {where}.task_network: heads"
+        )
 
 
 def check_agent(params: Params, agent: str, settings_type: type[Settings]) -> None:

@@ -205,6 +205,23 @@ class Evaluation(Section):
     """Which success the field reports of this task, and the tables put first."""
 
 
+class Region(Section):
+    """A box in the space of goals, its bounds belonging to it."""
+
+    low: Annotated[tuple[float, ...], Field(min_length=1)]
+    """The least of each number of a goal."""
+    high: Annotated[tuple[float, ...], Field(min_length=1)]
+    """The most of each number of a goal."""
+
+    @model_validator(mode="after")
+    def _low_to_high(self) -> Self:
+        if len(self.low) != len(self.high):
+            raise PydanticCustomError("region", "'low' and 'high' have as many numbers as a goal")
+        if any(low > high for low, high in zip(self.low, self.high, strict=True)):
+            raise PydanticCustomError("region", "'low' must not lie above 'high'")
+        return self
+
+
 class Recipe(Section):
     """One dataset: where it comes from, what its goals are, how policies trained on it are judged."""
 
@@ -223,6 +240,9 @@ class Recipe(Section):
     instruction: str
     validation_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share of the episodes of each source that are kept for validation losses."""
+    held_out: Region | None = None
+    """Goals in this region never reach training, neither as hindsight nor as pursued goals; policies are also
+    judged on them."""
     licence: str = "not stated"
     citation: str = "none"
 

@@ -25,7 +25,7 @@ class Wishes:
 
     kind: str = "demonstration"
     environment: Environment | None = None
-    """Where it comes from, and where policies are judged."""
+    """Where it comes from, where its actions are replayed and policies are judged."""
     goal_columns: tuple[int, ...] = ()
     """Columns of the observation that a goal is about; none means all."""
     tolerance: float | None = None
@@ -40,8 +40,9 @@ def draft_recipe(dataset: str, plan: Plan, wishes: Wishes) -> tuple[str, list[st
     """
     goal, remarks = _goal(plan, wishes)
     where = f"recipe of '{dataset}'"
-    evaluation = None
+    evaluation, environment = None, None
     if wishes.environment is not None:
+        environment = wishes.environment.model_dump(exclude_defaults=True)
         evaluation = _evaluation(plan, goal, wishes.environment)
         if evaluation is None:
             remarks.append(
@@ -50,7 +51,7 @@ def draft_recipe(dataset: str, plan: Plan, wishes: Wishes) -> tuple[str, list[st
             )
     content = {
         "title": f"{dataset}, made from {plan.path.name}",
-        "environment": None,
+        "environment": environment,
         "sources": [{"dataset": dataset, "kind": wishes.kind}],
         "goal": goal,
         "evaluation": evaluation,

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from offline_gcrl.config import Goal
+from offline_gcrl.config import Goal, Region
 from offline_gcrl.episodes.schema import (
     EPISODES,
     FORMAT,
@@ -42,9 +42,22 @@ class Episodes:
         """The goal spec of the recipe that the data was ingested with."""
         return Goal.model_validate_json(json.dumps(self.schema["goal"]))
 
-    def transition_rows(self, split: str | None = None) -> NDArray[np.int64]:
-        """Rows that have a next state, in order; of one split only, if named."""
-        chosen = self.table if split is None else self.table.filter(pl.col("split") == split)
+    @property
+    def held_out(self) -> dict[str, Region]:
+        """The region of goals that must not reach training, of each task that has one."""
+        regions = self.schema.get("held_out", {})
+        return {
+            task: Region.model_validate_json(json.dumps(region)) for task, region in regions.items()
+        }
+
+    def transition_rows(
+        self, split: str | None = None, task: str | None = None
+    ) -> NDArray[np.int64]:
+        """Rows that have a next state, in order; of one split and one task only, if named."""
+        named = {"split": split, "task": task}
+        chosen = self.table.filter(
+            pl.lit(True), *(pl.col(name) == value for name, value in named.items() if value)
+        )
         first, length = chosen["first_row"].to_numpy(), chosen["length"].to_numpy().astype(np.int64)
         start_of_each = np.repeat(first - np.append(0, length.cumsum()[:-1]), length)
         return start_of_each + np.arange(length.sum())

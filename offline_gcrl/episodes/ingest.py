@@ -102,7 +102,18 @@ def _describe(
             {word for data in opened for word in data.storage.metadata.get("requirements", [])}
         ),
         "versions": {package: version(package) for package in VERSIONED},
+        **_held_out(dataset),
     }
+
+
+def _held_out(dataset: Dataset) -> dict[str, Any]:
+    """Regions of goals that must not reach training, by task, where recipes name any."""
+    regions = {
+        recipe.task: recipe.held_out.model_dump(mode="json")
+        for recipe in dataset.recipes
+        if recipe.held_out
+    }
+    return {"held_out": regions} if regions else {}
 
 
 def _joined_bounds(

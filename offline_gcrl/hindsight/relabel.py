@@ -4,21 +4,26 @@ It depends on the data, the strategies, k and the seed alone, and not on chunks,
 agents choose mixtures of its columns, so one table serves all.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
 from offline_gcrl.config import Goal, Relabel, has_original_goals
 from offline_gcrl.episodes.schema import EPISODES, STEPS
 from offline_gcrl.errors import DataError
-from offline_gcrl.goals import reaches_expression, squared_distance_expression
-from offline_gcrl.hindsight.strategies import draws, goal_row
+from offline_gcrl.hindsight.labels import Labeller
+from offline_gcrl.hindsight.stored import StoredGoals, goals_on_disk
+from offline_gcrl.hindsight.strategies import ANYWHERE, goal_rows
 
 TABLE = "table.parquet"
 STATS = "stats.json"
-TRANSITIONS_A_CHUNK = 2**18
+TRANSITIONS_A_CHUNK = 2**17
+"""A column of so many numbers lies in a processor's cache."""
+ROWS_A_GROUP = 2**18
 
 
 def goal_column(strategy: str, draw: int) -> str:
@@ -41,6 +46,9 @@ def relabel(
 ) -> None:
     """Write the hindsight table of an ingested dataset, a chunk of transitions at a time.
 
+    Memory does not grow with the dataset. The goals are laid out in a file of the output's disk meanwhile:
+    4 bytes for each of their numbers.
+
     Raises:
         DataError: dense rewards are asked for, but the goals of the recipe have no distance.
     """
@@ -48,117 +56,141 @@ def relabel(
         raise DataError(
             f"relabel.reward: 'dense' needs goals with one distance, not '{goal.success.kind}'"
         )
-    steps = read_goals(episodes, goal)
-    table = pl.read_parquet(episodes / EPISODES)
+    table = pl.read_parquet(episodes / EPISODES, columns=["first_row", "length", "task"])
+    with ExitStack() as stack:
+        goals = {
+            name: stack.enter_context(goals_on_disk(episodes / STEPS, column, output))
+            for name, column in goal_columns(goal).items()
+        }
+        parts = (
+            label_transitions(transitions, goals, settings, goal)
+            for transitions in iterate_transitions(table, chunk)
+        )
+        write_table(_counted(parts, on_transitions), output / TABLE)
+
+
+def _counted(
+    parts: Iterable[pl.DataFrame], on_transitions: Callable[[int], None]
+) -> Iterator[pl.DataFrame]:
+    for part in parts:
+        yield part
+        on_transitions(len(part))
+
+
+def goal_columns(goal: Goal) -> dict[str, str]:
+    """Columns of ``steps.parquet`` with the goals achieved and, if any are known, pursued."""
+    achieved = "observation" if goal.is_full_state else "achieved_goal"
+    desired = {"desired_goal": "desired_goal"} if has_original_goals(goal) else {}
+    return {"achieved_goal": achieved, **desired}
+
+
+def write_table(parts: Iterable[pl.DataFrame], path: Path) -> None:
+    """Write the parts of a table, in row groups of one size whatever the parts': the same bytes.
+
+    Goals lie near their transition, most of them, so that differences between neighbours are small.
+    """
     writer = None
     try:
-        for transitions in iterate_transitions(table, chunk):
-            part = relabel_transitions(transitions, steps, settings, goal).to_arrow()
-            writer = writer or pq.ParquetWriter(output / TABLE, part.schema, compression="zstd")
-            writer.write_table(part)
-            on_transitions(len(part))
+        for group in regrouped(parts, ROWS_A_GROUP):
+            table = group.to_arrow()
+            if writer is None:
+                rows = [name for name in table.column_names if "_reward_" not in name]
+                writer = pq.ParquetWriter(
+                    path,
+                    table.schema,
+                    compression="zstd",
+                    use_dictionary=False,
+                    column_encoding=dict.fromkeys(rows, "DELTA_BINARY_PACKED"),
+                )
+            writer.write_table(table, row_group_size=ROWS_A_GROUP)
     finally:
         if writer is not None:
             writer.close()
 
 
-def read_goals(episodes: Path, goal: Goal) -> pl.DataFrame:
-    """Goals of all steps, columns ``achieved_goal`` and, if any are known, ``desired_goal``."""
-    achieved = "observation" if goal.is_full_state else "achieved_goal"
-    desired = ["desired_goal"] if has_original_goals(goal) else []
-    return pl.read_parquet(episodes / STEPS, columns=[achieved, *desired]).rename(
-        {achieved: "achieved_goal"}
-    )
+def regrouped(parts: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
+    """The same rows in frames of ``rows`` rows each, and a last one with what is left."""
+    waiting: list[pl.DataFrame] = []
+    for part in parts:
+        waiting.append(part)
+        while sum(map(len, waiting)) >= rows:
+            whole = pl.concat(waiting)
+            yield whole[:rows]
+            waiting = [whole[rows:]]
+    if sum(map(len, waiting)) > 0:
+        yield pl.concat(waiting)
 
 
 def relabel_transitions(
     transitions: pl.DataFrame, steps: pl.DataFrame, settings: Relabel, goal: Goal
 ) -> pl.DataFrame:
-    """Goal rows and rewards of the given transitions, as columns.
+    """``label_transitions`` with the goals in memory.
 
     Args:
         transitions: as ``iterate_transitions`` yields them.
-        steps: as ``read_goals`` reads them.
+        steps: the columns ``achieved_goal`` and, if they are known, ``desired_goal``, of arrays.
         settings: strategies, k, discount, seed and kind of reward.
         goal: the success test.
     """
-    pairs = [
-        (strategy, draw)
-        for strategy in settings.strategies
-        for draw in range(draws(strategy, settings.k))
-    ]
-    goals = transitions.select(
-        "row",
-        *(
-            goal_row(strategy, draw, settings.seed, settings.discount).alias(
-                goal_column(strategy, draw)
-            )
-            for strategy, draw in pairs
-        ),
-    )
-    columns = list(goals.get_columns())
-    achieved = steps["achieved_goal"]
-    row = goals["row"]
-    for strategy, draw in pairs:
-        chosen = goals[goal_column(strategy, draw)]
-        rewards = _rewards(row, chosen, achieved, achieved, settings, goal)
-        columns.append(rewards.alias(reward_column(strategy, draw)))
-    columns.append(
-        _rewards(row, row, achieved, achieved, settings, goal).alias(reward_column("current"))
-    )
-    if has_original_goals(goal):
-        desired = steps["desired_goal"]
-        columns.append(
-            _rewards(row, row, achieved, desired, settings, goal).alias(reward_column("original"))
-        )
-    return pl.DataFrame(columns)
+    goals = {name: StoredGoals(steps[name].to_numpy()) for name in goal_columns(goal)}
+    return label_transitions(transitions, goals, settings, goal)
 
 
-def _rewards(
-    row: pl.Series,
-    goal_rows: pl.Series,
-    achieved: pl.Series,
-    goals: pl.Series,
-    settings: Relabel,
-    goal: Goal,
-) -> pl.Series:
-    """Reward of each transition: about the next achieved goal, or the row itself for ``same_step``."""
-    if goal.success.kind == "same_step":
-        return (goal_rows == row).cast(pl.Int8) - 1
-    pair = pl.DataFrame(
-        [achieved.gather(row + 1).alias("next"), goals.gather(goal_rows).alias("goal")]
-    )
-    if settings.reward == "dense":
-        return pair.select(-squared_distance_expression("next", "goal").sqrt()).to_series()
-    size = achieved.dtype.size  # type: ignore[attr-defined]
-    reached = reaches_expression("next", "goal", goal.success, size)
-    return pair.select(reached.cast(pl.Int8) - 1).to_series()
+def label_transitions(
+    transitions: pl.DataFrame, goals: dict[str, StoredGoals], settings: Relabel, goal: Goal
+) -> pl.DataFrame:
+    """Goal rows and rewards of the given transitions, as columns.
+
+    Args:
+        transitions: as ``iterate_transitions`` yields them: consecutive ones.
+        goals: of all steps, ``achieved_goal`` and, if they are known, ``desired_goal``.
+        settings: strategies, k, discount, seed and kind of reward.
+        goal: the success test.
+    """
+    transitions = transitions.cast(pl.UInt32)
+    labels = Labeller(transitions, goals["achieved_goal"], settings, goal)
+    rows, rewards = [transitions["row"]], []
+    for strategy in settings.strategies:
+        chosen = goal_rows(transitions, strategy, settings.k, settings.seed, settings.discount)
+        found = labels.anywhere(chosen) if strategy == ANYWHERE else map(labels.nearby, chosen)
+        for draw, (goal_row, reward) in enumerate(zip(chosen, found, strict=True)):
+            rows.append(goal_row.alias(goal_column(strategy, draw)))
+            rewards.append(pl.Series(reward_column(strategy, draw), reward))
+    rewards.append(pl.Series(reward_column("current"), labels.nearby(rows[0])))
+    if "desired_goal" in goals:
+        pursued = labels.pursued(goals["desired_goal"])
+        rewards.append(pl.Series(reward_column("original"), pursued))
+    return pl.DataFrame(rows + rewards)
 
 
 def iterate_transitions(table: pl.DataFrame, chunk: int) -> Iterator[pl.DataFrame]:
     """All transitions of the episodes in order, in chunks of at most ``chunk``.
 
+    Args:
+        table: the episodes: ``first_row``, ``length`` and ``task``.
+        chunk: number of transitions.
+
     Yields:
-        Frames with the columns ``row``, ``step``, ``length``, ``first_row``, ``task_row``, ``task_rows``.
+        Frames with the UInt32 columns ``row``, ``step``, ``length``, ``first_row``, ``task_row``, ``task_rows``.
     """
-    length = table["length"].cast(pl.Int64)
-    start = length.cum_sum() - length  # Transitions before each episode.
-    total = int(length.sum())
     # The episodes of a task lie together.
-    tasks = table.select(
+    episodes = table.select(
+        "length",
+        "first_row",
         task_row=pl.col("first_row").min().over("task"),
-        task_rows=(pl.col("length").cast(pl.Int64) + 1).sum().over("task"),
-    )
-    for first in range(0, total, chunk):
-        number = pl.int_range(first, min(first + chunk, total), eager=True)
-        episode = start.search_sorted(number, side="right") - 1
-        frame = pl.DataFrame(
-            {
-                "step": number - start.gather(episode),
-                "length": length.gather(episode),
-                "first_row": table["first_row"].gather(episode),
-                "task_row": tasks["task_row"].gather(episode),
-                "task_rows": tasks["task_rows"].gather(episode),
-            }
+        task_rows=(pl.col("length").cast(pl.UInt64) + 1).sum().over("task"),
+    ).cast(pl.UInt32)
+    end = (
+        episodes["length"].cast(pl.Int64).cum_sum().to_numpy()
+    )  # Transitions up to each one's last.
+    for first in range(0, int(end[-1]), chunk):
+        stop = min(first + chunk, int(end[-1]))
+        touched = slice(
+            int(np.searchsorted(end, first, side="right")), int(np.searchsorted(end, stop)) + 1
         )
-        yield frame.with_columns(row=(pl.col("first_row") + pl.col("step")).cast(pl.UInt32))
+        parts, ends = episodes[touched], end[touched]
+        starts = ends - parts["length"].to_numpy()
+        counts = np.minimum(ends, stop) - np.maximum(starts, first)
+        columns = {name: np.repeat(parts[name].to_numpy(), counts) for name in parts.columns}
+        step = (np.arange(first, stop) - np.repeat(starts, counts)).astype(np.uint32)
+        yield pl.DataFrame({"row": columns["first_row"] + step, "step": step, **columns})

@@ -1,55 +1,58 @@
 """Where a hindsight goal comes from, as Polars expressions over the transitions.
 
-The expressions speak of these columns of a transition: ``row`` (its row in ``steps.parquet``), ``step``
+The expressions speak of these columns of a transition, all UInt32: ``row`` (its row in ``steps.parquet``), ``step``
 (t), ``length`` (T, of its episode), ``first_row`` (of its episode), ``task_row`` and ``task_rows`` (the first
-row of its task, and how many the task has). States of the episode are t = 0..T.
+row of its task, and how many the task has); and of a column of draws. States of the episode are t = 0..T.
 Strategies after Andrychowicz et al. 2017, section 4.5, and OGBench (Park et al. 2024) for ``geometric``.
 """
 
 import math
 from collections.abc import Callable
 
+import numpy as np
 import polars as pl
 
-from offline_gcrl.draws import stream_key, uniform_expression, unit_expression
+from offline_gcrl.draws import exponential_draws, random_words, stream_key, uniform_expression
 
 ROW, STEP, LENGTH, FIRST_ROW = map(pl.col, ("row", "step", "length", "first_row"))
 TASK_ROW, TASK_ROWS = pl.col("task_row"), pl.col("task_rows")
 STATES_LEFT = LENGTH - STEP  # Strictly later states of the episode: T - t of them, at least one.
-COUNTER = ROW.cast(pl.UInt64)
 
 # The numbers are part of the data: they choose the draws.
 STRATEGY_NUMBERS = {"final": 0, "future": 1, "geometric": 2, "episode": 3, "random": 4}
 
+ANYWHERE = "random"
+"""The strategy whose goals lie outside the episode."""
 
-def final(key: int, discount: float) -> pl.Expr:
+
+def final(draw: pl.Expr, discount: float) -> pl.Expr:
     """The last state of the episode."""
     return FIRST_ROW + LENGTH
 
 
-def future(key: int, discount: float) -> pl.Expr:
+def future(draw: pl.Expr, discount: float) -> pl.Expr:
     """Uniform over the strictly later states of the episode."""
-    return ROW + 1 + uniform_expression(key, COUNTER, STATES_LEFT)
+    return ROW + 1 + uniform_expression(draw, STATES_LEFT)
 
 
-def geometric(key: int, discount: float) -> pl.Expr:
+def geometric(draw: pl.Expr, discount: float) -> pl.Expr:
     """Offset ~ Geom(1 - discount) on 1, 2, ..., cut at the end of the episode."""
-    # Inverse of P(offset > n) = discount^n.
-    later = ((1.0 - unit_expression(key, COUNTER)).log() / math.log(discount)).floor()
-    return ROW + pl.min_horizontal(1 + later.cast(pl.Int64), STATES_LEFT)
+    # P(offset > n) = discount^n is the chance that an exponential draw is above n * -log(discount).
+    offset = 1 + _unchecked(draw / -math.log(discount))
+    return ROW + pl.min_horizontal(offset, STATES_LEFT)
 
 
-def episode(key: int, discount: float) -> pl.Expr:
+def episode(draw: pl.Expr, discount: float) -> pl.Expr:
     """Uniform over all states of the episode."""
-    return FIRST_ROW + uniform_expression(key, COUNTER, LENGTH + 1)
+    return FIRST_ROW + uniform_expression(draw, LENGTH + 1)
 
 
-def anywhere(key: int, discount: float) -> pl.Expr:
+def anywhere(draw: pl.Expr, discount: float) -> pl.Expr:
     """Uniform over all states of the same task: where there is one task, of the dataset."""
-    return TASK_ROW + uniform_expression(key, COUNTER, TASK_ROWS)
+    return TASK_ROW + uniform_expression(draw, TASK_ROWS)
 
 
-_GOAL_ROWS: dict[str, Callable[[int, float], pl.Expr]] = {
+_GOAL_ROWS: dict[str, Callable[[pl.Expr, float], pl.Expr]] = {
     "final": final,
     "future": future,
     "geometric": geometric,
@@ -58,13 +61,30 @@ _GOAL_ROWS: dict[str, Callable[[int, float], pl.Expr]] = {
 }
 
 
-def goal_row(strategy: str, draw: int, seed: int, discount: float) -> pl.Expr:
-    """Row of the goal of each transition (UInt32), for one strategy and draw.
+def goal_rows(
+    transitions: pl.DataFrame, strategy: str, k: int, seed: int, discount: float
+) -> list[pl.Series]:
+    """Rows of the goals of each transition (UInt32): a column for each draw of one strategy.
 
-    The draw is keyed by (seed, strategy, draw) and counted by row: it depends on nothing else.
+    A draw is keyed by (seed, strategy, draw) and counted by row: it depends on nothing else.
     """
-    key = stream_key(seed, STRATEGY_NUMBERS[strategy], draw)
-    return _GOAL_ROWS[strategy](key, discount).cast(pl.UInt32)
+    row, columns = transitions["row"].to_numpy().astype(np.uint64), []
+    for draw in range(draws(strategy, k)):
+        words = random_words(stream_key(seed, STRATEGY_NUMBERS[strategy], draw), row)
+        values = exponential_draws(words) if strategy == "geometric" else words
+        columns.append(pl.Series(f"draw_{draw}", values))
+    expressions = [
+        _GOAL_ROWS[strategy](pl.col(column.name), discount).alias(column.name) for column in columns
+    ]
+    rows = transitions.with_columns(columns).select(
+        _unchecked(expression) for expression in expressions
+    )
+    return rows.get_columns()
+
+
+def _unchecked(values: pl.Expr) -> pl.Expr:
+    """Rounded down to UInt32, without a look for overflow, which would take most of the time."""
+    return values.cast(pl.UInt32, wrap_numerical=True)
 
 
 def draws(strategy: str, k: int) -> int:

@@ -69,14 +69,19 @@ def curve_pictures(dataset: str, results: DatasetResults, tolerance: float | Non
     curves = curves_figure({dataset: {name: found.curve for name, found in results.agents.items()}})
     curves.axes[0].set_title("", loc="left")
     curves.set_size_inches(WIDTH, 3.0)
-    distances = distances_figure(results.episodes, tolerance)
+    distances = distances_figure(results.episodes, tolerance, results.unit)
     distances.set_size_inches(WIDTH, 3.0)
-    within = "" if tolerance is None else f" Left of the dashed line, {tolerance:g}, it is reached."
+    unit = f" {results.unit}".rstrip()
+    within = (
+        ""
+        if tolerance is None
+        else f" Left of the dashed line, {tolerance:g}{unit}, it is reached."
+    )
     return [
         Picture(
             inline_svg(curves, f"curves-{dataset}", _alternative("Learning curves", results)),
-            "Learning curves: success while training, on episodes that are used "
-            "for nothing else. Bands are 95% intervals.",
+            "Success while training, on episodes that are used for nothing else. "
+            "Bands are 95% intervals.",
         ),
         Picture(
             inline_svg(
@@ -169,7 +174,7 @@ def _themed(svg: str, name: str, label: str) -> str:
     rest = re.sub(r"font-family: ?[^;\"]+", "font-family: inherit", rest)
     rest = re.sub(r"(font:(?: \d+)? [\d.]+px) [^;\"]+", r"\1 var(--sans, sans-serif)", rest)
     rest = re.sub(r"\n\s+", "\n", rest)
-    rest = re.sub(r"(\d\.\d{2})\d+", r"\1", rest)  # A hundredth of a point is fine enough.
+    rest = re.sub(r"<[^>]+>", _rounded, rest)
     rest = re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: INKS.get(found[0].lower(), found[0]), rest)
     label = escape(label, quote=True)
     return (
@@ -177,6 +182,11 @@ def _themed(svg: str, name: str, label: str) -> str:
         f'aria-label="{label}" xmlns="http://www.w3.org/2000/svg" '
         f'xmlns:xlink="http://www.w3.org/1999/xlink">{_with_own_ids(rest, name)}'
     )
+
+
+def _rounded(tag: re.Match[str]) -> str:
+    """An element with its lengths to a hundredth of a point; what is written stays whole."""
+    return re.sub(r"(\d\.\d{2})\d+", r"\1", tag[0])
 
 
 def _with_own_ids(svg: str, name: str) -> str:

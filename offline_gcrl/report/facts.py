@@ -159,7 +159,7 @@ def _readable(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
+    return f"{value:g}" if isinstance(value, float) else "not set" if value is None else str(value)
 
 
 def _part(part: Part) -> str:

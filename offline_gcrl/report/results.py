@@ -1,6 +1,7 @@
 """What evaluation left for each dataset and agent, gathered over training seeds."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,9 @@ from offline_gcrl.evaluation import (
 )
 from offline_gcrl.intervals import Estimate, rate_across_seeds, wilson
 from offline_gcrl.videos import ROLLOUTS
+
+METRES = re.compile(r"(PointMaze|AntMaze|Fetch|HandReach|ogbench:(point|ant)maze|.*MetaWorld)")
+"""Ids of environments whose goals are places, in metres."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class DatasetResults:
     """Reason by agent."""
     criterion: str = "last_step"
     """Which success is put first: at the ``last_step``, or at ``any_step``."""
+    unit: str = ""
+    """Of distances between goals, where they have one."""
 
     @property
     def metric(self) -> str:
@@ -145,12 +151,18 @@ def load_results(experiment: Experiment, datasets: Mapping[str, Dataset], root: 
         DataError: some of them are missing.
     """
     return {
-        name: _load_dataset(root / name, experiment, datasets[name].criterion)
-        for name in experiment.datasets
+        name: _load_dataset(root / name, experiment, datasets[name]) for name in experiment.datasets
     }
 
 
-def _load_dataset(folder: Path, experiment: Experiment, criterion: str) -> DatasetResults:
+def distance_unit(dataset: Dataset) -> str:
+    """``m`` where all goals are places in a simulator that measures in metres, else nothing."""
+    judged = [recipe.evaluation for recipe in dataset.recipes]
+    metres = all(found and METRES.match(found.environment.id) for found in judged)
+    return "m" if metres else ""
+
+
+def _load_dataset(folder: Path, experiment: Experiment, dataset: Dataset) -> DatasetResults:
     skipped = {
         agent: str(json.loads((folder / agent / SKIPPED).read_text())["reason"])
         for agent in experiment.agents
@@ -160,7 +172,8 @@ def _load_dataset(folder: Path, experiment: Experiment, criterion: str) -> Datas
     return DatasetResults(
         {agent: _load_agent(folder / agent, experiment.seeds) for agent in judged},
         skipped,
-        criterion,
+        dataset.criterion,
+        distance_unit(dataset),
     )
 
 

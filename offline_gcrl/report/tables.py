@@ -31,8 +31,10 @@ COMPARISON_SCHEMA = {
 
 
 def columns(found: DatasetResults) -> dict[str, str]:
-    """``COLUMNS`` with the success first that the field reports of this dataset."""
-    return {found.metric: COLUMNS[found.metric], **COLUMNS}
+    """``COLUMNS`` with the success first that the field reports of this dataset, and units."""
+    named = {found.metric: COLUMNS[found.metric], **COLUMNS}
+    unit = f" ({found.unit})" if found.unit else ""
+    return named | {"final_distance": f"{COLUMNS['final_distance']}{unit}"}
 
 
 def markdown_table(results: Results) -> str:
@@ -63,6 +65,8 @@ def markdown_report(results: Results) -> str:
     for dataset, found in results.items():
         said = verdict(found)
         lines += [f"## {dataset}", "", f"**{said.headline}** {' '.join(said.sentences)}", ""]
+        if said.sureness:
+            lines += [f"**How sure to be.** {' '.join(said.sureness)}", ""]
         if found.agents:
             table = markdown_table({dataset: found}).splitlines()
             lines += [*table, "", *_comparison_lines(found), *_task_lines(found)]

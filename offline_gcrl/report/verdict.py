@@ -13,6 +13,7 @@ OF_NO_USE = 0.05
 """A success rate below which no agent is recommended."""
 FIRM_SEEDS = 5
 """Training runs from which a bootstrap over them is no longer coarse: five can be drawn in 126 ways, three in 10."""
+MORE_WOULD_TELL = "More training seeds or episodes would narrow the intervals."
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,15 @@ class Verdict:
 
     headline: str
     sentences: tuple[str, ...]
+    """What was reached, and by how much more than by others."""
+    sureness: tuple[str, ...]
+    """What this rests on, and what it cannot show."""
     is_clear: bool
 
     @property
     def text(self) -> str:
         """All of it, as one paragraph."""
-        return " ".join([self.headline, *self.sentences])
+        return " ".join([self.headline, *self.sentences, *self.sureness])
 
 
 def verdict(results: DatasetResults) -> Verdict:
@@ -34,36 +38,44 @@ def verdict(results: DatasetResults) -> Verdict:
     comparison = results.comparison
     if comparison is None:
         reasons = dict.fromkeys(results.skipped.values())
-        return Verdict("Not judged.", tuple(_sentence(reason) for reason in reasons), False)
+        return Verdict("Not judged.", tuple(_sentence(reason) for reason in reasons), (), False)
     best = comparison.best
     success = _estimate(results.metrics[best][results.metric])
+    judged = _judged_on(comparison)
     if success.mean < OF_NO_USE:
-        said = f"The best, {best}, reaches {_rate(success)}."
-        return Verdict("None of these agents is of use yet.", (said, *_caution(comparison)), False)
+        said = f"The best, {best}, reached {_rate(success)}."
+        return Verdict("None of these agents is of use yet.", (said,), judged, False)
     if not comparison.rivals:
-        said = f"It reaches {_rate(success)}, and is the only agent that was judged."
-        return Verdict(f"{best} stands alone.", (said, *_caution(comparison)), False)
-    caution = _caution(comparison)
+        said = f"It reached {_rate(success)}, and is the only agent that was judged."
+        return Verdict(f"{best} stands alone.", (said,), judged, False)
     if not comparison.level_with_best:
-        said = f"It reaches {_rate(success)}."
-        return Verdict(f"Use {best}.", (said, *_ahead_of_all(comparison), *caution), True)
-    said = f"{best} reaches {_rate(success)}."
+        said = f"It reached {_rate(success)}."
+        sureness = (*judged, *_trained_again(comparison))
+        return Verdict(f"Use {best}.", (said, *_ahead_of_all(comparison)), sureness, True)
+    said = f"{best} reached {_rate(success)}."
     beside = (*_level(comparison), *_lower(comparison), *_soonest(results))
     level = _listed([best, *comparison.level_with_best], "or")
     headline = f"{level}: these episodes cannot tell {_them(comparison)} apart."
-    return Verdict(headline, (said, *beside, *caution), False)
+    return Verdict(headline, (said, *beside), (*judged, MORE_WOULD_TELL), False)
 
 
 def _ahead_of_all(comparison: Comparison) -> list[str]:
-    """By how much the best leads, and how likely one of its runs is to be the better one."""
-    best = comparison.best
+    """By how much the best leads."""
     second, *others = comparison.rivals
-    rival = comparison.rivals[second]
-    whom = f"every other agent: {second}, the next best, is" if others else f"{second}, which is"
+    whom = f"any other agent: {second}, the next best," if others else f"{second}, which"
+    lead = _points(comparison.rivals[second].difference)
+    return [f"On the same goals that is clearly more than {whom} was {lead}."]
+
+
+def _trained_again(comparison: Comparison) -> list[str]:
+    """How likely a new training run of the best is the better one."""
+    if comparison.seeds == 1:
+        return []
+    best, second = comparison.best, next(iter(comparison.rivals))
+    chance = comparison.rivals[second].improvement
     return [
-        f"On the same episodes that is clearly above {whom} {_points(rival.difference)}.",
-        f"A training run of {best} scores higher than one of {second} with probability "
-        f"{interval(rival.improvement)}.",
+        f"Trainings differ: {best} won {chance.mean:.0%} of the pairings with those of {second}, so "
+        f"with a probability of {chance.low:.0%} to {chance.high:.0%} new ones come out the same way."
     ]
 
 
@@ -72,9 +84,9 @@ def _level(comparison: Comparison) -> list[str]:
     for agent in comparison.level_with_best:
         difference = comparison.rivals[agent].difference
         if round(100 * difference.mean) == 0:
-            said.append(f"{agent} is level with it ({_range(difference)} points).")
+            said.append(f"{agent} was level with it ({_range(difference)} points).")
         else:
-            said.append(f"{agent} is {_points(difference)}, which may be nothing.")
+            said.append(f"{agent} was {_points(difference)}, which may be chance.")
     return said
 
 
@@ -82,25 +94,25 @@ def _lower(comparison: Comparison) -> list[str]:
     lower = [agent for agent, rival in comparison.rivals.items() if rival.is_clearly_lower]
     if not lower:
         return []
-    return [f"{_listed(lower, 'and')} {'is' if len(lower) == 1 else 'are'} clearly lower."]
+    return [f"{_listed(lower, 'and')} {'was' if len(lower) == 1 else 'were'} clearly lower."]
 
 
 def _soonest(results: DatasetResults) -> list[str]:
     agent = results.soonest()
-    return [f"Where they all arrive, {agent} clearly arrives soonest."] if agent else []
+    return [f"Where all of them arrived, {agent} clearly arrived soonest."] if agent else []
 
 
-def _caution(comparison: Comparison) -> list[str]:
+def _judged_on(comparison: Comparison) -> tuple[str, ...]:
+    """How much was looked at, and what so little cannot show."""
     seeds, episodes = comparison.seeds, comparison.episodes
     if seeds == 1:
-        return [
-            f"Judged on {episodes} episodes of one training run each: that says how good these "
-            "policies are, not how another training would come out."
-        ]
-    judged = f"Judged on {episodes} episodes of {seeds} training runs each"
-    if seeds < FIRM_SEEDS:
-        return [f"{judged}; few runs, so take the intervals as rough."]
-    return [f"{judged}."]
+        return (
+            f"Each agent was judged on {episodes} episodes of one training run: that says how good "
+            "these policies are, not how another training would come out.",
+        )
+    judged = f"Each agent was trained {seeds} times and judged on {episodes} episodes"
+    few = "; so few trainings make the intervals rough" if seeds < FIRM_SEEDS else ""
+    return (f"{judged}{few}.",)
 
 
 def _them(comparison: Comparison) -> str:

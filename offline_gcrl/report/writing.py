@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from offline_gcrl.config import Dataset, Params
+from offline_gcrl.evaluation import with_tasks
 from offline_gcrl.figures import (
     curves_figure,
     dataset_scene,
@@ -19,6 +20,13 @@ from offline_gcrl.figures import (
 from offline_gcrl.files import atomic_directory, write_json, write_text
 from offline_gcrl.hindsight.relabel import STATS
 from offline_gcrl.report.facts import Folders, success_distance
+from offline_gcrl.report.findings import all_findings
+from offline_gcrl.report.multitask import (
+    draw_multitask,
+    flat_task_metrics,
+    markdown_multitask,
+    task_metrics,
+)
 from offline_gcrl.report.page import render_page
 from offline_gcrl.report.results import DatasetResults, Results, all_curves, all_metrics
 from offline_gcrl.report.tables import (
@@ -41,15 +49,19 @@ def write_report(
     """Write page, tables and figures into ``output``.
 
     Returns:
-        ``{dataset: {agent: {metric: {mean, low, high, episodes, seeds}}}}``, as in ``metrics.json``.
+        ``{dataset: {agent: {metric: {mean, low, high, episodes, seeds}}}}``, as in ``metrics.json``, which also
+        has them of each task.
     """
-    metrics, curves = all_metrics(results), all_curves(results)
-    write_json(output / "metrics.json", metrics)
+    metrics, curves, by_task = all_metrics(results), all_curves(results), task_metrics(results)
+    findings = all_findings(params, datasets, results, folders.results)
+    write_json(output / "metrics.json", _with_tasks(metrics, by_task))
     write_json(output / "headline.json", headline_numbers(results))
     write_text(output / "table.md", markdown_table(results))
     write_text(output / "report.md", markdown_report(results))
     write_text(output / "table.csv", flat_metrics(metrics).write_csv())
     write_text(output / "comparison.csv", flat_comparisons(results).write_csv())
+    write_text(output / "tasks.csv", flat_task_metrics(by_task).write_csv())
+    write_text(output / "multitask.md", markdown_multitask(findings))
     write_text(output / "learning_curves.csv", flat_curves(curves).write_csv())
     with atomic_directory(output / "figures") as figures:
         if curves:
@@ -61,15 +73,27 @@ def write_report(
             statistics = json.loads((folders.hindsight / name / STATS).read_text())
             save(hindsight_figure(statistics), figures / f"hindsight-{name}.svg")
             _draw_episodes(datasets[name], found, figures)
-    write_text(output / "index.html", render_page(params, datasets, results, folders))
+        draw_multitask(findings, figures)
+    write_text(output / "index.html", render_page(params, datasets, results, folders, findings))
     return metrics
+
+
+def _with_tasks(metrics: Mapping[str, Any], by_task: Mapping[str, Any]) -> dict[str, Any]:
+    """All metrics, those of each task under ``tasks`` of its agent."""
+    return {
+        dataset: {
+            agent: with_tasks(values, by_task.get(dataset, {}).get(agent, {}))
+            for agent, values in agents.items()
+        }
+        for dataset, agents in metrics.items()
+    }
 
 
 def _draw_episodes(dataset: Dataset, found: DatasetResults, figures: Path) -> None:
     """Where the evaluation episodes of a dataset ended."""
     if not found.agents:
         return
-    distances = distances_figure(found.episodes, success_distance(dataset))
+    distances = distances_figure(found.episodes, success_distance(dataset), found.unit)
     save(distances, figures / f"distances-{dataset.name}.svg")
     if all(map(has_places, found.episodes.values())):
         goals = goals_figure(found.episodes, dataset_scene(dataset))

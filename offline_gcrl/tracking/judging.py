@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from offline_gcrl.evaluation import SeedResult, Summary, flat_metrics
 from offline_gcrl.files import digest
 from offline_gcrl.policy import POLICY
+from offline_gcrl.probes import Probes
 from offline_gcrl.tracking.policies import logged_policy
+from offline_gcrl.tracking.probes import probe_metrics
 from offline_gcrl.tracking.runs import TrackedRun
 from offline_gcrl.tracking.store import Subject, Tracker, evaluation_digest
 
@@ -26,6 +30,7 @@ def log_results(
     headline: str,
     folder: Path,
     settings: dict[str, Any],
+    probes: Probes | None = None,
 ) -> None:
     """Log how the policies of all seeds were judged.
 
@@ -38,7 +43,9 @@ def log_results(
         headline: the metric of success that the field reports here.
         folder: with the files of all results, and a folder ``seed-<n>`` for those of each.
         settings: of the evaluation.
+        probes: what else was asked of the policies.
     """
+    probed = probe_metrics(results, probes, headline) if probes else {}
     runs = []
     for seed, result in results.items():
         path = policies[seed] / POLICY
@@ -47,17 +54,22 @@ def log_results(
         run.log_params(subject.__dict__ | {"seed": seed})
         model = logged_policy(tracker.client, run.run_id, path, policy)
         _log_judgement(run, result, headline, model)
+        run.log_metrics(probed.get(seed, {}), _updates(result))
         run.set_tags({NOTE: f"{_sentence(headline, result)}\n\n{_how_to_load(model)}"})
         _log_files(run, folder / f"seed-{seed}")
         run.finish()
         runs.append(run)
-    _log_over_seeds(
-        tracker.seeds_run(subject, runs, evaluation_digest(settings)), runs, over, headline, folder
-    )
+    over_run = tracker.seeds_run(subject, runs, evaluation_digest(settings))
+    _log_over_seeds(over_run, runs, over, headline, folder, probed.get(None, {}))
 
 
 def _log_over_seeds(
-    run: TrackedRun, runs: Sequence[TrackedRun], over: Summary, headline: str, folder: Path
+    run: TrackedRun,
+    runs: Sequence[TrackedRun],
+    over: Summary,
+    headline: str,
+    folder: Path,
+    probed: dict[str, float],
 ) -> None:
     """Log the results over the seeds, unless the run has them of more seeds already."""
     if run.content().metrics.get("seeds", 0) > len(runs):
@@ -65,7 +77,7 @@ def _log_over_seeds(
     params = runs[0].content().params
     run.log_params({name: value for name, value in params.items() if name != "seed"})
     _log_judgement(run, over, headline)
-    run.log_metrics({"seeds": len(runs)}, _updates(over))
+    run.log_metrics({"seeds": len(runs)} | probed, _updates(over))
     run.set_tags({NOTE: _sentence(headline, over)})
     _log_files(run, folder)
     run.finish()
@@ -78,6 +90,10 @@ def _log_judgement(
     # First and by one name for all datasets: what tables sort by, and comparisons show at once.
     run.log_metrics({"success": flat[headline]} | flat, _updates(result), model)
     run.log_curve(SUCCESS_CURVE, result.curve)
+    for task in result.by_task:
+        if len(result.task_curves) and task in result.task_curves["task"]:
+            curve = result.task_curves.filter(pl.col("task") == task)
+            run.log_curve(f"{SUCCESS_CURVE}/{task}", curve)
     run.set_tags({"success": f"{rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"})
 
 

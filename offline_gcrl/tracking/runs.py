@@ -165,7 +165,9 @@ def dvc_digest(lock: str, stage: str) -> str | None:
 def _flat(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in params.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and key.endswith("goals"):  # Shares: one column of a table.
+            flat[f"{prefix}{key}"] = ", ".join(f"{share:g} {name}" for name, share in value.items())
+        elif isinstance(value, dict) and value:
             flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

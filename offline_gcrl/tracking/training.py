@@ -1,10 +1,14 @@
-"""What the stage `train` puts into the store: the runs of the seeds, and the one over them."""
+"""What the stage `train` puts into the store: the runs of the seeds, and the one over them.
+
+Specialists have no runs of their own, which would bury those that are compared: their curves lie in the run of
+the generalist of the same seed.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from offline_gcrl.files import digest
-from offline_gcrl.policy import POLICY
+from offline_gcrl.policy import POLICY, SPECIALISTS
 from offline_gcrl.tracking.policies import logged_policy
 from offline_gcrl.tracking.runs import TrackedRun
 from offline_gcrl.tracking.store import Subject, Tracker
@@ -23,9 +27,12 @@ class TrainingRuns:
         settings: dict[str, Any],
         tags: dict[str, str],
     ) -> None:
-        self.tracker, self.subject, self.jobs, self.usage = tracker, subject, jobs, Usage()
+        self.tracker, self.subject, self.usage = tracker, subject, Usage()
+        self.jobs = [job for job in jobs if job.task is None]
+        self.specialists = [job for job in jobs if job.task is not None]
         self.runs = {
-            job.seed: tracker.training_run(subject, job.seed, job.checkpoints.name) for job in jobs
+            job.seed: tracker.training_run(subject, job.seed, job.checkpoints.name)
+            for job in self.jobs
         }
         self.over = tracker.seeds_run(subject, list(self.runs.values()))
         for run in self.all:
@@ -41,7 +48,9 @@ class TrainingRuns:
         return [self.over, *self.runs.values()]
 
     def hear(self, event: Event) -> None:
-        """Log what a worker tells, and what it uses of the machine."""
+        """Log what a worker tells, and what it uses of the machine; of specialists, nothing until the end."""
+        if event.task is not None:
+            return
         run = self.runs[event.seed]
         run.log_samples(self.usage.hear(event))
         run.log_points(event.points)
@@ -55,6 +64,9 @@ class TrainingRuns:
             run = self.tracker.trained(self.runs[job.seed], job.checkpoints.name, policy)
             logged_policy(self.tracker.client, run.run_id, path, policy)
             run.log_artifact(job.output / CURVE)
+            for other in self.specialists:
+                if other.seed == job.seed:
+                    run.log_artifact(other.output / CURVE, f"{SPECIALISTS}/{other.task}")
             run.finish()
             finished.append(run)
         over = self.tracker.seeds_run(self.subject, finished)

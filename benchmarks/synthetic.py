@@ -1,0 +1,39 @@
+"""Ingested datasets of any size, made quickly: episodes of a random walk, with what relabelling reads."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from offline_gcrl.config import Goal
+from offline_gcrl.episodes.schema import EPISODES, STEPS
+
+GOAL = Goal.model_validate_json(
+    json.dumps({"desired": None, "success": {"kind": "distance", "tolerance": 0.45}})
+)
+"""As in PointMaze: two numbers, reached within 0.45."""
+EPISODES_A_GROUP = 500
+
+
+def write_steps(folder: Path, episodes: int, length: int = 1000) -> int:
+    """Write the goals and the episode table of a dataset; return its number of transitions."""
+    random = np.random.default_rng(0)
+    schema = pa.schema([("achieved_goal", pa.list_(pa.float32(), 2))])
+    with pq.ParquetWriter(folder / STEPS, schema, use_dictionary=False) as writer:
+        for first in range(0, episodes, EPISODES_A_GROUP):
+            count = min(EPISODES_A_GROUP, episodes - first)
+            moves = random.normal(scale=0.05, size=(count, length + 1, 2)).astype(np.float32)
+            walk = pa.array(moves.cumsum(1, dtype=np.float32).reshape(-1))
+            column = pa.FixedSizeListArray.from_arrays(walk, 2)
+            writer.write_table(pa.Table.from_arrays([column], schema=schema))
+    table = pa.table(
+        {
+            "first_row": np.arange(episodes) * (length + 1),
+            "length": np.full(episodes, length, np.uint32),
+            "task": pa.array(["walk"] * episodes),
+        }
+    )
+    pq.write_table(table, folder / EPISODES)
+    return episodes * length

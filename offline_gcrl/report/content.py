@@ -1,0 +1,226 @@
+"""What the page tells of one dataset, section by section.
+
+A section is a function here, which gathers what it tells (None where there is nothing to tell), and the
+block of the same name in ``sections/``, which words it. ``SECTIONS`` has them in the order of the page.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from offline_gcrl.config import Dataset, Params
+from offline_gcrl.episodes.schema import SCHEMA
+from offline_gcrl.figures import MOST_DRAWN, dataset_scene, has_places
+from offline_gcrl.hindsight.relabel import STATS
+from offline_gcrl.report.drawing import (
+    curve_pictures,
+    goal_dimensions,
+    goal_pictures,
+    hindsight_pictures,
+    success_picture,
+)
+from offline_gcrl.report.facts import (
+    Folders,
+    dataset_card,
+    dataset_facts,
+    described_agents,
+    fingerprints,
+    settings_of_agents,
+    settings_of_stages,
+    success_distance,
+)
+from offline_gcrl.report.findings import Findings
+from offline_gcrl.report.multitask import page_parts
+from offline_gcrl.report.results import DatasetResults
+from offline_gcrl.report.tables import COLUMNS, cell, columns, rank_text
+from offline_gcrl.report.verdict import verdict
+
+Content = dict[str, Any] | None
+MOMENTS = {"last_step": "at the last step", "any_step": "at any step"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A dataset, and all that is known of it."""
+
+    params: Params
+    dataset: Dataset
+    results: DatasetResults
+    folders: Folders
+    videos: Mapping[Path, str]
+    """Those that the page holds, as data URIs."""
+    findings: Findings
+    """Of the probes of each agent."""
+
+    @property
+    def name(self) -> str:
+        """Of the dataset."""
+        return self.dataset.name
+
+
+def answer(subject: Subject) -> Content:
+    """Which agent to use, how sure to be, and the numbers behind it."""
+    results = subject.results
+    picture = success_picture(subject.name, results) if results.agents else None
+    return {
+        "verdict": verdict(results),
+        "skipped": results.skipped,
+        "picture": picture,
+        "agents": _agent_rows(results),
+        "comparison": results.comparison,
+        "success": MOMENTS[results.criterion],
+        "columns": columns(results),
+    }
+
+
+def tasks(subject: Subject) -> Content:
+    """Success for each task, where there is more than one."""
+    results = subject.results
+    if len(results.tasks) < 2:
+        return None
+    rates = {
+        agent: found.success_by_task(results.column) for agent, found in results.agents.items()
+    }
+    rows = {
+        task: {agent: by_task[task] for agent, by_task in rates.items()} for task in results.tasks
+    }
+    return {"agents": list(rates), "rows": rows}
+
+
+def many_tasks(subject: Subject) -> Content:
+    """What is asked beside the headline: transfer, forgetting, held-out goals, wrong identifiers."""
+    return page_parts(subject.name, subject.findings)
+
+
+def agents(subject: Subject) -> Content:
+    """What each agent is."""
+    if not subject.results.agents:
+        return None
+    return {"described": described_agents(subject.params, subject.name)}
+
+
+def curves(subject: Subject) -> Content:
+    """Success while training, and how far from the goal the final episodes ended."""
+    if not subject.results.agents:
+        return None
+    tolerance = success_distance(subject.dataset)
+    return {"pictures": curve_pictures(subject.name, subject.results, tolerance)}
+
+
+def goals(subject: Subject) -> Content:
+    """Maps of reached and missed goals, or why there are none."""
+    results = subject.results
+    if not results.agents:
+        return None
+    scene = dataset_scene(subject.dataset)
+    said = ["Grey: the walls, to scale."] if scene.walls else []
+    said += ["Grey: the table from above, to scale."] if scene.table_top else []
+    said += ["Hatched: goals that were held out from training."] if scene.held_out else []
+    if goal_dimensions(results) == MOST_DRAWN:
+        said.append("Drawn in the first two of three dimensions.")
+    return {
+        "pictures": goal_pictures(subject.name, results, scene),
+        "no_map": _why_no_map(results),
+        "key": " ".join(said),
+    }
+
+
+def rollouts(subject: Subject) -> Content:
+    """Videos by training seed, each with how many of its episodes reached the goal."""
+    seeds = enumerate(subject.params.experiment.seeds)
+    rows = {seed: films for number, seed in seeds if (films := _films(subject, number))}
+    return {"rows": rows} if rows else None
+
+
+def pairs(subject: Subject) -> Content:
+    """Every agent against every other."""
+    comparison = subject.results.comparison
+    return {"comparison": comparison} if comparison and comparison.rivals else None
+
+
+def data(subject: Subject) -> Content:
+    """The dataset: facts, sources, its card."""
+    schema = json.loads((subject.folders.parquet / subject.name / SCHEMA).read_text())
+    card = dataset_card(subject.folders.cards / subject.name)
+    return {
+        "facts": dataset_facts(schema, subject.dataset) | card["facts"],
+        "sources": schema["counts"]["sources"],
+        "pictures": card["pictures"],
+    }
+
+
+def hindsight(subject: Subject) -> Content:
+    """What relabelling gave."""
+    statistics = json.loads((subject.folders.hindsight / subject.name / STATS).read_text())
+    return {
+        "transitions": statistics["transitions"],
+        "strategies": statistics["strategies"],
+        "pictures": hindsight_pictures(subject.name, statistics),
+    }
+
+
+def settings(subject: Subject) -> Content:
+    """Every setting, and fingerprints of what came of them."""
+    params, name = subject.params, subject.name
+    seeds = params.experiment.seeds
+    return {
+        "agents": settings_of_agents(params, name),
+        "stages": settings_of_stages(params, name),
+        "fingerprints": fingerprints(name, subject.results, subject.folders, seeds),
+    }
+
+
+SECTIONS: dict[str, Callable[[Subject], Content]] = {
+    section.__name__: section
+    for section in (
+        answer, tasks, many_tasks, agents, curves, goals, rollouts, pairs, data, hindsight, settings,
+    )
+}  # fmt: skip
+
+
+def sections(subject: Subject) -> dict[str, dict[str, Any]]:
+    """What the sections that have something to tell of a dataset tell, in their order."""
+    return {name: told for name, section in SECTIONS.items() if (told := section(subject))}
+
+
+def _agent_rows(results: DatasetResults) -> list[dict[str, Any]]:
+    """The headline table, the best agent first."""
+    comparison = results.comparison
+    if comparison is None:
+        return []
+    return [
+        {
+            "name": agent,
+            "rank": rank_text(standing.rank, standing.rank_low, standing.rank_high),
+            "rival": comparison.rivals.get(agent),
+            "success": cell(results.metrics[agent][results.metric]),
+            "numbers": {name: cell(results.metrics[agent][name]) for name in COLUMNS},
+        }
+        for agent, standing in comparison.standings.items()
+    ]
+
+
+def _why_no_map(results: DatasetResults) -> str | None:
+    if all(map(has_places, results.episodes.values())):
+        return None
+    dimensions = goal_dimensions(results)
+    if dimensions > MOST_DRAWN:
+        return f"A goal here is {dimensions} numbers: too many to draw as a map of reached and missed goals."
+    return "The goals are of several tasks, each in a place of its own: see success by task."
+
+
+def _films(subject: Subject, number: int) -> list[dict[str, Any]]:
+    """The video of each agent that has one of the seed of this number."""
+    results = subject.results
+    filmed = subject.params.evaluate_for(subject.name).video.episodes
+    films = []
+    for agent, found in results.agents.items():
+        path = found.videos[number] if number < len(found.videos) else None
+        if path is not None:
+            shown = found.episodes[number][results.column][:filmed]
+            said = f"{int(shown.sum())} of {len(shown)} goals reached"
+            uri = subject.videos.get(path)
+            films.append({"agent": agent, "path": path.as_posix(), "uri": uri, "said": said})
+    return films

@@ -1,0 +1,200 @@
+"""What the probes of each agent say: transfer, cost of sharing, wrong identifiers, held-out goals, forgetting."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from offline_gcrl.config import Dataset, Params, Train
+from offline_gcrl.continual import SequentialResult, sequence_figures
+from offline_gcrl.contrasts import Contrast, Tables, wrong_identifiers, zero_shot
+from offline_gcrl.evaluation import (
+    EPISODES,
+    LEARNING_CURVE,
+    TASK_CURVES,
+    curve_across_seeds,
+    task_curves_across_seeds,
+)
+from offline_gcrl.policy import SPECIALISTS
+from offline_gcrl.probes import HELD_OUT_EPISODES, WRONG_IDENTIFIER
+from offline_gcrl.report.results import DatasetResults, Results
+from offline_gcrl.sharing import (
+    Curve,
+    SharingCost,
+    SharingModel,
+    average_transfer,
+    curve_of,
+    fit_sharing,
+    sharing_cost,
+    transfers,
+)
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Which tasks were learned one after another, and until which update each."""
+
+    tasks: tuple[str, ...]
+    boundaries: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AgentFindings:
+    """The probes of one agent on one dataset; empty where something was not asked."""
+
+    episodes: Tables
+    column: str
+    """Of episodes: the success that is put first."""
+    batch_size: int
+    task_curves: Tables
+    specialists: dict[str, Tables]
+    """Episodes of each task's specialist."""
+    specialist_curves: dict[str, Tables]
+    wrong: Tables
+    held_out: Tables
+    phases: Phases | None = None
+
+    @cached_property
+    def transfers(self) -> list[Contrast]:
+        """Generalist beside specialist, by task."""
+        if not self.specialists:
+            return []
+        return transfers(self.episodes, self.specialists, self.column)
+
+    @cached_property
+    def average(self) -> Contrast | None:
+        """The same over all tasks."""
+        if not self.specialists:
+            return None
+        return average_transfer(self.episodes, self.specialists, self.column)
+
+    @cached_property
+    def cost(self) -> SharingCost | None:
+        """Updates that each needs, where both learn a task."""
+        if not self.specialists or not self.task_curves:
+            return None
+        finals = {found.name: found.second.mean for found in self.transfers}
+        alone = {task: curve_of(tables) for task, tables in self.specialist_curves.items()}
+        return sharing_cost(self._curves, alone, finals, self.batch_size)
+
+    @property
+    def _curves(self) -> dict[str, Curve]:
+        return {
+            task: curve_of([table.filter(pl.col("task") == task) for table in self.task_curves])
+            for task in self.task_curves[0]["task"].unique(maintain_order=True)
+        }
+
+    @cached_property
+    def sequence(self) -> SequentialResult | None:
+        """How tasks fared that were learned one after another."""
+        if self.phases is None or not self.task_curves:
+            return None
+        return sequence_figures(self.task_curves, self.phases.tasks, self.phases.boundaries)
+
+    @cached_property
+    def wrong_identifiers(self) -> list[Contrast]:
+        """Told right beside told wrong, by what is wrong."""
+        return wrong_identifiers(self.episodes, self.wrong, self.column) if self.wrong else []
+
+    @cached_property
+    def zero_shot(self) -> Contrast | None:
+        """Goals that training had beside those that were held out."""
+        return zero_shot(self.episodes, self.held_out, self.column) if self.held_out else None
+
+    @cached_property
+    def curves_by_task(self) -> dict[str, pl.DataFrame]:
+        """Learning curves over the seeds; none where there is one task."""
+        if not self.task_curves:
+            return {}
+        every = task_curves_across_seeds(list(self.task_curves))
+        return {str(task): table for (task,), table in every.group_by("task", maintain_order=True)}
+
+    @cached_property
+    def specialist_curves_by_task(self) -> dict[str, pl.DataFrame]:
+        """The same of the specialists."""
+        return {
+            task: curve_across_seeds(list(tables))
+            for task, tables in self.specialist_curves.items()
+        }
+
+
+Findings = dict[str, AgentFindings]
+"""By agent."""
+
+
+def load_findings(
+    params: Params, dataset: Dataset, results: DatasetResults, folder: Path
+) -> Findings:
+    """Read what the probes of all agents of a dataset left.
+
+    Args:
+        params: which seeds there are, and how agents were trained.
+        dataset: its tasks.
+        results: of the headline.
+        folder: of all results of the dataset.
+    """
+    seeds = params.experiment.seeds
+    return {
+        agent: _load(
+            folder / agent, seeds, dataset, results, agent, params.train_for(dataset.name, agent)
+        )
+        for agent in results.agents
+    }
+
+
+def _load(
+    folder: Path,
+    seeds: tuple[int, ...],
+    dataset: Dataset,
+    results: DatasetResults,
+    agent: str,
+    train: Train,
+) -> AgentFindings:
+    def tables(place: Path, name: str) -> Tables:
+        paths = [place / f"seed-{seed}" / name for seed in seeds]
+        return [pl.read_parquet(path) for path in paths] if all(p.exists() for p in paths) else []
+
+    places = {task: folder / SPECIALISTS / task for task in dataset.tasks}
+    trained = {task: place for task, place in places.items() if tables(place, EPISODES)}
+    return AgentFindings(
+        results.agents[agent].episodes,
+        results.column,
+        train.batch_size,
+        tables(folder, TASK_CURVES),
+        {task: tables(place, EPISODES) for task, place in trained.items()},
+        {task: tables(place, LEARNING_CURVE) for task, place in trained.items()},
+        tables(folder, WRONG_IDENTIFIER),
+        tables(folder, HELD_OUT_EPISODES),
+        _phases(train, dataset),
+    )
+
+
+def _phases(train: Train, dataset: Dataset) -> Phases | None:
+    if train.sequence is None:
+        return None
+    tasks = train.sequence.tasks or dataset.tasks
+    length = train.updates // len(tasks)
+    return Phases(tuple(tasks), tuple(length * (number + 1) for number in range(len(tasks))))
+
+
+def all_findings(
+    params: Params, datasets: Mapping[str, Dataset], results: Results, folder: Path
+) -> dict[str, Findings]:
+    """The findings of every dataset, by its name."""
+    return {
+        name: load_findings(params, datasets[name], found, folder / name)
+        for name, found in results.items()
+    }
+
+
+def sharing_models(findings: Mapping[str, Findings]) -> dict[str, SharingModel]:
+    """Shared share and interference of each agent whose specialists were trained on suites of several sizes."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for agents in findings.values():
+        for agent, found in agents.items():
+            if found.cost is not None:
+                points.setdefault(agent, []).append((found.cost.tasks, found.cost.ratio.mean))
+    models = {agent: fit_sharing(own) for agent, own in points.items()}
+    return {agent: model for agent, model in models.items() if model is not None}

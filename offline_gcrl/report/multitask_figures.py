@@ -1,0 +1,143 @@
+"""Figures of many tasks: transfer, learning curves of each task, and what is left of earlier ones."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from offline_gcrl.continual import SequentialResult
+from offline_gcrl.contrasts import Contrast
+from offline_gcrl.figures import PALETTE, STYLE, colours
+from offline_gcrl.intervals import Estimate
+
+GENERALIST, SPECIALIST = PALETTE[0], PALETTE[1]
+WIDTH = 6.4
+PANELS_A_ROW = 4
+Curves = Mapping[str, pl.DataFrame]
+"""Learning curves by task: update, mean, low, high."""
+
+
+def transfer_figure(contrasts: Sequence[Contrast]) -> Figure:
+    """Success of the generalist and of each specialist, with 95% intervals, a row a task."""
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(WIDTH, 1.2 + 0.36 * len(contrasts)))
+        for place, contrast in enumerate(contrasts):
+            _draw_rate(axes, contrast.second, place + 0.16, SPECIALIST)
+            _draw_rate(axes, contrast.first, place - 0.16, GENERALIST)
+        for colour, label in ((GENERALIST, "one policy for all"), (SPECIALIST, "specialist")):
+            axes.plot([], [], "o", color=colour, label=label)
+        axes.set_yticks(range(len(contrasts)), [contrast.name for contrast in contrasts])
+        axes.set_ylim(len(contrasts) - 0.4, -0.6)
+        axes.set_xlim(-0.02, 1.02)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("success rate, 95% interval")
+        figure.legend(loc="outside upper right", ncols=2)
+        return figure
+
+
+def _draw_rate(axes: Axes, rate: Estimate, place: float, colour: str) -> None:
+    axes.plot([rate.low, rate.high], [place, place], color=colour, linewidth=4, alpha=0.35)
+    axes.plot(rate.mean, place, "o", color=colour, markersize=5)
+
+
+def task_curves_figure(
+    agents: Mapping[str, Curves],
+    specialists: Mapping[str, Curves],
+    boundaries: Sequence[int] = (),
+) -> Figure:
+    """A panel a task: success over updates of each agent, and dashed of its specialist.
+
+    Args:
+        agents: learning curves, by agent and task.
+        specialists: those of its specialists, where an agent has any.
+        boundaries: updates where the phases of sequential training end.
+    """
+    tasks = list(next(iter(agents.values())))
+    columns = min(PANELS_A_ROW, len(tasks))
+    rows = -(-len(tasks) // columns)
+    with mpl.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            rows,
+            columns,
+            figsize=(0.6 + 2.1 * columns, 0.7 + 1.75 * rows),
+            squeeze=False,
+            sharex=True,
+            sharey=True,
+        )
+        for number, axes in enumerate(panels.flat):
+            if number >= len(tasks):
+                axes.set_visible(False)
+                continue
+            _draw_task(axes, tasks[number], agents, specialists)
+            for boundary in boundaries:
+                axes.axvline(boundary, color="#888888", linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.set_title(tasks[number], fontsize=8)
+            axes.set_ylim(0, 1.04)
+            axes.set_xlim(left=0)
+        figure.supxlabel("updates", fontsize=9)
+        figure.supylabel("success rate", fontsize=9)
+        _legend(figure, agents, specialists)
+        return figure
+
+
+def _draw_task(
+    axes: Axes, task: str, agents: Mapping[str, Curves], specialists: Mapping[str, Curves]
+) -> None:
+    for agent, colour in colours(list(agents)).items():
+        curve = agents[agent][task]
+        update = curve["update"].to_numpy()
+        low, high = curve["low"].to_numpy(), curve["high"].to_numpy()
+        axes.fill_between(update, low, high, color=colour, alpha=0.12, linewidth=0)
+        axes.plot(update, curve["mean"].to_numpy(), color=colour, linewidth=1.6)
+        alone = specialists.get(agent, {}).get(task)
+        if alone is not None:
+            axes.plot(
+                alone["update"].to_numpy(),
+                alone["mean"].to_numpy(),
+                color=colour,
+                linewidth=1.6,
+                linestyle=(0, (2, 1)),
+            )
+
+
+def _legend(
+    figure: Figure, agents: Mapping[str, Curves], specialists: Mapping[str, Curves]
+) -> None:
+    handles = []
+    for agent, colour in colours(list(agents)).items():
+        handles += figure.axes[0].plot([], [], color=colour, label=agent)
+        if specialists.get(agent):
+            dashes = (0, (2, 1))
+            label = f"specialists of {agent}"
+            handles += figure.axes[0].plot([], [], color=colour, linestyle=dashes, label=label)
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8)
+
+
+def success_matrix_figure(agents: Mapping[str, SequentialResult]) -> Figure:
+    """R[i, j], a panel an agent: success on each task after each phase, in the order of learning."""
+    first = next(iter(agents.values()))
+    count = len(first.tasks)
+    with mpl.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            1,
+            len(agents),
+            figsize=(1.4 + (0.55 * count + 0.3) * len(agents), 1.3 + 0.5 * count),
+            squeeze=False,
+            sharey=True,
+        )
+        for axes, (agent, found) in zip(panels[0], agents.items(), strict=True):
+            mean = found.matrix.mean(0)
+            axes.imshow(mean, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+            for (row, column), value in np.ndenumerate(mean):
+                ink = "white" if value > 0.55 else "black"
+                text = f"{value:.2f}"
+                axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=7)
+            axes.set_xticks(range(count), first.tasks, rotation=60, ha="right", fontsize=7)
+            axes.set_yticks(range(count), [f"after {task}" for task in first.tasks], fontsize=7)
+            axes.grid(visible=False)
+            axes.set_title(agent)
+        return figure

@@ -1,0 +1,430 @@
+"""What is asked beside the headline: specialists, goals held out from training, wrong identifiers."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from conftest import RECIPES, SmallDataset, as_dataset, small_recipe
+
+from offline_gcrl.agents import settings_type
+from offline_gcrl.batches import BatchSampler, DeviceData
+from offline_gcrl.collect.collector import collect_source
+from offline_gcrl.config import (
+    Dataset,
+    Evaluate,
+    Recipe,
+    Region,
+    Relabel,
+    Sampling,
+    Train,
+    load_recipe,
+)
+from offline_gcrl.episodes.dataset import Episodes, open_episodes
+from offline_gcrl.episodes.ingest import ingest
+from offline_gcrl.errors import DataError, SettingsError
+from offline_gcrl.evaluation import (
+    CURVE,
+    FINAL,
+    EpisodeJob,
+    Judgement,
+    SeedResult,
+    judge,
+    over_seeds,
+    plan_judgement,
+    run_episode,
+)
+from offline_gcrl.held_out import held_out_goals, lies_within, without_held_out
+from offline_gcrl.hindsight.relabel import relabel
+from offline_gcrl.policy import POLICY, load_policy
+from offline_gcrl.probes import (
+    Probe,
+    Probes,
+    plan_probes,
+    run_probes,
+    told_identifiers,
+    with_wrong_identifier,
+)
+from offline_gcrl.tracking.judging import log_results
+from offline_gcrl.tracking.store import Subject, Tracker
+from offline_gcrl.training import train_seed
+from offline_gcrl.training_jobs import Event, TrainingJob, Work, training_jobs
+from offline_gcrl.zero_shot import check_region, held_out_seeds
+
+UMAZE, MEDIUM = "pointmaze-umaze", "pointmaze-medium"
+REGION = Region(low=(0.5, 0.5), high=(1.5, 1.5))
+"""The upper right corner of the U."""
+JUDGED = Evaluate(episodes=8, curve_episodes=4, held_out_episodes=6)
+
+
+def short(name: str, **changed: Any) -> Recipe:
+    """A maze with few episodes, and short ones to judge in."""
+    recipe = small_recipe(name)
+    assert recipe.evaluation is not None
+    environment = recipe.evaluation.environment
+    kwargs = {**environment.kwargs, "max_episode_steps": 20}
+    judged = environment.model_copy(update={"kwargs": kwargs})
+    evaluation = recipe.evaluation.model_copy(update={"environment": judged})
+    return recipe.model_copy(update={"evaluation": evaluation, **changed})
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Two mazes, of which one holds goals out, a generalist and its specialists."""
+
+    root: Path
+    dataset: Dataset
+    jobs: list[TrainingJob]
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def episodes(self) -> Episodes:
+        return open_episodes(self.root / "parquet")
+
+
+def settings(**changed: Any) -> Any:
+    content = {"algorithm": "bc", "hidden": [16], "learning_rate": 0.01, **changed}
+    return settings_type("bc").model_validate_json(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    root = tmp_path_factory.mktemp("probes")
+    dataset = as_dataset(short(UMAZE, held_out=REGION), short(MEDIUM))
+    for name in ("minari", "parquet", "hindsight"):
+        (root / name).mkdir()
+    for recipe in dataset.recipes:
+        for source in recipe.sources:
+            collect_source(recipe, source, root / "minari", workers=1)
+    ingest(dataset, root / "minari", root / "parquet")
+    relabel(root / "parquet", root / "hindsight", Relabel(k=2), dataset.recipes[0].goal)
+    train = Train(updates=20, batch_size=32, snapshots=2, specialists=True, specialist_updates=10)
+    told = settings(conditioning="goal+one_hot")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        link("parquet", root)
+        link("hindsight", root)
+        jobs = training_jobs("small", "bc", [0], train, told, root / "models", dataset.tasks)
+        for job in jobs:
+            train_seed(job, lambda event: None)
+    return Suite(root, dataset, jobs)
+
+
+def link(name: str, root: Path) -> None:
+    """Where the pipeline has it."""
+    place = root / "datasets" / name / "small"
+    place.parent.mkdir(parents=True)
+    place.symlink_to(root / name)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The suite as the stage `evaluate` judges it."""
+
+    judgement: Judgement
+    results: dict[int, SeedResult]
+    plan: dict[Probe, list[EpisodeJob]]
+    probes: Probes
+
+
+@pytest.fixture(scope="module")
+def judged(suite: Suite) -> Judged:
+    policies = {0: suite.models / "seed-0"}
+    judgement = plan_judgement(policies, suite.dataset, JUDGED)
+    results = judge(judgement, workers=1)
+    plan = plan_probes(suite.models, suite.dataset, JUDGED, judgement, results)
+    return Judged(judgement, results, plan, run_probes(plan, workers=1))
+
+
+def test_specialists_are_jobs_beside_the_generalist(suite: Suite) -> None:
+    assert [job.task for job in suite.jobs] == [None, UMAZE, MEDIUM]
+    assert len({job.checkpoints.name for job in suite.jobs}) == 3
+    assert suite.jobs[1].output == suite.models / "specialists" / UMAZE / "seed-0"
+    assert [job.train.updates for job in suite.jobs] == [20, 10, 10]
+    policy = load_policy(suite.jobs[2].output)
+    assert policy.training["task"] == MEDIUM
+    assert policy.training["updates"] == 10
+
+
+def test_asking_for_specialists_leaves_the_generalist_as_it_is(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(suite.root)
+    train = Train(updates=20, batch_size=32, snapshots=2)
+    told = settings(conditioning="goal+one_hot")
+    (alone,) = training_jobs("small", "bc", [0], train, told, suite.models, suite.dataset.tasks)
+    assert alone.checkpoints == suite.jobs[0].checkpoints
+    named = train.model_copy(update={"specialists": ("other",)})
+    assert len(training_jobs("small", "bc", [0], named, told, suite.models, ("a", "b"))) == 1
+    single = train.model_copy(update={"specialists": True})
+    assert len(training_jobs("small", "bc", [0], single, told, suite.models, ("a",))) == 1
+
+
+def test_a_specialist_sees_its_own_task_only(suite: Suite) -> None:
+    sampling = Sampling(actor_goals={"geometric": 1.0})
+    sampler = BatchSampler(
+        DeviceData(suite.episodes), suite.root / "hindsight", sampling,
+        split="train", batch_size=64, seed=0, task=MEDIUM,
+    )  # fmt: skip
+    assert (sampler.batches(0, 20)["tasks"] == 1).all()
+    tasks = suite.episodes.per_row("task")
+    assert set(tasks[sampler.rows.numpy()]) == {MEDIUM}
+
+
+def test_work_counts_specialists_together(suite: Suite) -> None:
+    work = Work(suite.jobs)
+    assert work.totals == {"seed 0": 20, "specialists": 20}
+    assert work.hear(Event(0, 7)) == ("seed 0", 7)
+    assert work.hear(Event(0, 4, task=UMAZE)) == ("specialists", 4)
+    assert work.hear(Event(0, 10, task=MEDIUM)) == ("specialists", 14)
+
+
+def test_specialists_face_the_very_episodes_of_the_generalist(judged: Judged) -> None:
+    every = judged.results[0].episodes
+    for task in (UMAZE, MEDIUM):
+        result = judged.probes.specialists[task][0]
+        own = every.filter(pl.col("task") == task)
+        for column in ("episode", "seed", "task", "start", "goal"):
+            assert result.episodes[column].to_list() == own[column].to_list()
+        assert result.episodes["update"].unique().to_list() == [10]
+        assert result.curve["update"].to_list() == [5, 10]
+    asked = {job.seed for job in judged.judgement[0, CURVE]}
+    of_curves = judged.plan[Probe("specialist", UMAZE, 0, CURVE)]
+    assert {job.seed for job in of_curves} < asked
+
+
+@pytest.fixture(scope="module")
+def sampler(suite: Suite) -> BatchSampler:
+    sampling = Sampling(
+        actor_goals={"original": 0.3, "geometric": 0.4, "random": 0.3},
+        value_goals={"current": 0.2, "future": 0.4, "original": 0.4},
+    )
+    return BatchSampler(
+        DeviceData(suite.episodes), suite.root / "hindsight", sampling,
+        split="train", batch_size=64, seed=0,
+    )  # fmt: skip
+
+
+def raw_goals(sampler: BatchSampler, batch: dict[str, torch.Tensor], name: str) -> Any:
+    """Goals in the environment's own units, shape (goals, goal)."""
+    scaling = sampler.data.scaling
+    zero, one = (scaling.goals(torch.full((1, 2), value)) for value in (0.0, 1.0))
+    return ((batch[name] - zero) / (one - zero)).flatten(0, -2).numpy()
+
+
+def test_held_out_goals_never_occur_in_a_thousand_batches(sampler: BatchSampler) -> None:
+    held_out = sampler.data.held_out
+    assert 0.02 < held_out.float().mean() < 0.5  # There are many to leave out.
+    for first in range(0, 1000, 100):
+        counter = torch.arange(first * 64, (first + 100) * 64)
+        pick = sampler._draw("transition", counter, len(sampler))
+        for purpose in ("actor_goal", "value_goal"):
+            assert not held_out[sampler._goals(purpose, pick, counter)[0]].any()
+    batch = sampler.batches(0, 50)
+    for name in ("actor_goals", "value_goals"):
+        goals = raw_goals(sampler, batch, name)
+        inner = Region(low=(0.51, 0.51), high=(1.49, 1.49))  # Scaling back rounds.
+        in_umaze = (batch["tasks"] == 0).flatten().numpy()
+        assert not lies_within(goals[in_umaze], inner).any()
+
+
+def test_a_region_is_that_of_one_task() -> None:
+    goals, tasks = np.ones((4, 3), dtype=np.float32), np.array([UMAZE, MEDIUM] * 2)
+    found = held_out_goals(goals, tasks, {UMAZE: REGION})  # The third number is padding.
+    assert found.tolist() == [True, False, True, False]
+
+
+def test_validation_has_no_held_out_goals_either(suite: Suite) -> None:
+    sampling = Sampling(actor_goals={"original": 0.5, "random": 0.5})
+    source = BatchSampler(
+        DeviceData(suite.episodes), suite.root / "hindsight", sampling,
+        split="validation", batch_size=64, seed=0,
+    )  # fmt: skip
+    assert not source.data.held_out[source.tables["actor_goal"].goals.long()].any()
+
+
+def test_a_goal_that_is_held_out_gives_way_with_its_label(
+    suite: Suite, sampler: BatchSampler
+) -> None:
+    """Each column is one of the transition's own goals, with the reward of that goal."""
+    table = pl.read_parquet(suite.root / "hindsight/table.parquet")
+    rows = {int(row): number for number, row in enumerate(table["row"])}
+    shift, kept = len(sampler.data.observations), sampler.tables["value_goal"]
+    for number in range(0, len(sampler), 7):
+        row = int(sampler.rows[number])
+        line = table.row(rows[row], named=True)
+        pairs = {(row, line["current_reward_0"]), (row + shift, line["original_reward_0"])}
+        pairs |= {(line[f"future_goal_{i}"], line[f"future_reward_{i}"]) for i in range(2)}
+        got = zip(kept.goals[number].tolist(), kept.rewards[number].tolist(), strict=True)
+        assert set(got) <= pairs
+
+
+def test_the_next_goal_that_is_not_held_out_takes_the_place() -> None:
+    columns = torch.tensor([[0, 1, 2], [1, 1, 3], [1, 4, 1]])
+    held_out = torch.tensor([False, True, False, False, True])
+    chosen, usable = without_held_out(columns, held_out)
+    assert chosen[:2].tolist() == [[0, 2, 2], [2, 2, 2]]
+    assert usable.tolist() == [True, True, False]
+    with pytest.raises(DataError, match="no transition has a goal outside of the region"):
+        without_held_out(columns, torch.ones(5, dtype=torch.bool))
+
+
+def test_without_a_region_nothing_changes(dataset: SmallDataset) -> None:
+    assert dataset.episodes.held_out == {}
+    assert "held_out" not in dataset.episodes.schema
+
+
+def test_held_out_episodes_ask_for_goals_in_the_region(judged: Judged) -> None:
+    table = judged.probes.held_out[0]
+    assert len(table) == 3  # Half of the six, for one task of two.
+    assert table["held_out"].all()
+    assert lies_within(np.array(table["goal"].to_list()), REGION).all()
+    assert not set(table["seed"]) & set(judged.results[0].episodes["seed"])
+    every = judged.results[0].episodes
+    within = lies_within(np.array(every["goal"].to_list()), REGION)
+    expected = within & (every["task"] == UMAZE).to_numpy()
+    assert every["held_out"].to_list() == expected.tolist()
+
+
+def test_a_region_without_goals_ends_in_a_sentence() -> None:
+    nowhere = short(UMAZE, held_out=Region(low=(50.0, 50.0), high=(60.0, 60.0)))
+    with pytest.raises(SettingsError, match=r"held_out: none of 5 resets of PointMaze_UMaze-v3"):
+        held_out_seeds(nowhere, np.arange(5), 1)
+    wide = short(UMAZE, held_out=Region(low=(0.0,), high=(1.0,)))
+    with pytest.raises(SettingsError, match="a goal has 2 numbers, and 'low' 1"):
+        check_region(wide, "maze.yaml")
+
+
+@pytest.mark.parametrize("name", ["pointmaze-medium-held-out", "fetch-reach-held-out"])
+def test_shipped_regions_are_asked_for(name: str) -> None:
+    recipe = load_recipe(name, RECIPES)
+    assert recipe.held_out is not None
+    check_region(recipe, name)
+
+
+def test_wrong_identifiers_differ_from_the_right_ones(judged: Judged) -> None:
+    final = judged.judgement[0, FINAL]
+    goals = dict(zip((job.seed for job in final), judged.results[0].episodes["goal"], strict=True))
+    told_task = judged.plan[Probe("wrong", "task", 0)]
+    told_goal = judged.plan[Probe("wrong", "goal", 0)]
+    assert len(told_task) == JUDGED.curve_episodes
+    for job in told_task:
+        assert job.told_task in {UMAZE, MEDIUM} - {job.task}
+        assert job.told_goal is None
+    for job in told_goal:
+        assert job.told_task is None
+        assert job.told_goal is not None
+        own, told = np.array(goals[job.seed]), np.array(job.told_goal)
+        assert np.linalg.norm(own - told) > 0.45  # Not reached together.
+        assert told.tolist() in [
+            goals[other.seed].to_list() for other in final if other.task == job.task
+        ]
+
+
+def test_a_wrong_goal_is_told_and_the_right_one_is_judged(judged: Judged) -> None:
+    job = judged.plan[Probe("wrong", "goal", 0)][0]
+    row, right = run_episode(job), run_episode(replace(job, told_goal=None))
+    assert row["goal"] == right["goal"]
+    assert row["final_distance"] != pytest.approx(right["final_distance"], abs=1e-6)
+
+
+def test_episodes_with_the_same_goal_everywhere_cannot_be_told_wrong(judged: Judged) -> None:
+    final = judged.judgement[0, FINAL]
+    table = judged.results[0].episodes
+    same = table.with_columns(pl.lit(table["goal"][0].to_list()).alias("goal"))
+    assert with_wrong_identifier("goal", final, same, as_dataset(short(UMAZE), short(MEDIUM))) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "kinds"),
+    [({"conditioning": "goal"}, ["goal"]), ({"conditioning": "one_hot"}, ["task"]),
+     ({"conditioning": "goal+embedding"}, ["task", "goal"]), ({"conditioning": "none"}, []),
+     ({"conditioning": "none", "task_network": "heads"}, ["task"])],
+)  # fmt: skip
+def test_what_can_be_told_wrong(
+    suite: Suite, judged: Judged, told: dict[str, str], kinds: list[str]
+) -> None:
+    policy = replace(load_policy(suite.models / "seed-0"), settings=settings(**told))
+    assert told_identifiers(policy, suite.dataset) == kinds
+
+
+def test_single_tasks_are_not_told_wrong_unless_asked() -> None:
+    assert Evaluate().wrong_identifiers(1) == 0
+    assert Evaluate().wrong_identifiers(3) == 20
+    assert Evaluate(wrong_identifier_episodes=7).wrong_identifiers(1) == 7
+
+
+def test_results_have_every_task_by_itself(judged: Judged, tmp_path: Path) -> None:
+    result = judged.results[0]
+    result.write(tmp_path / "seed-0")
+    judged.probes.write(tmp_path)
+    metrics = json.loads((tmp_path / "seed-0/metrics.json").read_text())
+    assert set(metrics["tasks"]) == {UMAZE, MEDIUM}
+    assert metrics["tasks"][UMAZE]["success_rate"]["episodes"] == 4
+    curves = pl.read_parquet(tmp_path / "seed-0/task_curves.parquet")
+    assert curves.group_by("task").len()["len"].to_list() == [2, 2]
+    whole = result.curve["mean"].to_list()
+    assert curves.group_by("update").agg(pl.col("mean").mean()).sort("update")[
+        "mean"
+    ].to_list() == pytest.approx(whole)
+    specialist = tmp_path / "specialists" / UMAZE / "seed-0"
+    assert len(pl.read_parquet(specialist / "episodes.parquet")) == 4
+    wrong = pl.read_parquet(tmp_path / "seed-0/wrong_identifier.parquet")
+    assert set(wrong["wrong"]) == {"task", "goal"}
+
+
+@pytest.fixture
+def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracker]:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    yield Tracker("probes")
+    mlflow.set_tracking_uri(None)
+
+
+def test_the_store_has_every_task_and_every_probe(
+    suite: Suite, judged: Judged, tracker: Tracker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "results"
+    (folder / "seed-0").mkdir(parents=True)
+    results = judged.results
+    log_results(
+        tracker, Subject("small", "bc", "bc"), {0: suite.models / "seed-0"}, results,
+        over_seeds(list(results.values())), "success_rate", folder, {"episodes": 8}, judged.probes,
+    )  # fmt: skip
+    for run in tracker.client.search_runs([tracker.experiment]):
+        logged = run.data.metrics
+        for task in (UMAZE, MEDIUM):
+            assert {
+                f"success_rate/{task}", f"success_rate_low/{task}", f"final_distance/{task}",
+                f"evaluation/success_rate/{task}", f"specialist/{task}", f"transfer/{task}_low",
+            } <= set(logged)  # fmt: skip
+            own = results[0].by_task[task]["success_rate"]["mean"]
+            assert logged[f"success_rate/{task}"] == own
+            assert logged[f"transfer/{task}"] == pytest.approx(own - logged[f"specialist/{task}"])
+        assert {"transfer", "told_wrong/task", "told_wrong/goal", "held_out", "seen"} <= set(logged)
+
+
+def test_an_episode_may_stop_where_any_step_counts(suite: Suite) -> None:
+    recipe = short(UMAZE)
+    assert recipe.evaluation is not None
+    any_step = recipe.model_copy(
+        update={"evaluation": recipe.evaluation.model_copy(update={"criterion": "any_step"})}
+    )
+    generous = any_step.goal.model_copy(
+        update={"success": any_step.goal.success.model_copy(update={"tolerance": 50.0})}
+    )
+    policies = {0: suite.models / "seed-0"}
+    stops = Evaluate(episodes=1, curve_episodes=1, stop_at_success=True)
+    for recipe, length in ((any_step.model_copy(update={"goal": generous}), 1), (short(UMAZE), 20)):
+        job = plan_judgement(policies, as_dataset(recipe), stops)[0, FINAL][0]
+        assert run_episode(job)["length"] == length
+    assert job.policy == policies[0] / POLICY

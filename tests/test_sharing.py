@@ -1,0 +1,275 @@
+"""Transfer, the cost of sharing, and forgetting: figures from curves and episodes whose answer is known."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import SmallDataset
+from test_report import Project
+
+from offline_gcrl.continual import (
+    average_success,
+    backward_transfer,
+    forgetting,
+    sequence_figures,
+)
+from offline_gcrl.contrasts import (
+    paired_contrast,
+    unpaired_contrast,
+    wrong_identifiers,
+    zero_shot,
+)
+from offline_gcrl.errors import DataError
+from offline_gcrl.evaluation import EPISODE_COLUMNS, SeedResult, learning_curve, task_curves
+from offline_gcrl.report.findings import load_findings, sharing_models
+from offline_gcrl.report.multitask import cost_sentences
+from offline_gcrl.report.writing import write_report
+from offline_gcrl.sharing import (
+    Curve,
+    average_transfer,
+    fit_sharing,
+    sharing_cost,
+    transfers,
+)
+
+TASKS = ("left", "middle", "right")
+
+
+def episodes(
+    rates: dict[str, float], seed: int = 0, count: int = 60, update: int = 40
+) -> pl.DataFrame:
+    """Tasks take turns; of each, the first share of its episodes succeed."""
+    rows = []
+    for number in range(count * len(rates)):
+        task = list(rates)[number % len(rates)]
+        success = number // len(rates) < round(rates[task] * count)
+        rows.append(
+            {"update": update, "episode": number, "seed": 1000 * seed + number, "task": task, "task_id": None,
+             "start": [0.0, 0.0], "goal": [1.0, float(number % 7)], "held_out": False, "success": success,
+             "success_any": success, "final_distance": 0.1, "return": 1.0, "discounted_return": 0.5,
+             "steps_to_goal": 3 if success else None, "length": 5}
+        )  # fmt: skip
+    return pl.DataFrame(rows, schema=EPISODE_COLUMNS)
+
+
+def alone(rates: dict[str, float], seeds: Sequence[int] = (0, 1)) -> dict[str, list[pl.DataFrame]]:
+    """The same episodes by specialists with these rates."""
+    return {
+        task: [episodes(rates, seed).filter(pl.col("task") == task) for seed in seeds]
+        for task in rates
+    }
+
+
+def test_transfer_is_told_apart_by_its_sign() -> None:
+    together = dict(zip(TASKS, (0.9, 0.5, 0.5), strict=True))
+    generalist = [episodes(together, seed) for seed in (0, 1)]
+    specialists = alone(dict(zip(TASKS, (0.4, 0.5, 1.0), strict=True)))
+    found = transfers(generalist, specialists)
+    assert [contrast.name for contrast in found] == list(TASKS)
+    assert [contrast.kind for contrast in found] == ["positive", "unclear", "negative"]
+    assert [contrast.difference.mean for contrast in found] == pytest.approx([0.5, 0.0, -0.5])
+    for contrast in found:
+        assert contrast.difference.low < contrast.difference.mean < contrast.difference.high
+        assert contrast.first.low <= contrast.first.mean <= contrast.first.high
+    average = average_transfer(generalist, specialists)
+    assert average.difference.mean == pytest.approx(0.0)
+    assert average.episodes == 360
+
+
+def test_transfer_is_refused_between_other_episodes() -> None:
+    generalist = [episodes({"left": 0.5, "right": 0.5})]
+    other = episodes({"left": 0.5, "right": 0.5}, seed=1).filter(pl.col("task") == "left")
+    with pytest.raises(DataError, match="of other episodes"):
+        transfers(generalist, {"left": [other]})
+
+
+def test_pairs_make_a_difference_surer() -> None:
+    """The same successes but for a few: paired, that is clear; as other episodes, it is not."""
+    one, two = episodes({"left": 0.6}, count=100), episodes({"left": 0.5}, count=100)
+    paired, unpaired = paired_contrast("x", [one], [two]), unpaired_contrast("x", [one], [two])
+    assert paired.difference.mean == unpaired.difference.mean == pytest.approx(0.1)
+    assert paired.kind == "positive"
+    assert unpaired.kind == "unclear"
+
+
+def test_what_a_wrong_identifier_costs_is_of_the_same_episodes() -> None:
+    right = [episodes({"left": 1.0, "right": 0.5}, seed, count=20) for seed in (0, 1)]
+    wrong = [table.head(10).with_columns(success=False, wrong=pl.lit("goal")) for table in right]
+    (contrast,) = wrong_identifiers(right, wrong)
+    assert contrast.first.mean == 1.0  # Of the first ten alone, where both succeed.
+    assert contrast.second.mean == 0.0
+    assert contrast.difference.mean == 1.0
+    assert contrast.kind == "positive"
+    assert contrast.episodes == 20
+
+
+def test_seen_goals_are_those_of_the_headline_outside_of_the_region() -> None:
+    every = [episodes({"left": 0.5}).with_columns(held_out=~pl.col("success"))]
+    held_out = [episodes({"left": 0.25}, seed=9).with_columns(held_out=True)]
+    contrast = zero_shot(every, held_out)
+    assert contrast.first.mean == 1.0
+    assert contrast.second.mean == 0.25
+    assert contrast.difference.low > 0.5
+
+
+def rising(needed: float, final: float = 1.0, seeds: int = 3) -> Curve:
+    """Success that rises in a line and is at 0.8 of its final value after the updates needed."""
+    updates = np.linspace(100, 20_000, 200)
+    success = final * np.minimum(1.0, 0.8 * updates / needed)
+    return Curve(updates, np.tile(success, (seeds, 1)))
+
+
+@pytest.mark.parametrize(
+    ("shared", "interference"), [(0.7, 1.5), (0.3, 1.0), (1.0, 2.0), (0.5, 3.0)]
+)
+def test_the_cost_model_recovers_known_f_and_c(shared: float, interference: float) -> None:
+    """Curves made by the model for suites of 2, 5 and 10 tasks give its f and c back."""
+    needed, points = 400.0, []
+    for count in (2, 5, 10):
+        together = interference * needed * shared + count * (1 - shared) * needed
+        names = [f"task-{number}" for number in range(count)]
+        cost = sharing_cost(
+            {name: rising(together) for name in names},
+            {name: rising(needed) for name in names},
+            dict.fromkeys(names, 1.0),
+            batch_size=256,
+        )
+        assert cost is not None
+        assert (cost.specialist, cost.generalist) == pytest.approx((needed, together), rel=1e-6)
+        assert cost.ratio.low == pytest.approx(cost.ratio.high)  # All seeds are the same.
+        assert cost.least_shared <= shared + 1e-9
+        assert cost.most_interference >= interference * shared - 1e-9
+        points.append((cost.tasks, cost.ratio.mean))
+    model = fit_sharing(points)
+    assert model is not None
+    assert model.shared == pytest.approx(shared, rel=1e-6)
+    assert model.interference == pytest.approx(interference, rel=1e-6)
+
+
+def test_one_suite_does_not_tell_f_from_c() -> None:
+    assert fit_sharing([(10, 4.0)]) is None
+    assert fit_sharing([(10, 4.0), (10, 5.0)]) is None
+
+
+def test_a_task_that_is_never_learned_is_left_out_and_said() -> None:
+    names = ("left", "right")
+    together = {"left": rising(900.0), "right": rising(900.0, final=0.5)}
+    specialists = {name: rising(300.0) for name in names}
+    cost = sharing_cost(together, specialists, dict.fromkeys(names, 1.0), batch_size=10)
+    assert cost is not None
+    assert (cost.compared, cost.tasks) == (1, 2)
+    assert cost.costs[1].generalist is None
+    assert cost.ratio.mean == pytest.approx(3.0)
+    said = " ".join(cost_sentences(cost))
+    assert "Both learn 1 of 2 tasks" in said
+    assert "nothing was shared" in said
+    nothing = {name: rising(300.0, final=0.0) for name in names}
+    assert sharing_cost(together, nothing, dict.fromkeys(names, 0.0), batch_size=10) is None
+
+
+def test_a_threshold_is_found_between_snapshots() -> None:
+    curve = Curve(np.array([100.0, 200.0]), np.array([[0.0, 0.5], [0.4, 0.7]]))
+    assert curve.reaches(0.1) == pytest.approx(50.0)  # From no success at no updates.
+    assert curve.reaches(0.4) == pytest.approx(150.0)
+    assert curve.reaches(0.61) is None
+    assert curve.reaches(0.65, np.array([1, 1])) == pytest.approx(100 + 100 * 0.25 / 0.3)
+
+
+MATRIX = np.array([[0.8, 0.0, 0.1], [0.5, 0.9, 0.1], [0.2, 0.6, 1.0]])
+
+
+def test_figures_of_forgetting_are_those_of_their_papers() -> None:
+    assert average_success(MATRIX) == pytest.approx((0.2 + 0.6 + 1.0) / 3)
+    assert backward_transfer(MATRIX) == pytest.approx(((0.2 - 0.8) + (0.6 - 0.9)) / 2)
+    assert forgetting(MATRIX) == pytest.approx(((0.8 - 0.2) + (0.9 - 0.6)) / 2)
+    regained = np.array([[0.5, 0.0, 0.0], [0.9, 0.5, 0.0], [0.7, 0.5, 1.0]])
+    assert backward_transfer(regained) == pytest.approx(0.1)  # Above what it was when learned,
+    assert forgetting(regained) == pytest.approx(0.1)  # and below its best.
+
+
+def test_the_success_matrix_is_read_off_at_the_ends_of_phases() -> None:
+    boundaries = (20, 40, 60)
+    snapshots = [
+        episodes(dict(zip(TASKS, row, strict=True)), count=10, update=update)
+        for row, update in zip(MATRIX, boundaries, strict=True)
+    ]
+    between = episodes(dict.fromkeys(TASKS, 0.3), count=10, update=30)
+    curves = task_curves(pl.concat([*snapshots, between]))
+    found = sequence_figures([curves, curves], TASKS, boundaries)
+    np.testing.assert_allclose(found.matrix, [MATRIX, MATRIX])
+    for name, value in (
+        ("average_success", 0.6),
+        ("backward_transfer", -0.45),
+        ("forgetting", 0.45),
+    ):
+        figure = found.figures[name]
+        assert figure.mean == pytest.approx(value)
+        assert figure.low < value < figure.high
+    with pytest.raises(DataError, match="no snapshot after update 50"):
+        sequence_figures([curves], TASKS, (20, 40, 50))
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory, dataset: SmallDataset) -> Path:
+    """A report on a suite of three tasks, whose probes are made up."""
+    project = Project(tmp_path_factory.mktemp("suite"), dataset)
+    name = "pointmaze-suite"
+    tasks = ("pointmaze-umaze", "pointmaze-medium", "pointmaze-large")
+    project.add_data(name)
+    for seed in (0, 1):
+        add_results(project.folders.results / name / "bc", seed, tasks)
+    params = project.params([name], ["bc"])
+    datasets, results = project.datasets(params), project.results(params)
+    write_report(params, datasets, results, project.folders, project.root / "reports")
+    findings = load_findings(params, datasets[name], results[name], project.folders.results / name)
+    assert sharing_models({name: findings}) == {}  # One suite is not enough.
+    return project.root / "reports"
+
+
+def add_results(folder: Path, seed: int, tasks: Sequence[str]) -> None:
+    """A generalist, specialists that are better on the last task, and both other probes."""
+
+    def judged(level: float, **how: int) -> pl.DataFrame:
+        rates = dict(zip(tasks, (0.9 * level, 0.7 * level, 0.5 * level), strict=True))
+        return episodes(rates, seed, **how)
+
+    snapshots = pl.concat([judged(0.5, update=20), judged(1.0, update=40)])
+    final = judged(1.0)
+    result = SeedResult(final, learning_curve(snapshots), task_curves(snapshots))
+    result.write(folder / f"seed-{seed}")
+    better = episodes(dict(zip(tasks, (0.9, 0.7, 1.0), strict=True)), seed)
+    for task in tasks:
+        own = better.filter(pl.col("task") == task)
+        SeedResult(own, learning_curve(own)).write(folder / "specialists" / task / f"seed-{seed}")
+    wrong = final.head(30).with_columns(success=False, wrong=pl.lit("task"))
+    wrong.write_parquet(folder / f"seed-{seed}/wrong_identifier.parquet")
+    final.head(30).with_columns(held_out=True).write_parquet(
+        folder / f"seed-{seed}/held_out.parquet"
+    )
+
+
+def test_the_report_has_every_task_by_itself(reported: Path) -> None:
+    metrics = json.loads((reported / "metrics.json").read_text())["pointmaze-suite"]["bc"]
+    assert set(metrics["tasks"]) == {"pointmaze-umaze", "pointmaze-medium", "pointmaze-large"}
+    rate = metrics["tasks"]["pointmaze-large"]["success_rate"]
+    assert (rate["mean"], rate["episodes"], rate["seeds"]) == (0.5, 120, 2)
+    table = pl.read_csv(reported / "tasks.csv")
+    own = table.filter(pl.col("task") == "pointmaze-umaze", pl.col("metric") == "success_rate")
+    assert own["mean"].to_list() == [0.9]
+
+
+def test_the_report_says_transfer_costs_and_controls(reported: Path) -> None:
+    text = (reported / "multitask.md").read_text()
+    large = next(line for line in text.splitlines() if line.startswith("| pointmaze-large"))
+    assert large.startswith("| pointmaze-large | 0.50 [")
+    assert large.endswith("| negative |")
+    assert "| bc | another task | " in text
+    assert "A task counts as learned at 80% of its specialist's final success." in text
+    page = (reported / "index.html").read_text()
+    for said in ("bc beside its specialists", "Told wrong", "Goals held out from training"):
+        assert said in page
+    for name in ("tasks-pointmaze-suite", "transfer-pointmaze-suite-bc"):
+        assert (reported / f"figures/{name}.svg").read_text().count("<path") > 10
