@@ -63,6 +63,10 @@ class CapturedUpdater:
             buffer.copy_(batches[name])
         return {name: value.clone() for name, value in recording.replay().items()}
 
+    def finish_round(self) -> None:
+        """As the updater inside."""
+        self.inner.finish_round()
+
     def state_dict(self) -> dict[str, Any]:
         """As the updater inside."""
         return self.inner.state_dict()

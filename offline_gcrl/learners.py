@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +18,8 @@ from offline_gcrl.files import write_text
 from offline_gcrl.multitask.training import several_tasks
 from offline_gcrl.policy import POLICY, SNAPSHOTS, save_policy
 from offline_gcrl.speed import Plan
-from offline_gcrl.training_jobs import CURVE, Point, TrainingJob
-from offline_gcrl.updates import PlainUpdater, Updater, mean, one
+from offline_gcrl.training_jobs import CURVE, Event, Point, TrainingJob
+from offline_gcrl.updates import mean, one
 
 CHECKPOINT = "last.ckpt"
 VALIDATION_BATCHES = 4
@@ -30,7 +31,7 @@ class Learner:
     Args:
         job: what it learns, and where that is kept.
         samplers: of the batches, by split.
-        plan: how the loss is computed.
+        plan: how its updates are computed.
     """
 
     def __init__(self, job: TrainingJob, samplers: dict[str, BatchSampler], plan: Plan) -> None:
@@ -45,32 +46,29 @@ class Learner:
             fused=True,
             capturable=self.data.device.type == "cuda",  # Counts its steps there.
         )
+        self.loss = plan.prepared(self.agent.loss)
         self.tasks = tuple(self.data.episodes.schema["tasks"])
-        loss = plan.prepared(self.agent.loss)
         self.several = several_tasks(
-            job.train, self.agent, loss, self.optimizer, samplers, self.tasks, job.seed
-        )
-        self.updater: Updater = (
-            self.several.updater if self.several else PlainUpdater(self.agent, loss, self.optimizer)
+            job.train, self.agent, self.loss, self.optimizer, samplers, self.tasks, job.seed
         )
         self.round = 0
         self.curve: list[Point] = []
+        self.updater_state: dict[str, Any] | None = None
         self._take_up()
-
-    @property
-    def updates_done(self) -> int:
-        """Updates up to the end of the last round."""
-        return self.round * self.job.train.updates // self.job.train.snapshots
 
     def batches(self, first: int, count: int) -> dict[str, Tensor]:
         """Batches of the updates from ``first`` on: (count, batch, ...)."""
         shares = self.several.shares if self.several else None
         return self.samplers["train"].batches(first, count, shares)
 
-    def end_round(self, points: list[Point]) -> None:
+    def news(self, updates: int, points: Sequence[Point] = ()) -> Event:
+        """What to tell after so many updates."""
+        return Event(self.job.seed, updates, tuple(points), task=self.job.task)
+
+    def end_round(self, points: list[Point], updater_state: dict[str, Any]) -> None:
         """Validate, keep a snapshot of the policy, add to the curve, and save the state."""
         self.round += 1
-        done = self.updates_done
+        done = self.round * self.job.train.updates // self.job.train.snapshots
         points[-1] |= self._validate()
         if self.several:
             points[-1] |= self.several.end_round(done)
@@ -80,7 +78,7 @@ class Learner:
             "round": self.round,
             "agent": self.agent.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "updater": self.updater.state_dict(),
+            "updater": updater_state,
             "tasks": self.several.state_dict() if self.several else {},
             "curve": self.curve,
         }
@@ -104,11 +102,12 @@ class Learner:
             return
         state = torch.load(path, map_location=self.data.device, weights_only=True)
         self.round, self.curve = state["round"], state["curve"]
+        self.updater_state = state["updater"]
         self.agent.load_state_dict(state["agent"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.updater.load_state_dict(state["updater"])
         if self.several:
-            self.several.load_state_dict(state["tasks"], self.updates_done)
+            self.several.updater.load_state_dict(state["updater"])
+            self.several.load_state_dict(state["tasks"], int(self.curve[-1]["update"]))
 
     def _validate(self) -> Point:
         """Mean diagnostics on fixed batches of the validation episodes."""

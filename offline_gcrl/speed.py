@@ -67,13 +67,14 @@ def plan_for(train: Train, settings: AgentSettings) -> Plan:
     wide = max(settings.hidden) >= WORTH_ROUTING
     routed = device == "cpu" and wide and _or_note(onednn_is_accurate(), NOT_ACCURATE, notes)
     wanted = _pays_back(train, settings, device) if train.compile == "auto" else train.compile
-    together, several = train.seeds_together, bool(train.tasks or train.sequence)
+    wanted = wanted and not train.has_task_gradients
+    together, apart = train.seeds_together, bool(train.tasks or train.sequence)
     return Plan(
         device=device,
         matmul="onednn" if routed else "default",
         compile=wanted and _or_note(has_compiler(device), NO_COMPILER, notes),
         precision=train.precision,
-        stacked=together == "stacked" or (together == "auto" and device == "cuda" and not several),
+        stacked=together == "stacked" or (together == "auto" and device == "cuda" and not apart),
         notes=tuple(notes),
     )
 
@@ -144,10 +145,8 @@ class CompiledLoss:
 
 def _pays_back(train: Train, settings: AgentSettings, device: str) -> bool:
     """Whether compiling saves more time than it takes; on a GPU a recorded graph saves it already."""
-    if device != "cpu" or (train.tasks is not None and train.tasks.gradients != "sum"):
-        return False
     products = sum(width**2 for width in settings.hidden)
-    return train.updates * train.batch_size * products >= WORTH_COMPILING
+    return device == "cpu" and train.updates * train.batch_size * products >= WORTH_COMPILING
 
 
 def _or_note(possible: bool, note: str, notes: list[str]) -> bool:

@@ -22,7 +22,7 @@ from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.learners import Learner, points_of
 from offline_gcrl.speed import Plan, plan_for
 from offline_gcrl.stacked import StackedUpdater
-from offline_gcrl.training_jobs import Event, Listener, TrainingJob
+from offline_gcrl.training_jobs import Listener, TrainingJob
 from offline_gcrl.updates import PlainUpdater, Updater
 
 
@@ -34,12 +34,7 @@ class TrainingModule(L.LightningModule):
         self.automatic_optimization = False
         self.learners, self.on_event = learners, on_event
         self.agents = nn.ModuleList([learner.agent for learner in learners])
-        self.stacked = stacked_updater(learners, plan) if len(learners) > 1 else None
-        self.updater: Updater = self.stacked or learners[0].updater
-        # What combines gradients of several tasks, or holds on to earlier ones, is not the same each time.
-        alike = isinstance(self.updater, PlainUpdater | StackedUpdater) and not learners[0].several
-        if plan.device == "cuda" and alike:
-            self.updater = CapturedUpdater(self.updater, recorded_by_cuda)
+        self.updater = updater_for(learners, plan)
         self.first_round, self.train_settings = learners[0].round, learners[0].job.train
         self.recent: list[tuple[int, dict[str, Tensor]]] = []
 
@@ -68,12 +63,11 @@ class TrainingModule(L.LightningModule):
         first, count, batches = chunk
         self.recent.append((first + count, self.updater.run(batches, count)))
         for learner in self.learners:
-            self.on_event(Event(learner.job.seed, first + count, task=learner.job.task))
+            self.on_event(learner.news(first + count))
 
     def on_train_epoch_end(self) -> None:
         """End the round of each seed, and tell its part of the curve."""
-        if self.stacked:
-            self.stacked.finish_round()
+        self.updater.finish_round()
         numbers, infos = zip(*self.recent, strict=True)
         self.recent.clear()
         for place, learner in enumerate(self.learners):
@@ -81,10 +75,8 @@ class TrainingModule(L.LightningModule):
                 point | {"update": float(number)}
                 for number, point in zip(numbers, points_of(infos, place), strict=True)
             ]
-            learner.end_round(points)
-            self.on_event(
-                Event(learner.job.seed, numbers[-1], tuple(points), task=learner.job.task)
-            )
+            learner.end_round(points, self.updater.state_dict())
+            self.on_event(learner.news(numbers[-1], points))
 
 
 Chunk = tuple[int, int, dict[str, Tensor]]
@@ -111,14 +103,24 @@ class RoundOfChunks:
         return -(-self.module.updates_a_round // self.module.train_settings.updates_per_step)
 
 
-def stacked_updater(learners: list[Learner], plan: Plan) -> StackedUpdater:
-    """What updates several seeds at once."""
-    return StackedUpdater(
-        [learner.agent for learner in learners],
-        [learner.optimizer for learner in learners],
-        plan.prepared,
-        capturable=plan.device == "cuda",
-    )
+def updater_for(learners: list[Learner], plan: Plan) -> Updater:
+    """What runs the updates: as their tasks ask, one after another, of all seeds at once, or recorded as a CUDA graph."""
+    updater: PlainUpdater | StackedUpdater
+    first = learners[0]
+    if first.several:
+        return first.several.updater
+    if len(learners) == 1:
+        updater = PlainUpdater(first.agent, first.loss, first.optimizer)
+    else:
+        updater = StackedUpdater(
+            [learner.agent for learner in learners],
+            [learner.optimizer for learner in learners],
+            plan.prepared,
+            capturable=plan.device == "cuda",
+        )
+    if first.updater_state is not None:
+        updater.load_state_dict(first.updater_state)
+    return CapturedUpdater(updater, recorded_by_cuda) if plan.device == "cuda" else updater
 
 
 def train_seed(job: TrainingJob, on_event: Listener) -> None:
@@ -143,8 +145,7 @@ def train_together(jobs: list[TrainingJob], on_event: Listener) -> None:
             _fit(list(standing), plan, on_event)
     for learner in learners:
         learner.export()
-        job, curve = learner.job, tuple(learner.curve)
-        on_event(Event(job.seed, job.train.updates, curve, task=job.task))
+        on_event(learner.news(learner.job.train.updates, learner.curve))
 
 
 def _learners(jobs: list[TrainingJob], plan: Plan) -> list[Learner]:
@@ -166,7 +167,9 @@ def _learners(jobs: list[TrainingJob], plan: Plan) -> list[Learner]:
         if len(episodes.transition_rows(split, job.task))
     }
     return [
-        Learner(job, {name: sampler.of_seed(job.seed) for name, sampler in samplers.items()}, plan)
+        Learner(
+            job, {split: sampler.of_seed(job.seed) for split, sampler in samplers.items()}, plan
+        )
         for job in jobs
     ]
 

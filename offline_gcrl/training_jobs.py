@@ -133,7 +133,7 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
         OfflineGCRLError: a process died; its last checkpoint is kept.
     """
     news: Any = context.Queue()
-    groups = in_one_process(jobs)
+    groups = _groups(jobs)
     with process_pool(balanced_workers(len(groups)), _set_queue, (news,)) as pool:
         futures = [pool.submit(_train_in_worker, group) for group in groups]
         while not all(future.done() for future in futures):
@@ -150,12 +150,12 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
         ) from error
 
 
-def in_one_process(jobs: list[TrainingJob]) -> list[list[TrainingJob]]:
-    """The jobs of each process: one, or where seeds are stacked all seeds of a generalist or specialist."""
-    groups: dict[tuple[Any, ...], list[TrainingJob]] = {}
+def _groups(jobs: list[TrainingJob]) -> list[list[TrainingJob]]:
+    """Jobs that share a process: seeds of one task where they are stacked; else each has its own."""
+    groups: dict[tuple[str | None, int | None], list[TrainingJob]] = {}
     for job in jobs:
         stacked = plan_for(job.train, job.settings).stacked
-        groups.setdefault((job.task,) if stacked else (job.task, job.seed), []).append(job)
+        groups.setdefault((job.task, None if stacked else job.seed), []).append(job)
     return list(groups.values())
 
 

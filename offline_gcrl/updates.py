@@ -22,6 +22,9 @@ class Updater(Protocol):
     def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
         """Run ``count`` updates on batches (count, batch, ...) and return their mean diagnostics."""
 
+    def finish_round(self) -> None:
+        """Leave the agents and their optimizers with what was learned, to be saved."""
+
     def state_dict(self) -> dict[str, Any]:
         """What it learned on the way: plain values and tensors, a part of the checkpoint."""
 
@@ -54,6 +57,9 @@ class PlainUpdater:
     def tensors(self) -> list[Tensor]:
         """All weights that an update may change, targets too."""
         return list(self.agent.parameters())  # type: ignore[attr-defined]
+
+    def finish_round(self) -> None:
+        """Nothing: the agent has its weights already."""
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.evaluation import HEADLINES, SKIPPED, judge, over_seeds, plan_judgement
-from offline_gcrl.figures import draw_results
+from offline_gcrl.figures import draw_gradients, draw_results
 from offline_gcrl.files import atomic_directory, write_json
 from offline_gcrl.parallel import preload
 from offline_gcrl.probes import plan_probes, run_probes
@@ -39,6 +39,7 @@ def main() -> None:
                 result.write(folder / f"seed-{seed}")
             over = over_seeds(list(results.values()))
             draw_results(results, over, dataset, agent, folder)
+            draw_gradients(policies.values(), folder)
             more = plan_probes(models, dataset, settings, plan, results)
             with Bars(["probing"], sum(map(len, more.values())), "episodes") as bars:
                 probes = run_probes(more, settings.workers, lambda: bars.advance("probing", 1))

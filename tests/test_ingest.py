@@ -7,6 +7,7 @@ from typing import Any
 import minari
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from conftest import SmallDataset
 from gymnasium import spaces
@@ -14,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline_gcrl.config import Goal, Part
+from offline_gcrl.episodes import blocks
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.episodes.ingest import ingest
-from offline_gcrl.episodes.reading import read_episode
+from offline_gcrl.episodes.reading import read_episode, read_episodes
 from offline_gcrl.episodes.writing import Moments
 from offline_gcrl.errors import DataError
 
@@ -151,3 +153,53 @@ def test_a_missing_dataset_is_named(dataset: SmallDataset, tmp_path: Path) -> No
 def test_a_folder_without_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no ingested dataset; run `dvc repro`"):
         open_episodes(tmp_path)
+
+
+def test_reading_many_episodes_at_once_is_reading_them_one_by_one(
+    dataset: SmallDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, source in enumerate(dataset.recipe.sources):
+        data = minari.MinariDataset(dataset.minari / source.dataset / "data")
+        arguments = (dataset.recipe, source, data, number)
+        with monkeypatch.context() as patched:
+            patched.setattr(blocks, "read_episodes", None)  # Nothing is to be read one by one.
+            at_once = list(blocks.read_blocks(*arguments))
+        one_by_one = list(read_episodes(*arguments))
+        (block,) = at_once
+        assert block.facts == [facts for _, facts in one_by_one]
+        assert block.success == [episode.success for episode, _ in one_by_one]
+        assert block.terminated == [episode.terminated for episode, _ in one_by_one]
+        for index, (episode, _) in enumerate(one_by_one):
+            part, length = block.part(index, index + 1), len(episode)
+            np.testing.assert_array_equal(part.reward[:length], episode.reward)
+            for name, array in episode.vectors.items():
+                np.testing.assert_array_equal(part.vectors[name][: len(array)], array)
+
+
+@pytest.mark.parametrize("rows", [1, 130, 2**16])
+def test_blocks_and_row_groups_of_any_size_hold_the_same(
+    dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(blocks, "ROWS_A_BLOCK", rows)
+    ingest(dataset.resolved, dataset.minari, tmp_path)
+    for name in ("steps.parquet", "episodes.parquet", "schema.json"):
+        assert (tmp_path / name).read_bytes() == (dataset.parquet / name).read_bytes()
+    monkeypatch.setattr("offline_gcrl.episodes.writing.ROWS_A_GROUP", 100)
+    ingest(dataset.resolved, dataset.minari, tmp_path)
+    groups = pq.read_metadata(tmp_path / "steps.parquet").num_row_groups
+    assert groups == 5  # Whole episodes, of 61 rows.
+    assert pl.read_parquet(tmp_path / "steps.parquet").equals(
+        pl.read_parquet(dataset.parquet / "steps.parquet")
+    )
+
+
+def test_what_is_unusual_is_read_one_by_one(
+    dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(*arguments: Any) -> None:
+        raise OSError("unusual")
+
+    monkeypatch.setattr(blocks, "raw_arrays", raises)
+    ingest(dataset.resolved, dataset.minari, tmp_path)
+    for name in ("steps.parquet", "episodes.parquet", "schema.json"):
+        assert (tmp_path / name).read_bytes() == (dataset.parquet / name).read_bytes()

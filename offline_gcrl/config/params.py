@@ -125,20 +125,17 @@ class Train(Section):
                 "plan",
                 "'tasks' is for learning all at once, 'sequence' for one after another; leave one of them out",
             )
-        for key, chosen in (
-            ("compile", self.compile is True),
-            ("precision", self.precision != "fp32"),
-        ):
-            if chosen and self.tasks is not None and self.tasks.gradients != "sum":
-                raise PydanticCustomError(
-                    "fast_path",
-                    "'{key}' is for the loss of all tasks; leave it out with 'tasks.gradients: {name}'",
-                    {"key": key, "name": self.tasks.gradients},
-                )
+        if self.compile is True and self.has_task_gradients:
+            raise PydanticCustomError(
+                "compile",
+                "'compile' is for the loss of all tasks; leave it out with 'tasks.gradients: {name}'",
+                {"name": self.tasks.gradients if self.tasks else ""},
+            )
         if self.seeds_together == "stacked" and (self.tasks or self.sequence):
             raise PydanticCustomError(
                 "stacked",
-                "'seeds_together: stacked' is for one set of transitions; leave it out with 'tasks' and 'sequence'",
+                "seeds are not stacked with 'tasks' or 'sequence', where each goes a way of its own; "
+                "say 'seeds_together: processes'",
             )
         return self
 
@@ -153,6 +150,11 @@ class Train(Section):
                     {"key": key, "updates": updates, "snapshots": self.snapshots},
                 )
         return self
+
+    @property
+    def has_task_gradients(self) -> bool:
+        """Whether each task has a gradient of its own, to be reconciled with those of the others."""
+        return self.tasks is not None and self.tasks.gradients != "sum"
 
     def has_specialists(self, agent: str) -> bool:
         """Whether this agent's specialists are trained."""

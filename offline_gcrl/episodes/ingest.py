@@ -1,4 +1,4 @@
-"""Minari to Parquet, an episode at a time: memory does not grow with the dataset."""
+"""Minari to Parquet, a block of episodes at a time: memory does not grow with the dataset."""
 
 from collections.abc import Callable
 from importlib.metadata import version
@@ -8,7 +8,8 @@ from typing import Any
 import minari
 
 from offline_gcrl.config import Dataset
-from offline_gcrl.episodes.reading import read_episodes, vector_sizes
+from offline_gcrl.episodes.blocks import read_blocks
+from offline_gcrl.episodes.reading import vector_sizes
 from offline_gcrl.episodes.schema import FORMAT, SCHEMA
 from offline_gcrl.episodes.sources import check_source, open_source
 from offline_gcrl.episodes.writing import Writer
@@ -45,9 +46,9 @@ def ingest(
     )
     with Writer(output, sizes) as writer:
         for number, (recipe, source, data) in enumerate(opened):
-            for episode, facts in read_episodes(recipe, source, data, number):
-                writer.write(episode, facts)
-                on_steps(len(episode))
+            for block in read_blocks(recipe, source, data, number):
+                writer.write(block)
+                on_steps(int(block.lengths.sum()))
     schema = _describe(dataset, [data for _, _, data in opened], sizes, writer)
     write_json(output / SCHEMA, schema)
     return schema

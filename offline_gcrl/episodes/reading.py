@@ -4,7 +4,7 @@ Whatever is wrong is said with the dataset, the episode and the key.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,32 +45,51 @@ class Episode:
 
 
 def read_episodes(
-    recipe: Recipe, source: Source, data: minari.MinariDataset, number: int
+    recipe: Recipe,
+    source: Source,
+    data: minari.MinariDataset,
+    number: int,
+    span: range | None = None,
+    sizes: dict[str, int] | None = None,
 ) -> Iterator[tuple[Episode, dict[str, Any]]]:
-    """The checked episodes of source ``number``, each with its row of ``episodes.parquet``."""
+    """The checked episodes of source ``number``, one by one, each with its row of ``episodes.parquet``.
+
+    Args:
+        recipe: says what its goals are.
+        source: and how many episodes to take.
+        data: the source, opened.
+        number: of the source; it chooses the episodes for validation.
+        span: some of the episodes; all of them when left out.
+        sizes: of the vectors of the episodes before.
+    """
     count = taken_episodes(source, data)
-    validation = _validation_episodes(count, recipe.validation_share, number)
-    sizes = None
-    for index, (raw, facts) in enumerate(_stored(source, data, count)):
+    validation = validation_episodes(count, recipe.validation_share, number)
+    span = range(count) if span is None else span
+    for index, (raw, facts) in zip(span, _stored(source, data, span), strict=True):
         where = f"dataset '{source.dataset}', episode {index}"
         episode = read_episode(raw, recipe.goal, data.action_space, where)
         sizes = sizes or episode.sizes
         if episode.sizes != sizes:
             raise DataError(f"{where}: its sizes {episode.sizes} are not those before, {sizes}")
-        yield (
-            episode,
-            {
-                "task": recipe.task,
-                "source": source.dataset,
-                "kind": source.kind,
-                "seed": _seed(facts.get("seed"), where),
-                "split": "validation" if index in validation else "train",
-            },
-        )
+        seed = _seed(facts.get("seed"), where)
+        yield episode, episode_facts(recipe, source, seed, index in validation)
+
+
+def episode_facts(
+    recipe: Recipe, source: Source, seed: int | None, for_validation: bool
+) -> dict[str, Any]:
+    """What ``episodes.parquet`` says of an episode beside what its arrays do."""
+    return {
+        "task": recipe.task,
+        "source": source.dataset,
+        "kind": source.kind,
+        "seed": seed,
+        "split": "validation" if for_validation else "train",
+    }
 
 
 def _stored(
-    source: Source, data: minari.MinariDataset, count: int
+    source: Source, data: minari.MinariDataset, span: range
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Episodes as Minari reads them, each with its metadata.
 
@@ -78,11 +97,11 @@ def _stored(
         DataError: naming the episode that cannot be read.
     """
     stored = zip(
-        data.storage.get_episodes(range(count)),
-        data.storage.get_episode_metadata(range(count)),
+        data.storage.get_episodes(span),
+        data.storage.get_episode_metadata(span),
         strict=True,
     )
-    for index in range(count):
+    for index in span:
         try:
             episode = next(stored)
         except Exception as error:  # Minari raises whatever h5py met; each means: unreadable.
@@ -99,21 +118,50 @@ def read_episode(raw: dict[str, Any], goal: Goal, action_space: spaces.Box, wher
     Raises:
         DataError: naming ``where`` and what is wrong.
     """
-    action = _matrix(raw["actions"], "actions", where)
-    length = len(action)
+    length = len(_matrix(raw["actions"], "actions", where))
     if length == 0:
         raise DataError(f"{where}: no transitions")
-    vectors = _selected(as_tree(raw["observations"], raw["infos"]), goal, length, where)
-    _checked(action, "actions", length, where)
-    _check_within(action, action_space, where)
-    _check_goals(vectors, goal, where)
-    scalars = {key: _scalars(raw[key], key, length, where) for key in SCALARS}
+    tree = as_tree(raw["observations"], raw["infos"])
+    vectors, scalars = checked_columns(tree, raw, goal, action_space, length + 1, where)
     return Episode(
-        vectors={**vectors, "action": action},
+        vectors=vectors,
         reward=scalars["rewards"],
         terminated=bool(scalars["terminations"][-1]),
         success=_reached_own_goal(vectors, goal),
     )
+
+
+def checked_columns(
+    tree: dict[str, Any],
+    raw: Mapping[str, Any],
+    goal: Goal,
+    action_space: spaces.Box,
+    rows: int,
+    where: str,
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+    """Select, check and flatten what an episode holds, or several one after another.
+
+    Args:
+        tree: observations and infos of ``rows`` rows, as ``as_tree`` makes it.
+        raw: ``actions`` and the ``SCALARS`` of each transition.
+        goal: what to select.
+        action_space: within which actions must lie.
+        rows: number of states.
+        where: what they are of, for errors.
+
+    Returns:
+        The vectors by column, and the scalars, as float32.
+
+    Raises:
+        DataError: naming ``where`` and what is wrong.
+    """
+    action = _matrix(raw["actions"], "actions", where)
+    vectors = _selected(tree, goal, rows, where)
+    _checked(action, "actions", len(action), where)
+    _check_within(action, action_space, where)
+    _check_goals(vectors, goal, where)
+    scalars = {key: _scalars(raw[key], key, len(action), where) for key in SCALARS}
+    return {**vectors, "action": action}, scalars
 
 
 def vector_sizes(recipe: Recipe, source: Source, data: minari.MinariDataset) -> dict[str, int]:
@@ -122,15 +170,15 @@ def vector_sizes(recipe: Recipe, source: Source, data: minari.MinariDataset) -> 
     Raises:
         DataError: that episode is broken.
     """
-    raw, _ = next(_stored(source, data, 1))
+    raw, _ = next(_stored(source, data, range(1)))
     where = f"dataset '{source.dataset}', episode 0"
     return read_episode(raw, recipe.goal, data.action_space, where).sizes
 
 
 def _selected(
-    tree: dict[str, Any], goal: Goal, length: int, where: str
+    tree: dict[str, Any], goal: Goal, rows: int, where: str
 ) -> dict[str, NDArray[np.float32]]:
-    """The observations and goals of an episode that are stored, checked."""
+    """The observations and goals that are stored, checked."""
     chosen = {"observation": goal.observation}
     if not goal.is_full_state:
         chosen["achieved_goal"] = goal.achieved
@@ -140,15 +188,15 @@ def _selected(
     for name, selection in chosen.items():
         role = name.removesuffix("_goal")
         try:
-            values = select(tree, selection, rows=length + 1)
+            values = select(tree, selection, rows=rows)
         except DataError as error:
             raise DataError(f"{where}: {error} (goal.{role} of the recipe)") from None
         matrix = _matrix(values, f"goal.{role}" if role != name else name, where)
-        vectors[name] = _checked(matrix, name, length + 1, where)
+        vectors[name] = _checked(matrix, name, rows, where)
     return vectors
 
 
-def _validation_episodes(count: int, share: float, source: int) -> set[int]:
+def validation_episodes(count: int, share: float, source: int) -> set[int]:
     """Which of a source's episodes are for validation: a share of them, at least one of two or more."""
     if share == 0.0 or count < 2:
         return set()

@@ -1,6 +1,8 @@
 """Writing checked episodes as Parquet, in row groups: memory does not grow with the dataset."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from offline_gcrl.episodes.reading import Episode
+from offline_gcrl.episodes.blocks import Block
 from offline_gcrl.episodes.schema import EPISODES, EPISODES_SCHEMA, STEPS, VECTORS, steps_schema
 
 ROWS_A_GROUP = 2**16
@@ -19,18 +21,28 @@ ROWS_A_GROUP = 2**16
 class Moments:
     """Mean and variance of a stream, merged batch by batch (Chan, Golub, LeVeque 1983)."""
 
-    count: int = 0
+    count: Any = 0
+    """Of all dimensions, or of each."""
     mean: Any = 0.0
     squares: Any = 0.0
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Take in a batch, shape (batch, dimension)."""
-        values64 = values.astype(np.float64)
-        count, mean = len(values64), values64.mean(0)
-        total, delta = self.count + count, mean - self.mean
-        self.squares += ((values64 - mean) ** 2).sum(0) + delta**2 * self.count * count / total
-        self.mean += delta * count / total
-        self.count = total
+        self.merge(len(values), *means_and_squares(values[None]))
+
+    def merge(self, count: Any, means: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
+        """Take in several batches of ``count`` values each, one after another.
+
+        Args:
+            count: a number, or one for each dimension.
+            means: (batches, dimension)
+            squares: (batches, dimension), sums of squared distances to the means.
+        """
+        for mean, square in zip(means, squares, strict=True):
+            total, delta = self.count + count, mean - self.mean
+            self.squares += square + delta**2 * self.count * count / total
+            self.mean += delta * count / total
+            self.count = total
 
     def summary(self) -> dict[str, list[float]]:
         """Mean and standard deviation in each dimension."""
@@ -39,17 +51,31 @@ class Moments:
             "std": np.sqrt(self.squares / self.count).tolist(),
         }
 
+    def part(self, columns: slice) -> "Moments":
+        """Those of some dimensions."""
+        return Moments(self.count[columns], self.mean[columns], self.squares[columns])
+
+
+def means_and_squares(
+    batches: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of batches of one size, (batches, batch, dimension): means, and sums of squared distances to them."""
+    values = batches.astype(np.float64)
+    means = values.mean(1)
+    return means, ((values - means[:, None]) ** 2).sum(1)
+
 
 @dataclass
 class Writer:
-    """Writes checked episodes to ``steps.parquet`` and ``episodes.parquet``, in row groups."""
+    """Writes checked episodes to ``steps.parquet`` and ``episodes.parquet``, in row groups of whole episodes."""
 
     output: Path
     sizes: dict[str, int]
     """Of each vector; smaller ones are padded with zeros."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     waiting: list[pa.RecordBatch] = field(default_factory=list)
-    statistics: dict[str, Moments] = field(default_factory=dict)
+    moments: Moments = field(default_factory=Moments)
+    """Of all vectors side by side."""
     row: int = 0
     file: pq.ParquetWriter | None = None
 
@@ -65,38 +91,103 @@ class Writer:
         if self.file is not None:
             self.file.close()
 
-    def write(self, episode: Episode, facts: dict[str, Any]) -> None:
-        """Add one episode, and its row of ``episodes.parquet``, to the files and the statistics."""
-        number, length = len(self.rows), len(episode)
-        vectors = {
-            name: _padded(array, self.sizes[name]) for name, array in episode.vectors.items()
-        }
-        for name, array in vectors.items():
-            self.statistics.setdefault(name, Moments()).add(array)
-        self.rows.append(
-            {
-                "episode": number,
-                "first_row": self.row,
-                "length": length,
-                **facts,
-                "terminated": episode.terminated,
-                "success": episode.success,
-                "return": float(episode.reward.sum()),
-            }
+    def write(self, block: Block) -> None:
+        """Add episodes, and their rows of ``episodes.parquet``, to the files and the statistics."""
+        block = replace(
+            block,
+            vectors={name: _padded(block.vectors[name], size) for name, size in self.sizes.items()},
         )
-        self.waiting.append(_as_batch(vectors, episode.reward, number))
-        self.row += length + 1
-        if sum(map(len, self.waiting)) >= ROWS_A_GROUP:
-            self._flush()
+        self._count(block)
+        first = len(self.rows)
+        self.rows += _episode_rows(block, first, self.row)
+        self.row += int(block.ends[-1])
+        begun = 0
+        for stop in self._cuts(block):
+            part = block.part(begun, stop)
+            self.waiting.append(_as_batch(part, first + begun))
+            if sum(map(len, self.waiting)) >= ROWS_A_GROUP:
+                self._flush()
+            begun = stop
+
+    def _count(self, block: Block) -> None:
+        """Add to the moments, an episode at a time: they depend on how data is divided in their last bits."""
+        runs = zip(
+            *(equal_lengths(array, block.lengths) for array in block.vectors.values()), strict=True
+        )
+        for run in runs:
+            last = [
+                1 if name == "action" else 0 for name in block.vectors
+            ]  # The last row has none.
+            parts = [
+                array[:, : array.shape[1] - less] for array, less in zip(run, last, strict=True)
+            ]
+            means, squares = zip(*map(means_and_squares, parts), strict=True)
+            count = np.repeat([part.shape[1] for part in parts], [part.shape[2] for part in parts])
+            self.moments.merge(count, np.concatenate(means, 1), np.concatenate(squares, 1))
+
+    @property
+    def statistics(self) -> dict[str, Moments]:
+        """Moments of each vector."""
+        stops = np.cumsum(list(self.sizes.values())).tolist()
+        return {
+            name: self.moments.part(slice(stop - size, stop))
+            for (name, size), stop in zip(self.sizes.items(), stops, strict=True)
+        }
+
+    def _cuts(self, block: Block) -> list[int]:
+        """Numbers of episodes at which the block is cut: where a row group is full, and at its end."""
+        cuts, full = [], ROWS_A_GROUP - sum(map(len, self.waiting))
+        for number, end in enumerate(block.ends.tolist(), start=1):
+            if end >= full:
+                cuts.append(number)
+                full = end + ROWS_A_GROUP
+        last = len(block.lengths)
+        return cuts if last in cuts else [*cuts, last]
 
     def _flush(self) -> None:
         if not self.waiting:
             return
         table = pa.Table.from_batches(self.waiting)
         if self.file is None:
-            self.file = pq.ParquetWriter(self.output / STEPS, table.schema, compression="zstd")
+            self.file = pq.ParquetWriter(
+                self.output / STEPS, table.schema, compression="lz4", use_dictionary=["episode"]
+            )
         self.file.write_table(table, row_group_size=len(table))
         self.waiting.clear()
+
+
+def equal_lengths(
+    values: NDArray[np.float32], lengths: NDArray[np.int64]
+) -> Iterator[NDArray[np.float32]]:
+    """Rows of several episodes, (R, ...), as runs of episodes of one length: (episodes, T + 1, ...)."""
+    starts = np.flatnonzero(np.diff(lengths, prepend=-1))
+    row = 0
+    for start, stop in pairwise([*starts.tolist(), len(lengths)]):
+        rows, count = int(lengths[start]) + 1, stop - start
+        yield values[row : row + rows * count].reshape(count, rows, *values.shape[1:])
+        row += rows * count
+
+
+def _episode_rows(block: Block, first: int, row: int) -> list[dict[str, Any]]:
+    """Rows of ``episodes.parquet``, for episodes from number ``first`` and row ``row`` on."""
+    starts = (row + block.ends - block.lengths - 1).tolist()
+    returns = [
+        float(total)
+        for part in equal_lengths(block.reward, block.lengths)
+        for total in part[:, :-1].sum(1)
+    ]
+    return [
+        {
+            "episode": first + index,
+            "first_row": starts[index],
+            "length": int(block.lengths[index]),
+            **block.facts[index],
+            "terminated": block.terminated[index],
+            "success": block.success[index],
+            "return": returns[index],
+        }
+        for index in range(len(block.lengths))
+    ]
 
 
 def _padded(array: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -105,21 +196,21 @@ def _padded(array: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     return np.pad(array, ((0, 0), (0, missing))) if missing else array
 
 
-def _as_batch(
-    vectors: dict[str, NDArray[np.float32]], reward: NDArray[np.float32], number: int
-) -> pa.RecordBatch:
-    rows = len(reward) + 1
-    last = np.zeros(rows, dtype=bool)
-    last[-1] = True
+def _as_batch(block: Block, first: int) -> pa.RecordBatch:
+    """Rows of ``steps.parquet``, for episodes from number ``first`` on."""
+    rows, numbers = block.lengths + 1, np.arange(first, first + len(block.lengths))
+    episode = np.repeat(numbers.astype(np.uint32), rows)
+    step = np.arange(len(episode)) - np.repeat(block.ends - rows, rows)
+    last = np.zeros(len(episode), dtype=bool)
+    last[block.ends - 1] = True
     columns = [
-        pa.array(np.full(rows, number, dtype=np.uint32)),
-        pa.array(np.arange(rows, dtype=np.uint32)),
-        *(_fixed_size(vectors[name]) for name in VECTORS[:-1] if name in vectors),
-        _fixed_size(np.pad(vectors["action"], ((0, 1), (0, 0))), pa.array(last)),
-        pa.array(np.append(reward, np.float32(0.0)), mask=last),
+        pa.array(episode),
+        pa.array(step.astype(np.uint32)),
+        *(_fixed_size(block.vectors[name]) for name in VECTORS[:-1] if name in block.vectors),
+        _fixed_size(block.vectors["action"], pa.array(last)),
+        pa.array(block.reward, mask=last),
     ]
-    schema = steps_schema({name: array.shape[1] for name, array in vectors.items()})
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    return pa.RecordBatch.from_arrays(columns, schema=steps_schema(block.sizes))
 
 
 def _fixed_size(values: NDArray[np.float32], null: pa.Array | None = None) -> pa.Array:

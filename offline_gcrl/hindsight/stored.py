@@ -63,7 +63,10 @@ def goals_on_disk(steps: Path, column: str, folder: Path) -> Iterator[StoredGoal
 def _spool(steps: Path, column: str, file: IO[bytes]) -> int:
     """Write a column of arrays as plain float32, row by row. Returns the numbers of each."""
     size = 0
-    for batch in pq.ParquetFile(steps).iter_batches(ROWS_A_READ, columns=[column]):
+    stored = pq.ParquetFile(
+        steps, pre_buffer=False
+    )  # Ahead of its use it would read the whole column.
+    for batch in stored.iter_batches(ROWS_A_READ, columns=[column]):
         values = batch.column(0).flatten().to_numpy()
         size = len(values) // len(batch)
         file.write(values.data)
