@@ -82,12 +82,14 @@ def sequence_figures(
     )
     random = np.random.default_rng(0)
     chosen = random.integers(len(rates), size=(RESAMPLES, len(rates)))
-    counts = episodes[chosen].astype(np.int64)
-    drawn = (random.binomial(counts, rates[chosen]) / counts).mean(1)
+    counts, successes = (values[chosen].sum(1) for values in (episodes, rates * episodes))
+    # Jeffreys' posterior of each rate: resampling alone would claim certainty where all succeed.
+    drawn = random.beta(successes + 0.5, counts - successes + 0.5)
     figures = {}
     for name, figure in FIGURES.items():
         low, high = np.quantile(figure(drawn), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        figures[name] = Estimate(float(figure(rates.mean(0))), float(low), float(high))
+        mean = float(figure(rates.mean(0)))
+        figures[name] = Estimate(mean, min(mean, float(low)), max(mean, float(high)))
     return SequentialResult(tuple(tasks), tuple(boundaries), rates, figures)
 
 

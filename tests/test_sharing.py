@@ -231,6 +231,13 @@ def test_the_success_matrix_is_read_off_at_the_ends_of_phases() -> None:
         figure = found.figures[name]
         assert figure.mean == pytest.approx(value)
         assert figure.low < value < figure.high
+    certain = task_curves(
+        pl.concat([episodes(dict.fromkeys(TASKS, 1.0), count=10, update=u) for u in boundaries])
+    )
+    kept = sequence_figures([certain, certain], TASKS, boundaries).figures
+    assert kept["average_success"].mean == 1.0
+    assert 0.8 < kept["average_success"].low < 1.0  # Twenty episodes of each are no certainty.
+    assert kept["forgetting"].low <= 0.0 < kept["forgetting"].high
     with pytest.raises(DataError, match="no snapshot after update 50"):
         sequence_figures([curves], TASKS, (20, 40, 50))
 
