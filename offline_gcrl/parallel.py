@@ -24,8 +24,14 @@ context = multiprocessing.get_context("forkserver")
 
 def preload(*modules: str) -> None:
     """Start importing what workers need, in the background: once for all of them, not once each."""
+    _one_thread_each()
     context.set_forkserver_preload(list(modules))
     forkserver.ensure_running()
+
+
+def _one_thread_each() -> None:
+    """Keep NumPy's matrix products within a worker from waiting for other cores, which have their own workers."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # This process has read it already.
 
 
 def cores() -> int:
@@ -46,6 +52,7 @@ def process_pool(
     workers: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
 ) -> ProcessPoolExecutor:
     """A pool of ``workers`` processes; ``initializer(*arguments)`` runs first in each."""
+    _one_thread_each()
     return ProcessPoolExecutor(
         max_workers=workers,
         mp_context=context,

@@ -1,5 +1,6 @@
 """A trained policy in one file, and the one call to use it."""
 
+import functools
 import io
 import pickle
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from offline_gcrl.acting import Layer, forward, plain_layers
 from offline_gcrl.agents import Agent, agent_type, settings_type
 from offline_gcrl.config import AgentSettings, algorithm_names
 from offline_gcrl.errors import PolicyError
@@ -60,6 +62,20 @@ class Policy:
                     f"the policy takes {name}s of shape ({expected},) or (batch, {expected}), "
                     f"not {tuple(values.shape)}"
                 )
+        number = self._task_number(task)
+        if state.ndim == goals.ndim == 1 and self._layers is not None:
+            scaled = forward(
+                self._layers,
+                np.concatenate([self.scaling.observations(state), self.scaling.goals(goals)]),
+            )
+        else:
+            scaled = self._forward(state, goals, number)
+        return self.scaling.environment_actions(scaled)
+
+    def _forward(
+        self, state: NDArray[np.float32], goals: NDArray[np.float32], task: int
+    ) -> NDArray[np.float32]:
+        """Scaled actions through torch, for any number of states and any network."""
         try:
             batch = np.broadcast_shapes(state.shape[:-1], goals.shape[:-1])
         except ValueError:
@@ -68,14 +84,17 @@ class Policy:
             ) from None
         state = np.broadcast_to(state, (*batch, state.shape[-1]))
         goals = np.broadcast_to(goals, (*batch, goals.shape[-1]))
-        number = torch.full(batch, self._task_number(task))
         with torch.inference_mode():
-            scaled = self.actor(
+            scaled: NDArray[np.float32] = self.actor(
                 torch.from_numpy(self.scaling.observations(state)),
                 torch.from_numpy(self.scaling.goals(goals)),
-                number,
-            )
-        return self.scaling.environment_actions(scaled.numpy())
+                torch.full(batch, task),
+            ).numpy()
+        return scaled
+
+    @functools.cached_property
+    def _layers(self) -> list[Layer] | None:
+        return plain_layers(self.actor)
 
     def _task_number(self, task: str | None) -> int:
         if task is None:

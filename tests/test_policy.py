@@ -1,6 +1,7 @@
 """A policy is one file and one call."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from test_agents import DIMENSIONS, SCALING, make_agent, make_settings
 
 import offline_gcrl
+from offline_gcrl.acting import plain_layers
 from offline_gcrl.errors import PolicyError
 from offline_gcrl.policy import Policy, load_policy, save_policy
 
@@ -59,3 +61,29 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     torch.save({"format": 99}, tmp_path / "other.pt")
     with pytest.raises(PolicyError, match="not a policy file of format 1"):
         load_policy(tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changed", "plain"),
+    [
+        ("gofar", {}, True),
+        ("gciql", {"activation": "relu"}, True),
+        ("gciql", {"activation": "gelu"}, True),
+        ("bc", {"activation": "tanh"}, True),
+        ("bc", {"goal_encoder": "separate"}, False),
+        ("bc", {"conditioning": "goal+one_hot"}, False),
+        ("bc", {"task_network": "film"}, False),
+    ],
+)
+def test_one_state_acts_as_in_a_batch_whatever_the_network(
+    algorithm: str, changed: dict[str, Any], plain: bool, tmp_path: Path
+) -> None:
+    agent, asked = make_agent(algorithm, changed), make_settings(algorithm, changed)
+    arguments = (agent, algorithm, asked, SCALING, DIMENSIONS, ("a", "b", "c", "d"))
+    save_policy(tmp_path / "policy.pt", *arguments, {"updates": 1})
+    policy = load_policy(tmp_path)
+    assert (plain_layers(policy.actor) is not None) == plain
+    random = np.random.default_rng(0)
+    states, goals = random.normal(size=(50, 5)), random.normal(size=(50, 2))
+    one_by_one = [policy.act(*pair, "b") for pair in zip(states, goals, strict=True)]
+    np.testing.assert_allclose(one_by_one, policy.act(states, goals, "b"), rtol=1e-4, atol=1e-6)
