@@ -4,6 +4,7 @@ The dataset lies on the device as contiguous tensors; a batch is a few gathers. 
 (``offline_gcrl.draws``), so any number of batches can be made at once, on any device, with one result.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +46,7 @@ class DeviceData:
     """A dataset as contiguous tensors on the device, shared by the samplers of its splits."""
 
     def __init__(self, episodes: Episodes, device: torch.device | str = "cpu") -> None:
-        self.episodes, self.device = episodes, device
+        self.episodes, self.device = episodes, torch.device(device)
         self.scaling = Scaling.of(episodes.schema)
         self.observations = self.scaling.observations(self.tensor(episodes.observation))
         self.actions = self.scaling.scaled_actions(self.tensor(episodes.action))
@@ -101,7 +102,7 @@ class BatchSampler:
         self.data, self.sampling, self.batch_size = data, sampling, batch_size
         episodes = data.episodes
         self.success: Success = episodes.goal.success
-        self.keys = {purpose: stream_key(seed, number) for number, purpose in enumerate(PURPOSES)}
+        self.keys = self._keys(seed)
         rows = episodes.transition_rows(split, task)
         self.tables = {
             purpose: self._table(hindsight, rows, mixture)
@@ -121,6 +122,12 @@ class BatchSampler:
     def __len__(self) -> int:
         """Number of transitions to draw from."""
         return len(self.rows)
+
+    def of_seed(self, seed: int) -> "BatchSampler":
+        """The sampler of another seed, on the same data and tables."""
+        other = copy.copy(self)
+        other.keys = self._keys(seed)
+        return other
 
     @cached_property
     def by_task(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -215,10 +222,14 @@ class BatchSampler:
         next_row = (row + 1).clamp(max=len(self.data.observations) - 1)
         return reaches(self.data.raw_goals[next_row], self.data.raw_goals[goal], self.success)
 
+    def _keys(self, seed: int) -> dict[str, Tensor]:
+        """The key of each purpose, on the device: moving one there would wait for it."""
+        keys = [stream_key(seed, number) for number in range(len(PURPOSES))]
+        signed = torch.tensor([key - 2**64 if key >= 2**63 else key for key in keys])
+        return dict(zip(PURPOSES, signed.to(self.data.device), strict=True))
+
     def _draw(self, purpose: str, counter: Tensor, bound: int | Tensor) -> Tensor:
-        key = self.keys[purpose]
-        signed = torch.tensor(key - 2**64 if key >= 2**63 else key, device=self.data.device)
-        return uniform_tensor(signed, counter, bound)
+        return uniform_tensor(self.keys[purpose], counter, bound)
 
     def _unit(self, purpose: str, counter: Tensor) -> Tensor:
         return self._draw(purpose, counter, UNIT_BITS).float() / UNIT_BITS

@@ -4,7 +4,7 @@ Drawn for papers and for pages: SVG, colours that the colour-blind can tell apar
 the same bytes for the same numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,7 @@ Walls = Sequence[tuple[float, float, float]]
 """Wall cells of a maze: x and y of the lower left corner, and the side."""
 Table = tuple[float, float, float, float]
 """A table seen from above: x and y of a corner, width and depth."""
+GRADIENTS = "gradients.parquet"  # As ``multitask.training`` names it, which is heavy to import.
 MOST_DRAWN = 3  # Dimensions of a goal that a map of goals can still show.
 
 
@@ -181,6 +182,48 @@ def hindsight_figure(statistics: Mapping[str, Any]) -> Figure:
         draw_shares(shares, statistics)
         draw_distances(distances, statistics)
         return figure
+
+
+def conflicts_figure(cosines: pl.DataFrame) -> Figure:
+    """How far the gradients of tasks agree: a column for each network of an agent.
+
+    Above, the cosine of the angle between the gradients of each pair of tasks, mean over training and seeds:
+    below zero, what helps one task hurts the other. Below, the mean over pairs, and the least of them,
+    over updates.
+
+    Args:
+        cosines: the tables ``gradients.parquet`` of one or more seeds, one below the other.
+    """
+    networks = cosines["network"].unique(maintain_order=True).to_list()
+    tasks = cosines["task_a"].unique(maintain_order=True).to_list()
+    side = 1.4 + 0.32 * len(tasks)
+    with mpl.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            2,
+            len(networks),
+            figsize=(1.6 + side * len(networks), side + 2.0),
+            squeeze=False,
+            sharey="row",
+            height_ratios=[side, 1.6],
+        )
+        for (above, below), network in zip(panels.T, networks, strict=True):
+            own = cosines.filter(pl.col("network") == network, pl.col("task_a") != pl.col("task_b"))
+            picture = _draw_cosines(above, own, tasks)
+            above.set_title(network)
+            _draw_agreement(below, own)
+        panels[0, 0].set_yticks(range(len(tasks)), _without_common_start(tasks))
+        panels[1, 0].set_ylabel("cosine")
+        panels[1, 0].legend(loc="upper right", fontsize=8, ncols=2)
+        figure.colorbar(picture, ax=panels[0], label="cosine, mean over training", shrink=0.8)
+        return figure
+
+
+def draw_gradients(models: Iterable[Path], folder: Path) -> None:
+    """Draw how far the gradients of tasks agreed, where training left tables of it in the folders of seeds."""
+    tables = [model / GRADIENTS for model in models]
+    found = [pl.read_parquet(path) for path in tables if path.exists()]
+    if found and found[0]["task_a"].n_unique() > 1:
+        save(conflicts_figure(pl.concat(found)), folder / "gradients.svg")
 
 
 def draw_shares(axes: Axes, statistics: Mapping[str, Any]) -> None:
@@ -341,15 +384,13 @@ def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str) -> None:
 
 
 def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame]) -> None:
-    """Each curve's name beside its end; names that would cover each other are moved down."""
+    """Each curve's name beside its end; names that would cover each other are moved apart."""
     colour = colours(list(agents))
-    above = 2.0
-    for agent in sorted(agents, key=lambda name: -float(agents[name]["mean"][-1])):
-        update, mean = agents[agent]["update"][-1], float(agents[agent]["mean"][-1])
-        above = min(mean, above - LABEL_HEIGHT)
+    places = _apart({name: float(curve["mean"][-1]) for name, curve in agents.items()})
+    for agent, place in places.items():
         axes.annotate(
             agent,
-            (update, above),
+            (agents[agent]["update"][-1], place),
             xytext=(6, 0),
             textcoords="offset points",
             color=colour[agent],
@@ -357,6 +398,63 @@ def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame]) -> None:
             weight="bold",
             annotation_clip=False,
         )
+
+
+def _draw_cosines(axes: Axes, cosines: pl.DataFrame, tasks: Sequence[str]) -> Any:
+    """A cell for each pair of tasks, with its number where there is room; returns what a colour bar needs."""
+    table = np.full((len(tasks), len(tasks)), np.nan)
+    for first, second, mean in (
+        cosines.group_by("task_a", "task_b").agg(pl.col("cosine").mean()).iter_rows()
+    ):
+        table[tasks.index(first), tasks.index(second)] = mean
+    picture = axes.imshow(table, cmap="PuOr", vmin=-1.0, vmax=1.0)
+    for row, column in zip(*np.nonzero(~np.isnan(table)), strict=True):
+        value = table[row, column]
+        ink = "#ffffff" if abs(value) > 0.6 else "#000000"
+        number = f"{value:.2f}".replace("0.", ".").replace("-.00", ".00")
+        axes.annotate(number, (column, row), ha="center", va="center", fontsize=7, color=ink)
+    axes.set_xticks(range(len(tasks)), _without_common_start(tasks), rotation=90)
+    axes.grid(visible=False)
+    return picture
+
+
+def _draw_agreement(axes: Axes, cosines: pl.DataFrame) -> None:
+    """Mean and least cosine over updates."""
+    rounds = cosines.group_by("update", maintain_order=True).agg(
+        pl.col("cosine").mean().alias("mean over pairs"),
+        pl.col("cosine").min().alias("least of all pairs"),
+    )
+    for name, colour in zip(rounds.columns[1:], PALETTE, strict=False):
+        axes.plot(
+            rounds["update"], rounds[name], color=colour, marker="o", markersize=3, label=name
+        )
+    axes.axhline(0.0, color="#888888", linewidth=1)
+    axes.set_ylim(-1.05, 1.05)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("updates")
+
+
+def _without_common_start(names: Sequence[str]) -> list[str]:
+    """Names of tasks without the words that all of them begin with."""
+    words = [name.split("-") for name in names]
+    shared = 0
+    while len({tuple(parts[: shared + 1]) for parts in words}) == 1 and all(
+        len(parts) > shared + 1 for parts in words
+    ):
+        shared += 1
+    return ["-".join(parts[shared:]) for parts in words]
+
+
+def _apart(ends: Mapping[str, float]) -> dict[str, float]:
+    """Heights of names, from the top down: each at its curve's end or as far below as it must, none below 0."""
+    order = sorted(ends, key=ends.__getitem__, reverse=True)
+    places, above, below = {}, 2.0, 0.0
+    for name in order:
+        places[name] = above = min(ends[name], above - LABEL_HEIGHT)
+    for name in reversed(order):
+        places[name] = max(places[name], below)
+        below = places[name] + LABEL_HEIGHT
+    return places
 
 
 def _strategy_colours(strategies: Mapping[str, Any]) -> dict[str, str]:
@@ -374,7 +472,7 @@ def _draw_goals(axes: Axes, table: pl.DataFrame, walls: Walls) -> None:
     if not is_flat:
         ways = np.stack([starts[~success], goals[~success]], axis=1)
         axes.add_collection(LineCollection(list(ways), colors=MISSED, alpha=0.12, linewidths=0.8))
-        axes.plot([], [], color=MISSED, alpha=0.5, linewidth=0.8, label="start of a missed one")
+        axes.plot([], [], color=MISSED, alpha=0.5, linewidth=0.8, label="from start to missed goal")
     (x, y), (x_missed, y_missed) = goals[success].T, goals[~success].T
     axes.scatter(x, y, 12, color=REACHED, label="goal reached", alpha=0.8, linewidths=0)
     axes.scatter(

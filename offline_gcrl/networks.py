@@ -4,6 +4,7 @@ Inputs are normalised observations and goals; actions are scaled to [-1, 1].
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +14,32 @@ from torch import Tensor, nn
 
 from offline_gcrl.config import AgentSettings
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+
+class GELU(nn.Module):
+    """GELU by its tanh approximation (Hendrycks and Gimpel 2016), as OGBench's: JAX's default form.
+
+    ``nn.GELU()`` is the exact one, by the error function; they differ by less than 5e-4. Compiled, the same
+    function is written x sigmoid(2u), for (1 + tanh u) / 2 = sigmoid(2u): less than half the time of tanh.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Any shape to the same."""
+        if torch.compiler.is_compiling():
+            return sigmoid_gelu(inputs)
+        return nn.functional.gelu(inputs, approximate="tanh")
+
+
+def sigmoid_gelu(inputs: Tensor) -> Tensor:
+    """GELU as x sigmoid(2u) with 2u = sqrt(8 / pi) (x + 0.044715 x^3).
+
+    A quotient by 1 + exp(-2u) would be the same, but has no gradient far below 0: its square overflows.
+    """
+    return inputs * torch.sigmoid(
+        math.sqrt(8.0 / math.pi) * (inputs + 0.044715 * inputs * inputs * inputs)
+    )
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": GELU, "tanh": nn.Tanh}
 
 LAST_GAIN = 0.1
 """Of an actor's last layer: OGBench's 1e-2 is a factor on the variance of the initial weights."""

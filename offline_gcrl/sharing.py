@@ -61,19 +61,31 @@ def average_transfer(
 
 
 @dataclass(frozen=True)
+class Reached:
+    """When a learning curve was at a threshold."""
+
+    updates: float
+    """By interpolation between snapshots."""
+    at_first: bool
+    """Whether it was there at its first snapshot already: then ``updates`` is that snapshot's, and a bound."""
+
+
+@dataclass(frozen=True)
 class TaskCost:
-    """Updates until a task counts as learned, by interpolation between snapshots; None where it never is."""
+    """When a task counts as learned, alone and with others; None where it never does."""
 
     task: str
     threshold: float
     """Success rate."""
-    specialist: float | None
-    generalist: float | None
+    specialist: Reached | None
+    generalist: Reached | None
 
     @property
-    def is_compared(self) -> bool:
-        """Whether both learned it."""
-        return self.specialist is not None and self.generalist is not None
+    def ratio(self) -> float | None:
+        """Updates of the generalist over those of the specialist, where both are known and no bounds."""
+        both = (self.generalist, self.specialist)
+        one, other = (None if found is None or found.at_first else found for found in both)
+        return one.updates / other.updates if one and other else None
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ class SharingCost:
     costs: tuple[TaskCost, ...]
     batch_size: int
     generalist: float
-    """Mean over the tasks that both learned."""
+    """Mean over the tasks where both are known."""
     specialist: float
     """The same: N."""
     ratio: Estimate
@@ -96,8 +108,8 @@ class SharingCost:
 
     @property
     def compared(self) -> int:
-        """How many tasks both learned."""
-        return sum(cost.is_compared for cost in self.costs)
+        """How many tasks both are known of."""
+        return sum(cost.ratio is not None for cost in self.costs)
 
     @property
     def least_shared(self) -> float:
@@ -122,17 +134,18 @@ class Curve:
     success: NDArray[np.float64]
     """(seeds, snapshots)"""
 
-    def reaches(self, threshold: float, seeds: NDArray[np.int64] | None = None) -> float | None:
-        """Updates at which the mean over these seeds first is at the threshold, from 0 at no updates on."""
-        chosen = self.success if seeds is None else self.success[seeds]
-        mean = np.append(0.0, chosen.mean(0))
-        updates = np.append(0.0, self.updates)
+    def reaches(self, threshold: float, seeds: NDArray[np.int64] | None = None) -> Reached | None:
+        """When the mean over these seeds first is at the threshold; None if never, or if that is nothing."""
+        mean = (self.success if seeds is None else self.success[seeds]).mean(0)
         above = np.flatnonzero(mean >= threshold)
         if threshold <= 0 or not len(above):
             return None
         last = int(above[0])
+        if last == 0:
+            return Reached(float(self.updates[0]), at_first=True)
         part = (threshold - mean[last - 1]) / (mean[last] - mean[last - 1])
-        return float(updates[last - 1] + part * (updates[last] - updates[last - 1]))
+        before, after = self.updates[last - 1], self.updates[last]
+        return Reached(float(before + part * (after - before)), at_first=False)
 
 
 def curve_of(tables: Tables) -> Curve:
@@ -141,27 +154,18 @@ def curve_of(tables: Tables) -> Curve:
     return Curve(updates, np.stack([table["mean"].to_numpy() for table in tables]))
 
 
-def sharing_cost(
-    generalist: Mapping[str, Curve],
-    specialists: Mapping[str, Curve],
-    finals: Mapping[str, float],
-    batch_size: int,
-) -> SharingCost | None:
-    """What learning the tasks together costs beside learning each alone.
-
-    The interval of the ratio resamples training seeds.
+def task_costs(
+    generalist: Mapping[str, Curve], specialists: Mapping[str, Curve], finals: Mapping[str, float]
+) -> tuple[TaskCost, ...]:
+    """When each task was learned, with others and alone.
 
     Args:
         generalist: its learning curve on each task.
         specialists: theirs, on the same tasks.
         finals: success of each specialist at the end, of which ``SHARE_OF_FINAL`` is its threshold.
-        batch_size: transitions an update.
-
-    Returns:
-        None where no task was learned by both.
     """
     thresholds = {task: SHARE_OF_FINAL * finals[task] for task in specialists}
-    costs = tuple(
+    return tuple(
         TaskCost(
             task,
             threshold,
@@ -170,12 +174,34 @@ def sharing_cost(
         )
         for task, threshold in thresholds.items()
     )
-    compared = [cost for cost in costs if cost.is_compared]
-    if not compared:
+
+
+def sharing_cost(
+    generalist: Mapping[str, Curve],
+    specialists: Mapping[str, Curve],
+    costs: tuple[TaskCost, ...],
+    batch_size: int,
+) -> SharingCost | None:
+    """What learning the tasks together costs beside learning each alone.
+
+    Tasks that one of both never learned, or had at its first snapshot, say nothing and are left out. The interval
+    of the ratio resamples training seeds.
+
+    Args:
+        generalist: its learning curve on each task.
+        specialists: theirs, on the same tasks.
+        costs: as ``task_costs`` reads them off.
+        batch_size: transitions an update.
+
+    Returns:
+        None where no task is left.
+    """
+    left = [cost for cost in costs if cost.ratio is not None]
+    if not left:
         return None
-    alone = float(np.mean([cost.specialist for cost in compared]))
-    together = float(np.mean([cost.generalist for cost in compared]))
-    ratios = _resampled_ratios(generalist, specialists, thresholds)
+    alone = float(np.mean([cost.specialist.updates for cost in left if cost.specialist]))
+    together = float(np.mean([cost.generalist.updates for cost in left if cost.generalist]))
+    ratios = _resampled_ratios(generalist, specialists, left)
     low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     ratio = together / alone
     interval = Estimate(ratio, min(ratio, float(low)), max(ratio, float(high)))
@@ -183,9 +209,7 @@ def sharing_cost(
 
 
 def _resampled_ratios(
-    generalist: Mapping[str, Curve],
-    specialists: Mapping[str, Curve],
-    thresholds: Mapping[str, float],
+    generalist: Mapping[str, Curve], specialists: Mapping[str, Curve], costs: Sequence[TaskCost]
 ) -> list[float]:
     """Generalist over specialist in resamples of the seeds, over the tasks that both then learn."""
     random = np.random.default_rng(0)
@@ -194,10 +218,13 @@ def _resampled_ratios(
     for _ in range(RESAMPLES):
         chosen = random.integers(seeds, size=seeds)
         pairs = [
-            (generalist[task].reaches(level, chosen), specialists[task].reaches(level, chosen))
-            for task, level in thresholds.items()
+            tuple(
+                curves[cost.task].reaches(cost.threshold, chosen)
+                for curves in (generalist, specialists)
+            )
+            for cost in costs
         ]
-        learned = [(one, other) for one, other in pairs if one is not None and other is not None]
+        learned = [(one.updates, other.updates) for one, other in pairs if one and other]
         if learned:
             ratios.append(sum(one for one, _ in learned) / sum(other for _, other in learned))
     return ratios

@@ -22,11 +22,13 @@ from offline_gcrl.files import digest
 from offline_gcrl.hindsight.relabel import TABLE
 from offline_gcrl.parallel import balanced_workers, context, process_pool
 from offline_gcrl.policy import SPECIALISTS
+from offline_gcrl.speed import plan_for
 
 TRAINING = "offline_gcrl.training"
 CODE = (
     "agents/__init__.py",
     "batches.py",
+    "captured.py",
     "config/multitask.py",
     "config/params.py",
     "config/recipes.py",
@@ -34,6 +36,7 @@ CODE = (
     "episodes/dataset.py",
     "goals.py",
     "held_out.py",
+    "learners.py",
     "multitask/__init__.py",
     "multitask/forgetting.py",
     "multitask/gradients.py",
@@ -44,6 +47,8 @@ CODE = (
     "networks.py",
     "policy.py",
     "scaling.py",
+    "speed.py",
+    "stacked.py",
     "training.py",
     "updates.py",
 )
@@ -120,14 +125,17 @@ class Work:
 
 
 def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
-    """Train seeds side by side, a process each; ``on_event`` hears of all of them in this process.
+    """Train seeds of one dataset and agent: a process each side by side, or all stacked in one, as planned.
+
+    ``on_event`` hears of all of them in this process.
 
     Raises:
         OfflineGCRLError: a process died; its last checkpoint is kept.
     """
     news: Any = context.Queue()
-    with process_pool(balanced_workers(len(jobs)), _set_queue, (news,)) as pool:
-        futures = [pool.submit(_train_in_worker, job) for job in jobs]
+    groups = _groups(jobs)
+    with process_pool(balanced_workers(len(groups)), _set_queue, (news,)) as pool:
+        futures = [pool.submit(_train_in_worker, group) for group in groups]
         while not all(future.done() for future in futures):
             _deliver(news, on_event, timeout=0.2)
     while _deliver(news, on_event, timeout=0.2):  # Workers have sent all they had when they end.
@@ -140,6 +148,15 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
             "a training process died (killed, or out of memory); run the stage again, "
             "it resumes from the last checkpoint"
         ) from error
+
+
+def _groups(jobs: list[TrainingJob]) -> list[list[TrainingJob]]:
+    """Jobs that share a process: seeds of one task where they are stacked; else each has its own."""
+    groups: dict[tuple[str | None, int | None], list[TrainingJob]] = {}
+    for job in jobs:
+        stacked = plan_for(job.train, job.settings).stacked
+        groups.setdefault((job.task, None if stacked else job.seed), []).append(job)
+    return list(groups.values())
 
 
 def training_jobs(
@@ -193,11 +210,12 @@ def content_digest(job: TrainingJob) -> str:
 
 
 def fingerprint(job: TrainingJob, content: str) -> str:
-    """Name all that the weights depend on: data and code (``content``), settings, seed and torch.
+    """Name all that the weights depend on: data and code (``content``), settings, seed, fast paths, torch.
 
     A checkpoint is taken up again only under the same name, so nothing stale is ever resumed.
     """
-    words = (content, job.seed, job.task, job.train, job.settings, torch.__version__)
+    plan = plan_for(job.train, job.settings)
+    words = (content, job.seed, job.task, job.train, job.settings, plan, torch.__version__)
     return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
 
 
@@ -209,8 +227,8 @@ def _set_queue(news: Any) -> None:
     _news = news
 
 
-def _train_in_worker(job: TrainingJob) -> None:
-    import_module(TRAINING).train_seed(job, _news.put)
+def _train_in_worker(jobs: list[TrainingJob]) -> None:
+    import_module(TRAINING).train_together(jobs, _news.put)
 
 
 def _deliver(news: Any, on_event: Listener, timeout: float) -> bool:

@@ -22,6 +22,9 @@ class Updater(Protocol):
     def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
         """Run ``count`` updates on batches (count, batch, ...) and return their mean diagnostics."""
 
+    def finish_round(self) -> None:
+        """Leave the agents and their optimizers with what was learned, to be saved."""
+
     def state_dict(self) -> dict[str, Any]:
         """What it learned on the way: plain values and tensors, a part of the checkpoint."""
 
@@ -51,6 +54,13 @@ class PlainUpdater:
             move_targets(target, source, rate)
         return info
 
+    def tensors(self) -> list[Tensor]:
+        """All weights that an update may change, targets too."""
+        return list(self.agent.parameters())  # type: ignore[attr-defined]
+
+    def finish_round(self) -> None:
+        """Nothing: the agent has its weights already."""
+
     def state_dict(self) -> dict[str, Any]:
         """Nothing."""
         return {}
@@ -66,4 +76,4 @@ def one(batches: dict[str, Tensor], index: int) -> dict[str, Tensor]:
 
 def mean(infos: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of each diagnostic."""
-    return {name: torch.stack([info[name] for info in infos]).mean() for name in infos[0]}
+    return {name: torch.stack([info[name] for info in infos]).mean(0) for name in infos[0]}

@@ -12,7 +12,7 @@ def main() -> None:
     """Fill ``results/<dataset>/<agent>``."""
     name, agent = stage_arguments(__doc__, "dataset", "agent")
     from offline_gcrl.evaluation import HEADLINES, SKIPPED, judge, over_seeds, plan_judgement
-    from offline_gcrl.figures import draw_results
+    from offline_gcrl.figures import draw_gradients, draw_results
     from offline_gcrl.probes import plan_probes, run_probes
     from offline_gcrl.tracking.judging import log_results
     from offline_gcrl.tracking.store import Subject, Tracker
@@ -40,6 +40,7 @@ def main() -> None:
                 result.write(folder / f"seed-{seed}")
             over = over_seeds(list(results.values()))
             draw_results(results, over, dataset, agent, folder)
+            draw_gradients(policies.values(), folder)
             more = plan_probes(models, dataset, settings, plan, results)
             with Bars(["probing"], sum(map(len, more.values())), "episodes") as bars:
                 probes = run_probes(more, settings.workers, lambda: bars.advance("probing", 1))

@@ -5,13 +5,14 @@ from pathlib import Path
 from offline_gcrl.config import agent_settings, load_dataset, load_params
 from offline_gcrl.files import atomic_directory
 from offline_gcrl.parallel import preload
-from offline_gcrl.terminal import Bars, close, stage, stage_arguments
+from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
 
 
 def main() -> None:
     """Fill ``models/<dataset>/<agent>``."""
     dataset, agent = stage_arguments(__doc__, "dataset", "agent")
     from offline_gcrl.agents import settings_type
+    from offline_gcrl.speed import plan_for
     from offline_gcrl.tracking.runs import marked_failed
     from offline_gcrl.tracking.store import Subject, Tracker
     from offline_gcrl.tracking.training import TrainingRuns
@@ -23,6 +24,8 @@ def main() -> None:
         train = params.train_for(dataset, agent)
         algorithm = params.agents[agent]["algorithm"]
         settings = agent_settings(params, agent, dataset, settings_type(algorithm))
+        for line in plan_for(train, settings).notes:
+            note(line)
         output = Path("models") / dataset / agent
         with atomic_directory(output) as folder:
             seeds, tasks = params.experiment.seeds, resolved.tasks

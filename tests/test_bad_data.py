@@ -162,7 +162,7 @@ SOURCE_BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no metadata": (lambda root: (root / NAME / "data/metadata.json").unlink(), "metadata.json"),
     "no data": (lambda root: data_file(root).unlink(), "main_data.hdf5"),
     "empty": (lambda root: data_file(root).write_bytes(b""), "cannot be read as Minari data"),
-    "cut off": (cut_off, "cannot be read as Minari data: .*truncated file"),
+    "cut off": (cut_off, "cannot be read as Minari data: .*truncated file.*; if it came broken, copy or download it again"),
     "not HDF5": (lambda root: data_file(root).write_bytes(b"x" * 999), "file signature not found"),
     "D4RL's": (foreign, "no group episode_0 but actions, observations; `python -m offline_gcrl.convert d4rl`"),
     "an episode short": (without_last_episode, "counts 3 episodes and main_data.hdf5 holds 2"),

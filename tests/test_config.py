@@ -14,9 +14,11 @@ from offline_gcrl.config import (
     Collect,
     Environment,
     Relabel,
+    Train,
     agent_settings,
     algorithm_names,
     check_agent,
+    check_evaluation,
     load_dataset,
     load_params,
     load_recipe,
@@ -54,8 +56,44 @@ def test_the_settings_that_ship_are_valid() -> None:
 
 
 @pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs/experiments").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_experiments_of_the_documentation_are_valid(path: Path, project: Path) -> None:
+    shutil.copy(path, project)
+    params = load_params(project)
+    for agent, section in params.agents.items():
+        check_agent(params, agent, settings_type(section["algorithm"]))
+    for name in params.experiment.datasets:
+        check_evaluation(params, resolve(name, folder=project.parent / RECIPES.relative_to(ROOT)))
+
+
+def test_one_agent_may_be_trained_otherwise_than_the_rest(project: Path) -> None:
+    change(project, "train.per_agent.gciql", {"updates": 800, "specialists": ["gciql"]})
+    change(project, "train.per_dataset.fetch-reach", {"updates": 80})
+    params = load_params(project)
+    assert params.train_for("pointmaze-umaze", "gciql").updates == 800
+    assert params.train_for("pointmaze-umaze", "bc").updates == 2400
+    assert params.train_for("fetch-reach", "gciql").updates == 80  # What is said of a dataset wins.
+    assert params.train_for("fetch-reach", "gciql").has_specialists("gciql")
+    assert not params.train_for("fetch-reach", "bc").has_specialists("bc")
+
+
+def test_what_is_about_specialists_is_no_setting_of_a_generalist() -> None:
+    train = Train(updates=100, snapshots=2, specialists=True, specialist_updates=40)
+    assert train.of_generalist == Train(updates=100, snapshots=2)
+    assert train.of_specialist == Train(updates=40, snapshots=2)
+    sequence = Train.model_validate({"updates": 100, "snapshots": 2, "sequence": {}})
+    assert sequence.of_specialist == Train(updates=100, snapshots=2)
+
+
+@pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("train.specialists", ["gcigl"], "train.specialists: no section agents.gcigl; did you mean 'gciql'?"),
+        ("train.specialist_updates", 7, "'specialist_updates' .* must be a multiple of 'snapshots'"),
+        ("train.per_agent", {"gcigl": {}}, "train.per_agent: no section agents.gcigl; did you mean"),
+        ("train.per_agent", {"gciql": {"updatez": 3}}, "train.per_agent.gciql.updatez: unknown key; did you mean"),
+        ("train.per_agent", [1], "train.per_agent: expected names of agents"),
         ("experiment.datasets", ["pointmaze-umaz"], "no recipe 'pointmaze-umaz'; did you mean 'pointmaze-umaze'?"),
         ("experiment.agents", ["gcigl"], "no section agents.gcigl; did you mean 'gciql'?"),
         ("experiment.seeds", [], "experiment.seeds: .* at least 1 item"),

@@ -38,7 +38,7 @@ from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.evaluation import EPISODE_COLUMNS
 from offline_gcrl.hindsight.relabel import TABLE
 from offline_gcrl.report.results import load_results
-from offline_gcrl.training import _accelerator
+from offline_gcrl.speed import accelerator
 
 DOCS = ROOT / "docs"
 BIN = Path(sys.executable).parent
@@ -267,7 +267,7 @@ def broken_data(folder: Path) -> None:
 def no_gpu(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: False)
-        _accelerator("gpu")
+        accelerator("gpu")
 
 
 ERRORS: dict[str, Callable[[Path], object]] = {

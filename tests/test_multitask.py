@@ -20,6 +20,7 @@ from offline_gcrl.batches import BatchSampler, DeviceData
 from offline_gcrl.config import Sampling, Tasks, TaskSequence, Train
 from offline_gcrl.config.multitask import SOLVERS
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
+from offline_gcrl.figures import draw_gradients
 from offline_gcrl.multitask.forgetting import ElasticPenalty, diagonal_fisher, freeze_heads
 from offline_gcrl.multitask.gradients import (
     GradNorm,
@@ -29,7 +30,7 @@ from offline_gcrl.multitask.gradients import (
     set_gradients,
     task_gradients,
 )
-from offline_gcrl.multitask.losses import losses_by_task, means_by_task, transition_weights
+from offline_gcrl.multitask.losses import losses_by_task, means_by_task, stacked, transition_weights
 from offline_gcrl.multitask.sampling import adapted_shares, order_of, phase_shares
 from offline_gcrl.multitask.updates import TaskGradientUpdater, WeightedUpdater
 from offline_gcrl.networks import GoalConditioned
@@ -54,28 +55,14 @@ def variant(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def test_the_loss_of_a_task_is_the_loss_of_its_transitions(variant: Any) -> None:
-    agent, batch = make_agent(*variant), make_batch()
-    losses, info, present = losses_by_task(agent.loss, batch, TASKS)
-    assert present.all()
-    # The scale of DDPG's loss, mean |Q|, is that of the whole batch.
-    scaled = getattr(agent.settings, "actor_loss", None) == "ddpg+bc"
-    for task in range(TASKS):
-        own = {name: values[batch["tasks"] == task] for name, values in batch.items()}
-        loss, alone = agent.loss(own)
-        if not scaled:
-            torch.testing.assert_close(losses[task], loss, rtol=1e-4, atol=1e-5)
-        for name in {"actor/mse", "value/loss", "critic/loss"} & set(info):
-            torch.testing.assert_close(info[name][task], alone[name], rtol=1e-4, atol=1e-5)
-
-
 def test_gradients_of_tasks_by_their_share_add_up_to_that_of_the_batch(variant: Any) -> None:
-    if variant[1].get("divergence") == "kl":
-        pytest.skip("the logarithm of a mean is not a sum over tasks")
-    agent, batch = make_agent(*variant), make_batch()
-    losses, _, _ = losses_by_task(agent.loss, batch, TASKS)
+    """The other two losses are no sums over transitions: a logarithm of a mean, a scale of mean |Q|."""
+    algorithm, changed = variant
+    sums = {"gciql": {"actor_loss": "awr"}, "gofar": {"divergence": "chi2"}}.get(algorithm, {})
+    agent, batch = make_agent(algorithm, {**changed, **sums}), make_batch()
+    matrices = task_gradients(losses_by_task(agent.loss, batch, TASKS), agent)
     shares = torch.bincount(batch["tasks"], minlength=TASKS) / len(batch["tasks"])
-    set_gradients(agent, {name: shares @ matrix for name, matrix in task_gradients(losses, agent).items()})  # fmt: skip
+    set_gradients(agent, {name: shares @ matrix for name, matrix in matrices.items()})
     together = {name: p.grad.clone() for name, p in agent.named_parameters() if p.grad is not None}
     agent.zero_grad()
     agent.loss(batch)[0].backward()
@@ -84,6 +71,20 @@ def test_gradients_of_tasks_by_their_share_add_up_to_that_of_the_batch(variant: 
     for name, gradient in together.items():
         expected = whole.get(name, torch.zeros_like(gradient))
         torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_batch_that_weighs_one_task_alone_has_the_loss_of_that_task(variant: Any) -> None:
+    agent, batch = make_agent(*variant), make_batch()
+    scaled = getattr(agent.settings, "actor_loss", None) == "ddpg+bc"  # By mean |Q| of the batch.
+    losses, info, present = stacked(losses_by_task(agent.loss, batch, TASKS))
+    assert present.all()
+    for task in range(TASKS):
+        weights = transition_weights(batch["tasks"], torch.eye(TASKS)[task])
+        loss, alone = agent.loss({**batch, "weights": weights})
+        if not scaled:
+            torch.testing.assert_close(losses[task], loss.detach(), rtol=1e-4, atol=1e-5)
+        for name in {"actor/mse", "value/loss", "critic/loss"} & set(info):
+            torch.testing.assert_close(info[name][task], alone[name], rtol=1e-4, atol=1e-5)
 
 
 def test_weights_make_a_sum_of_the_means_of_tasks() -> None:
@@ -100,8 +101,8 @@ def test_a_weighted_update_descends_on_the_weighted_sum_of_losses() -> None:
     optimizers = [torch.optim.SGD(agent.parameter_groups(), lr=0.1) for agent in agents]
     stacked = {name: values[None] for name, values in batch.items()}
     WeightedUpdater(agents[0], agents[0].loss, optimizers[0], weights).run(stacked, 1)
-    losses = losses_by_task(agents[1].loss, batch, TASKS)[0]
-    (losses @ weights).backward()
+    losses = [one[0] for one in losses_by_task(agents[1].loss, batch, TASKS) if one]
+    (torch.stack(losses) @ weights).backward()
     optimizers[1].step()
     for first, second in zip(
         agents[0].actor.parameters(), agents[1].actor.parameters(), strict=True
@@ -112,9 +113,11 @@ def test_a_weighted_update_descends_on_the_weighted_sum_of_losses() -> None:
 def test_a_task_that_a_batch_lacks_is_told() -> None:
     agent, batch = make_agent("gofar", {"divergence": "kl"}), make_batch()
     batch["tasks"] = batch["tasks"].clamp(max=2)
-    losses, _, present = losses_by_task(agent.loss, batch, TASKS)
+    found = losses_by_task(agent.loss, batch, TASKS)
+    losses, info, present = stacked(found)
     assert present.tolist() == [True, True, True, False]
-    assert torch.isfinite(losses).all()
+    assert losses[3] == info["actor/mse"][3] == 0.0
+    assert not any(matrix[3].any() for matrix in task_gradients(found, agent).values())
     means, known = means_by_task(torch.arange(3.0), torch.tensor([2, 0, 2]), 4)
     assert means.tolist() == [1.0, 0.0, 1.0, 0.0]
     assert known.tolist() == [True, False, True, False]
@@ -224,6 +227,8 @@ def test_cosines_are_of_the_angles() -> None:
 @pytest.mark.parametrize("network", ["concatenate", "heads"])
 def test_a_plain_sum_of_gradients_of_tasks_is_a_plain_update(algorithm: str, network: str) -> None:
     changed = {"conditioning": "goal+embedding", "task_network": network}
+    if algorithm == "gciql":
+        changed["actor_loss"] = "awr"  # The other has a scale, mean |Q|: of the task, or the batch.
     agents = [make_agent(algorithm, changed) for _ in range(2)]
     optimizers = [torch.optim.SGD(agent.parameter_groups(), lr=0.01) for agent in agents]
     plain = PlainUpdater(agents[0], agents[0].loss, optimizers[0])
@@ -494,6 +499,9 @@ def test_gradients_are_logged_for_each_network_and_pair_of_tasks(make_job: Jobs)
     same = table.filter(pl.col("task_a") == pl.col("task_b"))["cosine"]
     np.testing.assert_allclose(same, 1.0, atol=1e-5)
     assert table["cosine"].is_between(-1.0, 1.0).all()
+    draw_gradients([job.output, job.output / "none"], job.output)
+    drawn = (job.output / "gradients.svg").read_text()
+    assert all(word in drawn for word in ("value", "critic", "actor", *NAMES))
 
 
 def test_adapted_shares_are_those_of_the_error_on_validation_episodes(make_job: Jobs) -> None:

@@ -304,6 +304,17 @@ def test_a_region_without_goals_ends_in_a_sentence() -> None:
         check_region(wide, "maze.yaml")
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [((1.0, 0.0), (0.0, 1.0), "'low' must not lie above 'high'"), ((1.0,), (2.0, 3.0), "as many")],
+)
+def test_a_region_that_is_none_is_refused(
+    low: tuple[float, ...], high: tuple[float, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Region(low=low, high=high)
+
+
 @pytest.mark.parametrize("name", ["pointmaze-medium-held-out", "fetch-reach-held-out"])
 def test_shipped_regions_are_asked_for(name: str) -> None:
     recipe = load_recipe(name, RECIPES)

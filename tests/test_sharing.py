@@ -25,13 +25,16 @@ from offline_gcrl.contrasts import (
 from offline_gcrl.errors import DataError
 from offline_gcrl.evaluation import EPISODE_COLUMNS, SeedResult, learning_curve, task_curves
 from offline_gcrl.report.findings import load_findings, sharing_models
-from offline_gcrl.report.multitask import cost_sentences
+from offline_gcrl.report.multitask import cost_sentences, cost_table
 from offline_gcrl.report.writing import write_report
 from offline_gcrl.sharing import (
     Curve,
+    Reached,
+    SharingCost,
     average_transfer,
     fit_sharing,
     sharing_cost,
+    task_costs,
     transfers,
 )
 
@@ -122,6 +125,13 @@ def rising(needed: float, final: float = 1.0, seeds: int = 3) -> Curve:
     return Curve(updates, np.tile(success, (seeds, 1)))
 
 
+def cost_of(
+    generalist: dict[str, Curve], specialists: dict[str, Curve], finals: dict[str, float]
+) -> SharingCost | None:
+    costs = task_costs(generalist, specialists, finals)
+    return sharing_cost(generalist, specialists, costs, batch_size=256)
+
+
 @pytest.mark.parametrize(
     ("shared", "interference"), [(0.7, 1.5), (0.3, 1.0), (1.0, 2.0), (0.5, 3.0)]
 )
@@ -131,11 +141,10 @@ def test_the_cost_model_recovers_known_f_and_c(shared: float, interference: floa
     for count in (2, 5, 10):
         together = interference * needed * shared + count * (1 - shared) * needed
         names = [f"task-{number}" for number in range(count)]
-        cost = sharing_cost(
+        cost = cost_of(
             {name: rising(together) for name in names},
             {name: rising(needed) for name in names},
             dict.fromkeys(names, 1.0),
-            batch_size=256,
         )
         assert cost is not None
         assert (cost.specialist, cost.generalist) == pytest.approx((needed, together), rel=1e-6)
@@ -158,24 +167,38 @@ def test_a_task_that_is_never_learned_is_left_out_and_said() -> None:
     names = ("left", "right")
     together = {"left": rising(900.0), "right": rising(900.0, final=0.5)}
     specialists = {name: rising(300.0) for name in names}
-    cost = sharing_cost(together, specialists, dict.fromkeys(names, 1.0), batch_size=10)
+    cost = cost_of(together, specialists, dict.fromkeys(names, 1.0))
     assert cost is not None
     assert (cost.compared, cost.tasks) == (1, 2)
     assert cost.costs[1].generalist is None
     assert cost.ratio.mean == pytest.approx(3.0)
     said = " ".join(cost_sentences(cost))
-    assert "Both learn 1 of 2 tasks" in said
+    assert "known for 1 of 2 tasks" in said
     assert "nothing was shared" in said
     nothing = {name: rising(300.0, final=0.0) for name in names}
-    assert sharing_cost(together, nothing, dict.fromkeys(names, 0.0), batch_size=10) is None
+    assert cost_of(together, nothing, dict.fromkeys(names, 0.0)) is None
+
+
+def test_what_was_learned_before_the_first_snapshot_is_a_bound_and_no_number() -> None:
+    """Two curves that start at the top differ by where their snapshots lie, and in nothing that was measured."""
+    generalist = {"left": Curve(np.array([4000.0, 8000.0]), np.ones((2, 2)))}
+    specialists = {"left": Curve(np.array([1000.0, 2000.0]), np.ones((2, 2)))}
+    (cost,) = task_costs(generalist, specialists, {"left": 1.0})
+    assert cost.ratio is None
+    assert cost.specialist == Reached(1000.0, at_first=True)
+    assert cost_table([cost])[1][0][2:] == ["at most 1,000", "at most 4,000", "unknown"]
+    assert cost_of(generalist, specialists, {"left": 1.0}) is None
+    assert "More snapshots would tell" in cost_sentences(None)[0]
 
 
 def test_a_threshold_is_found_between_snapshots() -> None:
     curve = Curve(np.array([100.0, 200.0]), np.array([[0.0, 0.5], [0.4, 0.7]]))
-    assert curve.reaches(0.1) == pytest.approx(50.0)  # From no success at no updates.
-    assert curve.reaches(0.4) == pytest.approx(150.0)
+    assert curve.reaches(0.4) == Reached(pytest.approx(150.0), at_first=False)
+    assert curve.reaches(0.1) == Reached(100.0, at_first=True)
     assert curve.reaches(0.61) is None
-    assert curve.reaches(0.65, np.array([1, 1])) == pytest.approx(100 + 100 * 0.25 / 0.3)
+    other = curve.reaches(0.65, np.array([1, 1]))
+    assert other is not None
+    assert other.updates == pytest.approx(100 + 100 * 0.25 / 0.3)
 
 
 MATRIX = np.array([[0.8, 0.0, 0.1], [0.5, 0.9, 0.1], [0.2, 0.6, 1.0]])

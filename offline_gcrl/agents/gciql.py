@@ -133,7 +133,7 @@ class Agent(nn.Module):
             self.critic, frozen, (observations, goals, actions.clamp(-1.0, 1.0), tasks)
         ).amin(0)
         squared_error = (actions - batch["actions"]).square().sum(-1)
-        # One scale for all of the batch, so that losses of tasks add up to the loss of the whole.
+        # One scale for the batch, whatever its weights: the loss is then a sum over transitions.
         q_loss = -batch_mean(q, batch) / q.abs().mean().detach().clamp(min=1e-6)
         loss = q_loss + self.settings.alpha * 0.5 * batch_mean(squared_error, batch)
         with torch.no_grad():

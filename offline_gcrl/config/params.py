@@ -103,8 +103,12 @@ class Train(Section):
     updates_per_step: PositiveInt = 25
     """Updates within one Lightning ``training_step``; changes the speed, never the result."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    compile: bool = False
-    """Compile the loss with ``torch.compile``; pays back in long runs."""
+    compile: Literal["auto"] | bool = "auto"
+    """Compile the loss, which takes a minute or two once; ``auto``: where a long run earns it back."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of products of matrices in the loss; weights, gradients and checkpoints are float32 either way."""
+    seeds_together: Literal["auto", "processes", "stacked"] = "auto"
+    """A process for each seed, or all in one batched update; ``auto``: the latter on a GPU alone."""
     specialists: bool | tuple[Name, ...] = False
     """Of a suite: also train the same agent on each task alone; true, or names of the agents that get them."""
     specialist_updates: PositiveInt | None = None
@@ -121,11 +125,17 @@ class Train(Section):
                 "plan",
                 "'tasks' is for learning all at once, 'sequence' for one after another; leave one of them out",
             )
-        if self.compile and self.tasks is not None and self.tasks.gradients != "sum":
+        if self.compile is True and self.has_task_gradients:
             raise PydanticCustomError(
                 "compile",
                 "'compile' is for the loss of all tasks; leave it out with 'tasks.gradients: {name}'",
-                {"name": self.tasks.gradients},
+                {"name": self.tasks.gradients if self.tasks else ""},
+            )
+        if self.seeds_together == "stacked" and (self.tasks or self.sequence):
+            raise PydanticCustomError(
+                "stacked",
+                "seeds are not stacked with 'tasks' or 'sequence', where each goes a way of its own; "
+                "say 'seeds_together: processes'",
             )
         return self
 
@@ -140,6 +150,11 @@ class Train(Section):
                     {"key": key, "updates": updates, "snapshots": self.snapshots},
                 )
         return self
+
+    @property
+    def has_task_gradients(self) -> bool:
+        """Whether each task has a gradient of its own, to be reconciled with those of the others."""
+        return self.tasks is not None and self.tasks.gradients != "sum"
 
     def has_specialists(self, agent: str) -> bool:
         """Whether this agent's specialists are trained."""

@@ -32,7 +32,8 @@ def open_source(source: Source, root: Path) -> minari.MinariDataset:
         raise
     except Exception as error:  # Minari raises whatever its reader met; each means: unreadable.
         raise DataError(
-            f"{where} in {path} cannot be read as Minari data: {reason_of(error)}"
+            f"{where} in {path} cannot be read as Minari data: {reason_of(error)}; if it came broken, "
+            "copy or download it again"
         ) from error
 
 

@@ -4,13 +4,14 @@ Networks are treated one by one: the critic's gradients, which are of another si
 the actor's are reconciled.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torchjd import aggregation
 
-from offline_gcrl.agents import Agent
+from offline_gcrl.agents import Agent, Losses
 from offline_gcrl.draws import stream_key
 
 Matrix = Tensor
@@ -28,22 +29,27 @@ def networks(agent: Agent) -> dict[str, list[nn.Parameter]]:
     return {name: parameters for name, parameters in found.items() if parameters}
 
 
-def task_gradients(losses: Tensor, agent: Agent) -> dict[str, Matrix]:
-    """The gradient of each task's loss (tasks,), a matrix for each network."""
+def task_gradients(found: list[Losses | None], agent: Agent) -> dict[str, Matrix]:
+    """The gradient of each task's loss, a matrix for each network; zeros for a task without any.
+
+    Args:
+        found: what ``losses_by_task`` returns.
+        agent: whose parameters the losses are of.
+    """
     parts = networks(agent)
-    every = [parameter for parameters in parts.values() for parameter in parameters]
-    gradients = torch.autograd.grad(
-        losses,
-        every,
-        grad_outputs=torch.eye(len(losses), device=losses.device),
-        is_grads_batched=True,
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    flat = iter(gradient.flatten(1) for gradient in gradients)
-    return {
-        name: torch.cat([next(flat) for _ in parameters], 1) for name, parameters in parts.items()
-    }
+    rows: dict[str, list[Tensor]] = {name: [] for name in parts}
+    for one in found:
+        gradients = iter(_gradients(one, [p for part in parts.values() for p in part]))
+        for name, part in parts.items():
+            rows[name].append(torch.cat([next(gradients).flatten() for _ in part]))
+    return {name: torch.stack(of_tasks) for name, of_tasks in rows.items()}
+
+
+def _gradients(one: Losses | None, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
+    if one is None:
+        return [torch.zeros_like(parameter) for parameter in parameters]
+    # What a loss does not reach, as the head of another task, has a gradient of zero.
+    return torch.autograd.grad(one[0], parameters, allow_unused=True, materialize_grads=True)
 
 
 def set_gradients(agent: Agent, vectors: dict[str, Tensor]) -> None:

@@ -22,7 +22,7 @@ from offline_gcrl.multitask.gradients import (
     cosines,
     task_gradients,
 )
-from offline_gcrl.multitask.losses import losses_by_task, means_by_task
+from offline_gcrl.multitask.losses import losses_by_task, means_by_task, stacked
 from offline_gcrl.multitask.sampling import (
     adapted_shares,
     initial_shares,
@@ -74,7 +74,7 @@ class SeveralTasks:
         self.gradnorm: GradNorm | None = None
         self.cosines: list[dict[str, Any]] = []
         self.shares: Tensor | None
-        """(tasks,), the probabilities of the round that comes; None: as the transitions are."""
+        """(tasks,), the probabilities of the round that comes; None where they are as the transitions are."""
         if train.sequence is not None:
             self.updater = self._sequential(train.sequence, loss_function, optimizer)
             self.order = order_of(train.sequence, names)
@@ -220,15 +220,16 @@ class SeveralTasks:
     def _validate(self) -> tuple[dict[str, float], Tensor, Tensor]:
         """To log: loss and policy's error of each task on validation episodes; also the error, and of whom."""
         split = "validation" if "validation" in self.samplers else "train"
-        losses, info, known = losses_by_task(self.agent.loss, self._probe(split), len(self.names))
-        errors = info["actor/mse"].detach()
-        points = self._named("validation/tasks/loss", losses.detach(), known)
+        found = losses_by_task(self.agent.loss, self._probe(split), len(self.names))
+        losses, info, known = stacked(found)
+        errors = info["actor/mse"]
+        points = self._named("validation/tasks/loss", losses, known)
         return points | self._named("validation/tasks/mse", errors, known), errors, known
 
     def _measure_gradients(self, done: int) -> Tensor:
         """Log the cosines between gradients of tasks, of each network; return the norm of each task's."""
-        losses, _, _ = losses_by_task(self.agent.loss, self._probe("train"), len(self.names))
-        matrices = task_gradients(losses, self.agent)
+        found = losses_by_task(self.agent.loss, self._probe("train"), len(self.names))
+        matrices = task_gradients(found, self.agent)
         for network, matrix in matrices.items():
             table = cosines(matrix).tolist()
             self.cosines += [

@@ -12,7 +12,7 @@ from offline_gcrl.multitask.gradients import (
     set_gradients,
     task_gradients,
 )
-from offline_gcrl.multitask.losses import counts, losses_by_task, transition_weights
+from offline_gcrl.multitask.losses import counts, losses_by_task, stacked, transition_weights
 from offline_gcrl.networks import move_targets
 from offline_gcrl.updates import LossFunction, PlainUpdater, mean, one
 
@@ -60,8 +60,9 @@ class TaskGradientUpdater:
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step, then the targets move. Returns diagnostics."""
-        losses, info, present = losses_by_task(self.agent.loss, batch, self.tasks)
-        matrices = task_gradients(losses, self.agent)
+        found = losses_by_task(self.agent.loss, batch, self.tasks)
+        losses, info, present = stacked(found)
+        matrices = task_gradients(found, self.agent)
         weights = self._weights(batch["tasks"])
         if self.gradnorm is not None:
             squared = [matrix.square().sum(1) for matrix in matrices.values()]
@@ -80,7 +81,7 @@ class TaskGradientUpdater:
             move_targets(target, source, rate)
         self.done += 1
         shares = weights * present / (weights * present).sum()
-        return {name: (values.detach() * shares).sum() for name, values in info.items()}
+        return {name: (values * shares).sum() for name, values in info.items()}
 
     def _weights(self, tasks: Tensor) -> Tensor:
         """(tasks,) of this batch: as given, as learned, or the share of each in the batch."""
@@ -89,6 +90,9 @@ class TaskGradientUpdater:
         if self.weights is not None:
             return self.weights
         return counts(tasks, self.tasks) / tasks.shape[-1]
+
+    def finish_round(self) -> None:
+        """Nothing: the agent has its weights already."""
 
     def state_dict(self) -> dict[str, Any]:
         """How many updates were done, and the weights that were learned."""

@@ -24,10 +24,12 @@ from offline_gcrl.sharing import (
     Curve,
     SharingCost,
     SharingModel,
+    TaskCost,
     average_transfer,
     curve_of,
     fit_sharing,
     sharing_cost,
+    task_costs,
     transfers,
 )
 
@@ -71,13 +73,24 @@ class AgentFindings:
         return average_transfer(self.episodes, self.specialists, self.column)
 
     @cached_property
-    def cost(self) -> SharingCost | None:
-        """Updates that each needs, where both learn a task."""
+    def task_costs(self) -> tuple[TaskCost, ...]:
+        """When each task was learned, with others and alone."""
         if not self.specialists or not self.task_curves:
-            return None
+            return ()
         finals = {found.name: found.second.mean for found in self.transfers}
-        alone = {task: curve_of(tables) for task, tables in self.specialist_curves.items()}
-        return sharing_cost(self._curves, alone, finals, self.batch_size)
+        return task_costs(self._curves, self._specialist_curves, finals)
+
+    @cached_property
+    def cost(self) -> SharingCost | None:
+        """What learning all of them together costs; None where no task tells."""
+        if not self.task_costs:
+            return None
+        costs = self.task_costs
+        return sharing_cost(self._curves, self._specialist_curves, costs, self.batch_size)
+
+    @property
+    def _specialist_curves(self) -> dict[str, Curve]:
+        return {task: curve_of(tables) for task, tables in self.specialist_curves.items()}
 
     @property
     def _curves(self) -> dict[str, Curve]:

@@ -20,7 +20,13 @@ from offline_gcrl.report.multitask_figures import (
 )
 from offline_gcrl.report.results import Results
 from offline_gcrl.report.verdict import interval
-from offline_gcrl.sharing import SHARE_OF_FINAL, SharingCost, SharingModel
+from offline_gcrl.sharing import (
+    SHARE_OF_FINAL,
+    Reached,
+    SharingCost,
+    SharingModel,
+    TaskCost,
+)
 
 WRONG_NAMES = {"task": "another task", "goal": "another goal"}
 TRANSFER_NOTE = (
@@ -76,38 +82,42 @@ def transfer_table(found: AgentFindings) -> Table:
     ]
 
 
-def cost_table(cost: SharingCost) -> Table:
+def cost_table(costs: Sequence[TaskCost]) -> Table:
     """Updates until each task is learned, a row a task."""
     heading = ["task", "threshold", "updates, specialist", "updates, one for all", "ratio"]
-    rows = []
-    for task in cost.costs:
-        ratio = "none"
-        if task.specialist is not None and task.generalist is not None:
-            ratio = f"{task.generalist / task.specialist:.1f}"
-        rows.append(
-            [
-                task.task,
-                f"{task.threshold:.2f}",
-                _updates(task.specialist),
-                _updates(task.generalist),
-                ratio,
-            ]
-        )
-    return heading, rows
+    return heading, [
+        [
+            cost.task,
+            f"{cost.threshold:.2f}",
+            _updates(cost.specialist),
+            _updates(cost.generalist),
+            "unknown" if cost.ratio is None else f"{cost.ratio:.1f}",
+        ]
+        for cost in costs
+    ]
 
 
-def _updates(updates: float | None) -> str:
-    return "never" if updates is None else f"{updates:,.0f}"
+def _updates(reached: Reached | None) -> str:
+    if reached is None:
+        return "never"
+    return f"{'at most ' if reached.at_first else ''}{reached.updates:,.0f}"
 
 
-def cost_sentences(cost: SharingCost) -> list[str]:
+def cost_sentences(cost: SharingCost | None) -> list[str]:
     """What the costs say of f and c, and what they cannot say."""
+    threshold = (
+        f"A task counts as learned at {SHARE_OF_FINAL:.0%} of its specialist's final success."
+    )
+    if cost is None:
+        return [
+            f"{threshold} No task tells what sharing costs: each was above that at a first snapshot already, or "
+            "never. More snapshots would tell."
+        ]
     total, batch = cost.tasks * cost.specialist, cost.batch_size
     said = [
-        f"A task counts as learned at {SHARE_OF_FINAL:.0%} of its specialist's final success. Both learn "
-        f"{cost.compared} of {cost.tasks} tasks: a specialist in N = {cost.specialist:,.0f} updates on average "
-        f"({cost.specialist * batch:,.0f} transitions), the policy for all in {cost.generalist:,.0f} "
-        f"({cost.generalist * batch:,.0f} transitions, of all tasks).",
+        f"{threshold} Of both, that moment is known for {cost.compared} of {cost.tasks} tasks: a specialist needs N = "
+        f"{cost.specialist:,.0f} updates on average ({cost.specialist * batch:,.0f} transitions), the policy for all "
+        f"{cost.generalist:,.0f} ({cost.generalist * batch:,.0f} transitions, of all tasks).",
         f"{cost.tasks} specialists take {total:,.0f} updates in all; the policy for all takes "
         f"{cost.generalist / total:.0%} of that, {interval(cost.ratio)} times what one takes.",
     ]
@@ -197,8 +207,9 @@ def _dataset_lines(agents: Findings) -> list[str]:
         if found.transfers:
             lines += [f"### {agent} beside its specialists", ""]
             lines += [*_markdown(transfer_table(found)), "", TRANSFER_NOTE, ""]
-        if found.cost:
-            lines += [*_markdown(cost_table(found.cost)), "", *cost_sentences(found.cost), ""]
+        if found.task_costs:
+            lines += [*_markdown(cost_table(found.task_costs)), ""]
+            lines += [*cost_sentences(found.cost), ""]
     sequences = sequences_of(agents)
     for title, table, note in (
         ("One task after another", sequence_table(sequences), SEQUENCE_NOTE),
@@ -268,8 +279,8 @@ def page_parts(dataset: str, findings: Findings) -> dict[str, Any] | None:
                     "",
                 ),
                 "table": transfer_table(found),
-                "cost": cost_table(found.cost) if found.cost else None,
-                "sentences": cost_sentences(found.cost) if found.cost else [],
+                "cost": cost_table(found.task_costs) if found.task_costs else None,
+                "sentences": cost_sentences(found.cost) if found.task_costs else [],
             }
             for agent, found in findings.items()
             if found.transfers

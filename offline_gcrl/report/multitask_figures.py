@@ -30,13 +30,24 @@ def transfer_figure(contrasts: Sequence[Contrast]) -> Figure:
             _draw_rate(axes, contrast.first, place - 0.16, GENERALIST)
         for colour, label in ((GENERALIST, "one policy for all"), (SPECIALIST, "specialist")):
             axes.plot([], [], "o", color=colour, label=label)
-        axes.set_yticks(range(len(contrasts)), [contrast.name for contrast in contrasts])
+        axes.set_yticks(range(len(contrasts)), short_names([c.name for c in contrasts]))
         axes.set_ylim(len(contrasts) - 0.4, -0.6)
         axes.set_xlim(-0.02, 1.02)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("success rate, 95% interval")
         figure.legend(loc="outside upper right", ncols=2)
         return figure
+
+
+def short_names(tasks: Sequence[str]) -> list[str]:
+    """Names of tasks without the words that all of them begin with."""
+    words = [task.split("-") for task in tasks]
+    shared = 0
+    while len(tasks) > 1 and all(len(own) > shared + 1 for own in words):
+        if len({own[shared] for own in words}) > 1:
+            break
+        shared += 1
+    return ["-".join(own[shared:]) for own in words]
 
 
 def _draw_rate(axes: Axes, rate: Estimate, place: float, colour: str) -> None:
@@ -57,6 +68,7 @@ def task_curves_figure(
         boundaries: updates where the phases of sequential training end.
     """
     tasks = list(next(iter(agents.values())))
+    names = short_names(tasks)
     columns = min(PANELS_A_ROW, len(tasks))
     rows = -(-len(tasks) // columns)
     with mpl.rc_context(STYLE):
@@ -75,7 +87,8 @@ def task_curves_figure(
             _draw_task(axes, tasks[number], agents, specialists)
             for boundary in boundaries:
                 axes.axvline(boundary, color="#888888", linewidth=0.8, linestyle=(0, (4, 3)))
-            axes.set_title(tasks[number], fontsize=8)
+            axes.set_title(names[number], fontsize=8)
+            axes.tick_params(labelbottom=number + columns >= len(tasks))
             axes.set_ylim(0, 1.04)
             axes.set_xlim(left=0)
         figure.supxlabel("updates", fontsize=9)
@@ -129,6 +142,7 @@ def success_matrix_figure(agents: Mapping[str, SequentialResult]) -> Figure:
             squeeze=False,
             sharey=True,
         )
+        names = short_names(first.tasks)
         for axes, (agent, found) in zip(panels[0], agents.items(), strict=True):
             mean = found.matrix.mean(0)
             axes.imshow(mean, vmin=0, vmax=1, cmap="Blues", aspect="auto")
@@ -136,8 +150,8 @@ def success_matrix_figure(agents: Mapping[str, SequentialResult]) -> Figure:
                 ink = "white" if value > 0.55 else "black"
                 text = f"{value:.2f}"
                 axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=7)
-            axes.set_xticks(range(count), first.tasks, rotation=60, ha="right", fontsize=7)
-            axes.set_yticks(range(count), [f"after {task}" for task in first.tasks], fontsize=7)
+            axes.set_xticks(range(count), names, rotation=60, ha="right", fontsize=7)
+            axes.set_yticks(range(count), [f"after {name}" for name in names], fontsize=7)
             axes.grid(visible=False)
             axes.set_title(agent)
         return figure

@@ -1,0 +1,329 @@
+"""Fast paths compute the same: the choice of them, GELU, compiled, bfloat16, recorded, and stacked seeds."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from test_agents import VARIANTS, make_agent, make_batch, make_settings, snapshot
+from test_training import Jobs, listen, make_job, run_killed_at, weights  # noqa: F401
+
+from offline_gcrl import speed
+from offline_gcrl.captured import CapturedUpdater, Work, recorded_by_cuda
+from offline_gcrl.config import Train
+from offline_gcrl.learners import CHECKPOINT
+from offline_gcrl.networks import GELU, sigmoid_gelu
+from offline_gcrl.policy import load_policy
+from offline_gcrl.speed import CompiledLoss, Plan, onednn_is_accurate, plan_for
+from offline_gcrl.stacked import StackedUpdater
+from offline_gcrl.training import train_seed, train_together
+from offline_gcrl.training_jobs import TrainingJob, fingerprint, train_seeds
+from offline_gcrl.updates import PlainUpdater
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+def make_train(**changed: Any) -> Train:
+    return Train.model_validate({"updates": 1000, "snapshots": 10, **changed})
+
+
+def adam(agent: Any, **options: Any) -> torch.optim.Adam:
+    return torch.optim.Adam(agent.parameter_groups(), fused=True, **options)
+
+
+def chunk(count: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    parts = [make_batch(100 * seed + number) for number in range(count)]
+    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+
+# -------------------------------------------------------------------------------------------- GELU
+
+
+def test_both_forms_of_gelu_are_the_tanh_approximation_with_finite_gradients_everywhere() -> None:
+    sides = torch.logspace(-6, 15, 400, dtype=torch.float64)
+    inputs = torch.cat([-sides, torch.zeros(1), sides]).requires_grad_()
+    expected = torch.nn.functional.gelu(inputs, approximate="tanh")
+    (slope,) = torch.autograd.grad(expected.sum(), inputs)
+    for form in (GELU(), sigmoid_gelu):
+        outputs = form(inputs)
+        (own,) = torch.autograd.grad(outputs.sum(), inputs)
+        torch.testing.assert_close(outputs, expected, rtol=1e-12, atol=1e-12)
+        near = (
+            inputs.abs() < 1e5
+        )  # The reference itself has no gradient beyond: infinity times zero.
+        torch.testing.assert_close(own[near], slope[near], rtol=1e-10, atol=1e-12)
+        if form is sigmoid_gelu:
+            single = inputs.detach().float().requires_grad_()
+            (far,) = torch.autograd.grad(form(single).sum(), single)
+            assert torch.isfinite(far).all()
+
+
+# ---------------------------------------------------------------------------- the choice of a plan
+
+
+def test_small_networks_and_short_runs_take_no_fast_path() -> None:
+    settings = make_settings("gciql", {"hidden": [128, 128]})
+    plan = plan_for(make_train(accelerator="cpu"), settings)
+    assert plan == Plan("cpu", "default", False, "fp32", False)
+
+
+def test_long_runs_of_large_networks_are_compiled_and_routed_where_that_is_accurate() -> None:
+    settings = make_settings("gciql", {"hidden": [512, 512, 512]})
+    long = make_train(updates=100_000, batch_size=1024, accelerator="cpu")
+    plan = plan_for(long, settings)
+    assert plan.compile == speed.has_compiler("cpu")
+    assert plan.matmul == ("onednn" if onednn_is_accurate() else "default")
+    assert not plan_for(long.model_copy(update={"compile": False}), settings).compile
+    assert not plan_for(long.model_copy(update={"updates": 1000}), settings).compile
+
+
+def test_a_processor_on_which_onednn_rounds_is_found_out_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = make_settings("bc", {"hidden": [512, 512]})
+    monkeypatch.setattr(speed, "ACCURATE", 1e-9)  # As if products had the error of bfloat16.
+    assert not onednn_is_accurate()
+    plan = plan_for(make_train(accelerator="cpu"), settings)
+    assert plan.matmul == "default"
+    assert plan.notes == (speed.NOT_ACCURATE,)
+
+
+def test_the_probe_tells_bfloat16_from_float32() -> None:
+    left, right = speed._probe(256, 512), speed._probe(512, 256)
+    exact = left.double() @ right.double()
+    assert speed._relative_error(left @ right, exact) < speed.ACCURATE
+    rounded = (left.bfloat16() @ right.bfloat16()).float()
+    assert speed._relative_error(rounded, exact) > 100 * speed.ACCURATE
+
+
+def test_without_a_compiler_the_loss_is_not_compiled_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    plan = plan_for(
+        make_train(compile=True, accelerator="cpu"), make_settings("bc", {"hidden": [8]})
+    )
+    assert not plan.compile
+    assert plan.notes == (speed.NO_COMPILER,)
+
+
+def test_a_loss_that_cannot_be_compiled_runs_as_it_is(
+    capsys: pytest.CaptureFixture[str], quick_compiler: None
+) -> None:
+    agent, batch = make_agent("bc", {}), make_batch()
+    loss = CompiledLoss(agent.loss)
+
+    def broken(batch: Any) -> Any:
+        raise RuntimeError("no headers\nand much more")
+
+    loss.current = broken
+    assert torch.equal(loss(batch)[0], agent.loss(batch)[0])
+    assert torch.equal(loss(batch)[0], agent.loss(batch)[0])
+    said = capsys.readouterr().out
+    assert said == "  the loss could not be compiled and runs as it is: no headers\n"
+
+
+def test_matrices_are_multiplied_as_before_once_a_plan_ends() -> None:
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    with Plan("cpu", "onednn", False, "fp32", False).in_force():
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
+
+
+def test_a_fast_path_changes_the_name_of_a_checkpoint(
+    make_job: Jobs,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = make_job("job", compile=True)
+    name = fingerprint(job, "content")
+    assert fingerprint(make_job("job", compile="auto"), "content") != name
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert fingerprint(job, "content") != name
+
+
+# ------------------------------------------------------------------------------ each path, in training
+
+
+@pytest.fixture
+def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trace and differentiate as in earnest, but write no C++: that takes a minute."""
+    compiler: Callable[..., Any] = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda loss, **options: compiler(loss, backend="aot_eager", **options)
+    )
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [{"compile": True}, {"precision": "bf16"}, {"accelerator": "gpu"}],
+    ids=["compiled", "bf16", "gpu"],
+)
+def test_a_killed_run_resumes_to_the_same_bytes_by_every_path(
+    make_job: Jobs,  # noqa: F811
+    path: dict[str, Any],
+    quick_compiler: None,
+) -> None:
+    if path.get("accelerator") == "gpu" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    whole, killed = make_job("whole", **path), make_job("killed", **path)
+    train_seed(whole, listen)
+    run_killed_at(killed, 33)
+    train_seed(killed, listen)
+    assert weights(killed) == weights(whole)
+
+
+def test_bf16_leaves_float32_weights_and_trains_near_those_of_fp32(make_job: Jobs) -> None:  # noqa: F811
+    jobs = [make_job(precision, updates=30, precision=precision) for precision in ("fp32", "bf16")]
+    for job in jobs:
+        train_seed(job, listen)
+        saved = torch.load(job.checkpoints / CHECKPOINT, weights_only=True)
+        kept = [*saved["agent"].values(), *saved["optimizer"]["state"][0].values()]
+        assert {value.dtype for value in kept} == {torch.float32}
+    plain, rounded = (load_policy(job.output).actor.state_dict() for job in jobs)
+    assert any(not torch.equal(plain[name], rounded[name]) for name in plain)
+    torch.testing.assert_close(rounded, plain, rtol=0.1, atol=0.02)
+
+
+# ------------------------------------------------------------------------------------ recorded updates
+
+
+def not_recorded(work: Work) -> Work:
+    """What stands for a recording on a CPU: the work itself, its results in the same place each time."""
+    results: dict[str, torch.Tensor] = {}
+
+    def replay() -> dict[str, torch.Tensor]:
+        for name, value in work().items():
+            results.setdefault(name, torch.empty_like(value)).copy_(value)
+        return results
+
+    return replay
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_recorded_updates_are_the_updates(variant: Any) -> None:
+    plain, recorded = make_agent(*variant), make_agent(*variant)
+    one_by_one = PlainUpdater(plain, plain.loss, adam(plain))
+    captured = CapturedUpdater(PlainUpdater(recorded, recorded.loss, adam(recorded)), not_recorded)
+    told = []
+    for number, count in enumerate((3, 3, 2, 3)):  # The last chunk of a round may be shorter.
+        batches = chunk(count, number)
+        told.append((one_by_one.run(batches, count), captured.run(batches, count)))
+    assert all(torch.equal(own[name], other[name]) for own, other in told for name in own)
+    assert set(captured.recordings) == {2, 3}
+    for name, value in snapshot(plain).items():
+        assert torch.equal(value, recorded.state_dict()[name]), name
+
+
+def test_where_recording_fails_updates_run_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    plain, recorded = make_agent("gciql", {}), make_agent("gciql", {})
+
+    def refused(work: Work) -> Work:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    one_by_one = PlainUpdater(plain, plain.loss, adam(plain))
+    captured = CapturedUpdater(PlainUpdater(recorded, recorded.loss, adam(recorded)), refused)
+    for number in range(2):
+        one_by_one.run(chunk(3, number), 3)
+        captured.run(chunk(3, number), 3)
+    assert torch.equal(plain.actor.network.trunk[0].weight, recorded.actor.network.trunk[0].weight)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "could not be recorded and run one by one: operation not permitted" in said
+
+
+@GPU
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_a_cuda_graph_replays_the_updates(variant: Any) -> None:
+    agents = [make_agent(*variant).cuda() for _ in range(2)]
+    plain, inner = (PlainUpdater(a, a.loss, adam(a, capturable=True)) for a in agents)
+    captured = CapturedUpdater(inner, recorded_by_cuda)
+    for number in range(4):
+        batches = {name: value.cuda() for name, value in chunk(3, number).items()}
+        plain.run(batches, 3)
+        captured.run(batches, 3)
+    assert not captured.failed
+    torch.testing.assert_close(agents[1].state_dict(), agents[0].state_dict())
+
+
+# -------------------------------------------------------------------------------------- stacked seeds
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_stacked_seeds_learn_what_each_learns_alone(variant: Any) -> None:
+    alone = [make_agent(*variant, seed=seed) for seed in range(3)]
+    stacked = [make_agent(*variant, seed=seed) for seed in range(3)]
+    together = StackedUpdater(stacked, [adam(agent) for agent in stacked])
+    apart = [PlainUpdater(agent, agent.loss, adam(agent)) for agent in alone]
+    for start in (0, 3):
+        batches = [chunk(3, 10 * seed + start) for seed in range(3)]
+        info = together.run(
+            {name: torch.stack([part[name] for part in batches], 1) for name in batches[0]}, 3
+        )
+        for seed, updater in enumerate(apart):
+            own = updater.run(batches[seed], 3)
+            torch.testing.assert_close(
+                {name: value[seed] for name, value in info.items()}, own, rtol=1e-4, atol=1e-4
+            )
+    together.finish_round()
+    for own, agent in zip(alone, stacked, strict=True):
+        torch.testing.assert_close(agent.state_dict(), own.state_dict(), rtol=1e-3, atol=2e-5)
+
+
+def test_stacked_training_keeps_each_seed_as_training_it_alone_would(make_job: Jobs) -> None:  # noqa: F811
+    seeds, stacked = (0, 1, 2), {"seeds_together": "stacked"}
+    alone = [make_job(f"alone-{seed}/x", seed=seed) for seed in seeds]
+    together = [make_job(f"together-{seed}/x", seed=seed, **stacked) for seed in seeds]
+    for job in alone:
+        train_seed(job, listen)
+    heard: list[Any] = []
+    train_seeds(together[:2], heard.append)
+    assert {event.seed for event in heard} == {0, 1}
+    assert len({event.process for event in heard}) == 1
+    together = [replace(job, output=job.output.with_name("again")) for job in together]
+    train_together(together, hear_of_training_in_seed_two_only)  # Added later; the others are done.
+    for own, other in zip(alone, together, strict=True):
+        expected, got = (load_policy(job.output).actor.state_dict() for job in (own, other))
+        torch.testing.assert_close(got, expected, rtol=1e-2, atol=1e-4)
+        names = ["policy.pt", "training.csv", "snapshots/update-00000020.pt"]
+        assert all((other.output / name).exists() for name in names)
+
+
+def hear_of_training_in_seed_two_only(event: Any) -> None:
+    assert event.seed == 2 or event.updates == 60
+
+
+def test_stacked_seeds_resume_from_where_each_stands(
+    make_job: Jobs,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def jobs(name: str) -> list[TrainingJob]:
+        return [
+            make_job(f"{name}-{seed}/x", seed=seed, seeds_together="stacked") for seed in (0, 1)
+        ]
+
+    whole, killed = jobs("whole"), jobs("killed")
+    train_together(whole, listen)
+
+    def killer(event: Any) -> None:
+        if event.points:  # After seed 0 has saved its round, and before seed 1 has.
+            raise KeyboardInterrupt
+
+    with pytest.raises(BaseException):  # noqa: B017
+        train_together(killed, killer)
+    assert (killed[0].checkpoints / CHECKPOINT).exists()
+    assert not (killed[1].checkpoints / CHECKPOINT).exists()
+    train_together(killed, listen)
+    for own, other in zip(whole, killed, strict=True):
+        expected, got = (load_policy(job.output).actor.state_dict() for job in (own, other))
+        torch.testing.assert_close(got, expected, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # within torch's own compiler
+def test_compiled_in_earnest_equals_eager() -> None:
+    agent = make_agent("gciql", {"activation": "gelu"})
+    batch = make_batch()
+    torch.compiler.reset()
+    torch.testing.assert_close(CompiledLoss(agent.loss)(batch)[0], agent.loss(batch)[0])
