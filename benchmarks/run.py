@@ -36,10 +36,15 @@ def main() -> None:
     for part in sys.argv[1:] or [name for name in BUDGETS if (HERE / f"{name}.py").exists()]:
         print(f"\n{part}", flush=True)
         measure(part)
+    gather()
+    print(f"\n{time.monotonic() - began:.0f} s; the table is {HERE / 'RESULTS.md'}")
+
+
+def gather() -> None:
+    """Write RESULTS.md from what is kept of every part."""
     files = sorted((HERE / "results").glob("*.json"), key=place)
     parts = [{"part": path.stem, **json.loads(path.read_text())} for path in files]
     (HERE / "RESULTS.md").write_text(markdown(parts))
-    print(f"\n{time.monotonic() - began:.0f} s; the table is {HERE / 'RESULTS.md'}")
 
 
 def measure(part: str) -> None:
