@@ -6,6 +6,7 @@ MLP can be: anything else acts through torch, with the same result.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +49,10 @@ def _layer(module: nn.Module) -> Layer | None:
 
 def _gelu(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """By the tanh approximation, as ``networks.GELU``."""
-    inner = np.float32(math.sqrt(2.0 / math.pi)) * (values + np.float32(0.044715) * values**3)
-    activated: NDArray[np.float32] = np.float32(0.5) * values * (np.float32(1.0) + np.tanh(inner))
+    inner = np.float32(math.sqrt(2.0 / math.pi)) * (
+        values + np.float32(0.044715) * values * values * values
+    )
+    activated: NDArray[Any] = np.float32(0.5) * values * (np.float32(1.0) + np.tanh(inner))
     return activated
 
 
