@@ -384,15 +384,13 @@ def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str) -> None:
 
 
 def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame]) -> None:
-    """Each curve's name beside its end; names that would cover each other are moved down."""
+    """Each curve's name beside its end; names that would cover each other are moved apart."""
     colour = colours(list(agents))
-    above = 2.0
-    for agent in sorted(agents, key=lambda name: -float(agents[name]["mean"][-1])):
-        update, mean = agents[agent]["update"][-1], float(agents[agent]["mean"][-1])
-        above = min(mean, above - LABEL_HEIGHT)
+    places = _apart({name: float(curve["mean"][-1]) for name, curve in agents.items()})
+    for agent, place in places.items():
         axes.annotate(
             agent,
-            (update, above),
+            (agents[agent]["update"][-1], place),
             xytext=(6, 0),
             textcoords="offset points",
             color=colour[agent],
@@ -445,6 +443,18 @@ def _without_common_start(names: Sequence[str]) -> list[str]:
     ):
         shared += 1
     return ["-".join(parts[shared:]) for parts in words]
+
+
+def _apart(ends: Mapping[str, float]) -> dict[str, float]:
+    """Heights of names, from the top down: each at its curve's end or as far below as it must, none below 0."""
+    order = sorted(ends, key=ends.__getitem__, reverse=True)
+    places, above, below = {}, 2.0, 0.0
+    for name in order:
+        places[name] = above = min(ends[name], above - LABEL_HEIGHT)
+    for name in reversed(order):
+        places[name] = max(places[name], below)
+        below = places[name] + LABEL_HEIGHT
+    return places
 
 
 def _strategy_colours(strategies: Mapping[str, Any]) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """Check all settings before any work, and resolve what this run makes of each dataset's recipe."""
 
-from offline_gcrl.agents import settings_type
-from offline_gcrl.collect.collector import check_sources
 from offline_gcrl.config import (
     RECIPES,
     RESOLVED,
@@ -13,15 +11,15 @@ from offline_gcrl.config import (
     recipe_names,
     resolve,
 )
-from offline_gcrl.environments import check_environments
 from offline_gcrl.files import atomic_directory, write_text
-from offline_gcrl.tasks import check_tasks
-from offline_gcrl.terminal import close, stage
-from offline_gcrl.zero_shot import check_region
+from offline_gcrl.terminal import close, stage, stage_arguments
 
 
 def main() -> None:
     """Fill ``datasets/resolved``: a file for each dataset of the experiment."""
+    stage_arguments(__doc__)
+    from offline_gcrl.agents import settings_type
+
     with stage("check", "params.yaml and recipes"):
         params = load_params()
         for name in recipe_names():
@@ -42,6 +40,11 @@ def main() -> None:
 
 def checked_dataset(params: Params, name: str) -> Dataset:
     """A dataset of the experiment, whose environments and collecting policies work."""
+    from offline_gcrl.collect.collector import check_sources
+    from offline_gcrl.environments import check_environments
+    from offline_gcrl.tasks import check_tasks
+    from offline_gcrl.zero_shot import check_region
+
     dataset = resolve(name, params.collect_for(name).episodes)
     file = f"{RECIPES / name}.yaml"
     for recipe in dataset.recipes:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from offline_gcrl.collect.collector import collect_source, steps_an_episode
-from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import load_dataset
 from offline_gcrl.files import atomic_directory
 from offline_gcrl.parallel import preload
@@ -13,6 +11,9 @@ from offline_gcrl.terminal import Bars, close, stage, stage_arguments
 def main() -> None:
     """Fill ``datasets/minari/<dataset>``, a Minari root of its own."""
     (name,) = stage_arguments(__doc__, "dataset")
+    from offline_gcrl.collect.collector import collect_source, steps_an_episode
+    from offline_gcrl.collect.published import fetch_published
+
     with stage("collect", name):
         preload("offline_gcrl.collect.collector")
         sources = [

@@ -3,18 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-from offline_gcrl.cards.card import CARD, PAGE, card_metrics, card_params, card_words, write_card
-from offline_gcrl.cards.replay import replay_dataset
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.files import atomic_directory, digest
 from offline_gcrl.terminal import close, note, stage, stage_arguments, warn
-from offline_gcrl.tracking.store import Tracker
-from offline_gcrl.tracking.views import dataset_views
 
 
 def main() -> None:
     """Fill ``datasets/cards/<dataset>``."""
     (name,) = stage_arguments(__doc__, "dataset")
+    from offline_gcrl.cards.card import (
+        PAGE,
+        write_card,
+    )
+    from offline_gcrl.cards.replay import replay_dataset
+
     with stage("describe", name):
         dataset, output = load_dataset(name), Path("datasets/cards") / name
         replays = replay_dataset(dataset, Path("datasets/minari") / name)
@@ -33,6 +35,10 @@ def main() -> None:
 
 def log_card(name: str, card: dict[str, Any], episodes: Path, folder: Path) -> None:
     """Log a card to MLflow: beside the experiment, whose table compares agents; this one's, datasets."""
+    from offline_gcrl.cards.card import CARD, PAGE, card_metrics, card_params, card_words
+    from offline_gcrl.tracking.store import Tracker
+    from offline_gcrl.tracking.views import dataset_views
+
     tracker = Tracker(f"{load_params().experiment.name} datasets", dataset_views())
     run = tracker.card_run(name, digest([folder / CARD]))
     run.log_dataset(name, episodes)

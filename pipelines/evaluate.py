@@ -3,20 +3,21 @@
 from pathlib import Path
 
 from offline_gcrl.config import load_dataset, load_params
-from offline_gcrl.evaluation import HEADLINES, SKIPPED, judge, over_seeds, plan_judgement
-from offline_gcrl.figures import draw_gradients, draw_results
 from offline_gcrl.files import atomic_directory, write_json
 from offline_gcrl.parallel import preload
-from offline_gcrl.probes import plan_probes, run_probes
 from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
-from offline_gcrl.tracking.judging import log_results
-from offline_gcrl.tracking.store import Subject, Tracker
-from offline_gcrl.videos import write_all_rollouts
 
 
 def main() -> None:
     """Fill ``results/<dataset>/<agent>``."""
     name, agent = stage_arguments(__doc__, "dataset", "agent")
+    from offline_gcrl.evaluation import HEADLINES, SKIPPED, judge, over_seeds, plan_judgement
+    from offline_gcrl.figures import draw_gradients, draw_results
+    from offline_gcrl.probes import plan_probes, run_probes
+    from offline_gcrl.tracking.judging import log_results
+    from offline_gcrl.tracking.store import Subject, Tracker
+    from offline_gcrl.videos import write_all_rollouts
+
     output = Path("results") / name / agent
     with stage("evaluate", f"{agent} on {name}"):
         dataset = load_dataset(name)

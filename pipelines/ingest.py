@@ -3,9 +3,6 @@
 from pathlib import Path
 
 from offline_gcrl.config import load_dataset
-from offline_gcrl.episodes.ingest import ingest
-from offline_gcrl.episodes.published import check_published
-from offline_gcrl.episodes.sources import open_source
 from offline_gcrl.files import atomic_directory
 from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
 
@@ -13,6 +10,10 @@ from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
 def main() -> None:
     """Fill ``datasets/parquet/<dataset>``."""
     (name,) = stage_arguments(__doc__, "dataset")
+    from offline_gcrl.episodes.ingest import ingest
+    from offline_gcrl.episodes.published import check_published
+    from offline_gcrl.episodes.sources import open_source
+
     with stage("ingest", name):
         dataset = load_dataset(name)
         root, output = Path("datasets/minari") / name, Path("datasets/parquet") / name

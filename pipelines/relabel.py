@@ -6,14 +6,15 @@ from pathlib import Path
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.episodes.schema import SCHEMA
 from offline_gcrl.files import atomic_directory, write_json
-from offline_gcrl.hindsight.relabel import STATS, relabel
-from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
 
 
 def main() -> None:
     """Fill ``datasets/hindsight/<dataset>``."""
     (name,) = stage_arguments(__doc__, "dataset")
+    from offline_gcrl.hindsight.relabel import STATS, relabel
+    from offline_gcrl.hindsight.statistics import describe
+
     with stage("relabel", name):
         settings = load_params().relabel_for(name)
         goal = load_dataset(name).recipes[0].goal

@@ -1,21 +1,26 @@
 """Results to a report: the page, tables, figures, and the numbers for ``dvc metrics``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from offline_gcrl.config import load_dataset, load_params
-from offline_gcrl.report.facts import Folders
-from offline_gcrl.report.results import DatasetResults, load_results
-from offline_gcrl.report.tables import cell, columns
-from offline_gcrl.report.verdict import verdict
-from offline_gcrl.report.writing import write_report
-from offline_gcrl.terminal import close, console, note, stage
+from offline_gcrl.terminal import close, console, note, stage, stage_arguments
+
+if TYPE_CHECKING:
+    from offline_gcrl.report.results import DatasetResults
 
 
 def main() -> None:
     """Fill ``reports``."""
+    stage_arguments(__doc__)
+    from offline_gcrl.report.facts import Folders
+    from offline_gcrl.report.results import load_results
+    from offline_gcrl.report.verdict import verdict
+    from offline_gcrl.report.writing import write_report
+
     with stage("report", "all datasets and agents"):
         params, folders = load_params(), Folders()
         datasets = {name: load_dataset(name) for name in params.experiment.datasets}
@@ -32,8 +37,10 @@ def main() -> None:
         close(f"the page is {output}/index.html; `make ui` opens the runs in MLflow")
 
 
-def headline_table(found: DatasetResults, agents: list[str]) -> Table:
+def headline_table(found: "DatasetResults", agents: list[str]) -> Table:
     """Numbers with their intervals, a row an agent; few enough for 80 columns."""
+    from offline_gcrl.report.tables import cell, columns
+
     named = columns(found)
     shown = {key: named[key] for key in (found.metric, "final_distance", "steps_to_goal")}
     table = Table("agent", *shown.values(), box=None, header_style="bold", padding=(0, 1, 0, 2))

@@ -22,6 +22,7 @@ from offline_gcrl.collect.collector import (
     collect_episode,
     collect_source,
 )
+from offline_gcrl.collect.metaworld import MetaWorldDemonstrator
 from offline_gcrl.collect.policies import make_policy
 from offline_gcrl.config import Collect, Dataset, Environment, Recipe, load_recipe, resolve
 from offline_gcrl.environments import can_render, check_environments, make_environment
@@ -220,6 +221,20 @@ def test_its_demonstrator_succeeds(name: str) -> None:
     assert np.any(episode.infos["success"])
     assert np.abs(episode.actions).max() <= 1.0
     np.testing.assert_array_equal(np.ptp(episode.infos["goal"], axis=0) < 1e-2, True)
+
+
+@needs_metaworld
+def test_a_demonstrator_may_be_told_that_the_goal_lies_higher() -> None:
+    environment = make_environment(settings("reach-v3"))
+    observation, _ = environment.reset(seed=0)
+    shown, random = observation.copy(), np.random.default_rng(0)
+    usual, higher = (
+        MetaWorldDemonstrator(environment, random, aim_above=above).act(observation, {})
+        for above in (0.0, 0.04)
+    )
+    assert higher[2] > usual[2]
+    np.testing.assert_array_equal(higher[[0, 1, 3]], usual[[0, 1, 3]])
+    np.testing.assert_array_equal(observation, shown)
 
 
 @needs_metaworld

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import torch
 from conftest import SmallDataset
-from test_agents import VARIANTS, make_agent, make_batch, make_settings, name_of
+from test_agents import VARIANTS, make_agent, make_batch, name_of
 from test_training import KilledError, listen
 
 from offline_gcrl.agents import settings_type
@@ -56,14 +56,10 @@ def variant(request: pytest.FixtureRequest) -> Any:
 
 
 def test_gradients_of_tasks_by_their_share_add_up_to_that_of_the_batch(variant: Any) -> None:
-    """But for a loss that is no sum over transitions: a logarithm of a mean, a scale of mean |Q|."""
-    settings = make_settings(*variant)
-    if (
-        getattr(settings, "divergence", None) == "kl"
-        or getattr(settings, "actor_loss", None) == "ddpg+bc"
-    ):
-        variant = (variant[0], {**variant[1], "actor_loss": "awr"} if variant[0] == "gciql" else {**variant[1], "divergence": "chi2"})  # fmt: skip
-    agent, batch = make_agent(*variant), make_batch()
+    """The other two losses are no sums over transitions: a logarithm of a mean, a scale of mean |Q|."""
+    algorithm, changed = variant
+    sums = {"gciql": {"actor_loss": "awr"}, "gofar": {"divergence": "chi2"}}.get(algorithm, {})
+    agent, batch = make_agent(algorithm, {**changed, **sums}), make_batch()
     matrices = task_gradients(losses_by_task(agent.loss, batch, TASKS), agent)
     shares = torch.bincount(batch["tasks"], minlength=TASKS) / len(batch["tasks"])
     set_gradients(agent, {name: shares @ matrix for name, matrix in matrices.items()})
@@ -232,7 +228,7 @@ def test_cosines_are_of_the_angles() -> None:
 def test_a_plain_sum_of_gradients_of_tasks_is_a_plain_update(algorithm: str, network: str) -> None:
     changed = {"conditioning": "goal+embedding", "task_network": network}
     if algorithm == "gciql":
-        changed["actor_loss"] = "awr"  # The other is scaled by mean |Q|, of the task or of the batch.
+        changed["actor_loss"] = "awr"  # The other has a scale, mean |Q|: of the task, or the batch.
     agents = [make_agent(algorithm, changed) for _ in range(2)]
     optimizers = [torch.optim.SGD(agent.parameter_groups(), lr=0.01) for agent in agents]
     plain = PlainUpdater(agents[0], agents[0].loss, optimizers[0])

@@ -228,6 +228,15 @@ def test_among_agents_that_all_arrive_the_one_that_arrives_sooner_is_named() -> 
     assert "Where all of them arrived, fast clearly arrived soonest." in said.text
 
 
+def test_the_soonest_is_named_though_a_seed_arrives_at_some_tasks_only() -> None:
+    agents = {}
+    for agent, steps in (("slow", 40), ("fast", 10)):
+        both = judged(1.0, steps=steps, tasks=("near", "far"))
+        near = both.with_columns(success=pl.col("task") == "near")
+        agents[agent] = AgentResults([both, near], [])
+    assert DatasetResults(agents, {}).soonest() == "fast"
+
+
 def test_agents_that_reach_nothing_are_not_recommended() -> None:
     said = said_of({"gofar": 0.02, "bc": 0.0}, episodes=50)
     assert said.headline == "None of these agents is of use yet."

@@ -205,13 +205,21 @@ def all_curves(results: Results) -> Mapping[str, dict[str, pl.DataFrame]]:
 
 
 def _shared_arrivals(agents: list[list[pl.DataFrame]], column: str) -> list[list[pl.DataFrame]]:
-    """The episodes in which all agents succeed, with how soon each did: minus its steps."""
+    """The episodes in which all agents succeed, with how soon each did: minus its steps.
+
+    Of all tasks together: a seed may have such episodes of some tasks only.
+    """
     arrivals = []
     for tables in zip(*agents, strict=True):
         shared = np.all([table[column].to_numpy() for table in tables], axis=0)
         swiftness = -pl.col("steps_to_goal").cast(pl.Float64)
         arrivals.append(
-            [table.filter(pl.Series(shared)).with_columns(swiftness=swiftness) for table in tables]
+            [
+                table.filter(pl.Series(shared)).with_columns(
+                    swiftness=swiftness, task=pl.lit("all"), task_id=pl.lit(None, pl.Int32)
+                )
+                for table in tables
+            ]
         )
     return [list(tables) for tables in zip(*arrivals, strict=True)]
 

@@ -74,8 +74,8 @@ def _trained_again(comparison: Comparison) -> list[str]:
     best, second = comparison.best, next(iter(comparison.rivals))
     chance = comparison.rivals[second].improvement
     return [
-        f"Trainings differ: {best} won {chance.mean:.0%} of the pairings with those of {second}, so "
-        f"with a probability of {chance.low:.0%} to {chance.high:.0%} new ones come out the same way."
+        f"Trainings differ: {best} won {_percent(chance.mean)} of the pairings with those of {second}, so "
+        f"with a probability of {_percent(chance.low)} to {_percent(chance.high)} new ones come out the same way."
     ]
 
 
@@ -121,7 +121,7 @@ def _them(comparison: Comparison) -> str:
 
 def _points(difference: Estimate) -> str:
     """A difference of rates in percentage points, with its interval."""
-    return f"{-100 * difference.mean:.0f} points lower ({_range(difference)})"
+    return f"{_signed(-difference.mean)} points lower ({_range(difference)})"
 
 
 def _range(difference: Estimate) -> str:
@@ -129,12 +129,18 @@ def _range(difference: Estimate) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{round(100 * value)}".replace("-", "\N{MINUS SIGN}")
+    return f"{100 * round(value, 2):.0f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _percent(share: float) -> str:
+    """Rounded as in the tables beside it."""
+    return f"{round(share, 2):.0%}"
 
 
 def _rate(estimate: Estimate) -> str:
     return (
-        f"{estimate.mean:.0%} of the goals (95% interval {estimate.low:.0%} to {estimate.high:.0%})"
+        f"{_percent(estimate.mean)} of the goals "
+        f"(95% interval {_percent(estimate.low)} to {_percent(estimate.high)})"
     )
 
 

@@ -1,0 +1,126 @@
+"""Growth: cost of a transition and memory as data grows ten and a hundred times."""
+
+import json
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import synthetic
+from benchmarks.harness import Figure, cpu_seconds, main, peak_memory
+from benchmarks.ingest import DATASET, make
+from offline_gcrl.config import Relabel
+from offline_gcrl.episodes.dataset import open_episodes
+from offline_gcrl.episodes.ingest import ingest
+from offline_gcrl.hindsight.relabel import relabel
+
+HERE = Path(__file__).parent
+FACTORS = (1, 10, 100)
+SIZES = {"observation": 4, "achieved_goal": 2, "desired_goal": 2}
+INGESTED, RELABELLED = 20, 100
+"""Episodes of 1,000 transitions, of the smallest dataset."""
+Measured = dict[str, list[float]]
+
+
+def figures() -> Iterator[Figure]:
+    """Ingest, opening and relabelling at three sizes, each in a process of its own; drawn as growth.svg."""
+    found: dict[str, Measured] = {}
+    with tempfile.TemporaryDirectory() as name:
+        for factor in FACTORS:
+            folder = Path(name) / str(factor)
+            folder.mkdir()
+            make(folder / "minari", SIZES, 2, 1000, INGESTED * factor)
+            walk = folder / "walk"
+            walk.mkdir()
+            synthetic.write_steps(walk, RELABELLED * factor)
+            for part, work in (
+                ("ingest", ingesting),
+                ("opening", opening),
+                ("relabel", relabelling),
+            ):
+                transitions, seconds, megabytes = alone(work, folder, Path(name) / "1")
+                measured = found.setdefault(part, {"transitions": [], "cost": [], "memory": []})
+                measured["transitions"].append(transitions)
+                measured["cost"].append(1e9 * seconds / transitions)
+                measured["memory"].append(megabytes)
+    (HERE / "results" / "growth.points").write_text(json.dumps(found, indent=2) + "\n")
+    draw(found, HERE / "growth.svg")
+    for part, measured in found.items():
+        yield from said(part, measured)
+
+
+def ingesting(folder: Path) -> int:
+    (folder / "parquet").mkdir(exist_ok=True)
+    return int(ingest(DATASET, folder / "minari", folder / "parquet")["counts"]["transitions"])
+
+
+def opening(folder: Path) -> int:
+    return len(open_episodes(folder / "parquet").transition_rows())
+
+
+def relabelling(folder: Path) -> int:
+    counts: list[int] = []
+    relabel(folder / "walk", folder / "walk", Relabel(k=4), synthetic.GOAL, counts.append)
+    return sum(counts)
+
+
+def alone(work: Callable[[Path], int], folder: Path, small: Path) -> tuple[int, float, float]:
+    """Transitions, CPU-seconds and MB above start, in a fresh process; its imports are done in small first."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_measured, (work, folder, small))
+
+
+def _measured(work: Callable[[Path], int], folder: Path, small: Path) -> tuple[int, float, float]:
+    before = peak_memory(reset=True)
+    work(small)
+    spent = cpu_seconds()
+    transitions = work(folder)
+    return transitions, cpu_seconds() - spent, peak_memory() - before
+
+
+def said(part: str, measured: Measured) -> Iterator[Figure]:
+    """The cost at the largest size beside that in the middle, which start-up weighs on no more."""
+    sizes = " / ".join(f"{count:,.0f}" for count in measured["transitions"])
+    costs = " / ".join(f"{cost:,.0f}" for cost in measured["cost"])
+    memory = " / ".join(f"{above:,.0f}" for above in measured["memory"])
+    yield Figure(
+        f"{part}: cost of a transition, 100 times the data beside 10 times",
+        [measured["cost"][2] / measured["cost"][1]],
+        at_most=1.2,
+        detail=f"{costs} ns at {sizes} transitions",
+    )
+    flat = part != "opening"  # What is opened is in memory, all of it.
+    yield Figure(
+        f"{part}: memory above start, 100 times the data",
+        [measured["memory"][2]],
+        "MB",
+        at_most=300.0 if flat else None,
+        detail=f"{memory} MB" + ("" if flat else "; the arrays themselves"),
+    )
+
+
+def draw(found: dict[str, Measured], path: Path) -> None:
+    """Cost and memory against the number of transitions."""
+    import matplotlib.pyplot as plt
+
+    from offline_gcrl.figures import PALETTE, STYLE
+
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")
+        for colour, (part, measured) in zip(PALETTE, found.items(), strict=False):
+            for axes, key in ((left, "cost"), (right, "memory")):
+                axes.plot(measured["transitions"], measured[key], "o-", color=colour, label=part)
+        for axes, label in ((left, "ns of CPU a transition"), (right, "MB above start")):
+            axes.set_xscale("log")
+            axes.set_xlabel("transitions")
+            axes.set_ylabel(label)
+        left.set_yscale("log")
+        right.set_ylim(bottom=0)
+        left.legend()
+        figure.savefig(path)
+        plt.close(figure)
+
+
+if __name__ == "__main__":
+    main(__doc__, figures)
