@@ -27,6 +27,7 @@ extras: $(VENV)/.dev           ## add the packages of OGBench, Meta-World and CA
 	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld,multitask]'
 
 multitask: $(VENV)/.run        ## run an experiment of docs/experiments, by its NAME, in place of what params.yaml says
+	@git diff --quiet HEAD -- params.yaml || { echo "error: params.yaml has changes that this would overwrite; commit them or put them aside (git stash)" >&2; exit 1; }
 	cp docs/experiments/$(NAME).yaml params.yaml
 	dvc repro
 	@echo "git checkout params.yaml brings back what was there"

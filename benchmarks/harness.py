@@ -185,10 +185,11 @@ def main(description: str | None, figures: Callable[[], Iterator[Figure]]) -> No
 
 
 def circumstances() -> dict[str, Any]:
-    """Date, machine and versions."""
+    """Date, machine, how busy it is, and versions."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": machine(),
+        "load": round(os.getloadavg()[0], 1),
         "versions": {name: _version(package) for name, package in VERSIONED},
     }
 

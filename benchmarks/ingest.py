@@ -56,6 +56,7 @@ def figures() -> Iterator[Figure]:
                 ingested,
                 unit="transitions",
                 names=("iterate_episodes", "ingest"),
+                rounds=5 if short else 3,
                 at_least=4.0 if short else None,
                 floor=f"{rate(reading) / 1e3:.0f} k transitions/CPU-s: reading the arrays from HDF5",
             )
@@ -66,6 +67,7 @@ def figures() -> Iterator[Figure]:
                 opened,
                 unit="transitions",
                 names=("iterate_episodes", "open_episodes"),
+                rounds=5 if short else 3,
                 at_least=80.0 if short else None,
                 floor=f"{memory_bandwidth() / 2 / bytes_a_row / 1e6:.0f} M transitions/s: a copy of the arrays",
             )

@@ -36,10 +36,15 @@ def main() -> None:
     for part in sys.argv[1:] or [name for name in BUDGETS if (HERE / f"{name}.py").exists()]:
         print(f"\n{part}", flush=True)
         measure(part)
-    files = sorted((HERE / "results").glob("*.json"), key=place)
-    parts = [json.loads(path.read_text()) for path in files]
-    (HERE / "RESULTS.md").write_text(markdown(parts))
+    gather()
     print(f"\n{time.monotonic() - began:.0f} s; the table is {HERE / 'RESULTS.md'}")
+
+
+def gather() -> None:
+    """Write RESULTS.md from what is kept of every part."""
+    files = sorted((HERE / "results").glob("*.json"), key=place)
+    parts = [{"part": path.stem, **json.loads(path.read_text())} for path in files]
+    (HERE / "RESULTS.md").write_text(markdown(parts))
 
 
 def measure(part: str) -> None:
@@ -76,8 +81,11 @@ def section(part: dict[str, Any]) -> str:
     """One part: its table, and the circumstances that it was measured in."""
     rows = [Figure(**figure).row() for figure in part["figures"]]
     versions = ", ".join(f"{name} {value}" for name, value in part["versions"].items())
-    measured = f"{part['date']}, {part['machine']}; {versions}."
-    return "\n".join([f"## {part['title']}", "", HEADER, *rows, "", measured, ""])
+    busy = f", load average {part['load']}" if "load" in part else ""
+    measured = f"{part['date']}, {part['machine']}{busy}; {versions}."
+    figure = f"{part.get('part')}.svg"
+    drawn = [f"![{part['title']}]({figure})", ""] if (HERE / figure).exists() else []
+    return "\n".join([f"## {part['title']}", "", HEADER, *rows, "", *drawn, measured, ""])
 
 
 if __name__ == "__main__":

@@ -78,8 +78,8 @@ def take_mlflow(browser: Browser, server: str, dataset: str, output: Path) -> No
     tracker = Tracker(name)
     runs = agents_runs(tracker, dataset)
     experiment, path = tracker.experiment, f"{server}/#/experiments/{tracker.experiment}"
-    compared = f"{server}/#/compare-runs?{TRAINING}&runs={quote(json.dumps(runs))}"
-    compared += f"&experiments={quote(json.dumps([experiment]))}"
+    compared = f"{server}/#/compare-runs?runs={quote(json.dumps(runs))}"
+    compared += f"&experiments={quote(json.dumps([experiment]))}&{TRAINING}"
     datasets = Tracker(f"{name} datasets", dataset_views()).experiment
     page = browser.new_page(viewport={"width": 1360, "height": 640})
     page.add_init_script(KEEP_ASSISTANT_SHUT)

@@ -6,13 +6,13 @@ MLP can be: anything else acts through torch, with the same result.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
 from torch import nn
 
-from offline_gcrl.networks import MLP, Actor
+from offline_gcrl.networks import GELU, MLP, Actor
 
 Layer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -42,14 +42,17 @@ def _layer(module: nn.Module) -> Layer | None:
         return lambda values: values @ weight + bias
     if isinstance(module, nn.ReLU):
         return lambda values: np.maximum(values, np.float32(0.0))
-    if isinstance(module, nn.GELU) and module.approximate == "none":
+    if isinstance(module, GELU):
         return _gelu
     return np.tanh if isinstance(module, nn.Tanh) else None
 
 
 def _gelu(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    root, half = np.float32(math.sqrt(0.5)), np.float32(0.5)
-    activated: NDArray[np.float32] = values * half * (erf(values * root) + np.float32(1.0))
+    """By the tanh approximation, as ``networks.GELU``."""
+    inner = np.float32(math.sqrt(2.0 / math.pi)) * (
+        values + np.float32(0.044715) * values * values * values
+    )
+    activated: NDArray[Any] = np.float32(0.5) * values * (np.float32(1.0) + np.tanh(inner))
     return activated
 
 

@@ -173,6 +173,7 @@ def test_settings_of_tasks_that_do_not_fit_the_dataset_or_the_agent_are_named(
         ({"tasks": {"gradients": "pc_grad"}}, "train.tasks.gradients: .*did you mean 'pcgrad'?"),
         ({"tasks": {}, "sequence": {}}, "train: 'tasks' is for learning all at once"),
         ({"tasks": {"gradients": "pcgrad"}, "compile": True}, "train: 'compile' is for the loss of all tasks; .*'tasks.gradients: pcgrad'"),
+        ({"tasks": {"gradients": "pcgrad"}, "precision": "bf16"}, "train: 'precision' is for the loss of all tasks; .*'tasks.gradients: pcgrad'"),
         ({"tasks": {"gradients": "gradnorm", "weights": "uniform"}}, "train.tasks: 'gradients: gradnorm' learns the weights"),
     ],
 )  # fmt: skip

@@ -19,7 +19,7 @@ from conftest import RECIPES, ROOT, SmallDataset
 from offline_gcrl.config import Dataset, Params, load_params, resolve
 from offline_gcrl.errors import DataError
 from offline_gcrl.evaluation import EPISODE_COLUMNS, SeedResult, learning_curve
-from offline_gcrl.figures import dataset_scene
+from offline_gcrl.figures import curves_figure, dataset_scene
 from offline_gcrl.files import write_json
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.report import page as page_module
@@ -343,6 +343,21 @@ def test_ink_takes_the_colour_of_the_page_so_that_figures_fit_the_dark(page: str
     assert plots
     for plot in plots:
         assert not re.search(r"(?<!, )#(000000|ffffff|e6e6e6)", plot)
+
+
+def test_names_of_curves_stand_apart_and_above_the_axis() -> None:
+    ends = {"bc": 0.0, "gcbc": 0.0, "gofar": 0.88, "gciql": 0.9}
+    curves = {
+        agent: pl.DataFrame(
+            {"update": [1, 2], "mean": [0.5, end], "low": [0.4, end], "high": [0.6, end]}
+        )
+        for agent, end in ends.items()
+    }
+    figure = curves_figure({MAZE: curves})
+    heights = sorted(float(text.xy[1]) for text in figure.axes[0].texts)  # type: ignore[attr-defined]
+    plt.close(figure)
+    assert heights[0] >= 0.0
+    assert min(np.diff(heights)) >= 0.069
 
 
 def test_numbers_in_figures_are_not_cut_though_their_lengths_are() -> None:

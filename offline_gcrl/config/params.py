@@ -125,12 +125,14 @@ class Train(Section):
                 "plan",
                 "'tasks' is for learning all at once, 'sequence' for one after another; leave one of them out",
             )
-        if self.compile is True and self.has_task_gradients:
-            raise PydanticCustomError(
-                "compile",
-                "'compile' is for the loss of all tasks; leave it out with 'tasks.gradients: {name}'",
-                {"name": self.tasks.gradients if self.tasks else ""},
-            )
+        chosen = {"compile": self.compile is True, "precision": self.precision != "fp32"}
+        for key in [key for key, is_chosen in chosen.items() if is_chosen]:
+            if self.has_task_gradients:
+                raise PydanticCustomError(
+                    "fast_path",
+                    "'{key}' is for the loss of all tasks; leave it out with 'tasks.gradients: {name}'",
+                    {"key": key, "name": self.tasks.gradients if self.tasks else ""},
+                )
         if self.seeds_together == "stacked" and (self.tasks or self.sequence):
             raise PydanticCustomError(
                 "stacked",
