@@ -580,7 +580,12 @@ def test_the_page_quotes_what_is_really_said(root: Path, monkeypatch: pytest.Mon
         (folder / "metadata.json").write_text(json.dumps({**facts, "total_episodes": 0}))
         return recipe
 
-    cases = [typo, state_missing, key_missing, too_strong, killed]
+    def broken_off(folder: Path, recipe: Recipe) -> Recipe:
+        path = folder / "main_data.hdf5"
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        return recipe
+
+    cases = [typo, state_missing, key_missing, too_strong, killed, broken_off]
     for provoke, saying in zip(cases, sayings, strict=True):
         shutil.rmtree(root, ignore_errors=True)
         folder, recipe = arm(root)
