@@ -16,7 +16,7 @@ from offline_gcrl.intervals import Estimate
 
 GENERALIST, SPECIALIST = PALETTE[0], PALETTE[1]
 WIDTH = 6.4
-PANELS_A_ROW = 4
+PANELS_A_ROW, MATRICES_A_ROW = 4, 3
 Curves = Mapping[str, pl.DataFrame]
 """Learning curves by task: update, mean, low, high."""
 
@@ -132,26 +132,35 @@ def _legend(
 
 def success_matrix_figure(agents: Mapping[str, SequentialResult]) -> Figure:
     """R[i, j], a panel an agent: success on each task after each phase, in the order of learning."""
-    first = next(iter(agents.values()))
-    count = len(first.tasks)
+    count = len(next(iter(agents.values())).tasks)
+    columns = min(MATRICES_A_ROW, len(agents))
+    rows = -(-len(agents) // columns)
     with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(
-            1,
-            len(agents),
-            figsize=(1.4 + (0.55 * count + 0.3) * len(agents), 1.3 + 0.5 * count),
+            rows,
+            columns,
+            figsize=(1.4 + (0.55 * count + 0.3) * columns, 0.9 + (0.5 * count + 0.4) * rows),
             squeeze=False,
+            sharex=True,
             sharey=True,
         )
-        names = short_names(first.tasks)
-        for axes, (agent, found) in zip(panels[0], agents.items(), strict=True):
-            mean = found.matrix.mean(0)
-            axes.imshow(mean, vmin=0, vmax=1, cmap="Blues", aspect="auto")
-            for (row, column), value in np.ndenumerate(mean):
-                ink = "white" if value > 0.55 else "black"
-                text = f"{value:.2f}"
-                axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=7)
-            axes.set_xticks(range(count), names, rotation=60, ha="right", fontsize=7)
-            axes.set_yticks(range(count), [f"after {name}" for name in names], fontsize=7)
-            axes.grid(visible=False)
+        for axes in panels.flat[len(agents) :]:
+            axes.set_visible(False)
+        for number, (axes, (agent, found)) in enumerate(
+            zip(panels.flat, agents.items(), strict=False)
+        ):
+            _draw_matrix(axes, found)
+            axes.tick_params(labelbottom=number + columns >= len(agents))
             axes.set_title(agent)
         return figure
+
+
+def _draw_matrix(axes: Axes, found: SequentialResult) -> None:
+    mean, names = found.matrix.mean(0), short_names(found.tasks)
+    axes.imshow(mean, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    for (row, column), value in np.ndenumerate(mean):
+        ink = "white" if value > 0.55 else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=7)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+    axes.set_yticks(range(len(names)), [f"after {name}" for name in names], fontsize=7)
+    axes.grid(visible=False)
