@@ -6,7 +6,7 @@ that a resumed run computes as it did before; it is part of the name of a checkp
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,8 +17,7 @@ from torch import Tensor
 from offline_gcrl.agents import Batch, Losses
 from offline_gcrl.config import AgentSettings, Train
 from offline_gcrl.errors import OfflineGCRLError
-
-LossFunction = Callable[[Batch], Losses]
+from offline_gcrl.updates import LossFunction
 
 WORTH_ROUTING = 256
 """Units of the widest layer from which oneDNN is quicker by more than a tenth."""

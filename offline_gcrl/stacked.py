@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from offline_gcrl.agents import Agent, Batch, Losses
-from offline_gcrl.speed import LossFunction
-from offline_gcrl.updates import mean, one
+from offline_gcrl.updates import PlainUpdater
 
 
-class StackedUpdater:
-    """Updates of agents of the same settings, each on batches of its own.
+class StackedUpdater(PlainUpdater):
+    """Updates of agents of the same settings, each on batches (seeds, batch, ...) of its own.
+
+    Diagnostics are those of each seed, (seeds,).
 
     Args:
         agents: one a seed, with the weights to start from.
@@ -39,7 +40,7 @@ class StackedUpdater:
         self.agents, self.optimizers = agents, optimizers
         self.stack, _ = stack_module_state(modules)
         self.names = {id(weight): name for name, weight in modules[0].named_parameters()}
-        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
+        optimizer = torch.optim.Adam(
             [
                 {**group, "params": [self.stack[self.names[id(p)]] for p in group["params"]]}
                 for group in agents[0].parameter_groups()
@@ -47,27 +48,18 @@ class StackedUpdater:
             fused=True,
             capturable=capturable,
         )
-        self.loss_function: LossFunction = prepare(StackedLoss(modules[0], self.stack))
+        super().__init__(agents[0], prepare(StackedLoss(modules[0], self.stack)), optimizer)
         self.moves = [
             (self._stacked(target), self._stacked(source), rate)
             for target, source, rate in agents[0].target_pairs()
         ]
         self._take_optimizer_states()
 
-    def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-        """``count`` updates on batches (count, seeds, batch, ...); mean diagnostics (seeds,)."""
-        return mean([self.update(one(batches, number)) for number in range(count)])
-
-    def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One update of all seeds, on a batch (seeds, batch, ...). Returns diagnostics (seeds,)."""
-        loss, info = self.loss_function(batch)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+    def move_targets(self) -> None:
+        """Let the targets of all seeds follow."""
         with torch.no_grad():
             for targets, sources, rate in self.moves:
                 torch._foreach_lerp_(targets, sources, rate)
-        return info
 
     def tensors(self) -> list[Tensor]:
         """All weights that an update may change, targets too."""
@@ -84,13 +76,6 @@ class StackedUpdater:
                     name: (value if value.ndim == 0 else value[seed]).clone()
                     for name, value in state[stacked].items()
                 }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: agents and optimizers have it all."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing."""
 
     def _take_optimizer_states(self) -> None:
         """Stack what the optimizers of the seeds know; all have done the same number of updates."""

@@ -50,9 +50,13 @@ class PlainUpdater:
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+        self.move_targets()
+        return info
+
+    def move_targets(self) -> None:
+        """Let the targets of the agent follow."""
         for target, source, rate in self.agent.target_pairs():
             move_targets(target, source, rate)
-        return info
 
     def tensors(self) -> list[Tensor]:
         """All weights that an update may change, targets too."""

@@ -13,8 +13,7 @@ from offline_gcrl.multitask.gradients import (
     task_gradients,
 )
 from offline_gcrl.multitask.losses import counts, losses_by_task, stacked, transition_weights
-from offline_gcrl.networks import move_targets
-from offline_gcrl.updates import LossFunction, PlainUpdater, mean, one
+from offline_gcrl.updates import LossFunction, PlainUpdater
 
 
 class WeightedUpdater(PlainUpdater):
@@ -37,7 +36,7 @@ class WeightedUpdater(PlainUpdater):
         return super().run({**batches, "weights": weights}, count)
 
 
-class TaskGradientUpdater:
+class TaskGradientUpdater(PlainUpdater):
     """Takes the gradient of each task's loss, and steps by what a combination makes of them."""
 
     def __init__(
@@ -50,13 +49,10 @@ class TaskGradientUpdater:
         weights: Tensor | None = None,
         gradnorm: GradNorm | None = None,
     ) -> None:
-        self.agent, self.optimizer, self.combine = agent, optimizer, combine
-        self.tasks, self.weights, self.gradnorm = tasks, weights, gradnorm
+        super().__init__(agent, agent.loss, optimizer)
+        self.combine, self.tasks = combine, tasks
+        self.weights, self.gradnorm = weights, gradnorm
         self.done = 0
-
-    def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-        """Run ``count`` updates on batches (count, batch, ...) and return their mean diagnostics."""
-        return mean([self.update(one(batches, number)) for number in range(count)])
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step, then the targets move. Returns diagnostics."""
@@ -77,8 +73,7 @@ class TaskGradientUpdater:
             },
         )
         self.optimizer.step()
-        for target, source, rate in self.agent.target_pairs():
-            move_targets(target, source, rate)
+        self.move_targets()
         self.done += 1
         shares = weights * present / (weights * present).sum()
         return {name: (values * shares).sum() for name, values in info.items()}
@@ -90,9 +85,6 @@ class TaskGradientUpdater:
         if self.weights is not None:
             return self.weights
         return counts(tasks, self.tasks) / tasks.shape[-1]
-
-    def finish_round(self) -> None:
-        """Nothing: the agent has its weights already."""
 
     def state_dict(self) -> dict[str, Any]:
         """How many updates were done, and the weights that were learned."""
