@@ -26,6 +26,7 @@ from rich.text import Text
 from offline_gcrl.errors import OfflineGCRLError
 
 SECONDS_BETWEEN_LINES = 10.0  # Where there is no terminal to draw bars on.
+SECONDS_OF_A_RATE = 1.0  # At least: two items that end at one moment are no rate.
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -65,9 +66,9 @@ def close(line: str) -> None:
     console.print(f"  [green]done[/green] {escape(line)}")
 
 
-def note(line: str) -> None:
-    """Print a plain line between heading and closing."""
-    console.print(f"  {escape(line)}")
+def note(line: str | Text) -> None:
+    """Print a line between heading and closing; words in brackets are words, a ``Text`` has its styles."""
+    console.print(Text("  ").append(line))
 
 
 def warn(line: str) -> None:
@@ -83,9 +84,8 @@ class Bars:
         self.totals = dict.fromkeys(names, total) if isinstance(total, int) else dict(total)
         self.done = dict.fromkeys(names, 0)
         self.said = dict.fromkeys(names, time.monotonic())
-        self.since: dict[
-            str, tuple[float, int]
-        ] = {}  # Time and work done that rates are taken from.
+        self.since: dict[str, tuple[float, int]] = {}
+        """Time of the last line, or of the first news, and the work done then: what rates are taken from."""
         self.live: Progress | None = None
         if console.is_terminal and not console.is_dumb_terminal:
             self.live = Progress(
@@ -128,14 +128,19 @@ class Bars:
         now = time.monotonic()
         if name not in self.since:  # The first news ends the start-up, which is no part of a rate.
             self.since[name] = (now, done)
-        elif now - self.said[name] > SECONDS_BETWEEN_LINES and done < self.totals[name]:
+        elif self._is_due(name, now) and done < self.totals[name]:
             self._say(name, done, now)
+
+    def _is_due(self, name: str, now: float) -> bool:
+        """Whether the last line is long past, and there is time to take a rate over."""
+        taken_over = now - self.since[name][0]
+        return now - self.said[name] > SECONDS_BETWEEN_LINES and taken_over >= SECONDS_OF_A_RATE
 
     def _say(self, name: str, done: int, now: float) -> None:
         """Print a line, with the rate since the last one."""
         then, before = self.since[name]
         self.said[name], self.since[name] = now, (now, done)
-        rate = (done - before) / max(now - then, 1e-6)
+        rate = (done - before) / (now - then)
         total = self.totals[name]
         left = f", {duration((total - done) / rate)} left" if rate else ""
         console.print(f"  {name}: {done:,} of {total:,} {self.unit}, {_rate(rate)}/s{left}")
@@ -159,7 +164,7 @@ class _Rate(ProgressColumn):
         self.unit = unit
 
     def render(self, task: Task) -> Text:
-        # Never above the average: two items that end at one moment are no rate.
+        # Never above the average: two items that end at one moment are none.
         average = task.completed / task.elapsed if task.elapsed else 0.0
         speed = min(task.finished_speed or task.speed or 0.0, average)
         return Text(f"{_rate(speed)} {self.unit}/s", style="progress.data.speed")

@@ -29,7 +29,8 @@ def main() -> None:
         write_report(params, datasets, results, folders, output)
         for dataset, found in results.items():
             said = verdict(found)
-            note(f"[bold]{dataset}: {said.headline}[/bold] {' '.join(said.sentences)}")
+            headline = (f"{dataset}: {said.headline}", "bold")
+            note(Text.assemble(headline, " ", " ".join(said.sentences)))
             if found.comparison:
                 console.print(headline_table(found, list(found.comparison.standings)))
             for sentence in said.sureness:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from offline_gcrl import terminal
 from offline_gcrl.errors import DataError
@@ -65,6 +66,28 @@ def test_the_rate_is_of_the_work_and_not_of_starting_up(
         now[0] += 2
         bars.advance("judging", 1)
     assert capfd.readouterr().out == "  judging: 2 of 1,000 episodes, 0.5/s, 33 min left\n"
+
+
+def test_two_items_that_end_at_one_moment_are_no_rate(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with Bars(["filming"], 3, "videos") as bars:
+        now[0] += 30
+        bars.advance("filming", 1)
+        now[0] += 1e-5
+        bars.advance("filming", 1)
+    assert capfd.readouterr().out == ""
+
+
+def test_a_note_has_styles_as_text_and_brackets_as_words(capfd: pytest.CaptureFixture[str]) -> None:
+    note("success 0.92 [0.87, 0.96] [bold]")
+    note(Text.assemble(("umaze: use gciql.", "bold"), " It reached [most]"))
+    assert capfd.readouterr().out.splitlines() == [
+        "  success 0.92 [0.87, 0.96] [bold]",
+        "  umaze: use gciql. It reached [most]",
+    ]
 
 
 @pytest.mark.parametrize(
