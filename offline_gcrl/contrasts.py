@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from offline_gcrl.comparison import paired_difference, paired_outcomes
-from offline_gcrl.intervals import CONFIDENCE, Estimate, rate_across_seeds, wilson
+from offline_gcrl.intervals import CONFIDENCE, Estimate, rate_across_seeds
 
 RESAMPLES = 5000
 Tables = Sequence[pl.DataFrame]
@@ -36,10 +36,7 @@ class Contrast:
 
 def success_rate(tables: Tables, column: str = "success") -> Estimate:
     """Rate with its interval: Wilson's of one seed, the bootstrap across several."""
-    groups = [table[column].cast(pl.Float64).to_numpy() for table in tables]
-    if len(groups) == 1:
-        return wilson(int(groups[0].sum()), len(groups[0]))
-    return rate_across_seeds(groups)
+    return rate_across_seeds([table[column].cast(pl.Float64).to_numpy() for table in tables])
 
 
 def paired_contrast(

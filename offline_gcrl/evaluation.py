@@ -410,7 +410,7 @@ def summarise(tables: list[pl.DataFrame]) -> Metrics:
     summary: Metrics = {}
     for name, column in (("success_rate", "success"), ("success_any_rate", "success_any")):
         groups = [table[column].cast(pl.Float64).to_numpy() for table in tables]
-        summary[name] = {**_rate(groups).__dict__, **counts}
+        summary[name] = {**rate_across_seeds(groups).__dict__, **counts}
     for name in ("final_distance", "return", "discounted_return", "steps_to_goal"):
         groups = [table[name].drop_nulls().cast(pl.Float64).to_numpy() for table in tables]
         groups = [group for group in groups if len(group)]
@@ -491,15 +491,8 @@ def curve_across_seeds(curves: list[pl.DataFrame]) -> pl.DataFrame:
     rows = []
     for (update,), group in pl.concat(curves).group_by("update", maintain_order=True):
         rates = [_outcomes(row["mean"], row["episodes"]) for row in group.iter_rows(named=True)]
-        rows.append({"update": update, **_rate(rates).__dict__})
+        rows.append({"update": update, **rate_across_seeds(rates).__dict__})
     return pl.DataFrame(rows)
-
-
-def _rate(groups: list[NDArray[np.float64]]) -> Estimate:
-    """A rate with its interval, over the seeds where there are several."""
-    if len(groups) > 1:
-        return rate_across_seeds(groups)
-    return wilson(int(groups[0].sum()), len(groups[0]))
 
 
 def _outcomes(rate: float, episodes: int) -> NDArray[np.float64]:

@@ -43,9 +43,11 @@ def across_seeds(groups: list[NDArray[np.float64]]) -> Estimate:
 def rate_across_seeds(groups: list[NDArray[np.float64]]) -> Estimate:
     """The same for a rate, never narrower than Wilson's interval on all episodes together.
 
-    Resampling alone would claim certainty where every episode succeeded.
+    Resampling alone would claim certainty where every episode succeeded. Of one seed it is Wilson's.
     """
-    estimate = across_seeds(groups)
     pooled = np.concatenate(groups)
     floor = wilson(int(pooled.sum()), len(pooled))
+    if len(groups) == 1:
+        return floor
+    estimate = across_seeds(groups)
     return Estimate(estimate.mean, min(estimate.low, floor.low), max(estimate.high, floor.high))

@@ -170,14 +170,15 @@ def _load(
         return [pl.read_parquet(path) for path in paths] if all(p.exists() for p in paths) else []
 
     places = {task: folder / SPECIALISTS / task for task in dataset.tasks}
-    trained = {task: place for task, place in places.items() if tables(place, EPISODES)}
+    alone = {task: tables(place, EPISODES) for task, place in places.items()}
+    trained = {task: episodes for task, episodes in alone.items() if episodes}
     return AgentFindings(
         results.agents[agent].episodes,
         results.column,
         train.batch_size,
         tables(folder, TASK_CURVES),
-        {task: tables(place, EPISODES) for task, place in trained.items()},
-        {task: tables(place, LEARNING_CURVE) for task, place in trained.items()},
+        trained,
+        {task: tables(places[task], LEARNING_CURVE) for task in trained},
         tables(folder, WRONG_IDENTIFIER),
         tables(folder, HELD_OUT_EPISODES),
         _phases(train, dataset),

@@ -23,7 +23,7 @@ from offline_gcrl.evaluation import (
     curve_across_seeds,
     summarise,
 )
-from offline_gcrl.intervals import Estimate, rate_across_seeds, wilson
+from offline_gcrl.intervals import Estimate, rate_across_seeds
 from offline_gcrl.videos import ROLLOUTS
 
 METRES = re.compile(r"(PointMaze|AntMaze|Fetch|HandReach|ogbench:(point|ant)maze|.*MetaWorld)")
@@ -225,8 +225,5 @@ def _shared_arrivals(agents: list[list[pl.DataFrame]], column: str) -> list[list
 
 
 def _rate(groups: list[Any]) -> Estimate:
-    """As the evaluation does: Wilson's interval of one seed, the bootstrap across several."""
-    groups = [group for group in groups if len(group)]
-    if len(groups) == 1:
-        return wilson(int(groups[0].sum()), len(groups[0]))
-    return rate_across_seeds(groups)
+    """Over the seeds that have any of what is counted."""
+    return rate_across_seeds([group for group in groups if len(group)])
