@@ -21,7 +21,7 @@ from offline_gcrl.episodes.ingest import ingest
 
 NAME = "bench/walk-v0"
 SHAPES = {
-    "Fetch's shape": ({"observation": 25, "achieved_goal": 3, "desired_goal": 3}, 4, 50, 800),
+    "Fetch's shape": ({"observation": 25, "achieved_goal": 3, "desired_goal": 3}, 4, 50, 2000),
     "PointMaze's shape": ({"observation": 4, "achieved_goal": 2, "desired_goal": 2}, 2, 1000, 100),
 }
 """Sizes of observations, of actions, length of an episode, number of episodes."""
@@ -36,6 +36,7 @@ RECIPE = Recipe.model_validate_json(
         }
     )
 )
+OPENINGS = 10
 DATASET = Dataset(name="walk", title="a walk", recipes=(RECIPE,), pad=False)
 
 
@@ -110,14 +111,14 @@ def ways(root: Path, output: Path) -> tuple[Callable[[], int], ...]:
 
     def reading() -> int:
         data = minari.MinariDataset(root / NAME / "data")
-        _, arrays = raw_arrays(data, range(data.total_episodes), needed_keys(RECIPE.goal))
-        return sum(map(len, arrays["actions",]))
+        _, lengths, _ = raw_arrays(data, range(data.total_episodes), needed_keys(RECIPE.goal))
+        return int(lengths.sum())
 
     def ingested() -> int:
         return int(ingest(DATASET, root, output)["counts"]["transitions"])
 
-    def opened() -> int:
-        return len(open_episodes(output).transition_rows())
+    def opened() -> int:  # Several times: once is over sooner than CPU time is asked for.
+        return sum(len(open_episodes(output).transition_rows()) for _ in range(OPENINGS))
 
     return iterated, reading, ingested, opened
 

@@ -46,14 +46,26 @@ def test_the_last_row_of_an_episode_has_no_action(dataset: SmallDataset) -> None
     steps = pl.read_parquet(dataset.parquet / "steps.parquet")
     lengths = dataset.episodes.table.select("episode", "length")
     last = steps.join(lengths, on="episode").select(
-        (pl.col("step") == pl.col("length")) == pl.col("action").is_null()
+        ends=pl.col("step") == pl.col("length"),
+        no_action=pl.col("action").arr.eval(pl.element().is_nan()).arr.all(),
+        no_reward=pl.col("reward").is_null(),
     )
-    assert last.to_series().all()
+    assert last["ends"].equals(last["no_action"])
+    assert last["ends"].equals(last["no_reward"])
+
+
+def test_other_libraries_read_what_was_ingested(dataset: SmallDataset) -> None:
+    steps = pl.read_parquet(dataset.parquet / "steps.parquet")
+    table = pq.read_table(dataset.parquet / "steps.parquet")
+    assert table.column_names == steps.columns
+    for name in ("observation", "achieved_goal", "desired_goal", "action"):
+        stored = np.stack(table[name].to_numpy())
+        np.testing.assert_array_equal(stored, steps[name].to_numpy())
 
 
 def test_transition_rows_are_those_with_a_next_state(dataset: SmallDataset) -> None:
     steps = pl.read_parquet(dataset.parquet / "steps.parquet").with_row_index("row")
-    expected = steps.filter(pl.col("action").is_not_null())["row"].to_list()
+    expected = steps.filter(pl.col("reward").is_not_null())["row"].to_list()
     assert dataset.episodes.transition_rows().tolist() == expected
     both = [dataset.episodes.transition_rows(split) for split in ("train", "validation")]
     assert sorted(np.concatenate(both).tolist()) == expected

@@ -82,7 +82,7 @@ class Ingested:
         achieved = achieved_column(self.schema)
         names = [name for name in (achieved, "desired_goal", "action") if name in self._sizes]
         rows = max(1, NUMBERS_A_CHUNK // sum(self._sizes[name] for name in names))
-        steps = pl.scan_parquet(self.folder / STEPS).select("episode", "step", *names)
+        steps = pl.scan_parquet(self.folder / STEPS).select("episode", "step", "reward", *names)
         for start in range(0, self.schema["counts"]["steps"], rows):
             yield self._chunk(steps.slice(start, rows + 1).collect(), achieved, rows)
 
@@ -100,7 +100,7 @@ class Ingested:
             source=self.source_of[episode],
             episode=episode,
             step=own["step"].cast(pl.Int64).to_numpy(),
-            is_transition=own["action"].is_not_null().to_numpy(),
+            is_transition=own["reward"].is_not_null().to_numpy(),
             achieved=achieved[: len(own)],
             next_achieved=following,
             desired=own["desired_goal"].to_numpy() if "desired_goal" in own.columns else None,

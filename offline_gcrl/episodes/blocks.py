@@ -1,11 +1,14 @@
 """Many episodes at a time: read past Minari's objects where they are as one expects, else one by one with it.
 
 What is slow in reading an episode is opening its dozen of HDF5 datasets, so only those that are needed are opened,
-with h5py's low-level calls; infos that no goal is taken from are not. Checks are of a whole block. Where anything is out of the ordinary the block is read
-again by ``reading``, which says what is wrong with which episode.
+with h5py's low-level calls; infos that no goal is taken from are not. Each is read to where it stays. Checks are of a
+whole block. Where anything is out of the ordinary the block is read again by ``reading``, which says what is wrong with
+which episode.
 """
 
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +35,10 @@ from offline_gcrl.selection import INFOS
 
 ROWS_A_BLOCK = 2**16
 Facts = dict[str, Any]
-Leaves = dict[tuple[str, ...], list[NDArray[Any]]]
-"""Arrays of several episodes by their path: that of the tree in which goals are selected, or ``actions``, ..."""
+Leaves = dict[tuple[str, ...], NDArray[Any]]
+"""Rows of several episodes by their path: that of the tree in which goals are selected, or ``actions``, ..."""
+METADATA_BYTES = 2**16
+"""Of an HDF5 file that the library keeps: nothing is read twice, and looking after more takes longer than reading it."""
 
 
 class UnusualError(Exception):
@@ -131,15 +136,7 @@ def _read_quickly(
     validation: set[int],
 ) -> Block:
     """Read and check a span of episodes at once; whatever it raises means that there is more to look at."""
-    seeds, leaves = raw_arrays(data, span, needed_keys(recipe.goal))
-    lengths = np.array([len(array) for array in leaves["actions",]])
-    for path, arrays in leaves.items():
-        more = 0 if path[0] in ("actions", *SCALARS) else 1
-        if not np.array_equal([len(array) for array in arrays], lengths + more):
-            raise UnusualError
-    if lengths.min() == 0:
-        raise UnusualError
-    whole = {path: np.concatenate(arrays) for path, arrays in leaves.items()}
+    seeds, lengths, whole = raw_arrays(data, span, needed_keys(recipe.goal))
     raw = {key: whole[key,] for key in ("actions", *SCALARS)}
     rows, where = int((lengths + 1).sum()), f"dataset '{source.dataset}'"
     vectors, scalars = checked_columns(
@@ -167,21 +164,46 @@ def needed_keys(goal: Goal) -> set[str]:
 
 def raw_arrays(
     data: minari.MinariDataset, span: range, keys: set[str]
-) -> tuple[list[int | None], Leaves]:
-    """Seeds, and the needed arrays of each episode, as they are stored."""
+) -> tuple[list[int | None], NDArray[np.int64], Leaves]:
+    """Seeds, numbers of transitions, and the needed arrays of a span of episodes, as they are stored.
+
+    Raises:
+        UnusualError: they are not of one shape and type, or an episode has no transitions.
+    """
     if not _is_plain(data):
         raise UnusualError
-    leaves: Leaves = {}
-    seeds = []
-    with h5py.File(Path(data.storage.data_path) / DATA, "r") as file:
-        places = _places(file[f"episode_{span[0]}"], data.observation_space, keys)
-        readers = {path: _Reader(place) for path, place in places.items()}
+    seeds, lengths = [], []
+    with _opened(Path(data.storage.data_path) / DATA) as file:
+        first = file[f"episode_{span[0]}"]
+        places = _places(first, data.observation_space, keys)
+        readers = {path: _Reader(first[place], place, len(span)) for path, place in places.items()}
         for index in span:
             episode = h5py.h5g.open(file.id, b"episode_%d" % index)
             seeds.append(_seed(episode))
+            length = readers["actions",].read(episode)
             for path, reader in readers.items():
-                leaves.setdefault(path, []).append(reader.read(episode))
-    return seeds, leaves
+                if path != ("actions",) and reader.read(episode) != length + (
+                    path[0] not in SCALARS
+                ):
+                    raise UnusualError
+            lengths.append(length)
+    if min(lengths) == 0:
+        raise UnusualError
+    return seeds, np.array(lengths), {path: reader.rows for path, reader in readers.items()}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to be read once, from its first episode to its last."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    cache = access.get_mdc_config()
+    cache.set_initial_size = True
+    cache.initial_size = cache.min_size = cache.max_size = METADATA_BYTES
+    cache.incr_mode = cache.flash_incr_mode = cache.decr_mode = 0
+    access.set_mdc_config(cache)
+    with h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, access)) as file:
+        yield file
 
 
 def _is_plain(data: minari.MinariDataset) -> bool:
@@ -197,11 +219,9 @@ def _is_plain(data: minari.MinariDataset) -> bool:
 
 def _places(
     episode: h5py.Group, space: spaces.Space[Any], keys: set[str]
-) -> dict[tuple[str, ...], bytes]:
+) -> dict[tuple[str, ...], str]:
     """Where in an episode's group each needed array stands, by its path in the tree of selections."""
-    places: dict[tuple[str, ...], bytes] = {
-        (name,): name.encode() for name in ("actions", *SCALARS)
-    }
+    places: dict[tuple[str, ...], str] = {(name,): name for name in ("actions", *SCALARS)}
     for key in keys:
         names = key.split(".")
         if names[0] == INFOS:
@@ -213,8 +233,7 @@ def _places(
             path = tuple(names)
             names = names if isinstance(space, spaces.Dict) else names[1:]
         for leaf in _leaves(episode["/".join([above, *names])]):
-            place = "/".join([above, *names, *leaf])
-            places[(*path, *leaf)] = place.encode()
+            places[(*path, *leaf)] = "/".join([above, *names, *leaf])
     return places
 
 
@@ -228,23 +247,45 @@ def _leaves(item: h5py.Group | h5py.Dataset) -> Iterator[tuple[str, ...]]:
 
 
 class _Reader:
-    """Reads arrays of one place in every episode, asking for the type of numbers once only."""
+    """Reads what stands at one place in every episode into one array, an episode after the other.
 
-    def __init__(self, place: bytes) -> None:
-        self.place, self.stored = place, None
+    Args:
+        sample: that of the first episode; the others have rows of its shape, and HDF5 gives them its type.
+        place: within an episode.
+        episodes: that will be read; there is room for them if they are as long as the first, and it grows.
+    """
 
-    def read(self, episode: Any) -> NDArray[Any]:
-        dataset = h5py.h5d.open(episode, self.place)
-        stored = dataset.get_type()
-        if self.stored is None or stored != self.stored:
-            self.stored, self.dtype = stored, dataset.dtype
-            self.memory = h5py.h5t.py_create(self.dtype)
-        shape = dataset.shape
-        if self.dtype.kind not in "biuf" or not shape:
+    def __init__(self, sample: h5py.Dataset, place: str, episodes: int) -> None:
+        if sample.dtype.kind not in "biuf" or not sample.shape:
             raise UnusualError
-        array = np.empty(shape, self.dtype)
-        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array, self.memory)
-        return array
+        # Whole numbers as float64: if another episode has fractions there, none is cut off.
+        dtype = np.dtype(np.float64) if sample.dtype.kind in "iu" else sample.dtype
+        self.place, self.memory = place.encode(), h5py.h5t.py_create(dtype)
+        self.array = np.empty((episodes * sample.shape[0], *sample.shape[1:]), dtype)
+        self.stop = 0
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """What was read until now."""
+        return self.array[: self.stop]
+
+    def read(self, episode: Any) -> int:
+        """Read the next episode; returns its number of rows."""
+        dataset = h5py.h5d.open(episode, self.place)
+        count, *each = dataset.shape
+        if tuple(each) != self.array.shape[1:]:
+            raise UnusualError
+        if self.stop + count > len(self.array):
+            self._grow(self.stop + count)
+        into = self.array[self.stop : self.stop + count]
+        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, into, self.memory)
+        self.stop += count
+        return int(count)
+
+    def _grow(self, rows: int) -> None:
+        larger = np.empty((max(rows, 2 * len(self.array)), *self.array.shape[1:]), self.array.dtype)
+        larger[: self.stop] = self.rows
+        self.array = larger
 
 
 def _seed(episode: Any) -> int | None:

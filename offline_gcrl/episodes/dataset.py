@@ -1,12 +1,14 @@
 """Opening an ingested dataset as arrays."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal, Region
@@ -78,18 +80,31 @@ def open_episodes(folder: Path) -> Episodes:
     schema = json.loads((folder / SCHEMA).read_text())
     if schema["format"] != FORMAT:
         raise DataError(f"{folder}: of another version's format; run `dvc repro` to make it again")
-    steps = pl.read_parquet(
-        folder / STEPS, columns=[name for name in VECTORS if name in schema["sizes"]]
-    )
-    vectors = {name: steps[name].to_numpy(writable=name == "action") for name in steps.columns}
-    action = vectors["action"]
+    vectors = _read_vectors(folder / STEPS, schema["sizes"])
     table = pl.read_parquet(folder / EPISODES)
-    action[table["first_row"].to_numpy() + table["length"].to_numpy().astype(np.int64)] = 0.0
+    ends = table["first_row"].to_numpy() + table["length"].to_numpy().astype(np.int64)
+    vectors["action"][ends] = 0.0
     return Episodes(
         schema=schema,
         table=table,
         observation=vectors["observation"],
         achieved_goal=vectors[achieved_column(schema)],
         desired_goal=vectors.get("desired_goal"),
-        action=action,
+        action=vectors["action"],
     )
+
+
+def _read_vectors(path: Path, sizes: Mapping[str, int]) -> dict[str, NDArray[np.float32]]:
+    """The vectors of all steps, (R, size) each, a row group at a time: what is read is in memory once."""
+    file = pq.ParquetFile(path)
+    names = [name for name in VECTORS if name in sizes]
+    arrays = {name: np.empty((file.metadata.num_rows, sizes[name]), np.float32) for name in names}
+    row = 0
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, columns=names)
+        for name, array in arrays.items():
+            array[row : row + len(table)] = (
+                table[name].chunk(0).values.to_numpy().reshape(len(table), -1)
+            )
+        row += len(table)
+    return arrays

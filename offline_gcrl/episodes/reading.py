@@ -19,7 +19,8 @@ from offline_gcrl.errors import DataError
 from offline_gcrl.goals import misfit, reaches
 from offline_gcrl.selection import as_tree, select
 
-SCALARS = ("rewards", "terminations", "truncations")
+SCALARS = ("rewards", "terminations")
+"""What is read of each transition beside its action; truncations are not, for nothing depends on them."""
 ACTION_SLACK = 1e-5  # Actions are stored as float32; the bounds may not be.
 
 

@@ -1,7 +1,7 @@
 """The files of an ingested dataset, and what stands in each column.
 
 ``steps.parquet`` is sorted by episode and step, T + 1 rows an episode: row i + 1 is the next state of row
-i, and the last row of an episode has no action. Nothing is stored twice.
+i, and the last row of an episode has no action (NaN, so that none takes it for one). Nothing is stored twice.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import pyarrow as pa
 STEPS = "steps.parquet"
 EPISODES = "episodes.parquet"
 SCHEMA = "schema.json"
-FORMAT = 2
+FORMAT = 3
 VECTORS = ("observation", "achieved_goal", "desired_goal", "action")
 """In this order. Achieved goals are left out where they are the observations, desired ones where the data
 holds none; desired ones are per step, for goals switch within episodes; the last row of an episode has no
@@ -21,15 +21,20 @@ action."""
 
 def steps_schema(sizes: Mapping[str, int]) -> pa.Schema:
     """Columns of ``steps.parquet``, given the size of each vector that is stored."""
-    vectors = [(name, pa.list_(pa.float32(), sizes[name])) for name in VECTORS if name in sizes]
     return pa.schema(
         [
             ("episode", pa.uint32()),
             ("step", pa.uint32()),
-            *vectors,
+            *(_vector(name, sizes[name]) for name in VECTORS if name in sizes),
             ("reward", pa.float32()),  # the environment's own; for statistics, never for training
         ]
     )
+
+
+def _vector(name: str, size: int) -> pa.Field:
+    """Said to hold no nulls, it is read three times as quickly; pyarrow reads no nulls among such arrays at all."""
+    number = pa.field("item", pa.float32(), nullable=False)
+    return pa.field(name, pa.list_(number, size), nullable=False)
 
 
 def achieved_column(schema: Mapping[str, Any]) -> str:

@@ -203,17 +203,18 @@ def _as_batch(block: Block, first: int) -> pa.RecordBatch:
     step = np.arange(len(episode)) - np.repeat(block.ends - rows, rows)
     last = np.zeros(len(episode), dtype=bool)
     last[block.ends - 1] = True
+    schema = steps_schema(block.sizes)
+    action = np.where(last[:, None], np.float32(np.nan), block.vectors["action"])
+    vectors = block.vectors | {"action": action}
+    stored = [name for name in VECTORS if name in vectors]
     columns = [
         pa.array(episode),
         pa.array(step.astype(np.uint32)),
-        *(_fixed_size(block.vectors[name]) for name in VECTORS[:-1] if name in block.vectors),
-        _fixed_size(block.vectors["action"], pa.array(last)),
+        *(_as_array(vectors[name], schema.field(name).type) for name in stored),
         pa.array(block.reward, mask=last),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=steps_schema(block.sizes))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _fixed_size(values: NDArray[np.float32], null: pa.Array | None = None) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(values.reshape(-1)), values.shape[1], mask=null
-    )
+def _as_array(values: NDArray[np.float32], kind: pa.DataType) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=kind)
