@@ -134,21 +134,27 @@ def compare(
 def rate(work: Callable[[], float]) -> float:
     """Work a CPU-second of one call."""
     gc.collect()
-    before = cpu_seconds()
+    # Looking for workers takes a millisecond, which is not the work's: it comes before and after.
+    workers, own = _worker_seconds(), time.process_time()
     done = work()
-    return done / (cpu_seconds() - before)
+    own = time.process_time() - own
+    return done / (own + _worker_seconds() - workers)
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and all below it, living or ended.
+    """CPU time of this process and all below it, living or ended."""
+    return time.process_time() + _worker_seconds()
+
+
+def _worker_seconds() -> float:
+    """CPU time of the processes below this one.
 
     Workers are children of a fork server, which hides them from ``getrusage``. A process that ends passes
     its time to the one that waits for it, so that the sum over the tree loses none.
     """
-    spent = time.process_time()
     process = psutil.Process()
     ended = process.cpu_times()
-    spent += ended.children_user + ended.children_system
+    spent: float = ended.children_user + ended.children_system
     for child in process.children(recursive=True):
         try:
             times = child.cpu_times()

@@ -22,6 +22,7 @@ from offline_gcrl.episodes.schema import EPISODES, STEPS
 from offline_gcrl.hindsight.relabel import (
     TABLE,
     TRANSITIONS_A_CHUNK,
+    episode_columns,
     iterate_transitions,
     label_transitions,
     relabel,
@@ -70,7 +71,7 @@ class Case:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.episodes = pl.read_parquet(folder / EPISODES)
+        self.episodes = pl.read_parquet(folder / EPISODES, columns=episode_columns(SETTINGS))
         self.goals = pl.read_parquet(folder / STEPS)["achieved_goal"].to_numpy()
         self.lengths = self.episodes["length"].to_numpy().astype(np.int64)
         self.count = int(self.lengths.sum()) * K
@@ -96,10 +97,11 @@ class Case:
 
     def numpy_file(self) -> int:
         goals = pl.read_parquet(self.folder / STEPS)["achieved_goal"].to_numpy()
-        row, chosen, reward = numpy_table(self.lengths, goals)
+        row, chosen, reward, current = numpy_table(self.lengths, goals)
         columns = {"row": row.astype(np.uint32)}
         columns |= {f"geometric_goal_{n}": chosen[:, n].astype(np.uint32) for n in range(K)}
         columns |= {f"geometric_reward_{n}": reward[:, n] for n in range(K)}
+        columns |= {"current_reward_0": current}
         pq.write_table(pa.table(columns), self.folder / "plain.parquet", compression="zstd")
         return self.count
 
@@ -128,14 +130,20 @@ def numpy_goal_rows(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDAr
 
 def numpy_table(
     lengths: NDArray[np.int64], goals: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
-    """The same with rewards: -1, or 0 where the next state reaches the goal."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8], NDArray[np.int8]]:
+    """The same with rewards for them and for the goal achieved now: -1, or 0 where the next state reaches it."""
     row, chosen = numpy_goal_rows(lengths)
-    difference = goals[chosen]
-    difference -= goals[row + 1][:, None]
-    squared = np.einsum("nkd,nkd->nk", difference, difference)
+    following = goals[row + 1]
+    reward = numpy_rewards(goals[chosen], following[:, None])
+    return row, chosen, reward, numpy_rewards(goals[row], following)
+
+
+def numpy_rewards(goals: NDArray[np.float32], following: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Rewards for goals that nothing else needs: they are written over."""
+    goals -= following
+    squared = np.einsum("...d,...d->...", goals, goals)
     tolerance = np.float32(GOAL.success.tolerance or 0.0)
-    return row, chosen, (squared <= tolerance**2).astype(np.int8) - np.int8(1)
+    return (squared <= tolerance**2).astype(np.int8) - np.int8(1)
 
 
 def out_of_core(folder: Path) -> Iterator[Figure]:

@@ -4,6 +4,8 @@ The hash is splitmix64 (Steele, Lea, Flood 2014), in arithmetic modulo 2^64 that
 NumPy arrays and torch tensors, on any device, in any order, in chunks of any size.
 """
 
+import math
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,6 +50,32 @@ def exponential_draws(words: NDArray[np.uint64]) -> NDArray[np.float64]:
     draws += 1.0
     np.log(draws, out=draws)
     return np.negative(draws, out=draws)
+
+
+def geometric_draws(words: NDArray[np.uint64], discount: float) -> NDArray[np.uint32]:
+    """Draws of Geom(1 - discount) on 1, 2, ..., at most 2^31: ``1 + floor(exponential / -log(discount))``.
+
+    The upper 16 bits decide nearly all of them, which are looked up; logarithms are taken of the others.
+    """
+    draws = _decided(discount).take((words >> np.uint64(48)).view(np.int64))
+    open_ones = np.flatnonzero(draws == 0)
+    draws[open_ones] = _exact_geometric(words[open_ones], discount)
+    return draws
+
+
+@cache
+def _decided(discount: float) -> NDArray[np.uint32]:
+    """(2^16,) The draw by the upper 16 bits of its word; 0 where the lower ones matter too."""
+    lowest = np.arange(2**16, dtype=np.uint64) << np.uint64(48)
+    # Draws grow with their words: what both ends of a range give, all between them do.
+    ends = [_exact_geometric(lowest + np.uint64(rest), discount) for rest in (0, 2**48 - 1)]
+    return np.where(ends[0] == ends[1], ends[0], np.uint32(0))
+
+
+def _exact_geometric(words: NDArray[np.uint64], discount: float) -> NDArray[np.uint32]:
+    # P(offset > n) = discount^n is the chance that an exponential draw is above n * -log(discount).
+    beyond = exponential_draws(words) / -math.log(discount)
+    return np.minimum(beyond, 2.0**31 - 1).astype(np.uint32) + np.uint32(1)
 
 
 def uniform_expression(word: pl.Expr, bound: pl.Expr) -> pl.Expr:

@@ -72,7 +72,8 @@ class Condition:
         """From achieved minus goal in each dimension: arrays, tensors or expressions alike."""
         if self.direction == "near":
             limit = float(np.float32(self.tolerance) ** 2)
-            return sum(difference * difference for difference in differences) <= limit
+            squares = [difference * difference for difference in differences]
+            return reduce(add, squares) <= limit
         missing = -differences[0] if self.direction == "above" else differences[0]
         return missing <= float(np.float32(self.tolerance))
 

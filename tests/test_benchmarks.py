@@ -42,7 +42,8 @@ def test_a_comparison_is_of_work_by_cpu_second(monkeypatch: pytest.MonkeyPatch) 
         clock += seconds
         return 10.0
 
-    monkeypatch.setattr(harness, "cpu_seconds", lambda: clock)
+    monkeypatch.setattr(harness, "_worker_seconds", lambda: 0.0)
+    monkeypatch.setattr("time.process_time", lambda: clock)
     figure = compare("x", lambda: takes(4.0), lambda: takes(1.0), unit="rows", rounds=3)
     assert figure.values == [4.0, 4.0, 4.0]
     assert figure.detail == "plain 2.5 rows/CPU-s, ours 10 rows/CPU-s"

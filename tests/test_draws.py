@@ -12,6 +12,7 @@ from scipy.stats import chisquare, kstest
 
 from offline_gcrl.draws import (
     exponential_draws,
+    geometric_draws,
     random_words,
     stream_key,
     uniform_expression,
@@ -69,6 +70,15 @@ def test_exponential_draws_are_finite_and_exponential() -> None:
     assert extremes.tolist() == pytest.approx([0.0, 53 * math.log(2)])
     draws = exponential_draws(random_words(stream_key(3), np.arange(100_000, dtype=np.uint64)))
     assert kstest(draws, "expon").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("discount", [0.01, 0.5, 0.9, 0.99, 0.99999, 1 - 1e-12])
+def test_geometric_draws_are_those_of_the_formula_looked_up_or_not(discount: float) -> None:
+    ends = np.arange(2**16, dtype=np.uint64) << np.uint64(48)
+    around = np.concatenate([ends, ends - np.uint64(1), ends + np.uint64(2**11)])
+    words = np.append(around, random_words(stream_key(1), np.arange(300_000, dtype=np.uint64)))
+    exact = np.floor(exponential_draws(words) / -math.log(discount)) + 1
+    np.testing.assert_array_equal(geometric_draws(words, discount), np.minimum(exact, 2**31))
 
 
 def test_keys_of_different_words_differ() -> None:

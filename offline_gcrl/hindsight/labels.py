@@ -49,7 +49,7 @@ class Labeller:
         return self._rewards(None, self._gathered(own, self.row))
 
     def _gathered(self, columns: Columns, rows: NDArray[Any]) -> Columns:
-        places = rows.astype(np.int64) - self.first
+        places = np.subtract(rows, self.first, dtype=np.int64)
         return [column.take(places) for column in columns]
 
     def _rewards(self, rows: pl.Series | None, goals: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -61,6 +61,5 @@ class Labeller:
             reached = rows.to_numpy() == self.row
         else:
             reached = column_reaches(self.following, goals, self.success)
-        rewards: NDArray[np.int8] = reached.astype(np.int8)
-        rewards -= 1
+        rewards: NDArray[np.int8] = reached.view(np.int8) - np.int8(1)
         return rewards

@@ -56,7 +56,7 @@ def relabel(
         raise DataError(
             f"relabel.reward: 'dense' needs goals with one distance, not '{goal.success.kind}'"
         )
-    table = pl.read_parquet(episodes / EPISODES, columns=["first_row", "length", "task"])
+    table = pl.read_parquet(episodes / EPISODES, columns=episode_columns(settings))
     with ExitStack() as stack:
         goals = {
             name: stack.enter_context(goals_on_disk(episodes / STEPS, column, output))
@@ -67,6 +67,11 @@ def relabel(
             for transitions in iterate_transitions(table, chunk)
         )
         write_table(_counted(parts, on_transitions), output / TABLE)
+
+
+def episode_columns(settings: Relabel) -> list[str]:
+    """What must be known of episodes to choose goals."""
+    return ["first_row", "length", *(["task"] if ANYWHERE in settings.strategies else [])]
 
 
 def _counted(
@@ -147,7 +152,6 @@ def label_transitions(
         settings: strategies, k, discount, seed and kind of reward.
         goal: the success test.
     """
-    transitions = transitions.cast(pl.UInt32)
     labels = Labeller(transitions, goals["achieved_goal"], settings, goal)
     rows, rewards = [transitions["row"]], []
     for strategy in settings.strategies:
@@ -167,22 +171,16 @@ def iterate_transitions(table: pl.DataFrame, chunk: int) -> Iterator[pl.DataFram
     """All transitions of the episodes in order, in chunks of at most ``chunk``.
 
     Args:
-        table: the episodes: ``first_row``, ``length`` and ``task``.
+        table: the episodes: ``first_row`` and ``length``, and perhaps ``task``.
         chunk: number of transitions.
 
     Yields:
-        Frames with the UInt32 columns ``row``, ``step``, ``length``, ``first_row``, ``task_row``, ``task_rows``.
+        Frames with the UInt32 columns ``row``, ``step``, ``length``, ``first_row``, and where tasks are known
+        ``task_row``, ``task_rows``.
     """
-    # The episodes of a task lie together.
-    episodes = table.select(
-        "length",
-        "first_row",
-        task_row=pl.col("first_row").min().over("task"),
-        task_rows=(pl.col("length").cast(pl.UInt64) + 1).sum().over("task"),
-    ).cast(pl.UInt32)
-    end = (
-        episodes["length"].cast(pl.Int64).cum_sum().to_numpy()
-    )  # Transitions up to each one's last.
+    episodes = table.select("length", "first_row", **_task_columns(table)).cast(pl.UInt32)
+    # Transitions up to each one's last.
+    end = episodes["length"].cast(pl.Int64).cum_sum().to_numpy()
     for first in range(0, int(end[-1]), chunk):
         stop = min(first + chunk, int(end[-1]))
         touched = slice(
@@ -194,3 +192,13 @@ def iterate_transitions(table: pl.DataFrame, chunk: int) -> Iterator[pl.DataFram
         columns = {name: np.repeat(parts[name].to_numpy(), counts) for name in parts.columns}
         step = (np.arange(first, stop) - np.repeat(starts, counts)).astype(np.uint32)
         yield pl.DataFrame({"row": columns["first_row"] + step, "step": step, **columns})
+
+
+def _task_columns(table: pl.DataFrame) -> dict[str, pl.Expr]:
+    """The rows of the task of each episode; the episodes of a task lie together."""
+    if "task" not in table.columns:
+        return {}
+    return {
+        "task_row": pl.col("first_row").min().over("task"),
+        "task_rows": (pl.col("length").cast(pl.UInt64) + 1).sum().over("task"),
+    }

@@ -6,13 +6,12 @@ row of its task, and how many the task has); and of a column of draws. States of
 Strategies after Andrychowicz et al. 2017, section 4.5, and OGBench (Park et al. 2024) for ``geometric``.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 
-from offline_gcrl.draws import exponential_draws, random_words, stream_key, uniform_expression
+from offline_gcrl.draws import geometric_draws, random_words, stream_key, uniform_expression
 
 ROW, STEP, LENGTH, FIRST_ROW = map(pl.col, ("row", "step", "length", "first_row"))
 TASK_ROW, TASK_ROWS = pl.col("task_row"), pl.col("task_rows")
@@ -37,9 +36,7 @@ def future(draw: pl.Expr, discount: float) -> pl.Expr:
 
 def geometric(draw: pl.Expr, discount: float) -> pl.Expr:
     """Offset ~ Geom(1 - discount) on 1, 2, ..., cut at the end of the episode."""
-    # P(offset > n) = discount^n is the chance that an exponential draw is above n * -log(discount).
-    offset = 1 + _unchecked(draw / -math.log(discount))
-    return ROW + pl.min_horizontal(offset, STATES_LEFT)
+    return ROW + pl.min_horizontal(draw, STATES_LEFT)
 
 
 def episode(draw: pl.Expr, discount: float) -> pl.Expr:
@@ -71,14 +68,13 @@ def goal_rows(
     row, columns = transitions["row"].to_numpy().astype(np.uint64), []
     for draw in range(draws(strategy, k)):
         words = random_words(stream_key(seed, STRATEGY_NUMBERS[strategy], draw), row)
-        values = exponential_draws(words) if strategy == "geometric" else words
+        values = geometric_draws(words, discount) if strategy == "geometric" else words
         columns.append(pl.Series(f"draw_{draw}", values))
     expressions = [
         _GOAL_ROWS[strategy](pl.col(column.name), discount).alias(column.name) for column in columns
     ]
-    rows = transitions.with_columns(columns).select(
-        _unchecked(expression) for expression in expressions
-    )
+    # One after another: each is over sooner than another thread has woken up.
+    rows = transitions.hstack(columns).select_seq(map(_unchecked, expressions))
     return rows.get_columns()
 
 
