@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.hindsight.relabel import relabel
 
 HERE = Path(__file__).parent
-FACTORS = (1, 10, 100)
+FACTORS, ROUNDS = (1, 10, 100), 3
 SIZES = {"observation": 4, "achieved_goal": 2, "desired_goal": 2}
 INGESTED, RELABELLED = 20, 100
 """Episodes of 1,000 transitions, of the smallest dataset."""
@@ -74,9 +75,12 @@ def alone(work: Callable[[Path], int], folder: Path, small: Path) -> tuple[int, 
 def _measured(work: Callable[[Path], int], folder: Path, small: Path) -> tuple[int, float, float]:
     before = peak_memory(reset=True)
     work(small)
-    spent = cpu_seconds()
-    transitions = work(folder)
-    return transitions, cpu_seconds() - spent, peak_memory() - before
+    costs = []
+    for _ in range(ROUNDS):
+        spent = cpu_seconds()
+        transitions = work(folder)
+        costs.append(cpu_seconds() - spent)
+    return transitions, statistics.median(costs), peak_memory() - before
 
 
 def said(part: str, measured: Measured) -> Iterator[Figure]:
