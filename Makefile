@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all extras multitask check format ui experiments datasets docs screenshots notebooks bench lock clean
+.PHONY: repro test test-all extras study check format ui experiments datasets docs screenshots notebooks bench lock clean
 
 repro: $(VENV)/.run            ## run what has changed, from raw data to report
 	dvc repro
@@ -26,7 +26,7 @@ format: $(VENV)/.dev           ## format, and mend what the linter can
 extras: $(VENV)/.dev           ## add the packages of OGBench, Meta-World and CAGrad's solvers
 	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld,multitask]'
 
-multitask: $(VENV)/.run        ## run an experiment of docs/experiments, by its NAME, in place of what params.yaml says
+study: $(VENV)/.run            ## run an experiment of docs/experiments, by its NAME, in place of what params.yaml says
 	@git diff --quiet HEAD -- params.yaml || { echo "error: params.yaml has changes that this would overwrite; commit them or put them aside (git stash)" >&2; exit 1; }
 	cp docs/experiments/$(NAME).yaml params.yaml
 	dvc repro

@@ -17,12 +17,16 @@ MIXTURE = {"current": 0.2, "geometric": 0.3, "random": 0.3, "original": 0.2}
 
 
 def sampler(
-    dataset: SmallDataset, split: str = "train", seed: int = 0, **asked: object
+    dataset: SmallDataset,
+    split: str = "train",
+    seed: int = 0,
+    device: str = "cpu",
+    **asked: object,
 ) -> BatchSampler:
     sampling = Sampling.model_validate(
         {"actor_goals": {"future": 1.0}, "value_goals": MIXTURE, "discount": 0.9, **asked}
     )
-    data = DeviceData(dataset.episodes)
+    data = DeviceData(dataset.episodes, device)
     return BatchSampler(data, dataset.hindsight, sampling, split=split, batch_size=64, seed=seed)
 
 
@@ -94,6 +98,14 @@ def test_targets_are_those_of_a_walk_along_the_episode(
         assert ahead[place] == steps
         assert masks[place] == float(not reached)
         assert rewards[place] == pytest.approx(total, abs=1e-6)
+
+
+@pytest.mark.parametrize("initial", ["episode", "any"])
+def test_making_batches_never_waits_for_the_host(dataset: SmallDataset, initial: str) -> None:
+    source = sampler(dataset, n_step=4, initial_states=initial, device="meta")  # Has no values.
+    shapes = {name: values.shape for name, values in source.batches(3, 2).items()}
+    expected = sampler(dataset, n_step=4, initial_states=initial).batches(3, 2)
+    assert shapes == {name: values.shape for name, values in expected.items()}
 
 
 def test_batches_hold_the_values_of_their_rows(dataset: SmallDataset) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_agents import VARIANTS, make_agent, make_batch, make_settings, snapshot
 from test_training import Jobs, listen, make_job, run_killed_at, weights  # noqa: F401
+from torch.func import stack_module_state
 
 from offline_gcrl import speed
 from offline_gcrl.captured import CapturedUpdater, Work, recorded_by_cuda
@@ -16,7 +17,7 @@ from offline_gcrl.learners import CHECKPOINT
 from offline_gcrl.networks import GELU, sigmoid_gelu
 from offline_gcrl.policy import load_policy
 from offline_gcrl.speed import CompiledLoss, Plan, onednn_is_accurate, plan_for
-from offline_gcrl.stacked import StackedUpdater
+from offline_gcrl.stacked import StackedLoss, StackedUpdater
 from offline_gcrl.training import train_seed, train_together
 from offline_gcrl.training_jobs import TrainingJob, fingerprint, train_seeds
 from offline_gcrl.updates import PlainUpdater
@@ -231,6 +232,23 @@ def test_where_recording_fails_updates_run_one_by_one(capsys: pytest.CaptureFixt
     said = capsys.readouterr().out
     assert said.count("\n") == 1
     assert "could not be recorded and run one by one: operation not permitted" in said
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_nothing_of_an_update_waits_for_the_host(variant: Any) -> None:
+    """A recording and an empty queue both forbid it. A tensor without values stands for one on a GPU.
+
+    Whatever asks for a value of it raises, and so does what mixes it with a tensor of the host.
+    """
+    agents = [make_agent(*variant, seed=seed).to("meta") for seed in range(2)]
+    batches = {name: values.to("meta") for name, values in chunk(3).items()}
+    descent: Any = torch.optim.SGD(agents[0].parameter_groups())  # Adam asks for a real device.
+    PlainUpdater(agents[0], agents[0].loss, descent).run(batches, 3)
+    stack, _ = stack_module_state(agents)
+    loss, _ = StackedLoss(agents[0], stack)({name: values[:2] for name, values in batches.items()})
+    loss.backward()
+    with pytest.raises(RuntimeError, match="item"):
+        loss.item()
 
 
 @GPU
