@@ -17,12 +17,19 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from offline_gcrl.errors import SettingsError
 
 
+SHOWN = 20
+"""Names that an error lists; of more, it lists some that are like the wrong one."""
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the nearest known one, and all of them."""
+    """A hint for an unknown name: the nearest known one, and all of them, or of many those that are like it."""
     known = sorted(known)
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     guess = f"did you mean '{close[0]}'? " if close else ""
-    return f"{guess}known: {', '.join(known)}"
+    if len(known) <= SHOWN:
+        return f"{guess}known: {', '.join(known)}"
+    alike = sorted(difflib.get_close_matches(str(name), known, n=SHOWN // 2, cutoff=0.0))
+    return f"{guess}known: {', '.join(alike)}, and {len(known) - len(alike)} more"
 
 
 class Section(BaseModel):
