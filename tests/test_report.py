@@ -24,7 +24,7 @@ from offline_gcrl.files import write_json
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.report import page as page_module
 from offline_gcrl.report.drawing import inline_svg
-from offline_gcrl.report.facts import Folders
+from offline_gcrl.report.facts import Folders, settings_of_agents
 from offline_gcrl.report.page import render_page
 from offline_gcrl.report.results import AgentResults, DatasetResults, Results, load_results
 from offline_gcrl.report.tables import flat_comparisons, headline_numbers, markdown_report
@@ -595,3 +595,13 @@ def test_nothing_is_wider_than_the_screen_of_phone_or_desk(
     for screen, (inside, needed) in zip((320, 390, 1280), widths, strict=True):
         assert screen - 20 <= inside <= screen  # Less a scroll bar.
         assert needed <= inside
+
+
+def test_what_training_an_agent_has_to_itself_is_shown_beside_the_others(project: Project) -> None:
+    params = project.params(agents=("gciql", "bc"))
+    assert not any(name.startswith("train.") for name in settings_of_agents(params, MAZE))
+    special = {"per_agent": {"bc": {"precision": "bf16"}}}
+    params = params.model_copy(update={"train": params.train | special})
+    rows = settings_of_agents(params, MAZE)
+    own = {name: values for name, values in rows.items() if name.startswith("train.")}
+    assert own == {"train.precision": {"gciql": "fp32", "bc": "bf16"}}

@@ -16,7 +16,6 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from offline_gcrl.errors import SettingsError
 
-
 SHOWN = 20
 """Names that an error lists; of more, it lists some that are like the wrong one."""
 

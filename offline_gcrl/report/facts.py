@@ -106,13 +106,26 @@ def settings_of_stages(params: Params, dataset: str) -> dict[str, dict[str, str]
 
 
 def settings_of_agents(params: Params, dataset: str) -> dict[str, dict[str, str]]:
-    """A row a setting, with its value for each agent that has it."""
+    """A row a setting, with its value for each agent that has it; of training, what is not the same for all."""
     rows: dict[str, dict[str, str]] = {}
     for agent in params.experiment.agents:
         kind = settings_type(params.agents[agent]["algorithm"])
         for name, value in _flat(agent_settings(params, agent, dataset, kind)).items():
             rows.setdefault(name, {})[agent] = value
-    return rows
+    return rows | _training_of_agents(params, dataset)
+
+
+def _training_of_agents(params: Params, dataset: str) -> dict[str, dict[str, str]]:
+    """The settings of training that some agent has to itself (``train.per_agent``)."""
+    common = _flat(params.train_for(dataset))
+    own = {agent: _flat(params.train_for(dataset, agent)) for agent in params.experiment.agents}
+    names = [
+        name for flat in own.values() for name, value in flat.items() if common.get(name) != value
+    ]
+    return {
+        f"train.{name}": {agent: flat[name] for agent, flat in own.items() if name in flat}
+        for name in dict.fromkeys(names)
+    }
 
 
 def fingerprints(
