@@ -26,6 +26,8 @@ WORTH_COMPILING = 2.0e12
 is less than a third of what it saves: about 2,500 updates of 1,024 with 3x512, 60,000 of 256 with 2x256."""
 ACCURATE = 2.0e-6
 """Relative error up to which a product of matrices counts as float32's; bfloat16 gives 3e-3."""
+TOLERANCES = {"fp32": 1.0e-4, "bf16": 5.0e-2}
+"""Relative difference up to which a compiled loss is the same loss: it adds up in another order."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Plan:
         """The loss in the planned precision, compiled where planned."""
         if self.precision == "bf16":
             loss = _in_bfloat16(loss, self.device)
-        return CompiledLoss(loss) if self.compile else loss
+        return CompiledLoss(loss, TOLERANCES[self.precision]) if self.compile else loss
 
 
 def plan_for(train: Train, settings: AgentSettings) -> Plan:
@@ -119,27 +121,40 @@ def has_compiler(device: str) -> bool:
 
 
 class CompiledLoss:
-    """A loss compiled at its first call; as it is, with a line of explanation, if that fails."""
+    """A loss compiled at its first call; as it is, with a line of explanation, if that fails or gives another loss.
 
-    def __init__(self, loss: LossFunction) -> None:
-        self.plain = loss
+    Args:
+        loss: of a batch.
+        tolerance: by which the compiled one may differ, relatively.
+    """
+
+    def __init__(self, loss: LossFunction, tolerance: float = TOLERANCES["fp32"]) -> None:
+        self.plain, self.tolerance = loss, tolerance
         self.current: LossFunction = torch.compile(loss, dynamic=False)
         self.called = False
 
     def __call__(self, batch: Batch) -> Losses:
         """The loss of a batch."""
-        if self.called:
-            return self.current(batch)
-        self.called = True
+        if not self.called:
+            self.called = True
+            problem = self._problem(batch)
+            if problem:
+                print(f"  the loss could not be compiled and runs as it is: {problem}", flush=True)
+                self.current = self.plain
+        return self.current(batch)
+
+    def _problem(self, batch: Batch) -> str:
+        """What is wrong with the compiled loss, beside the plain one; empty where nothing is."""
         try:
-            return self.current(batch)
+            found = self.current(batch)[0].detach()
         except (
             Exception
         ) as error:  # Of the compiler's many kinds; the plain loss repeats real ones.
-            reason = next(iter(str(error).splitlines()), "")
-            print(f"  the loss could not be compiled and runs as it is: {reason}", flush=True)
-            self.current = self.plain
-            return self.current(batch)
+            return next(iter(str(error).splitlines()), type(error).__name__)
+        expected = self.plain(batch)[0].detach()
+        if torch.isclose(found, expected, rtol=self.tolerance, atol=self.tolerance):
+            return ""
+        return f"compiled it is {float(found):.6g} where it should be {float(expected):.6g}"
 
 
 def _pays_back(train: Train, settings: AgentSettings, device: str) -> bool:

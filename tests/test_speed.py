@@ -1,5 +1,6 @@
 """Fast paths compute the same: the choice of them, GELU, compiled, bfloat16, recorded, and stacked seeds."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -123,6 +124,19 @@ def test_a_loss_that_cannot_be_compiled_runs_as_it_is(
     assert torch.equal(loss(batch)[0], agent.loss(batch)[0])
     said = capsys.readouterr().out
     assert said == "  the loss could not be compiled and runs as it is: no headers\n"
+
+
+def test_a_compiled_loss_that_is_another_is_not_used(
+    capsys: pytest.CaptureFixture[str], quick_compiler: None
+) -> None:
+    agent, batch = make_agent("gciql", {}), make_batch()
+    for wrong, used in ((1.0 + 1e-6, True), (1.01, False), (float("nan"), False)):
+        loss = CompiledLoss(agent.loss)
+        loss.current = lambda batch, by=wrong: (agent.loss(batch)[0] * by, {})
+        loss(batch)
+        assert (loss.current == loss.plain) != used
+        said = capsys.readouterr().out
+        assert ("runs as it is: compiled it is" in said) != used
 
 
 def test_matrices_are_multiplied_as_before_once_a_plan_ends() -> None:
@@ -338,10 +352,26 @@ def test_stacked_seeds_resume_from_where_each_stands(
         torch.testing.assert_close(got, expected, rtol=1e-2, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(not speed.has_compiler("cpu"), reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # within torch's own compiler
-def test_compiled_in_earnest_equals_eager() -> None:
-    agent = make_agent("gciql", {"activation": "gelu"})
-    batch = make_batch()
+@pytest.mark.parametrize("algorithm", ["bc", "gciql", "gofar"])
+def test_compiled_in_earnest_is_as_near_to_float64_as_eager(algorithm: str) -> None:
+    agent, batch = make_agent(algorithm, {"activation": "gelu"}), make_batch()
+    exact = copy.deepcopy(agent).double()
     torch.compiler.reset()
-    torch.testing.assert_close(CompiledLoss(agent.loss)(batch)[0], agent.loss(batch)[0])
+    compiled = CompiledLoss(agent.loss)
+    wide = {name: v.double() if v.is_floating_point() else v for name, v in batch.items()}
+    expected = gradients(exact, exact.loss(wide)[0])
+    eager = error(gradients(agent, agent.loss(batch)[0]), expected)
+    assert error(gradients(agent, compiled(batch)[0]), expected) < 2 * eager + 1e-6
+    assert compiled.current is not compiled.plain
+
+
+def gradients(agent: Any, loss: torch.Tensor) -> torch.Tensor:
+    weights = [weight for weight in agent.parameters() if weight.requires_grad]
+    found = torch.autograd.grad(loss, weights, allow_unused=True)
+    return torch.cat([part.flatten().double() for part in found if part is not None])
+
+
+def error(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((found - exact).norm() / exact.norm())
