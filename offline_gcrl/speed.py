@@ -24,6 +24,8 @@ WORTH_ROUTING = 256
 WORTH_COMPILING = 2.0e12
 """Products of hidden layers (their widths squared, by transitions) from which compiling, a minute or two,
 is less than a third of what it saves: about 2,500 updates of 1,024 with 3x512, 60,000 of 256 with 2x256."""
+WORTH_COMPILING_ON_A_GPU = 300_000
+"""Updates from which it is there, where a recorded graph saves the launches already: an estimate, not measured."""
 ACCURATE = 2.0e-6
 """Relative error up to which a product of matrices counts as float32's; bfloat16 gives 3e-3."""
 TOLERANCES = {"fp32": 1.0e-4, "bf16": 5.0e-2}
@@ -158,9 +160,11 @@ class CompiledLoss:
 
 
 def _pays_back(train: Train, settings: AgentSettings, device: str) -> bool:
-    """Whether compiling saves more time than it takes; on a GPU a recorded graph saves it already."""
+    """Whether compiling saves more time than it takes."""
+    if device != "cpu":
+        return train.updates >= WORTH_COMPILING_ON_A_GPU
     products = sum(width**2 for width in settings.hidden)
-    return device == "cpu" and train.updates * train.batch_size * products >= WORTH_COMPILING
+    return train.updates * train.batch_size * products >= WORTH_COMPILING
 
 
 def _or_note(possible: bool, note: str, notes: list[str]) -> bool:

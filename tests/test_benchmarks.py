@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import harness, run
+from benchmarks import gpu, harness, run
 from benchmarks.harness import Figure, compare, cpu_seconds
 from offline_gcrl.parallel import ordered_map
 
@@ -73,3 +73,14 @@ def test_figures_are_gathered_into_one_page(
     assert "| ingest | **4.5** times | at least 4 | met | a, b |" in page
     assert "| open | **70** times | at least 80 | **missed** |" in page
     assert "polars" in page
+
+
+def test_the_gpu_benchmark_trains_alone_and_stacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "HIDDEN", [8])
+    gpu.make_data(tmp_path, episodes=3, length=20)
+    asked: dict[str, object] = {"accelerator": "cpu", "seeds_together": "stacked"}
+    for seeds in (1, 2):
+        content = asked | {"updates": 20, "batch_size": 8}
+        assert gpu.seconds(tmp_path, "bc", seeds, content) > 0.0

@@ -80,6 +80,14 @@ def test_long_runs_of_large_networks_are_compiled_and_routed_where_that_is_accur
     assert not plan_for(long.model_copy(update={"updates": 1000}), settings).compile
 
 
+def test_on_a_gpu_the_longest_runs_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    settings = make_settings("gciql", {"hidden": [512, 512, 512]})
+    long, short = (plan_for(make_train(updates=n), settings) for n in (1_000_000, 100_000))
+    assert (long.device, long.compile, long.stacked) == ("cuda", True, True)
+    assert not short.compile
+
+
 def test_a_processor_on_which_onednn_rounds_is_found_out_and_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
