@@ -228,6 +228,16 @@ def test_among_agents_that_all_arrive_the_one_that_arrives_sooner_is_named() -> 
     assert "Where all of them arrived, fast clearly arrived soonest." in said.text
 
 
+def test_what_is_the_same_of_several_agents_is_said_once() -> None:
+    agents = {
+        agent: AgentResults([judged(1.0, seed=seed) for seed in range(3)], [])
+        for agent in ("gciql", "gofar", "bc")
+    }
+    said = verdict(DatasetResults(agents, {}))
+    assert said.sentences[1].startswith("gofar and bc were level with it (")
+    assert said.text.count("level with it") == 1
+
+
 def test_the_soonest_is_named_though_a_seed_arrives_at_some_tasks_only() -> None:
     agents = {}
     for agent, steps in (("slow", 40), ("fast", 10)):

@@ -80,21 +80,23 @@ def _trained_again(comparison: Comparison) -> list[str]:
 
 
 def _level(comparison: Comparison) -> list[str]:
-    said = []
+    """What is said of those that may be as good, once where it is the same of several."""
+    agents_by_words: dict[str, list[str]] = {}
     for agent in comparison.level_with_best:
         difference = comparison.rivals[agent].difference
         if round(100 * difference.mean) == 0:
-            said.append(f"{agent} was level with it ({_range(difference)} points).")
+            words = f"level with it ({_range(difference)} points)"
         else:
-            said.append(f"{agent} was {_points(difference)}, which may be chance.")
-    return said
+            words = f"{_points(difference)}, which may be chance"
+        agents_by_words.setdefault(words, []).append(agent)
+    return [f"{_were(agents)} {words}." for words, agents in agents_by_words.items()]
 
 
 def _lower(comparison: Comparison) -> list[str]:
     lower = [agent for agent, rival in comparison.rivals.items() if rival.is_clearly_lower]
     if not lower:
         return []
-    return [f"{_listed(lower, 'and')} {'was' if len(lower) == 1 else 'were'} clearly lower."]
+    return [f"{_were(lower)} clearly lower."]
 
 
 def _soonest(results: DatasetResults) -> list[str]:
@@ -121,7 +123,8 @@ def _them(comparison: Comparison) -> str:
 
 def _points(difference: Estimate) -> str:
     """A difference of rates in percentage points, with its interval."""
-    return f"{_signed(-difference.mean)} points lower ({_range(difference)})"
+    lower = _signed(-difference.mean)
+    return f"{lower} {'point' if lower == '1' else 'points'} lower ({_range(difference)})"
 
 
 def _range(difference: Estimate) -> str:
@@ -155,6 +158,10 @@ def interval(estimate: Estimate) -> str:
 
 def _estimate(values: dict[str, float]) -> Estimate:
     return Estimate(values["mean"], values["low"], values["high"])
+
+
+def _were(agents: list[str]) -> str:
+    return f"{_listed(agents, 'and')} {'was' if len(agents) == 1 else 'were'}"
 
 
 def _listed(names: list[str], word: str) -> str:
