@@ -183,9 +183,10 @@ def main(description: str | None, figures: Callable[[], Iterator[Figure]]) -> No
     for figure in figures():
         print(figure.row(), flush=True)
         rows.append(asdict(figure))
+        measured = any(row["values"] for row in rows)
         # After each row: what ran out of time keeps what it has. What cannot be measured here leaves what was
         # measured elsewhere.
-        if target is not None and (figure.values or not target.exists()):
+        if target is not None and (measured or not target.exists()):
             target.parent.mkdir(parents=True, exist_ok=True)
             title = (description or "").strip().splitlines()[0]
             content = {"title": title, **circumstances(), "figures": rows}

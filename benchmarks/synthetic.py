@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offline_gcrl.config import Goal
-from offline_gcrl.episodes.schema import EPISODES, STEPS
+from offline_gcrl.episodes.schema import EPISODES, STEPS, steps_schema
 
 GOAL = Goal.model_validate_json(
     json.dumps({"desired": None, "success": {"kind": "distance", "tolerance": 0.45}})
@@ -20,13 +20,13 @@ EPISODES_A_GROUP = 500
 def write_steps(folder: Path, episodes: int, length: int = 1000) -> int:
     """Write the goals and the episode table of a dataset; return its number of transitions."""
     random = np.random.default_rng(0)
-    schema = pa.schema([("achieved_goal", pa.list_(pa.float32(), 2))])
+    schema = pa.schema([steps_schema({"achieved_goal": 2}).field("achieved_goal")])
     with pq.ParquetWriter(folder / STEPS, schema, use_dictionary=False) as writer:
         for first in range(0, episodes, EPISODES_A_GROUP):
             count = min(EPISODES_A_GROUP, episodes - first)
             moves = random.normal(scale=0.05, size=(count, length + 1, 2)).astype(np.float32)
             walk = pa.array(moves.cumsum(1, dtype=np.float32).reshape(-1))
-            column = pa.FixedSizeListArray.from_arrays(walk, 2)
+            column = pa.FixedSizeListArray.from_arrays(walk, type=schema.field(0).type)
             writer.write_table(pa.Table.from_arrays([column], schema=schema))
     table = pa.table(
         {

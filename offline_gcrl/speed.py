@@ -125,6 +125,8 @@ def has_compiler(device: str) -> bool:
 class CompiledLoss:
     """A loss compiled at its first call; as it is, with a line of explanation, if that fails or gives another loss.
 
+    Which is found out on the first batch of each process.
+
     Args:
         loss: of a batch.
         tolerance: by which the compiled one may differ, relatively.
@@ -141,7 +143,7 @@ class CompiledLoss:
             self.called = True
             problem = self._problem(batch)
             if problem:
-                print(f"  the loss could not be compiled and runs as it is: {problem}", flush=True)
+                print(f"  the compiled loss is not used, it runs as it is: {problem}", flush=True)
                 self.current = self.plain
         return self.current(batch)
 
@@ -154,9 +156,10 @@ class CompiledLoss:
         ) as error:  # Of the compiler's many kinds; the plain loss repeats real ones.
             return next(iter(str(error).splitlines()), type(error).__name__)
         expected = self.plain(batch)[0].detach()
-        if torch.isclose(found, expected, rtol=self.tolerance, atol=self.tolerance):
+        by = self.tolerance
+        if torch.isclose(found, expected, rtol=by, atol=by, equal_nan=True):
             return ""
-        return f"compiled it is {float(found):.6g} where it should be {float(expected):.6g}"
+        return f"it is {float(found):.6g} where it should be {float(expected):.6g}"
 
 
 def _pays_back(train: Train, settings: AgentSettings, device: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import polars as pl
 import pytest
 from conftest import (
     RECIPES,
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import Environment, Part, Recipe, Source, Success, load_recipe
+from offline_gcrl.episodes import blocks
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.episodes.published import check_published
 from offline_gcrl.errors import DataError
@@ -421,3 +423,30 @@ def test_ingest_of_a_broken_dataset_ends_in_one_sentence_or_in_sound_episodes(
         assert output.exists() == earlier
     assert {path.name for path in folder.iterdir()} <= {"root", "output"}
     shutil.rmtree(folder)
+
+
+TYPES = ("?", "i1", "u1", "i8", "f2", "f4", ">f8")
+
+
+@pytest.mark.parametrize("first", TYPES)
+@pytest.mark.parametrize("later", TYPES)
+def test_episodes_of_different_types_are_read_together_as_they_are_one_by_one(
+    first: str, later: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    with h5py.File(data_file(root), "a") as file:
+        for number, dtype in enumerate((first, later, later)):
+            group = file[f"episode_{number}"]
+            for above, key in ((group, "rewards"), (group["observations"], "observation")):
+                values = random.uniform(-100, 100, above[key].shape)
+                whole = np.abs(values) if dtype == "u1" else values
+                replaced(above, key, values > 0 if dtype == "?" else whole.astype(dtype))
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks, "read_episodes", None)  # Raises if it is asked.
+        ingested(root, tmp_path / "together")
+    monkeypatch.setattr(blocks, "raw_arrays", None)
+    ingested(root, tmp_path / "one by one")
+    together, one_by_one = (
+        pl.read_parquet(tmp_path / name / "steps.parquet") for name in ("together", "one by one")
+    )
+    assert together.equals(one_by_one)

@@ -34,6 +34,21 @@ def test_what_is_skipped_says_why_and_claims_nothing() -> None:
     assert "met" not in row
 
 
+def test_what_is_skipped_is_kept_beside_what_was_measured_and_never_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "part.json"
+    monkeypatch.setattr(sys, "argv", ["part", "--json", str(target)])
+    measured, skipped = Figure("a", [1.0]), Figure("b", [], skipped="not installed")
+    for rows, kept in (
+        ([skipped], ["b"]),
+        ([measured, skipped], ["a", "b"]),
+        ([skipped], ["a", "b"]),
+    ):
+        harness.main("Title.", lambda rows=rows: iter(rows))
+        assert [row["name"] for row in json.loads(target.read_text())["figures"]] == kept
+
+
 def test_a_comparison_is_of_work_by_cpu_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 0.0
 

@@ -25,6 +25,7 @@ from offline_gcrl.config import (
     recipe_names,
     resolve,
 )
+from offline_gcrl.config.reading import nearest
 from offline_gcrl.environments import make_environment
 from offline_gcrl.errors import SettingsError
 
@@ -339,3 +340,11 @@ def test_every_file_in_agents_is_an_algorithm() -> None:
     files = {path.stem for path in (ROOT / "offline_gcrl/agents").glob("*.py")}
     assert set(algorithm_names()) == files - {"__init__"}
     assert {"bc", "gciql", "gofar"} <= files
+
+
+def test_of_many_names_an_error_lists_those_that_are_like_the_wrong_one() -> None:
+    names = [f"maze-{number}" for number in range(50)] + ["fetch-reach", "fetch-push"]
+    said = nearest("fetch-rech", names)
+    assert said.startswith("did you mean 'fetch-reach'? known: fetch-push, fetch-reach, maze-")
+    assert said.endswith(" and 42 more")
+    assert nearest("b", ["a", "c"]) == "known: a, c"

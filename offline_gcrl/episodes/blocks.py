@@ -37,6 +37,8 @@ ROWS_A_BLOCK = 2**16
 Facts = dict[str, Any]
 Leaves = dict[tuple[str, ...], NDArray[Any]]
 """Rows of several episodes by their path: that of the tree in which goals are selected, or ``actions``, ..."""
+OF_TRANSITIONS = ("actions", *SCALARS)
+"""What has a row for each transition; all else has one more, for the last state."""
 METADATA_BYTES = 2**16
 """Of an HDF5 file that the library keeps: nothing is read twice, and looking after more takes longer than reading it."""
 
@@ -137,7 +139,7 @@ def _read_quickly(
 ) -> Block:
     """Read and check a span of episodes at once; whatever it raises means that there is more to look at."""
     seeds, lengths, whole = raw_arrays(data, span, needed_keys(recipe.goal))
-    raw = {key: whole[key,] for key in ("actions", *SCALARS)}
+    raw = {key: whole[key,] for key in OF_TRANSITIONS}
     rows, where = int((lengths + 1).sum()), f"dataset '{source.dataset}'"
     vectors, scalars = checked_columns(
         _tree(whole), raw, recipe.goal, data.action_space, rows, where
@@ -165,10 +167,10 @@ def needed_keys(goal: Goal) -> set[str]:
 def raw_arrays(
     data: minari.MinariDataset, span: range, keys: set[str]
 ) -> tuple[list[int | None], NDArray[np.int64], Leaves]:
-    """Seeds, numbers of transitions, and the needed arrays of a span of episodes, as they are stored.
+    """Seeds, numbers of transitions, and the needed arrays of a span of episodes, as floating-point numbers.
 
     Raises:
-        UnusualError: they are not of one shape and type, or an episode has no transitions.
+        UnusualError: they are no numbers or do not fit together, or an episode has no transitions.
     """
     if not _is_plain(data):
         raise UnusualError
@@ -180,16 +182,18 @@ def raw_arrays(
         for index in span:
             episode = h5py.h5g.open(file.id, b"episode_%d" % index)
             seeds.append(_seed(episode))
-            length = readers["actions",].read(episode)
-            for path, reader in readers.items():
-                if path != ("actions",) and reader.read(episode) != length + (
-                    path[0] not in SCALARS
-                ):
-                    raise UnusualError
-            lengths.append(length)
-    if min(lengths) == 0:
-        raise UnusualError
+            rows = {path: reader.read(episode) for path, reader in readers.items()}
+            lengths.append(_checked_length(rows))
     return seeds, np.array(lengths), {path: reader.rows for path, reader in readers.items()}
+
+
+def _checked_length(rows: Mapping[tuple[str, ...], int]) -> int:
+    """The number of transitions of an episode, from the rows of its arrays."""
+    length = rows["actions",]
+    expected = {path: length if path[0] in OF_TRANSITIONS else length + 1 for path in rows}
+    if length == 0 or rows != expected:
+        raise UnusualError
+    return length
 
 
 @contextmanager
@@ -221,7 +225,7 @@ def _places(
     episode: h5py.Group, space: spaces.Space[Any], keys: set[str]
 ) -> dict[tuple[str, ...], str]:
     """Where in an episode's group each needed array stands, by its path in the tree of selections."""
-    places: dict[tuple[str, ...], str] = {(name,): name for name in ("actions", *SCALARS)}
+    places: dict[tuple[str, ...], str] = {(name,): name for name in OF_TRANSITIONS}
     for key in keys:
         names = key.split(".")
         if names[0] == INFOS:
@@ -250,7 +254,7 @@ class _Reader:
     """Reads what stands at one place in every episode into one array, an episode after the other.
 
     Args:
-        sample: that of the first episode; the others have rows of its shape, and HDF5 gives them its type.
+        sample: that of the first episode; the others have rows of its shape.
         place: within an episode.
         episodes: that will be read; there is room for them if they are as long as the first, and it grows.
     """
@@ -258,8 +262,8 @@ class _Reader:
     def __init__(self, sample: h5py.Dataset, place: str, episodes: int) -> None:
         if sample.dtype.kind not in "biuf" or not sample.shape:
             raise UnusualError
-        # Whole numbers as float64: if another episode has fractions there, none is cut off.
-        dtype = np.dtype(np.float64) if sample.dtype.kind in "iu" else sample.dtype
+        # Wide enough for what other episodes may have there instead: HDF5 would cut off what does not fit.
+        dtype = np.result_type(sample.dtype, np.float32)
         self.place, self.memory = place.encode(), h5py.h5t.py_create(dtype)
         self.array = np.empty((episodes * sample.shape[0], *sample.shape[1:]), dtype)
         self.stop = 0
@@ -305,7 +309,7 @@ def _tree(whole: Mapping[tuple[str, ...], NDArray[Any]]) -> dict[str, Any]:
     """Arrays by path as a tree of dictionaries."""
     tree: dict[str, Any] = {}
     for path, array in whole.items():
-        if path[0] in ("actions", *SCALARS):
+        if path[0] in OF_TRANSITIONS:
             continue
         place = tree
         for name in path[:-1]:

@@ -96,15 +96,15 @@ def open_episodes(folder: Path) -> Episodes:
 
 def _read_vectors(path: Path, sizes: Mapping[str, int]) -> dict[str, NDArray[np.float32]]:
     """The vectors of all steps, (R, size) each, a row group at a time: what is read is in memory once."""
-    file = pq.ParquetFile(path)
     names = [name for name in VECTORS if name in sizes]
-    arrays = {name: np.empty((file.metadata.num_rows, sizes[name]), np.float32) for name in names}
-    row = 0
-    for group in range(file.num_row_groups):
-        table = file.read_row_group(group, columns=names)
-        for name, array in arrays.items():
-            array[row : row + len(table)] = (
-                table[name].chunk(0).values.to_numpy().reshape(len(table), -1)
-            )
-        row += len(table)
+    with pq.ParquetFile(path) as file:
+        rows, row = file.metadata.num_rows, 0
+        arrays = {name: np.empty((rows, sizes[name]), np.float32) for name in names}
+        for group in range(file.num_row_groups):
+            for batch in file.read_row_group(group, columns=names).to_batches():
+                stop = row + len(batch)
+                for name, array in arrays.items():
+                    values = batch[name].flatten().to_numpy()
+                    array[row:stop] = values.reshape(-1, sizes[name])
+                row = stop
     return arrays

@@ -39,8 +39,10 @@ class StoredGoals:
     def at(self, rows: NDArray[np.uint32]) -> Columns:
         """Goals of any rows: columns (rows,)."""
         region = (rows // np.uint32(self._rows_a_region)).astype(np.uint16)
-        # Region by region: sorted by counting, which takes as long for many of them as for few.
-        order, stops = np.argsort(region, kind="stable"), np.bincount(region).cumsum()
+        stops = np.bincount(region).cumsum()
+        order = np.argsort(
+            region, kind="stable"
+        )  # By counting: it takes no longer for many regions.
         places = rows.take(order)
         taken = np.empty((len(rows), self.values.shape[1]), np.float32)
         for first, stop in pairwise([0, *stops.tolist()]):

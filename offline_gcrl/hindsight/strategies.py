@@ -2,7 +2,7 @@
 
 The expressions speak of these columns of a transition, all UInt32: ``row`` (its row in ``steps.parquet``), ``step``
 (t), ``length`` (T, of its episode), ``first_row`` (of its episode), ``task_row`` and ``task_rows`` (the first
-row of its task, and how many the task has); and of a column of draws. States of the episode are t = 0..T.
+row of its task, and how many the task has); and of a column of draws: random words, or for ``geometric`` offsets. States of the episode are t = 0..T.
 Strategies after Andrychowicz et al. 2017, section 4.5, and OGBench (Park et al. 2024) for ``geometric``.
 """
 
@@ -24,32 +24,32 @@ ANYWHERE = "random"
 """The strategy whose goals lie outside the episode."""
 
 
-def final(draw: pl.Expr, discount: float) -> pl.Expr:
+def final(draw: pl.Expr) -> pl.Expr:
     """The last state of the episode."""
     return FIRST_ROW + LENGTH
 
 
-def future(draw: pl.Expr, discount: float) -> pl.Expr:
+def future(draw: pl.Expr) -> pl.Expr:
     """Uniform over the strictly later states of the episode."""
     return ROW + 1 + uniform_expression(draw, STATES_LEFT)
 
 
-def geometric(draw: pl.Expr, discount: float) -> pl.Expr:
+def geometric(draw: pl.Expr) -> pl.Expr:
     """Offset ~ Geom(1 - discount) on 1, 2, ..., cut at the end of the episode."""
     return ROW + pl.min_horizontal(draw, STATES_LEFT)
 
 
-def episode(draw: pl.Expr, discount: float) -> pl.Expr:
+def episode(draw: pl.Expr) -> pl.Expr:
     """Uniform over all states of the episode."""
     return FIRST_ROW + uniform_expression(draw, LENGTH + 1)
 
 
-def anywhere(draw: pl.Expr, discount: float) -> pl.Expr:
+def anywhere(draw: pl.Expr) -> pl.Expr:
     """Uniform over all states of the same task: where there is one task, of the dataset."""
     return TASK_ROW + uniform_expression(draw, TASK_ROWS)
 
 
-_GOAL_ROWS: dict[str, Callable[[pl.Expr, float], pl.Expr]] = {
+_GOAL_ROWS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "final": final,
     "future": future,
     "geometric": geometric,
@@ -71,7 +71,7 @@ def goal_rows(
         values = geometric_draws(words, discount) if strategy == "geometric" else words
         columns.append(pl.Series(f"draw_{draw}", values))
     expressions = [
-        _GOAL_ROWS[strategy](pl.col(column.name), discount).alias(column.name) for column in columns
+        _GOAL_ROWS[strategy](pl.col(column.name)).alias(column.name) for column in columns
     ]
     # One after another: each is over sooner than another thread has woken up.
     rows = transitions.hstack(columns).select_seq(map(_unchecked, expressions))
@@ -79,7 +79,7 @@ def goal_rows(
 
 
 def _unchecked(values: pl.Expr) -> pl.Expr:
-    """Rounded down to UInt32, without a look for overflow, which would take most of the time."""
+    """As UInt32, without a look for overflow, which would take most of the time."""
     return values.cast(pl.UInt32, wrap_numerical=True)
 
 
