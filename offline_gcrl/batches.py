@@ -18,7 +18,7 @@ from torch import Tensor
 
 from offline_gcrl.config import Mixture, Sampling, Success
 from offline_gcrl.draws import stream_key, uniform_tensor
-from offline_gcrl.episodes.dataset import Episodes
+from offline_gcrl.episodes.dataset import EpisodeIndex, Episodes
 from offline_gcrl.errors import DataError
 from offline_gcrl.goals import reaches
 from offline_gcrl.held_out import held_out_goals, without_held_out
@@ -46,7 +46,8 @@ class DeviceData:
     """A dataset as contiguous tensors on the device, shared by the samplers of its splits."""
 
     def __init__(self, episodes: Episodes, device: torch.device | str = "cpu") -> None:
-        self.episodes, self.device = episodes, torch.device(device)
+        # Not the arrays: what training needs of them is in the tensors.
+        self.episodes, self.device = episodes.index, torch.device(device)
         self.scaling = Scaling.of(episodes.schema)
         self.observations = self.scaling.observations(self.tensor(episodes.observation))
         self.actions = self.scaling.scaled_actions(self.tensor(episodes.action))
@@ -293,11 +294,11 @@ def _columns(hindsight: Path, mixture: Mixture) -> list[tuple[str | None, str, f
     return columns
 
 
-def _last_row(episodes: Episodes) -> NDArray[np.int64]:
+def _last_row(episodes: EpisodeIndex) -> NDArray[np.int64]:
     return episodes.per_row("first_row") + episodes.per_row("length").astype(np.int64)
 
 
-def _task_numbers(episodes: Episodes) -> NDArray[np.int64]:
+def _task_numbers(episodes: EpisodeIndex) -> NDArray[np.int64]:
     tasks = episodes.schema["tasks"]
     numbers = [tasks.index(task) for task in episodes.table["task"]]
     return np.repeat(np.array(numbers, dtype=np.int64), episodes.table["length"].to_numpy() + 1)

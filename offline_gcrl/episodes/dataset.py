@@ -24,20 +24,12 @@ from offline_gcrl.errors import DataError
 
 
 @dataclass(frozen=True)
-class Episodes:
-    """All steps of a dataset as float32 arrays (R rows), with the table of its E episodes."""
+class EpisodeIndex:
+    """What is known of the E episodes of a dataset beside the arrays of their R steps."""
 
     schema: dict[str, Any]
     table: pl.DataFrame
     """E rows, the columns of ``EPISODES_SCHEMA``."""
-    observation: NDArray[np.float32]
-    """(R, observation)"""
-    achieved_goal: NDArray[np.float32]
-    """(R, goal); the observations themselves where goals are full states."""
-    desired_goal: NDArray[np.float32] | None
-    """(R, goal); None where the data holds none."""
-    action: NDArray[np.float32]
-    """(R, action); zero in the last row of an episode, which has none."""
 
     @property
     def goal(self) -> Goal:
@@ -67,6 +59,25 @@ class Episodes:
     def per_row(self, column: str) -> NDArray[Any]:
         """A column of the episode table, repeated for each of the R rows."""
         return np.repeat(self.table[column].to_numpy(), self.table["length"].to_numpy() + 1)
+
+
+@dataclass(frozen=True)
+class Episodes(EpisodeIndex):
+    """All steps of a dataset as float32 arrays (R rows), with the table of its E episodes."""
+
+    observation: NDArray[np.float32]
+    """(R, observation)"""
+    achieved_goal: NDArray[np.float32]
+    """(R, goal); the observations themselves where goals are full states."""
+    desired_goal: NDArray[np.float32] | None
+    """(R, goal); None where the data holds none."""
+    action: NDArray[np.float32]
+    """(R, action); zero in the last row of an episode, which has none."""
+
+    @property
+    def index(self) -> EpisodeIndex:
+        """Without the arrays."""
+        return EpisodeIndex(self.schema, self.table)
 
 
 def open_episodes(folder: Path) -> Episodes:
