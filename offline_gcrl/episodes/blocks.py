@@ -256,7 +256,7 @@ class _Reader:
     Args:
         sample: that of the first episode; the others have rows of its shape.
         place: within an episode.
-        episodes: that will be read; there is room for them if they are as long as the first, and it grows.
+        episodes: that will be read; room for them grows if they are longer than the first.
     """
 
     def __init__(self, sample: h5py.Dataset, place: str, episodes: int) -> None:
@@ -265,7 +265,8 @@ class _Reader:
         # Wide enough for what other episodes may have there instead: HDF5 would cut off what does not fit.
         dtype = np.result_type(sample.dtype, np.float32)
         self.place, self.memory = place.encode(), h5py.h5t.py_create(dtype)
-        self.array = np.empty((episodes * sample.shape[0], *sample.shape[1:]), dtype)
+        rows = max(sample.shape[0], min(episodes * sample.shape[0], 2 * ROWS_A_BLOCK))
+        self.array = np.empty((rows, *sample.shape[1:]), dtype)
         self.stop = 0
 
     @property
