@@ -14,7 +14,8 @@ from rich.table import Table
 from offline_gcrl.errors import OfflineGCRLError
 from offline_gcrl.terminal import console, stage
 
-RATE = re.compile(r"(?:.*:)?(?P<dataset>[^.:]+)\.(?P<agent>[^.]+)\.success_rate\.mean")
+RATE = re.compile(r"(?:.*:)?(?P<dataset>[^.:]+)\.(?P<agent>[^.]+)\.success_rate")
+"""Of ``report.tables.headline_numbers``, as DVC names it."""
 SETTING = re.compile(
     r"(?:params\.yaml:)?(?P<name>(?:experiment|relabel|collect|train|evaluate|agents)\..+)"
 )
@@ -35,7 +36,7 @@ def shown(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     lines = [
         [
             row["Experiment"] or row["rev"],
-            row["State"].lower(),
+            row.get("State", "").lower(),  # DVC leaves it out where no experiment has one.
             *(row[column] for column in settings),
             *(_rate(row, column) for column in rates),
         ]
@@ -47,7 +48,7 @@ def shown(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
 def _rate(row: Row, column: str) -> str:
     if not row[column]:
         return "-"
-    low, high = (row[column.removesuffix("mean") + part] for part in ("low", "high"))
+    low, high = (row[f"{column}_{part}"] for part in ("low", "high"))
     return f"{float(row[column]):.2f} [{float(low):.2f}, {float(high):.2f}]"
 
 

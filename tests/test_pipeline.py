@@ -1,7 +1,10 @@
 """The whole pipeline through DVC, on a tiny dataset: it runs, reruns only what changed, survives kill -9."""
 
+import csv
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +21,7 @@ from project import Project
 
 from offline_gcrl import load_policy
 from offline_gcrl.config import load_recipe
+from offline_gcrl.experiments import shown
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(600)]
 
@@ -211,7 +215,12 @@ def test_a_queued_experiment_lands_in_the_same_store(project: Project) -> None:
     new = [run for run in project.runs() if run.info.run_id not in known]
     assert {run.data.tags["dvc.experiment"] for run in new} == {"tried"}
     assert {run.data.params["agent.learning_rate"] for run in new} == {"0.002"}
-    assert "tried" in project.dvc("exp", "show", "--csv")
+    rows = csv.DictReader(io.StringIO(project.dvc("exp", "show", "--csv")))
+    heading, lines = shown(list(rows))
+    assert {"agents.bc.learning_rate", "bc on tiny-maze"} <= set(heading)
+    (tried,) = (dict(zip(heading, line, strict=True)) for line in lines if line[0] == "tried")
+    assert tried["agents.bc.learning_rate"] == "0.002"
+    assert re.fullmatch(r"\d\.\d\d \[\d\.\d\d, \d\.\d\d\]", tried["bc on tiny-maze"])
     changed = json.loads(project.dvc("params", "diff", "HEAD", "tried", "--json"))
     assert changed["params.yaml"]["agents.bc.learning_rate"]["new"] == 0.002
 
