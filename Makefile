@@ -36,10 +36,10 @@ ui: $(VENV)/.run               ## open the runs in MLflow
 	@python -m offline_gcrl.tracking.page $(PORT)
 
 experiments: $(VENV)/.run      ## DVC's experiments: the settings that differ, and success
-	@python -m offline_gcrl.experiments
+	@python -m offline_gcrl.commands.experiments
 
 datasets: $(VENV)/.run          ## list the datasets there are
-	python -m offline_gcrl.catalogue
+	python -m offline_gcrl.commands.catalogue
 
 docs: $(VENV)/.dev             ## build the pages into site/, from nothing, with warnings as errors
 	rm -rf site

@@ -19,12 +19,12 @@ import psutil
 
 from offline_gcrl.collect.collector import collect_source
 from offline_gcrl.config import Dataset, Recipe, Source, recipe_names, resolve
-from offline_gcrl.environments import check_environments
+from offline_gcrl.environments.making import check_environments
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.episodes.sources import open_source
-from offline_gcrl.errors import OfflineGCRLError
-from offline_gcrl.intervals import Estimate, wilson
-from offline_gcrl.parallel import cores, ordered_map, preload
+from offline_gcrl.statistics.intervals import Estimate, wilson
+from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.support.processes import cores, ordered_map, preload
 
 HEADER = (
     "| recipe | transitions | collected a second | a CPU-second | demonstrators' success | Minari | Parquet |\n"

@@ -15,12 +15,13 @@ import torch
 from benchmarks.harness import Figure, cpu_seconds, main
 from offline_gcrl.agents import agent_type, settings_type
 from offline_gcrl.config import Evaluate, resolve
-from offline_gcrl.environments import shared_environment
-from offline_gcrl.evaluation import FINAL, EpisodeJob, episode_jobs, run_episode, run_episodes
-from offline_gcrl.networks import Dimensions
-from offline_gcrl.parallel import cores, preload
-from offline_gcrl.policy import Policy, load_policy, save_policy
-from offline_gcrl.scaling import Scaling
+from offline_gcrl.environments.making import shared_environment
+from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, episode_jobs
+from offline_gcrl.evaluation.rollouts import run_episode, run_episodes
+from offline_gcrl.networks.conditioning import Dimensions
+from offline_gcrl.policies.policy import Policy, load_policy, save_policy
+from offline_gcrl.policies.scaling import Scaling
+from offline_gcrl.support.processes import cores, preload
 
 EPISODES, STEPS, ROUNDS = 80, 50, 3
 
@@ -28,7 +29,7 @@ EPISODES, STEPS, ROUNDS = 80, 50, 3
 def figures() -> Iterator[Figure]:
     """Episodes by CPU-second, cores in use, and the policy's share of a step."""
     torch.set_num_threads(1)
-    preload("offline_gcrl.evaluation")
+    preload("offline_gcrl.evaluation.rollouts")
     dataset = resolve("fetch-reach")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "policy.pt"

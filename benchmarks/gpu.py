@@ -19,8 +19,8 @@ from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Relabel, Train
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.hindsight.relabel import relabel
-from offline_gcrl.training import train_together
-from offline_gcrl.training_jobs import TrainingJob
+from offline_gcrl.training.jobs import TrainingJob
+from offline_gcrl.training.module import train_together
 
 SIZES, ACTION = {"observation": 28, "achieved_goal": 28, "desired_goal": 28}, 5
 BATCH, HIDDEN = 1024, [512, 512, 512]

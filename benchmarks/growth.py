@@ -112,7 +112,7 @@ def draw(found: dict[str, Measured], path: Path) -> None:
     """Cost and memory against the number of transitions."""
     import matplotlib.pyplot as plt
 
-    from offline_gcrl.figures import PALETTE, STYLE
+    from offline_gcrl.figures.style import PALETTE, STYLE
 
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")

@@ -11,11 +11,11 @@ import torch
 
 from benchmarks.harness import Figure, compare
 from benchmarks.ingest import DATASET, RECIPE, SHAPES, make
-from offline_gcrl.batches import BatchSampler, DeviceData
 from offline_gcrl.config import Relabel, Sampling
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.hindsight.relabel import relabel
+from offline_gcrl.training.batches import BatchSampler, DeviceData
 
 BATCH, BATCHES, K = 1024, 64, 4
 EPISODES = 20

@@ -18,9 +18,8 @@ from benchmarks.floors import memory_bandwidth
 from benchmarks.harness import Figure, compare, cpu_seconds, main, peak_memory
 from benchmarks.synthetic import GOAL, write_steps
 from offline_gcrl.config import Relabel
-from offline_gcrl.episodes.schema import EPISODES, STEPS
+from offline_gcrl.config.outputs import EPISODES, STEPS, TABLE
 from offline_gcrl.hindsight.relabel import (
-    TABLE,
     TRANSITIONS_A_CHUNK,
     episode_columns,
     iterate_transitions,

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offline_gcrl.config import Goal
-from offline_gcrl.episodes.schema import EPISODES, STEPS, steps_schema
+from offline_gcrl.config.outputs import EPISODES, STEPS
+from offline_gcrl.episodes.schema import steps_schema
 
 GOAL = Goal.model_validate_json(
     json.dumps({"desired": None, "success": {"kind": "distance", "tolerance": 0.45}})

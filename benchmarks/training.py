@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from benchmarks.harness import Figure, compare, cpu_seconds, main
 from offline_gcrl.agents import agent_type, settings_type
-from offline_gcrl.networks import Dimensions
-from offline_gcrl.speed import Plan, onednn_is_accurate
-from offline_gcrl.stacked import StackedUpdater
-from offline_gcrl.updates import PlainUpdater
+from offline_gcrl.networks.conditioning import Dimensions
+from offline_gcrl.training.speed import Plan, onednn_is_accurate
+from offline_gcrl.training.stacked import StackedUpdater
+from offline_gcrl.training.updates import PlainUpdater
 
 DIMENSIONS = Dimensions(observation=28, goal=28, action=5)
 ROUTED = "onednn" if onednn_is_accurate() else "default"
@@ -274,7 +274,7 @@ def lightning_share(rounds: int = 5, updates: int = 100_000) -> Figure:
     import lightning as L
 
     from offline_gcrl.config import Train
-    from offline_gcrl.training import RoundOfChunks, TrainingModule, _quiet_lightning
+    from offline_gcrl.training.module import RoundOfChunks, TrainingModule, _quiet_lightning
 
     class Loop(TrainingModule):
         def __init__(self) -> None:

@@ -9,7 +9,7 @@ from ctypes.util import find_library
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from offline_gcrl.policy import Policy, load_policy
+    from offline_gcrl.policies.policy import Policy, load_policy
 
 __all__ = ["Policy", "__version__", "load_policy"]
 __version__ = "0.1.0"
@@ -30,7 +30,7 @@ os.environ.setdefault("MUJOCO_GL", _rendering_backend())
 def __getattr__(name: str) -> Any:
     """Import the policy module, and with it torch, only when somebody asks for a policy."""
     if name in {"Policy", "load_policy"}:
-        from offline_gcrl import policy
+        from offline_gcrl.policies import policy
 
         return getattr(policy, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,8 +11,8 @@ from offline_gcrl.config import (
     recipe_names,
     resolve,
 )
-from offline_gcrl.files import atomic_directory, write_text
-from offline_gcrl.terminal import close, stage, stage_arguments
+from offline_gcrl.support.files import atomic_directory, write_text
+from offline_gcrl.support.terminal import close, stage, stage_arguments
 
 
 def main() -> None:
@@ -41,9 +41,9 @@ def main() -> None:
 def checked_dataset(params: Params, name: str) -> Dataset:
     """A dataset of the experiment, whose environments and collecting policies work."""
     from offline_gcrl.collect.collector import check_sources
-    from offline_gcrl.environments import check_environments
-    from offline_gcrl.tasks import check_tasks
-    from offline_gcrl.zero_shot import check_region
+    from offline_gcrl.environments.held_out_goals import check_region
+    from offline_gcrl.environments.making import check_environments
+    from offline_gcrl.environments.tasks import check_tasks
 
     dataset = resolve(name, params.collect_for(name).episodes)
     file = f"{RECIPES / name}.yaml"

@@ -4,18 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from offline_gcrl.config import load_dataset, load_params
-from offline_gcrl.files import atomic_directory, digest
-from offline_gcrl.terminal import close, note, stage, stage_arguments, warn
+from offline_gcrl.support.files import atomic_directory, digest
+from offline_gcrl.support.terminal import close, note, stage, stage_arguments, warn
 
 
 def main() -> None:
     """Fill ``datasets/cards/<dataset>``."""
     (name,) = stage_arguments(__doc__, "dataset")
-    from offline_gcrl.cards.card import (
-        PAGE,
-        write_card,
-    )
+    from offline_gcrl.cards.card import write_card
     from offline_gcrl.cards.replay import replay_dataset
+    from offline_gcrl.config.outputs import PAGE
 
     with stage("describe", name):
         dataset, output = load_dataset(name), Path("datasets/cards") / name
@@ -35,7 +33,8 @@ def main() -> None:
 
 def log_card(name: str, card: dict[str, Any], episodes: Path, folder: Path) -> None:
     """Log a card to MLflow: beside the experiment, whose table compares agents; this one's, datasets."""
-    from offline_gcrl.cards.card import CARD, PAGE, card_metrics, card_params, card_words
+    from offline_gcrl.cards.card import card_metrics, card_params, card_words
+    from offline_gcrl.config.outputs import CARD, PAGE
     from offline_gcrl.tracking.store import Tracker
     from offline_gcrl.tracking.views import dataset_views
 

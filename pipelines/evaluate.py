@@ -1,34 +1,44 @@
 """Policy to results: every seed judged in MuJoCo, with its learning curve, a video, and what else is asked."""
 
+from functools import partial
 from pathlib import Path
 
 from offline_gcrl.config import load_dataset, load_params
-from offline_gcrl.files import atomic_directory, write_json
-from offline_gcrl.parallel import preload
-from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
+from offline_gcrl.support.files import atomic_directory, write_json
+from offline_gcrl.support.processes import preload
+from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
+
+WORKER_MODULES = (
+    "offline_gcrl.evaluation.videos",
+    "offline_gcrl.evaluation.figures",
+    "offline_gcrl.tracking.judging",
+)
 
 
 def main() -> None:
     """Fill ``results/<dataset>/<agent>``."""
     name, agent = stage_arguments(__doc__, "dataset", "agent")
-    from offline_gcrl.evaluation import HEADLINES, SKIPPED, judge, over_seeds, plan_judgement
-    from offline_gcrl.figures import draw_gradients, draw_results
-    from offline_gcrl.probes import plan_probes, run_probes
+    from offline_gcrl.config.outputs import SKIPPED
+    from offline_gcrl.evaluation.figures import draw_results
+    from offline_gcrl.evaluation.plan import judge, plan_judgement
+    from offline_gcrl.evaluation.probes import plan_probes, run_probes
+    from offline_gcrl.evaluation.results import HEADLINES, over_seeds
+    from offline_gcrl.evaluation.videos import write_all_rollouts
+    from offline_gcrl.figures.gradients import draw_gradients
     from offline_gcrl.tracking.judging import log_results
     from offline_gcrl.tracking.store import Subject, Tracker
-    from offline_gcrl.videos import write_all_rollouts
 
     output = Path("results") / name / agent
     with stage("evaluate", f"{agent} on {name}"):
         dataset = load_dataset(name)
         if not dataset.is_judged:
-            reason = "its recipe names no environment to judge policies in"
+            reason = "its recipe names no evaluation environment"
             with atomic_directory(output) as folder:
                 write_json(folder / SKIPPED, {"reason": reason})
-            close(f"not judged: {reason}; the trained policies are in models/{name}/{agent}")
+            close(f"not evaluated: {reason}; the policies are in models/{name}/{agent}")
             return
-        preload("offline_gcrl.videos", "offline_gcrl.figures", "offline_gcrl.tracking.judging")
-        params = load_params()
+        preload(*WORKER_MODULES)
+        params, headline = load_params(), HEADLINES[dataset.criterion]
         settings = params.evaluate_for(name)
         models = Path("models") / name / agent
         policies = {seed: models / f"seed-{seed}" for seed in params.experiment.seeds}
@@ -46,23 +56,15 @@ def main() -> None:
                 probes = run_probes(more, settings.workers, lambda: bars.advance("probing", 1))
             probes.write(folder)
             with Bars(["filming"], len(policies), "videos") as bars:
-                reason = write_all_rollouts(
-                    policies, dataset, settings, folder, lambda: bars.advance("filming", 1)
-                )
+                done = partial(bars.advance, "filming", 1)
+                reason = write_all_rollouts(policies, dataset, settings, folder, done)
             if reason:
                 note(f"no videos: {reason}")
-            log_results(
-                Tracker(params.experiment.name),
-                Subject(name, agent, params.agents[agent]["algorithm"]),
-                policies,
-                results,
-                over,
-                HEADLINES[dataset.criterion],
-                folder,
-                settings.model_dump(exclude={"workers", "video"}),
-                probes,
-            )
-        close(f"{over.said(HEADLINES[dataset.criterion])}, in {output}")
+            tracker = Tracker(params.experiment.name)
+            subject = Subject(name, agent, params.agents[agent]["algorithm"])
+            shown = settings.model_dump(exclude={"workers", "video"})
+            log_results(tracker, subject, policies, results, over, headline, folder, shown, probes)
+        close(f"{over.said(headline)}, in {output}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from offline_gcrl.config import load_dataset
-from offline_gcrl.files import atomic_directory
-from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
+from offline_gcrl.support.files import atomic_directory
+from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
 
 
 def main() -> None:

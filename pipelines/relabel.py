@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 
 from offline_gcrl.config import load_dataset, load_params
-from offline_gcrl.files import atomic_directory, write_json
-from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
+from offline_gcrl.support.files import atomic_directory, write_json
+from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
 
 
 def main() -> None:
     """Fill ``datasets/hindsight/<dataset>``."""
     (name,) = stage_arguments(__doc__, "dataset")
-    from offline_gcrl.episodes.schema import SCHEMA
-    from offline_gcrl.hindsight.relabel import STATS, relabel
+    from offline_gcrl.config.outputs import SCHEMA, STATS
+    from offline_gcrl.hindsight.relabel import relabel
     from offline_gcrl.hindsight.statistics import describe
 
     with stage("relabel", name):

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from offline_gcrl.config import load_dataset, load_params
-from offline_gcrl.terminal import close, console, note, stage, stage_arguments
+from offline_gcrl.support.terminal import close, console, note, stage, stage_arguments
 
 if TYPE_CHECKING:
     from offline_gcrl.report.results import DatasetResults

@@ -3,20 +3,21 @@
 from pathlib import Path
 
 from offline_gcrl.config import agent_settings, load_dataset, load_params
-from offline_gcrl.files import atomic_directory
-from offline_gcrl.parallel import preload
-from offline_gcrl.terminal import Bars, close, note, stage, stage_arguments
+from offline_gcrl.support.files import atomic_directory
+from offline_gcrl.support.processes import preload
+from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
 
 
 def main() -> None:
     """Fill ``models/<dataset>/<agent>``."""
     dataset, agent = stage_arguments(__doc__, "dataset", "agent")
     from offline_gcrl.agents import settings_type
-    from offline_gcrl.speed import plan_for
     from offline_gcrl.tracking.runs import marked_failed
     from offline_gcrl.tracking.store import Subject, Tracker
     from offline_gcrl.tracking.training import TrainingRuns
-    from offline_gcrl.training_jobs import TRAINING, Event, Work, train_seeds, training_jobs
+    from offline_gcrl.training.events import Event
+    from offline_gcrl.training.jobs import TRAINING, Work, train_seeds, training_jobs
+    from offline_gcrl.training.speed import plan_for
 
     with stage("train", f"{agent} on {dataset}"):
         preload(TRAINING, "offline_gcrl.tracking.training")

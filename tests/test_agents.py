@@ -12,10 +12,13 @@ from offline_gcrl.agents import agent_type, settings_type
 from offline_gcrl.agents.gciql import expectile_losses
 from offline_gcrl.agents.gofar import log_mean_exp
 from offline_gcrl.config import AgentSettings, algorithm_names
-from offline_gcrl.networks import LAST_GAIN, MLP, Dimensions, FiLM, move_targets
-from offline_gcrl.policy import load_policy, save_policy
-from offline_gcrl.scaling import Scaling
-from offline_gcrl.updates import PlainUpdater
+from offline_gcrl.networks.actors import LAST_GAIN
+from offline_gcrl.networks.conditioning import Dimensions, FiLM
+from offline_gcrl.networks.mlp import MLP
+from offline_gcrl.networks.targets import move_targets
+from offline_gcrl.policies.policy import load_policy, save_policy
+from offline_gcrl.policies.scaling import Scaling
+from offline_gcrl.training.updates import PlainUpdater
 
 DIMENSIONS = Dimensions(observation=5, goal=2, action=3, tasks=4)
 BATCH = 16

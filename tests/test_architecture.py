@@ -10,10 +10,18 @@ import yaml
 from conftest import ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-WITHOUT_EFFECT = ("__init__.py", "errors.py", "terminal.py", "tracking")
-"""Modules that cannot change an output: what is said, and where it is logged."""
+WITHOUT_EFFECT = ("__init__.py", "tracking")
+"""Parts that cannot change an output: where it is logged."""
+FOLDERS = (
+    "support", "config", "statistics", "goals", "environments", "figures", "collect", "convert", "episodes",
+    "cards", "hindsight", "networks", "agents", "policies", "training", "evaluation", "tracking", "report",
+    "commands",
+)  # fmt: skip
+"""Of the package, from the bottom up: a folder imports only itself and folders before it."""
+MOST_LINES = 600
+MOST_FOLDERS = 10
 HEAVY = {"torch", "mujoco", "mlflow", "lightning", "polars", "pyarrow", "gymnasium", "matplotlib"}
-IN_WORKERS = {"train": ["offline_gcrl.training"]}
+IN_WORKERS = {"train": ["offline_gcrl.training.module"]}
 """Modules that a stage imports in its workers only."""
 
 
@@ -89,3 +97,38 @@ def test_every_stage_has_help_or_a_description(stage: str) -> None:
     source = ast.parse((ROOT / f"pipelines/{stage}.py").read_text())
     assert ast.get_docstring(source)
     assert STAGES[stage]["desc"]
+
+
+def folder_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_imports_nothing_above_it(folder: str) -> None:
+    below = FOLDERS[: FOLDERS.index(folder) + 1]
+    for path in sorted((ROOT / "offline_gcrl" / folder).rglob("*.py")):
+        for module in imported(path):
+            if module != "offline_gcrl":
+                assert folder_of(module) in below, f"{path.relative_to(ROOT)} imports {module}"
+
+
+def test_the_package_is_folders_and_each_says_what_it_is_for() -> None:
+    package = ROOT / "offline_gcrl"
+    files = {path.name for path in package.iterdir() if path.is_file()}
+    assert files == {"__init__.py", "py.typed"}
+    folders = {path.name for path in package.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders == set(FOLDERS)
+    for folder in FOLDERS:
+        assert ast.get_docstring(ast.parse((package / folder / "__init__.py").read_text())), folder
+
+
+def test_no_file_is_long() -> None:
+    for path in (ROOT / "offline_gcrl").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= MOST_LINES, path
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_few_parts_of_the_package_and_all_are_folders(stage: str) -> None:
+    parts = [dep for dep in STAGES[stage]["deps"] if dep.startswith("offline_gcrl/")]
+    assert len(parts) <= MOST_FOLDERS
+    assert all((ROOT / part).is_dir() for part in parts)

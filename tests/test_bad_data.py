@@ -27,8 +27,8 @@ from offline_gcrl.config import Environment, Part, Recipe, Source, Success, load
 from offline_gcrl.episodes import blocks
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.episodes.published import check_published
-from offline_gcrl.errors import DataError
-from offline_gcrl.files import atomic_directory
+from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.files import atomic_directory
 
 NAME = "my/data-v0"
 SIZES = {"observation": 4, "achieved_goal": 2, "desired_goal": 2}

@@ -8,10 +8,10 @@ import pytest
 import torch
 from conftest import SmallDataset
 
-from offline_gcrl.batches import BatchSampler, DeviceData
 from offline_gcrl.config import Sampling
-from offline_gcrl.errors import DataError
-from offline_gcrl.scaling import Scaling
+from offline_gcrl.policies.scaling import Scaling
+from offline_gcrl.support.errors import DataError
+from offline_gcrl.training.batches import BatchSampler, DeviceData
 
 MIXTURE = {"current": 0.2, "geometric": 0.3, "random": 0.3, "original": 0.2}
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import gpu, harness, run
 from benchmarks.harness import Figure, compare, cpu_seconds
-from offline_gcrl.parallel import ordered_map
+from offline_gcrl.support.processes import ordered_map
 
 
 def spend(seconds: float) -> int:

@@ -12,8 +12,6 @@ from matplotlib import pyplot as plt
 
 from offline_gcrl.cards import measure as measuring
 from offline_gcrl.cards.card import (
-    CARD,
-    PAGE,
     card_metrics,
     card_params,
     success_sentence,
@@ -25,6 +23,7 @@ from offline_gcrl.cards.drawing import episodes_figure
 from offline_gcrl.cards.measure import ACTION_BINS, MOVING, Ingested, measure, summarise
 from offline_gcrl.cards.replay import Replay
 from offline_gcrl.config import Dataset, Part, Success, load_recipe
+from offline_gcrl.config.outputs import CARD, PAGE
 from offline_gcrl.episodes.ingest import ingest
 
 REPLAYS = {"somewhere/data-v0": Replay("not replayable", reason="no seed is recorded")}

@@ -11,7 +11,7 @@ import yaml
 from conftest import RECIPES, ROOT
 from rich.console import Console
 
-from offline_gcrl.catalogue import (
+from offline_gcrl.commands.catalogue import (
     HEADINGS,
     as_markdown,
     as_paragraphs,
@@ -104,7 +104,7 @@ def test_the_markdown_table_has_a_row_a_dataset(folder: Path) -> None:
 
 def test_the_command_prints_to_a_pipe() -> None:
     answer = subprocess.run(
-        [sys.executable, "-m", "offline_gcrl.catalogue"],
+        [sys.executable, "-m", "offline_gcrl.commands.catalogue"],
         capture_output=True,
         text=True,
         check=True,

@@ -10,8 +10,8 @@ from conftest import SmallDataset, small_recipe
 from offline_gcrl.collect.collector import collect_source
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import Collect, Environment, Evaluation, Part
-from offline_gcrl.environments import check_environments, make_environment
-from offline_gcrl.errors import DataError, SettingsError
+from offline_gcrl.environments.making import check_environments, make_environment
+from offline_gcrl.support.errors import DataError, SettingsError
 
 
 def opened(root: Path, dataset: str) -> minari.MinariDataset:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from scipy.stats import mannwhitneyu
 
-from offline_gcrl.comparison import (
+from offline_gcrl.statistics.comparison import (
     Outcomes,
     compare,
     compare_outcomes,
@@ -21,8 +21,8 @@ from offline_gcrl.comparison import (
     score_interval,
     task_names,
 )
-from offline_gcrl.errors import DataError
-from offline_gcrl.intervals import wilson
+from offline_gcrl.statistics.intervals import wilson
+from offline_gcrl.support.errors import DataError
 
 
 def pairs(both: int, only_first: int, only_second: int, neither: int) -> tuple[np.ndarray, ...]:

@@ -26,8 +26,8 @@ from offline_gcrl.config import (
     resolve,
 )
 from offline_gcrl.config.reading import nearest
-from offline_gcrl.environments import make_environment
-from offline_gcrl.errors import SettingsError
+from offline_gcrl.environments.making import make_environment
+from offline_gcrl.support.errors import SettingsError
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from offline_gcrl.collect.hand import HandModel
 from offline_gcrl.collect.judging import Judgement, demonstrator_success, judge_episode, table
 from offline_gcrl.collect.policies import make_policy
 from offline_gcrl.config import Collect, Environment, Recipe, Source, load_recipe
-from offline_gcrl.environments import make_environment, shared_environment
-from offline_gcrl.errors import SettingsError
-from offline_gcrl.intervals import Estimate
+from offline_gcrl.environments.making import make_environment, shared_environment
+from offline_gcrl.statistics.intervals import Estimate
+from offline_gcrl.support.errors import SettingsError
 
 LEAST = {
     "fetch-reach": 20,

@@ -30,15 +30,15 @@ from offline_gcrl.config import (
     load_recipe,
     resolve,
 )
-from offline_gcrl.environments import check_environments
+from offline_gcrl.config.outputs import TABLE
+from offline_gcrl.environments.making import check_environments
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.episodes.reading import read_episode
 from offline_gcrl.episodes.schema import EPISODES_SCHEMA, steps_schema
-from offline_gcrl.errors import OfflineGCRLError
-from offline_gcrl.evaluation import EPISODE_COLUMNS
-from offline_gcrl.hindsight.relabel import TABLE
+from offline_gcrl.evaluation.results import EPISODE_COLUMNS
 from offline_gcrl.report.results import load_results
-from offline_gcrl.speed import accelerator
+from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.training.speed import accelerator
 
 DOCS = ROOT / "docs"
 BIN = Path(sys.executable).parent

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
-from offline_gcrl.draws import (
+from offline_gcrl.hindsight.draws import (
     exponential_draws,
     geometric_draws,
     random_words,

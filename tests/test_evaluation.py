@@ -14,26 +14,17 @@ from conftest import SmallDataset, as_dataset, small_recipe
 from numpy.typing import NDArray
 
 from offline_gcrl.agents import agent_type, settings_type
-from offline_gcrl.batches import DeviceData
-from offline_gcrl.cameras import prepare, shows_goal
 from offline_gcrl.config import Evaluate, Goal, Video
-from offline_gcrl.environments import can_render, make_environment
-from offline_gcrl.evaluation import (
-    CURVE,
-    FINAL,
-    episode_jobs,
-    episode_table,
-    evaluation_seeds,
-    has_reached,
-    learning_curve,
-    run_episode,
-    run_episodes,
-    summarise,
-)
-from offline_gcrl.intervals import across_seeds, rate_across_seeds, wilson
-from offline_gcrl.policy import save_policy
-from offline_gcrl.selection import as_tree
-from offline_gcrl.videos import FAILED, REACHED, write_all_rollouts
+from offline_gcrl.environments.cameras import prepare, shows_goal
+from offline_gcrl.environments.making import can_render, make_environment
+from offline_gcrl.environments.selection import as_tree
+from offline_gcrl.evaluation.jobs import CURVE, FINAL, episode_jobs, evaluation_seeds
+from offline_gcrl.evaluation.results import episode_table, learning_curve, summarise
+from offline_gcrl.evaluation.rollouts import has_reached, run_episode, run_episodes
+from offline_gcrl.evaluation.videos import FAILED, REACHED, write_all_rollouts
+from offline_gcrl.policies.policy import save_policy
+from offline_gcrl.statistics.intervals import across_seeds, rate_across_seeds, wilson
+from offline_gcrl.training.batches import DeviceData
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from test_report import judged
 
-from offline_gcrl.experiments import shown
+from offline_gcrl.commands.experiments import shown
 from offline_gcrl.report.results import AgentResults, DatasetResults
 from offline_gcrl.report.tables import headline_numbers
 

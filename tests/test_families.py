@@ -26,14 +26,15 @@ from offline_gcrl.config import (
     recipe_names,
     resolve,
 )
-from offline_gcrl.environments import EXTRAS, can_render, check_environments
+from offline_gcrl.config.outputs import POLICY
+from offline_gcrl.environments.making import EXTRAS, can_render, check_environments
 from offline_gcrl.episodes.ingest import ingest
-from offline_gcrl.evaluation import FINAL, episode_jobs, judge, plan_judgement
+from offline_gcrl.evaluation.jobs import FINAL, episode_jobs
+from offline_gcrl.evaluation.plan import judge, plan_judgement
+from offline_gcrl.evaluation.videos import write_rollouts
 from offline_gcrl.hindsight.relabel import relabel
-from offline_gcrl.policy import POLICY
-from offline_gcrl.training import train_seed
-from offline_gcrl.training_jobs import TrainingJob
-from offline_gcrl.videos import write_rollouts
+from offline_gcrl.training.jobs import TrainingJob
+from offline_gcrl.training.module import train_seed
 
 PUBLISHED = [name for name in recipe_names(RECIPES) if "collect:" not in (RECIPES / f"{name}.yaml").read_text()
              and "members:" not in (RECIPES / f"{name}.yaml").read_text()]  # fmt: skip

@@ -20,7 +20,7 @@ from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.episodes.reading import read_episode, read_episodes
 from offline_gcrl.episodes.writing import Moments
-from offline_gcrl.errors import DataError
+from offline_gcrl.support.errors import DataError
 
 SPACE = spaces.Box(-1.0, 1.0, (2,), np.float32)
 GOAL = Goal.model_validate_json('{"success": {"kind": "distance", "tolerance": 0.45}}')

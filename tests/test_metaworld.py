@@ -15,7 +15,6 @@ from conftest import RECIPES, as_dataset
 from numpy.typing import NDArray
 from project import Project
 
-from offline_gcrl.cameras import prepare, shows_goal
 from offline_gcrl.collect.collector import (
     EpisodeJob,
     check_sources,
@@ -25,13 +24,14 @@ from offline_gcrl.collect.collector import (
 from offline_gcrl.collect.metaworld import MetaWorldDemonstrator
 from offline_gcrl.collect.policies import make_policy
 from offline_gcrl.config import Collect, Dataset, Environment, Recipe, load_recipe, resolve
-from offline_gcrl.environments import can_render, check_environments, make_environment
+from offline_gcrl.environments.cameras import prepare, shows_goal
+from offline_gcrl.environments.making import can_render, check_environments, make_environment
+from offline_gcrl.environments.tasks import check_tasks
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.episodes.ingest import ingest
-from offline_gcrl.errors import SettingsError
-from offline_gcrl.tasks import check_tasks
+from offline_gcrl.support.errors import SettingsError
 
-ID = "offline_gcrl.metaworld:offline-gcrl/MetaWorld-v0"
+ID = "offline_gcrl.environments.metaworld:offline-gcrl/MetaWorld-v0"
 TASKS = {
     "metaworld-reach": "reach-v3",
     "metaworld-push": "push-v3",

@@ -16,13 +16,17 @@ from test_agents import VARIANTS, make_agent, make_batch, name_of
 from test_training import KilledError, listen
 
 from offline_gcrl.agents import settings_type
-from offline_gcrl.batches import BatchSampler, DeviceData
 from offline_gcrl.config import Sampling, Tasks, TaskSequence, Train
 from offline_gcrl.config.multitask import SOLVERS
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
-from offline_gcrl.figures import draw_gradients
-from offline_gcrl.multitask.forgetting import ElasticPenalty, diagonal_fisher, freeze_heads
-from offline_gcrl.multitask.gradients import (
+from offline_gcrl.figures.gradients import draw_gradients
+from offline_gcrl.networks.goal_conditioned import GoalConditioned
+from offline_gcrl.policies.policy import load_policy
+from offline_gcrl.training.batches import BatchSampler, DeviceData
+from offline_gcrl.training.jobs import TrainingJob
+from offline_gcrl.training.module import train_seed
+from offline_gcrl.training.multitask.forgetting import ElasticPenalty, diagonal_fisher, freeze_heads
+from offline_gcrl.training.multitask.gradients import (
     GradNorm,
     combination,
     cosines,
@@ -30,14 +34,15 @@ from offline_gcrl.multitask.gradients import (
     set_gradients,
     task_gradients,
 )
-from offline_gcrl.multitask.losses import losses_by_task, means_by_task, stacked, transition_weights
-from offline_gcrl.multitask.sampling import adapted_shares, order_of, phase_shares
-from offline_gcrl.multitask.updates import TaskGradientUpdater, WeightedUpdater
-from offline_gcrl.networks import GoalConditioned
-from offline_gcrl.policy import load_policy
-from offline_gcrl.training import train_seed
-from offline_gcrl.training_jobs import TrainingJob
-from offline_gcrl.updates import PlainUpdater
+from offline_gcrl.training.multitask.losses import (
+    losses_by_task,
+    means_by_task,
+    stacked,
+    transition_weights,
+)
+from offline_gcrl.training.multitask.sampling import adapted_shares, order_of, phase_shares
+from offline_gcrl.training.multitask.updates import TaskGradientUpdater, WeightedUpdater
+from offline_gcrl.training.updates import PlainUpdater
 
 TASKS = 4  # Of the batches of test_agents.
 NAMES = ("near", "far", "left", "right")

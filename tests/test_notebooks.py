@@ -13,17 +13,18 @@ from execute import execute
 
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Dataset, agent_settings, load_dataset, load_params
-from offline_gcrl.evaluation import judge, over_seeds, plan_judgement
-from offline_gcrl.files import write_json
+from offline_gcrl.evaluation.plan import judge, plan_judgement
+from offline_gcrl.evaluation.results import over_seeds
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.report.facts import Folders
 from offline_gcrl.report.results import load_results
 from offline_gcrl.report.writing import write_report
+from offline_gcrl.support.files import write_json
 from offline_gcrl.tracking.judging import log_results
 from offline_gcrl.tracking.store import Subject, Tracker
 from offline_gcrl.tracking.training import TrainingRuns
-from offline_gcrl.training import train_seed
-from offline_gcrl.training_jobs import training_jobs
+from offline_gcrl.training.jobs import training_jobs
+from offline_gcrl.training.module import train_seed
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAME = "pointmaze-umaze"

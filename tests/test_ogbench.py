@@ -25,10 +25,10 @@ from offline_gcrl.config import (
     recipe_names,
     resolve,
 )
-from offline_gcrl.environments import check_environments, make_environment, seeded_episode
+from offline_gcrl.environments.making import check_environments, make_environment, seeded_episode
 from offline_gcrl.episodes.reading import read_episodes
-from offline_gcrl.errors import DataError, SettingsError
-from offline_gcrl.figures import environment_scene
+from offline_gcrl.figures.scenes import environment_scene
+from offline_gcrl.support.errors import DataError, SettingsError
 
 pytestmark = pytest.mark.skipif(
     find_spec("ogbench") is None, reason="the extra 'ogbench' is not installed"

@@ -28,12 +28,12 @@ from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import Environment, Goal, Part, Recipe, Relabel, load_recipe
 from offline_gcrl.convert.__main__ import main
 from offline_gcrl.convert.layouts import LAYOUTS, look_through, read_episodes
-from offline_gcrl.environments import make_environment
+from offline_gcrl.environments.making import make_environment
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.episodes.published import check_published
-from offline_gcrl.errors import DataError
 from offline_gcrl.hindsight.relabel import relabel
+from offline_gcrl.support.errors import DataError
 
 EPISODES, STEPS = 6, 40
 Arrays = dict[str, np.ndarray]

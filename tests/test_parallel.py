@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from offline_gcrl.errors import OfflineGCRLError
-from offline_gcrl.parallel import balanced_workers, cores, ordered_map
+from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.support.processes import balanced_workers, cores, ordered_map
 
 
 def square(number: int) -> int:
@@ -37,7 +37,7 @@ def test_a_killed_worker_ends_the_work_with_a_sentence() -> None:
 def test_workers_share_the_rounds_evenly_on_two_cores(
     jobs: int, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offline_gcrl.parallel.cores", lambda: 2)
+    monkeypatch.setattr("offline_gcrl.support.processes.cores", lambda: 2)
     assert balanced_workers(jobs) == -(-jobs // rounds)
     assert cores() >= 1
 
@@ -49,7 +49,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         "    Path(f'pid-{number}').write_text(str(os.getpid()))\n"
         "    time.sleep(300)\n"
         "if __name__ == '__main__':\n"
-        "    from offline_gcrl.parallel import ordered_map\n"
+        "    from offline_gcrl.support.processes import ordered_map\n"
         "    import sleeper\n"
         "    list(ordered_map(sleeper.sleep, range(2), workers=2))\n"
     )

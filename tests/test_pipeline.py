@@ -20,8 +20,8 @@ from conftest import RECIPES, published_look_alike
 from project import Project
 
 from offline_gcrl import load_policy
+from offline_gcrl.commands.experiments import shown
 from offline_gcrl.config import load_recipe
-from offline_gcrl.experiments import shown
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(600)]
 

@@ -9,9 +9,9 @@ import torch
 from test_agents import DIMENSIONS, SCALING, make_agent, make_settings
 
 import offline_gcrl
-from offline_gcrl.acting import plain_layers
-from offline_gcrl.errors import PolicyError
-from offline_gcrl.policy import Policy, load_policy, save_policy
+from offline_gcrl.policies.acting import plain_layers
+from offline_gcrl.policies.policy import Policy, load_policy, save_policy
+from offline_gcrl.support.errors import PolicyError
 
 
 @pytest.fixture

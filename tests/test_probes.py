@@ -14,7 +14,6 @@ import torch
 from conftest import RECIPES, SmallDataset, as_dataset, small_recipe
 
 from offline_gcrl.agents import settings_type
-from offline_gcrl.batches import BatchSampler, DeviceData
 from offline_gcrl.collect.collector import collect_source
 from offline_gcrl.config import (
     Dataset,
@@ -26,24 +25,13 @@ from offline_gcrl.config import (
     Train,
     load_recipe,
 )
+from offline_gcrl.config.outputs import POLICY
+from offline_gcrl.environments.held_out_goals import check_region, held_out_seeds
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
-from offline_gcrl.errors import DataError, SettingsError
-from offline_gcrl.evaluation import (
-    CURVE,
-    FINAL,
-    EpisodeJob,
-    Judgement,
-    SeedResult,
-    judge,
-    over_seeds,
-    plan_judgement,
-    run_episode,
-)
-from offline_gcrl.held_out import held_out_goals, lies_within, without_held_out
-from offline_gcrl.hindsight.relabel import relabel
-from offline_gcrl.policy import POLICY, load_policy
-from offline_gcrl.probes import (
+from offline_gcrl.evaluation.jobs import CURVE, FINAL, EpisodeJob
+from offline_gcrl.evaluation.plan import Judgement, judge, plan_judgement
+from offline_gcrl.evaluation.probes import (
     Probe,
     Probes,
     plan_probes,
@@ -51,11 +39,18 @@ from offline_gcrl.probes import (
     told_identifiers,
     with_wrong_identifier,
 )
+from offline_gcrl.evaluation.results import SeedResult, over_seeds
+from offline_gcrl.evaluation.rollouts import run_episode
+from offline_gcrl.goals.held_out import held_out_goals, lies_within, without_held_out
+from offline_gcrl.hindsight.relabel import relabel
+from offline_gcrl.policies.policy import load_policy
+from offline_gcrl.support.errors import DataError, SettingsError
 from offline_gcrl.tracking.judging import log_results
 from offline_gcrl.tracking.store import Subject, Tracker
-from offline_gcrl.training import train_seed
-from offline_gcrl.training_jobs import Event, TrainingJob, Work, training_jobs
-from offline_gcrl.zero_shot import check_region, held_out_seeds
+from offline_gcrl.training.batches import BatchSampler, DeviceData
+from offline_gcrl.training.events import Event
+from offline_gcrl.training.jobs import TrainingJob, Work, training_jobs
+from offline_gcrl.training.module import train_seed
 
 UMAZE, MEDIUM = "pointmaze-umaze", "pointmaze-medium"
 REGION = Region(low=(0.5, 0.5), high=(1.5, 1.5))

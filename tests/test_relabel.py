@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
 from offline_gcrl.config import Goal, Relabel
-from offline_gcrl.draws import stream_key
-from offline_gcrl.errors import DataError
+from offline_gcrl.hindsight.draws import stream_key
 from offline_gcrl.hindsight.relabel import iterate_transitions, relabel, relabel_transitions
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.hindsight.strategies import STRATEGY_NUMBERS
+from offline_gcrl.support.errors import DataError
 
 WORD = 2**64
 NEARBY = Goal.model_validate_json('{"success": {"kind": "distance", "tolerance": 0.3}}')

@@ -19,7 +19,7 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 from offline_gcrl.cards.replay import TOLERANCE, Replay, replay_dataset, replay_source
 from offline_gcrl.collect.collector import collect_source, minari_root
 from offline_gcrl.config import Environment, Recipe, Source, load_recipe
-from offline_gcrl.environments import make_environment
+from offline_gcrl.environments.making import make_environment
 
 Edit = Callable[[h5py.File], None]
 

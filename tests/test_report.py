@@ -17,10 +17,9 @@ import pytest
 from conftest import RECIPES, ROOT, SmallDataset
 
 from offline_gcrl.config import Dataset, Params, load_params, resolve
-from offline_gcrl.errors import DataError
-from offline_gcrl.evaluation import EPISODE_COLUMNS, SeedResult, learning_curve
-from offline_gcrl.figures import curves_figure, dataset_scene
-from offline_gcrl.files import write_json
+from offline_gcrl.evaluation.results import EPISODE_COLUMNS, SeedResult, learning_curve
+from offline_gcrl.figures.scenes import dataset_scene
+from offline_gcrl.figures.success import curves_figure
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.report import page as page_module
 from offline_gcrl.report.drawing import inline_svg
@@ -30,6 +29,8 @@ from offline_gcrl.report.results import AgentResults, DatasetResults, Results, l
 from offline_gcrl.report.tables import flat_comparisons, headline_numbers, markdown_report
 from offline_gcrl.report.verdict import Verdict, verdict
 from offline_gcrl.report.writing import write_report
+from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.files import write_json
 
 MAZE = "pointmaze-umaze"
 RATES = {"gofar": 0.6, "gciql": 0.95, "bc": 0.1}
@@ -40,7 +41,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 def few_resamples() -> Iterator[None]:
     """Intervals of a few resamples: what is said of them is tested here, not their width."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("offline_gcrl.intervals.RESAMPLES", 100)
+        patch.setattr("offline_gcrl.statistics.intervals.RESAMPLES", 100)
         yield
 
 

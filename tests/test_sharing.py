@@ -10,24 +10,23 @@ import pytest
 from conftest import SmallDataset
 from test_report import Project
 
-from offline_gcrl.continual import (
-    average_success,
-    backward_transfer,
-    forgetting,
-    sequence_figures,
-)
-from offline_gcrl.contrasts import (
+from offline_gcrl.evaluation.results import EPISODE_COLUMNS, SeedResult, learning_curve, task_curves
+from offline_gcrl.report.findings import load_findings, sharing_models
+from offline_gcrl.report.multitask import cost_sentences, cost_table
+from offline_gcrl.report.writing import write_report
+from offline_gcrl.statistics.contrasts import (
     paired_contrast,
     unpaired_contrast,
     wrong_identifiers,
     zero_shot,
 )
-from offline_gcrl.errors import DataError
-from offline_gcrl.evaluation import EPISODE_COLUMNS, SeedResult, learning_curve, task_curves
-from offline_gcrl.report.findings import load_findings, sharing_models
-from offline_gcrl.report.multitask import cost_sentences, cost_table
-from offline_gcrl.report.writing import write_report
-from offline_gcrl.sharing import (
+from offline_gcrl.statistics.forgetting import (
+    average_success,
+    backward_transfer,
+    forgetting,
+    sequence_figures,
+)
+from offline_gcrl.statistics.transfer import (
     Curve,
     Reached,
     SharingCost,
@@ -37,6 +36,7 @@ from offline_gcrl.sharing import (
     task_costs,
     transfers,
 )
+from offline_gcrl.support.errors import DataError
 
 TASKS = ("left", "middle", "right")
 

@@ -11,17 +11,16 @@ from test_agents import VARIANTS, make_agent, make_batch, make_settings, snapsho
 from test_training import Jobs, listen, make_job, run_killed_at, weights  # noqa: F401
 from torch.func import stack_module_state
 
-from offline_gcrl import speed
-from offline_gcrl.captured import CapturedUpdater, Work, recorded_by_cuda
 from offline_gcrl.config import Train
-from offline_gcrl.learners import CHECKPOINT
-from offline_gcrl.networks import GELU, sigmoid_gelu
-from offline_gcrl.policy import load_policy
-from offline_gcrl.speed import CompiledLoss, Plan, onednn_is_accurate, plan_for
-from offline_gcrl.stacked import StackedLoss, StackedUpdater
-from offline_gcrl.training import train_seed, train_together
-from offline_gcrl.training_jobs import TrainingJob, fingerprint, train_seeds
-from offline_gcrl.updates import PlainUpdater
+from offline_gcrl.config.outputs import CHECKPOINT
+from offline_gcrl.networks.mlp import GELU, sigmoid_gelu
+from offline_gcrl.policies.policy import load_policy
+from offline_gcrl.training.captured import CapturedUpdater, Work, recorded_by_cuda
+from offline_gcrl.training.jobs import TrainingJob, fingerprint, train_seeds
+from offline_gcrl.training.module import speed, train_seed, train_together
+from offline_gcrl.training.speed import CompiledLoss, Plan, onednn_is_accurate, plan_for
+from offline_gcrl.training.stacked import StackedLoss, StackedUpdater
+from offline_gcrl.training.updates import PlainUpdater
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

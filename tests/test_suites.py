@@ -15,7 +15,6 @@ from conftest import RECIPES, as_dataset, small_recipe
 from numpy.typing import NDArray
 
 from offline_gcrl.agents import settings_type
-from offline_gcrl.batches import BatchSampler, DeviceData
 from offline_gcrl.collect.collector import collect_source
 from offline_gcrl.config import (
     Dataset,
@@ -32,28 +31,23 @@ from offline_gcrl.config import (
     check_evaluation,
     resolve,
 )
-from offline_gcrl.environments import can_render, make_environment
+from offline_gcrl.config.outputs import POLICY
+from offline_gcrl.environments.making import can_render, make_environment
+from offline_gcrl.environments.tasks import check_tasks
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
-from offline_gcrl.errors import DataError, SettingsError
-from offline_gcrl.evaluation import (
-    FINAL,
-    SeedResult,
-    episode_jobs,
-    flat_metrics,
-    judge,
-    plan_judgement,
-    rollout,
-    run_episode,
-    summarise_by_task,
-)
+from offline_gcrl.evaluation.jobs import FINAL, episode_jobs
+from offline_gcrl.evaluation.plan import judge, plan_judgement
+from offline_gcrl.evaluation.results import SeedResult, flat_metrics, summarise_by_task
+from offline_gcrl.evaluation.rollouts import rollout, run_episode
+from offline_gcrl.evaluation.videos import write_all_rollouts
 from offline_gcrl.hindsight.relabel import relabel
-from offline_gcrl.networks import Dimensions
-from offline_gcrl.policy import POLICY, load_policy
-from offline_gcrl.tasks import check_tasks
-from offline_gcrl.training import train_seed
-from offline_gcrl.training_jobs import TrainingJob
-from offline_gcrl.videos import write_all_rollouts
+from offline_gcrl.networks.conditioning import Dimensions
+from offline_gcrl.policies.policy import load_policy
+from offline_gcrl.support.errors import DataError, SettingsError
+from offline_gcrl.training.batches import BatchSampler, DeviceData
+from offline_gcrl.training.jobs import TrainingJob
+from offline_gcrl.training.module import train_seed
 
 REACH, MAZE = "fetch-reach", "pointmaze-umaze"
 SIZES = {REACH: {"observation": 10, "goal": 3, "action": 4}, MAZE: {"observation": 4, "goal": 2, "action": 2}}  # fmt: skip

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
-from offline_gcrl import terminal
-from offline_gcrl.errors import DataError
-from offline_gcrl.files import atomic_directory
-from offline_gcrl.terminal import Bars, close, duration, note, stage
+from offline_gcrl.support import terminal
+from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.files import atomic_directory
+from offline_gcrl.support.terminal import Bars, close, duration, note, stage
 
 
 def test_an_error_of_ours_is_a_sentence_and_an_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +100,7 @@ def test_durations_are_told_as_people_do(seconds: float, said: str) -> None:
 def said_on_a_terminal(**environment: str) -> str:
     """What a stage prints on a terminal of 80 columns."""
     program = (
-        "from offline_gcrl.terminal import Bars, close, stage\n"
+        "from offline_gcrl.support.terminal import Bars, close, stage\n"
         "with stage('train', 'bc'):\n"
         "    with Bars(['seed 0'], 10, 'updates') as bars:\n"
         "        bars.update('seed 0', 5)\n"
@@ -146,7 +146,7 @@ def test_colours_are_left_out_where_they_are_not_wanted() -> None:
 
 def test_a_stage_ends_with_dvc(tmp_path: Path) -> None:
     (tmp_path / "stage.py").write_text(
-        "import os, time\nfrom pathlib import Path\nfrom offline_gcrl.terminal import stage\n"
+        "import os, time\nfrom pathlib import Path\nfrom offline_gcrl.support.terminal import stage\n"
         "with stage('train', 'bc'):\n"
         "    Path('pid').write_text(str(os.getpid()))\n"
         "    time.sleep(300)\n"

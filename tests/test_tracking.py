@@ -19,11 +19,10 @@ from conftest import SmallDataset
 from playwright.sync_api import sync_playwright
 
 from offline_gcrl.agents import agent_type, settings_type
-from offline_gcrl.batches import DeviceData
 from offline_gcrl.cards.card import card_metrics, card_params, write_card
-from offline_gcrl.errors import OfflineGCRLError
-from offline_gcrl.evaluation import SeedResult, episode_table, learning_curve, over_seeds
-from offline_gcrl.policy import load_policy, save_policy
+from offline_gcrl.evaluation.results import SeedResult, episode_table, learning_curve, over_seeds
+from offline_gcrl.policies.policy import load_policy, save_policy
+from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.tracking.judging import log_results
 from offline_gcrl.tracking.page import command
 from offline_gcrl.tracking.policies import logged_policy
@@ -31,7 +30,8 @@ from offline_gcrl.tracking.runs import TrackedRun, dvc_digest, marked_failed
 from offline_gcrl.tracking.store import PARENT, Subject, Tracker, evaluation_digest
 from offline_gcrl.tracking.usage import Usage
 from offline_gcrl.tracking.views import SEEDS, address, dataset_views
-from offline_gcrl.training_jobs import Event
+from offline_gcrl.training.batches import DeviceData
+from offline_gcrl.training.events import Event
 
 BC = Subject("maze", "bc", "bc")
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,22 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+import yaml
 from conftest import ROOT, SmallDataset
 
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Train, algorithm_names
-from offline_gcrl.policy import load_policy
-from offline_gcrl.training import train_seed
-from offline_gcrl.training_jobs import (
+from offline_gcrl.policies.policy import load_policy
+from offline_gcrl.training.events import Event, EventReader, EventWriter
+from offline_gcrl.training.jobs import (
     CODE,
-    Event,
     TrainingJob,
+    code_files,
     content_digest,
     fingerprint,
     train_seeds,
 )
+from offline_gcrl.training.module import train_seed
 
 Jobs = Callable[..., TrainingJob]
 
@@ -151,28 +154,51 @@ def test_stale_checkpoints_are_discarded(make_job: Jobs) -> None:
     assert not stale.exists()
 
 
-def test_the_fingerprint_covers_all_code_that_training_imports() -> None:
-    """Importing is what could change a weight; what cannot is named here."""
-    import subprocess
-    import sys
+def test_the_fingerprint_takes_the_folders_that_dvc_names_for_the_stage() -> None:
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]["deps"]
+    assert [dep for dep in deps if dep.startswith("offline_gcrl/")] == [
+        f"offline_gcrl/{folder}" for folder in CODE
+    ]
 
-    program = (
-        "import sys, offline_gcrl.training\n"
-        "print('\\n'.join(m.__file__ for n, m in sys.modules.items() if n.startswith('offline_gcrl.')))"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    package = ROOT / "offline_gcrl"
-    imported = {str(Path(line).relative_to(package)) for line in answer.stdout.split()}
-    without_effect = {
-        "acting.py",  # Only where a policy acts.
-        "config/__init__.py", "config/reading.py", "errors.py", "files.py", "parallel.py", "training_jobs.py",
-        "episodes/__init__.py", "episodes/schema.py", "hindsight/__init__.py",
-        "hindsight/labels.py", "hindsight/relabel.py", "hindsight/stored.py", "hindsight/strategies.py",
-        # The table itself is in the fingerprint.
-    }  # fmt: skip
-    assert imported - without_effect <= set(CODE)
+
+def test_of_the_agents_only_the_files_that_an_algorithm_imports_count() -> None:
+    names = {path.relative_to(ROOT / "offline_gcrl").as_posix() for path in code_files("gciql")}
+    assert {"agents/__init__.py", "agents/gciql.py", "training/batches.py"} <= names
+    assert not {"agents/gofar.py", "agents/bc.py"} & names
+
+
+def test_a_curve_longer_than_any_pipe_reaches_the_stage_and_the_stage_ends(
+    tmp_path: Path,
+) -> None:
+    """Of several megabytes, as a long training reports at its end."""
+    points = tuple({"update": float(n), "actor/loss": n / 7} for n in range(100_000))
+    reader, event = EventReader([tmp_path / "events"]), Event(0, 100_000, points)
+    with closing(EventWriter(tmp_path / "events")) as write:
+        write(event)
+    assert (tmp_path / "events").stat().st_size > 4e6
+    assert list(reader.read()) == [event]
+    reader.close()
+    assert not (tmp_path / "events").exists()
+
+
+def test_half_an_event_of_a_killed_worker_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    file = tmp_path / "events"
+    reader = EventReader([file])
+    with closing(EventWriter(file)) as write:
+        write(Event(0, 1))
+        write(Event(0, 2))
+    file.write_bytes(file.read_bytes()[:-5])
+    assert [event.updates for event in reader.read()] == [1]
+    reader.close()
+
+
+def test_a_long_training_in_a_worker_process_ends(make_job: Jobs) -> None:
+    """Its last event, the complete curve, is larger than a pipe's buffer of 64 kB."""
+    job = make_job("seed-0/long", "bc", updates=3000, updates_per_step=1)
+    heard: list[Event] = []
+    train_seeds([job], heard.append)
+    assert len(heard[-1].points) == 3000
+    assert len(repr(heard[-1])) > 2**18
 
 
 def test_a_gpu_that_is_not_there_is_named(make_job: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:

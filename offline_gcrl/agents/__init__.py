@@ -4,14 +4,17 @@ Each file holds ``Settings`` (frozen, one line a field) and ``Agent`` (its netwo
 An agent never logs, steps an optimizer, draws random numbers or moves devices: ``training`` does.
 """
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from offline_gcrl.config import AgentSettings, algorithm_names
-from offline_gcrl.networks import Actor, Dimensions
+from offline_gcrl.networks.actors import Actor
+from offline_gcrl.networks.conditioning import Dimensions
 
 Batch = Mapping[str, Tensor]
 """Tensors with a leading batch axis, by the field's names:
@@ -20,7 +23,7 @@ Batch = Mapping[str, Tensor]
 ``next_observations`` (n steps on), ``achieved_goals`` (of the state itself), ``value_goals``,
 ``rewards`` (n-step sums), ``masks`` (0 where the value must not bootstrap), ``discounts`` (of what the
 value bootstraps on), ``initial_observations``, and ``mixing`` (uniform in [0, 1), for interpolation).
-Where tasks are weighted (``offline_gcrl.multitask``) there are ``weights`` too: the loss is then the sum of
+Where tasks are weighted (``offline_gcrl.training.multitask``) there are ``weights`` too: the loss is then the sum of
 weights times the loss of each transition, in place of their mean.
 """
 Losses = tuple[Tensor, dict[str, Tensor]]
@@ -66,3 +69,16 @@ def agent_type(algorithm: str) -> Any:
 def _module(algorithm: str) -> Any:
     assert algorithm in algorithm_names(), algorithm
     return import_module(f"{__name__}.{algorithm}")
+
+
+def agent_files(algorithm: str) -> set[str]:
+    """Names of the files of this folder that an algorithm is made of: its own, and those that it imports."""
+    found: set[str] = set()
+    waiting = [algorithm]
+    while waiting:
+        name = waiting.pop()
+        if f"{name}.py" not in found:
+            found.add(f"{name}.py")
+            text = (Path(__file__).parent / f"{name}.py").read_text()
+            waiting += re.findall(rf"^from {re.escape(__name__)}\.(\w+) import", text, re.MULTILINE)
+    return found

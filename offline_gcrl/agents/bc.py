@@ -12,7 +12,9 @@ from torch import nn
 
 from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.config import Activation, AgentSettings, Mixture, Sampling, Units
-from offline_gcrl.networks import LAST_GAIN, Actor, Conditioning, Dimensions, GoalConditioned
+from offline_gcrl.networks.actors import LAST_GAIN, Actor
+from offline_gcrl.networks.conditioning import Conditioning, Dimensions
+from offline_gcrl.networks.goal_conditioned import GoalConditioned
 
 
 class Settings(AgentSettings):

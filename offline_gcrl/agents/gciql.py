@@ -13,16 +13,11 @@ from torch.func import functional_call
 
 from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.config import Activation, AgentSettings, Discount, Mixture, Sampling, Units
-from offline_gcrl.networks import (
-    LAST_GAIN,
-    Actor,
-    Conditioning,
-    Dimensions,
-    Ensemble,
-    GoalConditioned,
-    Value,
-    copy_as_target,
-)
+from offline_gcrl.networks.actors import LAST_GAIN, Actor
+from offline_gcrl.networks.conditioning import Conditioning, Dimensions
+from offline_gcrl.networks.goal_conditioned import GoalConditioned
+from offline_gcrl.networks.targets import copy_as_target
+from offline_gcrl.networks.values import Ensemble, Value
 
 
 class Settings(AgentSettings):

@@ -15,15 +15,12 @@ from torch.nn.functional import softplus
 
 from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units
-from offline_gcrl.networks import (
-    MLP,
-    Actor,
-    Conditioning,
-    Dimensions,
-    GoalConditioned,
-    Value,
-    copy_as_target,
-)
+from offline_gcrl.networks.actors import Actor
+from offline_gcrl.networks.conditioning import Conditioning, Dimensions
+from offline_gcrl.networks.goal_conditioned import GoalConditioned
+from offline_gcrl.networks.mlp import MLP
+from offline_gcrl.networks.targets import copy_as_target
+from offline_gcrl.networks.values import Value
 
 
 class Settings(AgentSettings):

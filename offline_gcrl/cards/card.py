@@ -9,12 +9,13 @@ from offline_gcrl.cards.measure import MOVING, Ingested, measure, summarise
 from offline_gcrl.cards.page import captions, card_page, facts
 from offline_gcrl.cards.replay import Replay
 from offline_gcrl.config import Dataset, Environment, Recipe, Source, Success
-from offline_gcrl.environments import make_environment
-from offline_gcrl.errors import OfflineGCRLError
-from offline_gcrl.figures import Scene, environment_scene, save
-from offline_gcrl.files import write_json, write_text
+from offline_gcrl.config.outputs import CARD, PAGE
+from offline_gcrl.environments.making import make_environment
+from offline_gcrl.figures.scenes import Scene, environment_scene
+from offline_gcrl.figures.style import save
+from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.support.files import write_json, write_text
 
-CARD, PAGE = "card.json", "card.md"
 MOST_WORDS = 7000
 """Characters of a page that are shown with its run."""
 

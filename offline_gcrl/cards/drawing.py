@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from offline_gcrl.cards.coverage import Coverage
 from offline_gcrl.cards.measure import Ingested, Measures
-from offline_gcrl.figures import PALETTE, STYLE, WALL, Scene
+from offline_gcrl.figures.scenes import Scene
+from offline_gcrl.figures.style import PALETTE, STYLE, WALL
 
 ACHIEVED: Colormap = LinearSegmentedColormap.from_list("achieved", [f"{PALETTE[0]}30", PALETTE[0]])
 DESIRED: Colormap = LinearSegmentedColormap.from_list("desired", [f"{PALETTE[1]}40", PALETTE[1]])

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from offline_gcrl.cards.coverage import Coverage, new_coverage
 from offline_gcrl.config import Dataset, Success, has_original_goals
-from offline_gcrl.episodes.schema import EPISODES, SCHEMA, STEPS, achieved_column
-from offline_gcrl.goals import reaches
-from offline_gcrl.intervals import wilson
+from offline_gcrl.config.outputs import EPISODES, SCHEMA, STEPS
+from offline_gcrl.episodes.schema import achieved_column
+from offline_gcrl.goals.success import reaches
+from offline_gcrl.statistics.intervals import wilson
 
 NUMBERS_A_CHUNK = 2**22
 MOVING = 0.01

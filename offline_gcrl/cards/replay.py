@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Dataset, Part, Recipe, Selection, Source
-from offline_gcrl.environments import make_environment, seeded_episode
+from offline_gcrl.environments.making import make_environment, seeded_episode
+from offline_gcrl.environments.selection import INFOS, as_tree, select
 from offline_gcrl.episodes.sources import open_source, taken_episodes
-from offline_gcrl.errors import OfflineGCRLError
-from offline_gcrl.selection import INFOS, as_tree, select
+from offline_gcrl.support.errors import OfflineGCRLError
 
 EPISODES, STEPS = 3, 500
 """How many episodes of a source are replayed, and how many steps of each at most."""

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from offline_gcrl.collect.policies import check_policy, keeps, make_policy, reset_options
 from offline_gcrl.config import Collect, Environment, Recipe, Selection, Source
-from offline_gcrl.environments import reported_success, seeded_episode, shared_environment
-from offline_gcrl.errors import DataError, SettingsError
-from offline_gcrl.parallel import announced, cores, ordered_map
-from offline_gcrl.selection import as_tree, select
+from offline_gcrl.environments.making import reported_success, seeded_episode, shared_environment
+from offline_gcrl.environments.selection import as_tree, select
+from offline_gcrl.support.errors import DataError, SettingsError
+from offline_gcrl.support.processes import announced, cores, ordered_map
 
 MOST_DRAWS = 100
 """How often an episode is drawn anew that its policy does not keep."""

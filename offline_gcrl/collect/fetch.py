@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from offline_gcrl.errors import SettingsError
+from offline_gcrl.support.errors import SettingsError
 
 Vector = NDArray[np.float64]
 

@@ -17,9 +17,9 @@ from offline_gcrl.collect.collector import (
     steps_an_episode,
 )
 from offline_gcrl.config import Recipe, Source, load_recipe
-from offline_gcrl.intervals import Estimate, wilson
-from offline_gcrl.parallel import cores, ordered_map, preload
-from offline_gcrl.terminal import Bars, console, stage
+from offline_gcrl.statistics.intervals import Estimate, wilson
+from offline_gcrl.support.processes import cores, ordered_map, preload
+from offline_gcrl.support.terminal import Bars, console, stage
 
 
 @dataclass(frozen=True)

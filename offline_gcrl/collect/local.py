@@ -8,7 +8,7 @@ from pathlib import Path
 from minari.storage import get_dataset_path
 
 from offline_gcrl.collect.collector import minari_root
-from offline_gcrl.files import atomic_directory
+from offline_gcrl.support.files import atomic_directory
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from offline_gcrl.errors import SettingsError
+from offline_gcrl.support.errors import SettingsError
 
 Cell = tuple[int, int]
 

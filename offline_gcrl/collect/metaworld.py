@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from offline_gcrl.errors import SettingsError
+from offline_gcrl.support.errors import SettingsError
 
 HEIGHT_OF_GOAL = 38
 """Place of the goal's height in an observation, in metres."""
@@ -32,7 +32,7 @@ class MetaWorldDemonstrator:
         if task is None:
             raise SettingsError(
                 "'metaworld_scripted' needs a task of Meta-World, environment.id "
-                "'offline_gcrl.metaworld:offline-gcrl/MetaWorld-v0'"
+                "'offline_gcrl.environments.metaworld:offline-gcrl/MetaWorld-v0'"
             )
         from metaworld.policies import ENV_POLICY_MAP  # An extra, imported only where it is used.
 

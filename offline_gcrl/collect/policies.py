@@ -19,8 +19,8 @@ from offline_gcrl.collect.mazes import MazeWaypointDemonstrator
 from offline_gcrl.collect.metaworld import MetaWorldDemonstrator
 from offline_gcrl.collect.ogbench import OGBenchMaze, OGBenchPlay
 from offline_gcrl.config import Collect, nearest
-from offline_gcrl.environments import seeded_episode
-from offline_gcrl.errors import SettingsError
+from offline_gcrl.environments.making import seeded_episode
+from offline_gcrl.support.errors import SettingsError
 
 
 class CollectingPolicy(Protocol):

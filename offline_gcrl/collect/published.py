@@ -11,7 +11,7 @@ from minari.storage import get_dataset_path
 
 from offline_gcrl.collect.local import local_datasets, placed_whole
 from offline_gcrl.config import nearest
-from offline_gcrl.errors import DataError
+from offline_gcrl.support.errors import DataError
 
 
 def fetch_published(dataset: str, root: Path) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from pydantic_core import PydanticCustomError
 
 from offline_gcrl.config.reading import Section, nearest
-from offline_gcrl.errors import SettingsError
+from offline_gcrl.support.errors import SettingsError
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Combination = Literal[

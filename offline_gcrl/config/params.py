@@ -39,7 +39,7 @@ from offline_gcrl.config.recipes import (
     recipe_names,
     resolve,
 )
-from offline_gcrl.errors import SettingsError
+from offline_gcrl.support.errors import SettingsError
 
 PARAMS = Path("params.yaml")
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from offline_gcrl.errors import SettingsError
+from offline_gcrl.support.errors import SettingsError
 
 SHOWN = 20
 """Names that an error lists; of more, it lists some that are like the wrong one."""

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from offline_gcrl.config.reading import Section, nearest, read_yaml, reject_repeats, validated
-from offline_gcrl.errors import SettingsError
+from offline_gcrl.support.errors import SettingsError
 
 RECIPES = Path("datasets/recipes")
 RESOLVED = Path("datasets/resolved")

@@ -17,9 +17,9 @@ from offline_gcrl.config import RECIPES, Environment
 from offline_gcrl.convert.layouts import LAYOUTS, Plan, look_through
 from offline_gcrl.convert.recipe import Wishes, draft_recipe
 from offline_gcrl.convert.writing import bounded_actions, write_dataset
-from offline_gcrl.errors import SettingsError
-from offline_gcrl.files import write_text
-from offline_gcrl.terminal import Bars, close, console, note, stage
+from offline_gcrl.support.errors import SettingsError
+from offline_gcrl.support.files import write_text
+from offline_gcrl.support.terminal import Bars, close, console, note, stage
 
 BOUNDS = "{} action, one for all or one each, without --environment (else the data's)"
 

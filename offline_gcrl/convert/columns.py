@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from offline_gcrl.errors import DataError
+from offline_gcrl.support.errors import DataError
 
 UNREADABLE = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 """What the readers of HDF5 and zip raise on files that are broken, cut off, or something else."""

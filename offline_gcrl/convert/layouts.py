@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config import nearest
 from offline_gcrl.convert.columns import Column, Columns, hdf5_columns, npz_columns, readable
-from offline_gcrl.errors import DataError
+from offline_gcrl.support.errors import DataError
 
 ROWS_A_READ = 2**16
 Ends = Literal["either", "terminals", "timeouts"]

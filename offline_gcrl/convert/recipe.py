@@ -9,14 +9,14 @@ import yaml
 from offline_gcrl.config import Environment, Recipe
 from offline_gcrl.config.reading import validated
 from offline_gcrl.convert.layouts import Plan
-from offline_gcrl.environments import (
+from offline_gcrl.environments.making import (
     check_environments,
     first_options,
     make_environment,
     shown_sizes,
 )
-from offline_gcrl.errors import SettingsError
-from offline_gcrl.selection import as_tree, evaluated_goal
+from offline_gcrl.environments.selection import as_tree, evaluated_goal
+from offline_gcrl.support.errors import SettingsError
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from offline_gcrl.collect.local import placed_whole
 from offline_gcrl.config import Environment
 from offline_gcrl.convert.layouts import Plan, read_episodes
-from offline_gcrl.environments import make_environment
-from offline_gcrl.errors import DataError, SettingsError
-from offline_gcrl.parallel import announced
+from offline_gcrl.environments.making import make_environment
+from offline_gcrl.support.errors import DataError, SettingsError
+from offline_gcrl.support.processes import announced
 
 SLACK = 1e-5  # As at ingest: actions are stored as float32, bounds may not be.
 

@@ -21,6 +21,7 @@ from minari.dataset.minari_storage import is_image_space
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal, Recipe, Source, has_original_goals
+from offline_gcrl.environments.selection import INFOS
 from offline_gcrl.episodes.reading import (
     SCALARS,
     Episode,
@@ -30,8 +31,7 @@ from offline_gcrl.episodes.reading import (
     validation_episodes,
 )
 from offline_gcrl.episodes.sources import DATA, taken_episodes
-from offline_gcrl.goals import reaches
-from offline_gcrl.selection import INFOS
+from offline_gcrl.goals.success import reaches
 
 ROWS_A_BLOCK = 2**16
 Facts = dict[str, Any]

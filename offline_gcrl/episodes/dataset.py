@@ -12,15 +12,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal, Region
-from offline_gcrl.episodes.schema import (
-    EPISODES,
-    FORMAT,
-    SCHEMA,
-    STEPS,
-    VECTORS,
-    achieved_column,
-)
-from offline_gcrl.errors import DataError
+from offline_gcrl.config.outputs import EPISODES, SCHEMA, STEPS
+from offline_gcrl.episodes.schema import FORMAT, VECTORS, achieved_column
+from offline_gcrl.support.errors import DataError
 
 
 @dataclass(frozen=True)

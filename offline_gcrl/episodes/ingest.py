@@ -8,13 +8,14 @@ from typing import Any
 import minari
 
 from offline_gcrl.config import Dataset
+from offline_gcrl.config.outputs import SCHEMA
 from offline_gcrl.episodes.blocks import read_blocks
 from offline_gcrl.episodes.reading import vector_sizes
-from offline_gcrl.episodes.schema import FORMAT, SCHEMA
+from offline_gcrl.episodes.schema import FORMAT
 from offline_gcrl.episodes.sources import check_source, open_source
 from offline_gcrl.episodes.writing import Writer
-from offline_gcrl.errors import DataError
-from offline_gcrl.files import write_json
+from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.files import write_json
 
 VERSIONED = ("minari", "gymnasium", "gymnasium-robotics", "mujoco")
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from offline_gcrl.config import Environment, Recipe, Source
-from offline_gcrl.environments import first_options, make_environment, shown_sizes
+from offline_gcrl.environments.making import first_options, make_environment, shown_sizes
+from offline_gcrl.environments.selection import evaluated_goal
 from offline_gcrl.episodes.reading import vector_sizes
 from offline_gcrl.episodes.sources import check_source, open_source
-from offline_gcrl.errors import DataError
-from offline_gcrl.selection import evaluated_goal
+from offline_gcrl.support.errors import DataError
 
 
 def check_published(recipe: Recipe, source: Source, root: Path) -> list[str]:

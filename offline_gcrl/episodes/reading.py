@@ -14,10 +14,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal, Recipe, Source, has_original_goals
+from offline_gcrl.environments.selection import as_tree, select
 from offline_gcrl.episodes.sources import reason_of, taken_episodes
-from offline_gcrl.errors import DataError
-from offline_gcrl.goals import misfit, reaches
-from offline_gcrl.selection import as_tree, select
+from offline_gcrl.goals.success import misfit, reaches
+from offline_gcrl.support.errors import DataError
 
 SCALARS = ("rewards", "terminations")
 """What is read of each transition beside its action; truncations are not, for nothing depends on them."""

@@ -9,9 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 
-STEPS = "steps.parquet"
-EPISODES = "episodes.parquet"
-SCHEMA = "schema.json"
 FORMAT = 3
 VECTORS = ("observation", "achieved_goal", "desired_goal", "action")
 """In this order. Achieved goals are left out where they are the observations, desired ones where the data

@@ -9,7 +9,7 @@ import minari
 from gymnasium import spaces
 
 from offline_gcrl.config import Recipe, Source
-from offline_gcrl.errors import DataError
+from offline_gcrl.support.errors import DataError
 
 EPISODES, STEPS, DATA = "total_episodes", "total_steps", "main_data.hdf5"
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from offline_gcrl.config.outputs import EPISODES, STEPS
 from offline_gcrl.episodes.blocks import Block
-from offline_gcrl.episodes.schema import EPISODES, EPISODES_SCHEMA, STEPS, VECTORS, steps_schema
+from offline_gcrl.episodes.schema import EPISODES_SCHEMA, VECTORS, steps_schema
 
 ROWS_A_GROUP = 2**16
 

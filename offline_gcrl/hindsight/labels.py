@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal, Relabel
-from offline_gcrl.goals import column_reaches, column_squared_distance
+from offline_gcrl.goals.success import column_reaches, column_squared_distance
 from offline_gcrl.hindsight.stored import Columns, StoredGoals
 
 

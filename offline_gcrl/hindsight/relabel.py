@@ -13,14 +13,12 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from offline_gcrl.config import Goal, Relabel, has_original_goals
-from offline_gcrl.episodes.schema import EPISODES, STEPS
-from offline_gcrl.errors import DataError
+from offline_gcrl.config.outputs import EPISODES, STEPS, TABLE
 from offline_gcrl.hindsight.labels import Labeller
 from offline_gcrl.hindsight.stored import StoredGoals, goals_on_disk
 from offline_gcrl.hindsight.strategies import ANYWHERE, goal_rows
+from offline_gcrl.support.errors import DataError
 
-TABLE = "table.parquet"
-STATS = "stats.json"
 TRANSITIONS_A_CHUNK = 2**17
 """A column of so many numbers lies in a processor's cache."""
 ROWS_A_GROUP = 2**18

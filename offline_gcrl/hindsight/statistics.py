@@ -7,9 +7,8 @@ import numpy as np
 import polars as pl
 
 from offline_gcrl.config import Goal, Relabel
-from offline_gcrl.episodes.schema import EPISODES
+from offline_gcrl.config.outputs import EPISODES, TABLE
 from offline_gcrl.hindsight.relabel import (
-    TABLE,
     TRANSITIONS_A_CHUNK,
     goal_column,
     iterate_transitions,

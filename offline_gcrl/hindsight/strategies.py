@@ -11,7 +11,12 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from offline_gcrl.draws import geometric_draws, random_words, stream_key, uniform_expression
+from offline_gcrl.hindsight.draws import (
+    geometric_draws,
+    random_words,
+    stream_key,
+    uniform_expression,
+)
 
 ROW, STEP, LENGTH, FIRST_ROW = map(pl.col, ("row", "step", "length", "first_row"))
 TASK_ROW, TASK_ROWS = pl.col("task_row"), pl.col("task_rows")

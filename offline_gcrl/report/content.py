@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from offline_gcrl.config import Dataset, Params
-from offline_gcrl.episodes.schema import SCHEMA
-from offline_gcrl.figures import MOST_DRAWN, dataset_scene, has_places
-from offline_gcrl.hindsight.relabel import STATS
+from offline_gcrl.config.outputs import SCHEMA, STATS
+from offline_gcrl.figures.goals import MOST_DRAWN, has_places
+from offline_gcrl.figures.scenes import dataset_scene
 from offline_gcrl.report.drawing import (
     curve_pictures,
     goal_dimensions,

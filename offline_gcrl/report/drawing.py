@@ -16,19 +16,11 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from offline_gcrl.figures import (
-    PALETTE,
-    STYLE,
-    WALL,
-    Scene,
-    curves_figure,
-    distances_figure,
-    draw_distances,
-    draw_shares,
-    goals_figure,
-    has_places,
-    success_figure,
-)
+from offline_gcrl.figures.goals import distances_figure, goals_figure, has_places
+from offline_gcrl.figures.hindsight import draw_distances, draw_shares
+from offline_gcrl.figures.scenes import Scene
+from offline_gcrl.figures.style import PALETTE, STYLE, WALL
+from offline_gcrl.figures.success import curves_figure, success_figure
 from offline_gcrl.report.results import DatasetResults
 
 WIDTH = 4.6  # Inches: on a phone, text of 9 points is then still read with ease.

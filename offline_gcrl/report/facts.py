@@ -10,12 +10,11 @@ from typing import Any
 
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Dataset, Params, Part, Section, Success, agent_settings
-from offline_gcrl.episodes.schema import EPISODES, STEPS
-from offline_gcrl.evaluation import EPISODES as JUDGED
-from offline_gcrl.files import digest
-from offline_gcrl.hindsight.relabel import TABLE
+from offline_gcrl.config.outputs import CARD, EPISODES, STEPS, TABLE
+from offline_gcrl.config.outputs import EPISODES as JUDGED
 from offline_gcrl.report.drawing import stored_pictures
 from offline_gcrl.report.results import DatasetResults
+from offline_gcrl.support.files import digest
 
 DIGITS_OF_DIGEST = 16
 PACKAGES = (
@@ -28,7 +27,6 @@ PACKAGES = (
     "mujoco",
     "minari",
 )
-CARD = "card.json"
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,19 @@ from pathlib import Path
 import polars as pl
 
 from offline_gcrl.config import Dataset, Params, Train
-from offline_gcrl.continual import SequentialResult, sequence_figures
-from offline_gcrl.contrasts import Contrast, Tables, wrong_identifiers, zero_shot
-from offline_gcrl.evaluation import (
+from offline_gcrl.config.outputs import (
     EPISODES,
+    HELD_OUT_EPISODES,
     LEARNING_CURVE,
+    SPECIALISTS,
     TASK_CURVES,
-    curve_across_seeds,
-    task_curves_across_seeds,
+    WRONG_IDENTIFIER,
 )
-from offline_gcrl.policy import SPECIALISTS
-from offline_gcrl.probes import HELD_OUT_EPISODES, WRONG_IDENTIFIER
+from offline_gcrl.evaluation.results import curve_across_seeds, task_curves_across_seeds
 from offline_gcrl.report.results import DatasetResults, Results
-from offline_gcrl.sharing import (
+from offline_gcrl.statistics.contrasts import Contrast, Tables, wrong_identifiers, zero_shot
+from offline_gcrl.statistics.forgetting import SequentialResult, sequence_figures
+from offline_gcrl.statistics.transfer import (
     Curve,
     SharingCost,
     SharingModel,

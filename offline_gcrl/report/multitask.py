@@ -6,10 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from offline_gcrl.continual import FIGURES, SequentialResult
-from offline_gcrl.contrasts import Contrast
-from offline_gcrl.evaluation import summarise_by_task
-from offline_gcrl.figures import save
+from offline_gcrl.evaluation.results import summarise_by_task
+from offline_gcrl.figures.style import save
 from offline_gcrl.report.drawing import Picture, inline_svg
 from offline_gcrl.report.findings import AgentFindings, Findings, sharing_models
 from offline_gcrl.report.multitask_figures import (
@@ -20,7 +18,9 @@ from offline_gcrl.report.multitask_figures import (
 )
 from offline_gcrl.report.results import Results
 from offline_gcrl.report.verdict import interval
-from offline_gcrl.sharing import (
+from offline_gcrl.statistics.contrasts import Contrast
+from offline_gcrl.statistics.forgetting import FIGURES, SequentialResult
+from offline_gcrl.statistics.transfer import (
     SHARE_OF_FINAL,
     Reached,
     SharingCost,

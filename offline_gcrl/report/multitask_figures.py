@@ -9,10 +9,10 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offline_gcrl.continual import SequentialResult
-from offline_gcrl.contrasts import Contrast
-from offline_gcrl.figures import PALETTE, STYLE, colours
-from offline_gcrl.intervals import Estimate
+from offline_gcrl.figures.style import PALETTE, STYLE, colours
+from offline_gcrl.statistics.contrasts import Contrast
+from offline_gcrl.statistics.forgetting import SequentialResult
+from offline_gcrl.statistics.intervals import Estimate
 
 GENERALIST, SPECIALIST = PALETTE[0], PALETTE[1]
 WIDTH = 6.4

@@ -11,15 +11,20 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from offline_gcrl.comparison import Comparison, compare_outcomes, over_datasets, paired_outcomes
 from offline_gcrl.config import Dataset, Params
-from offline_gcrl.figures import PALETTE
+from offline_gcrl.figures.style import PALETTE
 from offline_gcrl.report.content import Subject, sections
 from offline_gcrl.report.facts import Folders, versions
 from offline_gcrl.report.findings import Findings, all_findings
 from offline_gcrl.report.multitask import models_said
 from offline_gcrl.report.results import Results
 from offline_gcrl.report.verdict import interval, verdict
+from offline_gcrl.statistics.comparison import (
+    Comparison,
+    compare_outcomes,
+    over_datasets,
+    paired_outcomes,
+)
 
 HERE = Path(__file__).parent
 MOST_VIDEO_BYTES = 6_000_000

@@ -11,20 +11,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from offline_gcrl.comparison import Comparison, compare, task_names
 from offline_gcrl.config import Dataset, Experiment
-from offline_gcrl.errors import DataError
-from offline_gcrl.evaluation import (
-    EPISODES,
+from offline_gcrl.config.outputs import EPISODES, LEARNING_CURVE, ROLLOUTS, SKIPPED
+from offline_gcrl.evaluation.results import (
     HEADLINES,
-    LEARNING_CURVE,
-    SKIPPED,
     SUCCESS_COLUMNS,
     curve_across_seeds,
     summarise,
 )
-from offline_gcrl.intervals import Estimate, rate_across_seeds
-from offline_gcrl.videos import ROLLOUTS
+from offline_gcrl.statistics.comparison import Comparison, compare, task_names
+from offline_gcrl.statistics.intervals import Estimate, rate_across_seeds
+from offline_gcrl.support.errors import DataError
 
 METRES = re.compile(r"(PointMaze|AntMaze|Fetch|HandReach|ogbench:(point|ant)maze|.*MetaWorld)")
 """Ids of environments whose goals are places, in metres."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from offline_gcrl.intervals import Estimate
 from offline_gcrl.report.results import DatasetResults, Results
 from offline_gcrl.report.verdict import interval, verdict
+from offline_gcrl.statistics.intervals import Estimate
 
 COLUMNS = {
     "success_rate": "success (last step)",

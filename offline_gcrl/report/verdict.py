@@ -5,9 +5,9 @@ They claim no more than the intervals hold: agents whose difference could be not
 
 from dataclasses import dataclass
 
-from offline_gcrl.comparison import Comparison
-from offline_gcrl.intervals import Estimate
 from offline_gcrl.report.results import DatasetResults
+from offline_gcrl.statistics.comparison import Comparison
+from offline_gcrl.statistics.intervals import Estimate
 
 OF_NO_USE = 0.05
 """A success rate below which no agent is recommended."""

@@ -6,19 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from offline_gcrl.config import Dataset, Params
-from offline_gcrl.evaluation import with_tasks
-from offline_gcrl.figures import (
-    curves_figure,
-    dataset_scene,
-    distances_figure,
-    goals_figure,
-    has_places,
-    hindsight_figure,
-    save,
-    success_figure,
-)
-from offline_gcrl.files import atomic_directory, write_json, write_text
-from offline_gcrl.hindsight.relabel import STATS
+from offline_gcrl.config.outputs import STATS
+from offline_gcrl.evaluation.results import with_tasks
+from offline_gcrl.figures.goals import distances_figure, goals_figure, has_places
+from offline_gcrl.figures.hindsight import hindsight_figure
+from offline_gcrl.figures.scenes import dataset_scene
+from offline_gcrl.figures.style import save
+from offline_gcrl.figures.success import curves_figure, success_figure
 from offline_gcrl.report.facts import Folders, success_distance
 from offline_gcrl.report.findings import all_findings
 from offline_gcrl.report.multitask import (
@@ -37,6 +31,7 @@ from offline_gcrl.report.tables import (
     markdown_report,
     markdown_table,
 )
+from offline_gcrl.support.files import atomic_directory, write_json, write_text
 
 
 def write_report(

@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from offline_gcrl.evaluation import SeedResult, Summary, flat_metrics
-from offline_gcrl.files import digest
-from offline_gcrl.policy import POLICY
-from offline_gcrl.probes import Probes
+from offline_gcrl.config.outputs import POLICY
+from offline_gcrl.evaluation.probes import Probes
+from offline_gcrl.evaluation.results import SeedResult, Summary, flat_metrics
+from offline_gcrl.support.files import digest
 from offline_gcrl.tracking.policies import logged_policy
 from offline_gcrl.tracking.probes import probe_metrics
 from offline_gcrl.tracking.runs import TrackedRun

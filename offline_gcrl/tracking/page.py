@@ -4,7 +4,7 @@ import os
 import sys
 
 from offline_gcrl.config import load_params
-from offline_gcrl.terminal import note, stage
+from offline_gcrl.support.terminal import note, stage
 from offline_gcrl.tracking.store import Tracker, store_uri
 from offline_gcrl.tracking.views import address
 

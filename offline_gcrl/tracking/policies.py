@@ -12,7 +12,7 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from offline_gcrl.policy import Policy, load_policy
+from offline_gcrl.policies.policy import Policy, load_policy
 
 SERVING = "offline_gcrl.tracking.serving"
 REQUIREMENTS = ("offline-gcrl", "torch", "numpy")

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from offline_gcrl.contrasts import wrong_identifiers, zero_shot
-from offline_gcrl.evaluation import HEADLINES, SUCCESS_COLUMNS, SeedResult
-from offline_gcrl.intervals import Estimate
-from offline_gcrl.probes import Probes
-from offline_gcrl.sharing import average_transfer, transfers
+from offline_gcrl.evaluation.probes import Probes
+from offline_gcrl.evaluation.results import HEADLINES, SUCCESS_COLUMNS, SeedResult
+from offline_gcrl.statistics.contrasts import wrong_identifiers, zero_shot
+from offline_gcrl.statistics.intervals import Estimate
+from offline_gcrl.statistics.transfer import average_transfer, transfers
 
 COLUMNS = {HEADLINES[criterion]: column for criterion, column in SUCCESS_COLUMNS.items()}
 

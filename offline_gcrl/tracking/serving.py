@@ -5,7 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from offline_gcrl.policy import Policy, load_policy
+from offline_gcrl.policies.policy import Policy, load_policy
 
 
 class ServedPolicy:

@@ -21,7 +21,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from offline_gcrl.errors import OfflineGCRLError
+from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.tracking.runs import TrackedRun
 from offline_gcrl.tracking.views import agent_views
 

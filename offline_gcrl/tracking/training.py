@@ -7,13 +7,14 @@ the generalist of the same seed.
 from collections.abc import Sequence
 from typing import Any
 
-from offline_gcrl.files import digest
-from offline_gcrl.policy import POLICY, SPECIALISTS
+from offline_gcrl.config.outputs import POLICY, SPECIALISTS, TRAINING_CURVE
+from offline_gcrl.support.files import digest
 from offline_gcrl.tracking.policies import logged_policy
 from offline_gcrl.tracking.runs import TrackedRun
 from offline_gcrl.tracking.store import Subject, Tracker
 from offline_gcrl.tracking.usage import Usage
-from offline_gcrl.training_jobs import CURVE, Event, TrainingJob
+from offline_gcrl.training.events import Event
+from offline_gcrl.training.jobs import TrainingJob
 
 
 class TrainingRuns:
@@ -63,10 +64,10 @@ class TrainingRuns:
             policy = digest([path])
             run = self.tracker.trained(self.runs[job.seed], job.checkpoints.name, policy)
             logged_policy(self.tracker.client, run.run_id, path, policy)
-            run.log_artifact(job.output / CURVE)
+            run.log_artifact(job.output / TRAINING_CURVE)
             for other in self.specialists:
                 if other.seed == job.seed:
-                    run.log_artifact(other.output / CURVE, f"{SPECIALISTS}/{other.task}")
+                    run.log_artifact(other.output / TRAINING_CURVE, f"{SPECIALISTS}/{other.task}")
             run.finish()
             finished.append(run)
         over = self.tracker.seeds_run(self.subject, finished)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import psutil
 
 from offline_gcrl.tracking.runs import Sample
-from offline_gcrl.training_jobs import Event
+from offline_gcrl.training.events import Event
 
 SECONDS_BETWEEN_SAMPLES = 2.0
 MEGABYTE = 2**20

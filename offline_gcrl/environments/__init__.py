@@ -1,0 +1,1 @@
+"""Environments: making them, observations and goals out of them, suites, robots, cameras."""

@@ -1,0 +1,110 @@
+"""Meta-World's tasks as one Gymnasium environment, whose episodes depend on the reset seed alone.
+
+``offline_gcrl.environments.metaworld:offline-gcrl/MetaWorld-v0`` with ``task: reach-v3``, say. The package's own
+``Meta-World/MT1`` draws from goals made with NumPy's global generator whatever ``reset(seed)`` says, and Minari
+cannot store its entry point. Physics, rewards and success are the package's (Yu et al., CoRL 2019).
+"""
+
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium.utils.ezpickle import EzPickle
+from numpy.typing import NDArray
+
+from offline_gcrl.config import nearest
+from offline_gcrl.support.errors import SettingsError
+
+ID = "offline-gcrl/MetaWorld-v0"
+HORIZON = 500
+"""Steps an episode in Meta-World's benchmarks; its environments refuse more."""
+CAMERA = "corner4"
+
+
+class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]], EzPickle):
+    """One task, its goal in the observation, a new start and goal at every reset.
+
+    Observations have 39 numbers: position of the hand (0-2), opening of the gripper (3), positions and
+    rotations of up to two objects (4-17, zeros where there are none), all of these one step earlier
+    (18-35), and the goal (36-38); lengths in metres. Actions have 4, in [-1, 1]: displacement of the
+    hand in centimetres, and closing of the gripper. Only ``max_episode_steps`` ends an episode.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 80}
+
+    def __init__(
+        self, task: str, render_mode: str | None = None, width: int = 480, height: int = 480
+    ) -> None:
+        EzPickle.__init__(self, task, render_mode, width, height)
+        self.task, self.render_mode = task, render_mode
+        self.sawyer = _task(task)(
+            render_mode=render_mode, width=width, height=height, camera_name=CAMERA
+        )
+        self.sawyer._set_task_called = True
+        self.sawyer._partially_observable = False  # The goal is seen,
+        del self.sawyer.sawyer_observation_space  # also by the space, made while it was not.
+        self.sawyer.seeded_rand_vec = True  # Starts and goals come from the generator set at reset.
+        self.action_space = self.sawyer.action_space
+        self.observation_space = self.sawyer.sawyer_observation_space
+
+    @property
+    def data(self) -> Any:
+        """MuJoCo's state."""
+        return self.sawyer.data
+
+    @property
+    def model(self) -> Any:
+        """MuJoCo's model: what is drawn."""
+        return self.sawyer.model
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """A start and a goal: a function of ``seed``, or, without one, of the generator's state.
+
+        Meta-World places objects while the arm settles, and first shows some of them where they stood before.
+        So they are drawn first, then everything is reset to what was drawn, and then looked at.
+        """
+        super().reset(seed=seed)
+        self.sawyer.np_random = self.np_random
+        self.sawyer._freeze_rand_vec = False
+        self.sawyer.reset_model()
+        self.sawyer._freeze_rand_vec = True
+        self.sawyer.reset()
+        mujoco.mj_forward(self.sawyer.model, self.sawyer.data)
+        now = self.sawyer._get_curr_obs_combined_no_goal()
+        self.sawyer._prev_obs = now
+        observation = np.concatenate([now, now, self.sawyer._get_pos_goal()])
+        space = self.sawyer.sawyer_observation_space
+        return np.clip(observation, space.low, space.high), {"success": False}
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
+        """One step of 12.5 ms; ``info["success"]`` is Meta-World's own test of it."""
+        observation, reward, terminated, truncated, info = self.sawyer.step(action)
+        return observation, float(reward), terminated, truncated, info
+
+    def render(self) -> NDArray[np.uint8]:
+        """A picture, (height, width, 3); turned, for this camera of Meta-World hangs upside down."""
+        picture: NDArray[np.uint8] = self.sawyer.render()[::-1, ::-1]
+        return picture
+
+    def close(self) -> None:
+        """Close the renderer."""
+        self.sawyer.close()
+
+
+def _task(name: str) -> Any:
+    """The class of a task; the package is an extra, and imported only where it is used."""
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS as TASKS
+
+    if name not in TASKS:
+        raise SettingsError(
+            f"environment.kwargs.task: Meta-World has no task '{name}'; {nearest(name, TASKS)}"
+        )
+    return TASKS[name]
+
+
+gymnasium.register(ID, entry_point=f"{__name__}:MetaWorldEnv", max_episode_steps=HORIZON)

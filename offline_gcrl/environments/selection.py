@@ -1,0 +1,112 @@
+"""Choosing parts of what an environment shows: the same for recorded episodes and for live steps.
+
+An observation, with the infos beside it, is seen as a tree: dict observations have their own keys, any other
+stands under ``observation``, and infos under ``infos``.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline_gcrl.config import Goal, Part, Recipe, Selection, nearest
+from offline_gcrl.support.errors import DataError
+
+OBSERVATION, INFOS = "observation", "infos"
+
+
+def as_tree(observation: Any, infos: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """An observation and its infos as one tree of arrays."""
+    keys = dict(observation) if isinstance(observation, Mapping) else {OBSERVATION: observation}
+    return {**keys, INFOS: dict(infos or {})}
+
+
+def select(tree: Mapping[str, Any], selection: Selection, rows: int | None = None) -> NDArray[Any]:
+    """The selected numbers side by side.
+
+    Args:
+        tree: as ``as_tree`` makes it; every array is of one step, or of ``rows`` steps.
+        selection: what to take.
+        rows: number of steps; None for a single step.
+
+    Returns:
+        (size,) for a single step, else (rows, size).
+
+    Raises:
+        DataError: the tree has no such key or column, with the nearest it has.
+    """
+    if rows is None and len(selection) == 1 and selection[0].columns is None:
+        array = tree.get(selection[0].key or "")
+        if isinstance(array, np.ndarray) and array.ndim == 1:
+            return array  # One array as it is: what most environments need, at every step.
+    parts = [array for part in selection for array in _arrays(tree, part, rows)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+def _arrays(tree: Mapping[str, Any], part: Part, rows: int | None) -> list[NDArray[Any]]:
+    if part.constant is not None:
+        constant = np.array(part.constant, dtype=np.float32)
+        return [constant if rows is None else np.tile(constant, (rows, 1))]
+    assert part.key is not None
+    leaves = _leaves(_at(tree, part.key), part.key)
+    arrays = [_flat(values, key, rows) for key, values in leaves]
+    if part.columns is None:
+        return arrays
+    whole = np.concatenate(arrays, axis=-1)
+    if max(part.columns) >= whole.shape[-1]:
+        raise DataError(
+            f"no column {max(part.columns)} of '{part.key}', which has {whole.shape[-1]} numbers"
+        )
+    return [whole[..., list(part.columns)]]
+
+
+def _at(tree: Mapping[str, Any], key: str) -> Any:
+    """What stands at a dotted key."""
+    place: Any = tree
+    for name in key.split("."):
+        known = place if isinstance(place, Mapping) else {}
+        if name not in known:
+            raise DataError(f"no observation key '{key}'; {nearest(key, _keys(tree))}")
+        place = known[name]
+    return place
+
+
+def _keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """All dotted keys of a tree that lead to numbers."""
+    keys = []
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            keys += _keys(value, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def _leaves(place: Any, key: str) -> list[tuple[str, Any]]:
+    """Arrays at and below a key, by sorted name: nested goals have one order, whatever wrote them."""
+    if isinstance(place, Mapping):
+        return [leaf for name in sorted(place) for leaf in _leaves(place[name], f"{key}.{name}")]
+    return [(key, place)]
+
+
+def _flat(values: Any, key: str, rows: int | None) -> NDArray[Any]:
+    try:
+        array = np.asarray(values)
+    except ValueError:  # Several arrays of different lengths.
+        raise DataError(f"'{key}' is no array of numbers") from None
+    if rows is None:
+        return array.reshape(-1)
+    if array.ndim == 0 or len(array) != rows:
+        found = f"{len(array)} rows" if array.ndim else "no rows"
+        raise DataError(f"'{key}' has {found}, expected {rows}, one more than there are actions")
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"'{key}' holds values of type {array.dtype}, expected numbers")
+    return array.reshape(rows, math.prod(array.shape[1:]))
+
+
+def evaluated_goal(recipe: Recipe) -> Goal:
+    """The goal spec as it holds in the evaluation environment."""
+    desired = recipe.evaluation.desired if recipe.evaluation else None
+    return recipe.goal.model_copy(update={"desired": desired}) if desired else recipe.goal

@@ -1,0 +1,102 @@
+"""One policy for several tasks: what their environments must have in common, looked at before any work."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+
+from offline_gcrl.config import Dataset, Environment, Goal, Recipe
+from offline_gcrl.environments.making import first_options, shared_environment
+from offline_gcrl.environments.selection import as_tree, evaluated_goal, select
+from offline_gcrl.goals.success import misfit
+from offline_gcrl.support.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a policy sees and does in an environment."""
+
+    observation: int
+    goal: int
+    action: tuple[tuple[float, float], ...]
+    """Bounds of each of its numbers."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many numbers each has."""
+        return {"observation": self.observation, "goal": self.goal, "action": len(self.action)}
+
+
+def check_tasks(dataset: Dataset, where: str) -> None:
+    """Check that one policy fits all environments of a dataset, which work each by itself.
+
+    Tasks without an environment are seen at ingest.
+
+    Raises:
+        SettingsError: naming ``where`` the recipe or suite stands, and what differs.
+    """
+    shapes = {recipe.task: _shapes(recipe, where) for recipe in dataset.recipes}
+    for task, own in shapes.items():
+        difference = _difference(own, pad=False)
+        if difference:
+            raise SettingsError(
+                f"{where}: '{task}' is collected in one environment and judged in another, with "
+                f"{difference}"
+            )
+    known = {task: own[0] for task, own in shapes.items() if own}
+    for task, shape in known.items():
+        first = next(iter(known))
+        difference = _difference([known[first], shape], pad=dataset.pad)
+        if difference:
+            raise SettingsError(f"{where}: members: '{first}' and '{task}' have {difference}")
+    largest = max((shape.goal for shape in known.values()), default=0)
+    wrong = misfit(dataset.success, largest) if known else None
+    if wrong:
+        raise SettingsError(f"{where}: members: {wrong}, and padded goals have {largest} numbers")
+
+
+def _shapes(recipe: Recipe, where: str) -> list[Shape]:
+    """Of the environments that a recipe names: for collecting and for judging."""
+    shapes = []
+    if recipe.environment is not None:
+        shapes.append(_shape(recipe.environment, recipe.goal, None, where))
+    if recipe.evaluation is not None:
+        options = first_options(recipe)
+        shapes.append(_shape(recipe.evaluation.environment, evaluated_goal(recipe), options, where))
+    return shapes
+
+
+def _shape(settings: Environment, goal: Goal, options: dict[str, Any] | None, where: str) -> Shape:
+    environment = shared_environment(settings)
+    tree = as_tree(*environment.reset(seed=0, options=options))
+    space = environment.action_space
+    if not isinstance(space, gymnasium.spaces.Box) or not space.is_bounded():
+        raise SettingsError(
+            f"{where}: {settings.id}: its actions are {space}; agents need a Box with finite bounds"
+        )
+    return Shape(
+        observation=select(tree, goal.observation).size,
+        goal=select(tree, goal.achieved).size,
+        action=tuple(
+            zip(space.low.reshape(-1).tolist(), space.high.reshape(-1).tolist(), strict=True)
+        ),
+    )
+
+
+def _difference(shapes: Sequence[Shape], *, pad: bool) -> str | None:
+    """What keeps one policy from fitting the first and the last of some environments, if anything."""
+    if not shapes:
+        return None
+    first, second = shapes[0], shapes[-1]
+    for name, size in first.sizes.items():
+        other = second.sizes[name]
+        if size != other and not pad:
+            return f"{name}s of {size} and of {other} numbers; 'pad: true' of a suite adds zeros"
+    for number, bounds in enumerate(zip(first.action, second.action, strict=False)):
+        if bounds[0] != bounds[1]:
+            return (
+                f"different bounds of actions: number {number} lies in {list(bounds[0])} in the one and "
+                f"in {list(bounds[1])} in the other"
+            )
+    return None

@@ -1,0 +1,1 @@
+"""Evaluation in MuJoCo: episodes, results, probes, videos."""

@@ -1,0 +1,94 @@
+"""Evaluating the policies of several training seeds, and their snapshots."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+
+from offline_gcrl.config import Dataset, Evaluate
+from offline_gcrl.config.outputs import POLICY, SNAPSHOTS
+from offline_gcrl.evaluation.jobs import CURVE, FINAL, EpisodeJob, episode_jobs
+from offline_gcrl.evaluation.results import (
+    SUCCESS_COLUMNS,
+    SeedResult,
+    episode_table,
+    learning_curve,
+    task_curves,
+)
+from offline_gcrl.evaluation.rollouts import run_episodes
+from offline_gcrl.support.processes import announced
+
+Judgement = dict[tuple[int, int], list[EpisodeJob]]
+"""Episodes by (training seed, purpose)."""
+
+
+def plan_judgement(policies: Mapping[int, Path], dataset: Dataset, settings: Evaluate) -> Judgement:
+    """The episodes that judge the policies, and their snapshots, of several training seeds.
+
+    Args:
+        policies: the folder of each training seed, with its policy and snapshots.
+        dataset: the environments, goals and success tests.
+        settings: how many episodes, on which seeds.
+    """
+    return {
+        (seed, purpose): [
+            job
+            for policy in paths
+            for job in episode_jobs(policy, dataset, settings, seed, purpose)
+        ]
+        for seed, folder in policies.items()
+        for purpose, paths in (
+            (FINAL, [folder / POLICY]),
+            (CURVE, sorted((folder / SNAPSHOTS).iterdir())),
+        )
+    }
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def run_plan(
+    plan: Mapping[Key, Sequence[EpisodeJob]],
+    workers: int | None = None,
+    on_episode: Callable[[], None] = lambda: None,
+) -> dict[Key, pl.DataFrame]:
+    """The table of episodes of each part of a plan; ``on_episode`` hears of each episode."""
+    rows = run_episodes((job for jobs in plan.values() for job in jobs), workers)
+    return {
+        key: episode_table(announced(islice(rows, len(jobs)), lambda row: on_episode()))
+        for key, jobs in plan.items()
+    }
+
+
+def judge(
+    judgement: Judgement,
+    workers: int | None = None,
+    on_episode: Callable[[], None] = lambda: None,
+) -> dict[int, "SeedResult"]:
+    """Run all episodes of a plan; ``on_episode`` hears of each. Returns the results by training seed."""
+    tables = run_plan(judgement, workers, on_episode)
+    return {
+        seed: seed_result(tables[seed, FINAL], tables[seed, CURVE], judgement[seed, CURVE])
+        for seed in sorted({seed for seed, _ in judgement})
+    }
+
+
+def seed_result(
+    final: pl.DataFrame, snapshots: pl.DataFrame, jobs: Sequence[EpisodeJob]
+) -> "SeedResult":
+    """How one policy was judged, from the episodes of it and of its snapshots.
+
+    Args:
+        final: episodes of the policy.
+        snapshots: episodes of all its snapshots.
+        jobs: of the snapshots; they say which success counts.
+    """
+    success = headline(jobs)
+    return SeedResult(final, learning_curve(snapshots, success), task_curves(snapshots, success))
+
+
+def headline(jobs: Sequence[EpisodeJob]) -> str:
+    """The column of the success that the field reports of these episodes."""
+    return SUCCESS_COLUMNS[jobs[0].evaluation.criterion]

@@ -1,0 +1,172 @@
+"""Rollout videos: episodes of a policy side by side, each with its goal, and whether it was reached."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from offline_gcrl.config import Dataset, Evaluate, Video
+from offline_gcrl.config.outputs import POLICY, ROLLOUTS
+from offline_gcrl.environments.cameras import prepare, shows_goal
+from offline_gcrl.environments.making import can_render, make_environment, seeded_episode
+from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, episode_jobs
+from offline_gcrl.evaluation.rollouts import Moment, rollout
+from offline_gcrl.policies.policy import Policy, load_policy
+from offline_gcrl.support.processes import balanced_workers, ordered_map
+
+FRAMES_A_SECOND = 25
+LONGEST_VIDEO = 100  # Frames; steps between are passed over.
+BORDER = 5
+RUNNING, REACHED, FAILED = (120, 120, 120), (0, 158, 115), (213, 94, 0)  # Okabe and Ito's colours.
+PAPER, INK = (255, 255, 255), (34, 34, 34)
+STRIP, LETTERS = 24, 15  # Height of a line of text and of its letters, in pixels.
+NUMBERS_OF_A_GOAL = 4
+LAST_PICTURE_STAYS = 20  # Frames, before the video starts again.
+Frame = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+
+def write_all_rollouts(
+    policies: Mapping[int, Path],
+    dataset: Dataset,
+    settings: Evaluate,
+    output: Path,
+    on_video: Callable[[], None] = lambda: None,
+) -> str | None:
+    """Film the first episodes of every seed, side by side, as ``seed-<n>/rollouts.mp4``.
+
+    Returns:
+        Why there are no videos, if so; None when all were made.
+    """
+    if settings.video.episodes == 0:
+        return "evaluate.video.episodes is 0"
+    if not can_render():
+        return "no GL library found; install libegl1 or libosmesa6 for videos"
+    films = []
+    for seed, folder in policies.items():
+        jobs = episode_jobs(folder / POLICY, dataset, settings, seed, FINAL)
+        path = output / f"seed-{seed}" / ROLLOUTS
+        films.append((path, jobs[: settings.video.episodes], settings.video))
+    errors = []
+    for error in ordered_map(_try_rollouts, films, balanced_workers(len(films))):
+        errors.append(error)
+        on_video()
+    return next(filter(None, errors), None)
+
+
+def _try_rollouts(film: tuple[Path, list[EpisodeJob], Video]) -> str | None:
+    """A GL library may be there and not work; a video is not worth failing a stage for."""
+    try:
+        write_rollouts(*film)
+    except Exception as error:
+        film[0].unlink(missing_ok=True)
+        return f"rendering failed ({type(error).__name__}: {error})"
+    return None
+
+
+def write_rollouts(path: Path, jobs: list[EpisodeJob], settings: Video) -> None:
+    """Run the episodes again with a camera, and write them side by side as MP4, under one heading."""
+    policy = load_policy(jobs[0].policy)
+    episodes = [_filmed(job, policy, settings) for job in jobs]
+    heading = _strip(settings.size * len(jobs), _title(policy), PAPER, INK)
+    size = (settings.size * len(episodes), settings.size + 2 * STRIP)
+    with closing(imageio_ffmpeg.write_frames(path, size, fps=FRAMES_A_SECOND, quality=6)) as video:
+        video.send(None)
+        for number in range(max(map(len, episodes)) + LAST_PICTURE_STAYS):
+            # An episode that has ended stays on its last frame.
+            row = [frames[min(number, len(frames) - 1)] for frames in episodes]
+            picture = np.concatenate([heading, np.concatenate(row, axis=1)])
+            video.send(np.ascontiguousarray(picture))
+
+
+def _title(policy: Policy) -> str:
+    of = policy.training
+    seed = f", seed {of['seed']}" if "seed" in of else ""
+    return f"{of.get('agent', policy.algorithm)}{seed}"
+
+
+def _filmed(job: EpisodeJob, policy: Policy, settings: Video) -> list[Frame]:
+    environment = make_environment(
+        job.evaluation.environment,
+        render_mode="rgb_array",
+        width=settings.size,
+        height=settings.size,
+    )
+    with closing(environment), seeded_episode(environment, job.seed):
+        return _resampled(list(_frames(environment, policy, job)))
+
+
+def _frames(
+    environment: gymnasium.Env[Any, Any], policy: Policy, job: EpisodeJob
+) -> Iterator[Frame]:
+    """Pictures of one episode, in steps; the border turns green at the goal, red at a failed end."""
+    limit = environment.spec.max_episode_steps if environment.spec else None
+    stride = max(1, (limit or LONGEST_VIDEO) // LONGEST_VIDEO)
+    is_marked = False
+    for step, moment in enumerate(rollout(environment, policy, job)):
+        if step == 0:  # Not before the reset: OGBench's arms have no model before.
+            prepare(environment)
+            is_marked = shows_goal(environment)
+        if moment.ended or step % stride == 0:
+            picture = np.array(environment.render(), dtype=np.uint8)
+            if not is_marked:
+                _state_goal(picture, moment.desired)
+            yield _captioned(picture, step, moment)
+
+
+def _captioned(picture: Frame, step: int, moment: Moment) -> Frame:
+    """A picture in a border, over a strip that says what the border's colour does."""
+    if moment.reached:
+        colour, text = REACHED, f"reached, step {step}"
+    elif moment.ended:
+        colour, text = FAILED, f"missed, step {step}"
+    else:
+        colour, text = RUNNING, f"step {step}"
+    for edge in (slice(None, BORDER), slice(-BORDER, None)):
+        picture[edge] = colour
+        picture[:, edge] = colour
+    return np.concatenate([picture, _strip(picture.shape[1], text, colour, PAPER)])
+
+
+def _strip(width: int, text: str, background: Colour, foreground: Colour) -> Frame:
+    """A line of text, (STRIP, width, 3)."""
+    strip: Frame = np.full((STRIP, width, 3), background, dtype=np.uint8)
+    return _write(strip, text, (BORDER + 3, 3), foreground)
+
+
+def _write(picture: Frame, text: str, place: tuple[int, int], colour: Colour) -> Frame:
+    """Write on a picture, in smaller letters where it is narrow; what does not fit is cut."""
+    size = min(LETTERS, max(8, picture.shape[1] // 12))
+    image = Image.fromarray(picture)
+    ImageDraw.Draw(image).text(place, text, fill=colour, font=_font(size))
+    picture[:] = np.asarray(image)
+    return picture
+
+
+@lru_cache
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _state_goal(picture: Frame, goal: NDArray[Any]) -> None:
+    """Write the first numbers of a goal over the top of a picture, on a lighter ground."""
+    first = ", ".join(f"{value:.2f}" for value in goal[:NUMBERS_OF_A_GOAL])
+    rest = ", ..." if len(goal) > NUMBERS_OF_A_GOAL else ""
+    top = picture[: BORDER + STRIP]
+    top[:] = (top * 0.25 + np.array(PAPER) * 0.75).astype(np.uint8)
+    _write(picture, f"goal {first}{rest}", (BORDER + 3, BORDER + 3), INK)
+
+
+def _resampled(frames: list[Frame]) -> list[Frame]:
+    """At most ``LONGEST_VIDEO`` frames, the last one kept."""
+    if len(frames) <= LONGEST_VIDEO:
+        return frames
+    chosen = np.linspace(0, len(frames) - 1, LONGEST_VIDEO).round().astype(int)
+    return [frames[number] for number in chosen]

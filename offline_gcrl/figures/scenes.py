@@ -1,0 +1,77 @@
+"""What surrounds the goals of a task, to scale: walls of a maze, a table, a held-out region."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from offline_gcrl.config import Dataset, Region
+from offline_gcrl.environments.making import shared_environment
+
+Walls = Sequence[tuple[float, float, float]]
+"""Wall cells of a maze: x and y of the lower left corner, and the side."""
+Table = tuple[float, float, float, float]
+"""A table seen from above: x and y of a corner, width and depth."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What surrounds the goals, drawn to scale."""
+
+    walls: Walls = ()
+    table_top: Table | None = None
+    held_out: Region | None = None
+    """Goals that training left out."""
+
+
+def dataset_scene(dataset: Dataset) -> Scene:
+    """Walls or table where policies are judged; nothing where there is no such place, or more than one."""
+    evaluation = dataset.recipes[0].evaluation
+    if evaluation is None or len(dataset.recipes) > 1:
+        return Scene()
+    scene = environment_scene(shared_environment(evaluation.environment))
+    return replace(scene, held_out=dataset.recipes[0].held_out)
+
+
+def environment_scene(environment: Any) -> Scene:
+    """Walls or table of an environment, which is reset: OGBench's arms have no model before."""
+    environment.reset(seed=0)
+    return Scene(maze_walls(environment), table_top(environment))
+
+
+def maze_walls(environment: Any) -> Walls:
+    """Wall cells of an environment that has a maze, Gymnasium-Robotics' or OGBench's; none for others."""
+    maze = environment.unwrapped
+    if hasattr(maze, "ij_to_xy"):
+        cells, centre_of, size = maze.maze_map, maze.ij_to_xy, float(maze._maze_unit)
+    elif hasattr(getattr(maze, "maze", None), "maze_map"):
+        maze = maze.maze
+        cells, centre_of, size = (
+            maze.maze_map,
+            maze.cell_rowcol_to_xy,
+            float(maze.maze_size_scaling),
+        )
+    else:
+        return []
+    centres = [
+        centre_of(np.array([row, column]))
+        for row, line in enumerate(cells)
+        for column, cell in enumerate(line)
+        if cell == 1
+    ]
+    return [(float(x) - size / 2, float(y) - size / 2, size) for x, y in centres]
+
+
+def table_top(environment: Any) -> Table | None:
+    """The table of an environment that has one (Fetch), from its model; None for others."""
+    model: Any = getattr(environment.unwrapped, "model", None)
+    if model is None:
+        return None
+    names = [model.body(number).name for number in range(model.nbody)]
+    table = next((number for number, name in enumerate(names) if name.startswith("table")), None)
+    if table is None:
+        return None
+    shape = model.body_geomadr[table]
+    (x, y), (half_x, half_y) = model.body_pos[table][:2], model.geom_size[shape][:2]
+    return float(x - half_x), float(y - half_y), float(2 * half_x), float(2 * half_y)

@@ -1,0 +1,45 @@
+"""Colours and style of every figure, and how one is saved."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+REACHED, MISSED, WALL = "#009E73", "#D55E00", "#c9ccd1"
+HELD_OUT = "#0072B2"
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "offline-gcrl",
+}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, as the kind of file that its name says, and close it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"Date": None} if path.suffix == ".svg" else None
+    with mpl.rc_context(STYLE):
+        figure.savefig(path, metadata=metadata, dpi=160, bbox_inches="tight", pad_inches=0.06)
+    plt.close(figure)
+
+
+def colours(agents: Sequence[str]) -> dict[str, str]:
+    """A colour for each agent, by its place in the experiment."""
+    return {agent: PALETTE[number % len(PALETTE)] for number, agent in enumerate(agents)}

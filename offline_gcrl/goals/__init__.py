@@ -1,0 +1,1 @@
+"""When a goal is reached, and which goals are held out from training."""

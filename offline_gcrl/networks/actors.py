@@ -1,0 +1,24 @@
+"""Policies: the mean of a Gaussian, or a deterministic action."""
+
+from torch import Tensor, nn
+
+from offline_gcrl.networks.goal_conditioned import GoalConditioned
+
+LAST_GAIN = 0.1
+"""Of an actor's last layer: OGBench's 1e-2 is a factor on the variance of the initial weights."""
+
+
+class Actor(nn.Module):
+    """The mean of a Gaussian policy with unit standard deviation, or a deterministic policy.
+
+    ``squash`` ends in tanh (GoFAR, WGCSL); without it actions are clipped when acting (OGBench).
+    """
+
+    def __init__(self, network: GoalConditioned, *, squash: bool) -> None:
+        super().__init__()
+        self.network, self.squash = network, squash
+
+    def forward(self, state: Tensor, goal: Tensor, task: Tensor | None = None) -> Tensor:
+        """(batch, state), (batch, goal) and task numbers (batch,) to the mean action (batch, action)."""
+        mean: Tensor = self.network(state, goal, task=task)
+        return mean.tanh() if self.squash else mean

@@ -1,0 +1,130 @@
+"""How a network is conditioned on a goal and a task: identifiers, FiLM, a head per task."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from offline_gcrl.config import AgentSettings
+from offline_gcrl.networks.mlp import MLP
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Sizes that the networks of an agent need."""
+
+    observation: int
+    goal: int
+    action: int
+    tasks: int = 1
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What a network is told of its task beside the state, and how it takes that in."""
+
+    told: str = "goal"
+    """``goal``, ``one_hot``, ``embedding``, a goal and one of these joined by ``+``, or ``none``."""
+    network: str = "concatenate"
+    """``concatenate``, ``film`` or ``heads``."""
+    goal_encoder: str = "concatenate"
+    """``separate``: state and what is told are encoded by a layer each first."""
+    embedding: int = 16
+    tasks: int = 1
+
+    @classmethod
+    def of(cls, settings: AgentSettings, dimensions: Dimensions) -> "Conditioning":
+        """The same for all networks of an agent."""
+        return cls(
+            told=settings.conditioning,
+            network=settings.task_network,
+            goal_encoder=settings.goal_encoder,
+            embedding=settings.embedding_size,
+            tasks=dimensions.tasks,
+        )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is told, one thing after another."""
+        return () if self.told == "none" else tuple(self.told.split("+"))
+
+    def size(self, goal: int) -> int:
+        """Numbers that are told, with goals of ``goal`` numbers."""
+        sizes = {"goal": goal, "one_hot": self.tasks, "embedding": self.embedding}
+        return sum(sizes[part] for part in self.parts)
+
+
+class FiLM(nn.Module):
+    """An MLP whose hidden layers are scaled and shifted by what it is told (Perez et al., AAAI 2018).
+
+    Hidden layer l computes activation((1 + scale_l(z)) * (W_l h + b_l) + shift_l(z)), with scale and shift
+    linear in z, of ``told`` numbers.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str,
+        *,
+        told: int,
+        layer_norm: bool = False,
+        last_gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.layers = MLP(sizes, activation, layer_norm=layer_norm, last_gain=last_gain)
+        self.modulations = nn.ModuleList(
+            MLP([told, 2 * units], activation) for units in sizes[1:-1]
+        )
+
+    def forward(self, inputs: Tensor, told: Tensor) -> Tensor:
+        """(batch, inputs) and (batch, told) to (batch, outputs)."""
+        modulations = iter(self.modulations)
+        for number, layer in enumerate(self.layers):
+            inputs = layer(inputs)
+            if isinstance(layer, nn.Linear) and number + 1 < len(self.layers):
+                scale, shift = next(modulations)(told).chunk(2, -1)
+                inputs = (1.0 + scale) * inputs + shift
+        return inputs
+
+
+class Heads(nn.Module):
+    """An output layer for each task, on what a shared trunk computes."""
+
+    def __init__(
+        self, inputs: int, outputs: int, activation: str, *, tasks: int, last_gain: float
+    ) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(
+            MLP([inputs, outputs], activation, last_gain=last_gain) for _ in range(tasks)
+        )
+
+    def forward(self, inputs: Tensor, task: Tensor) -> Tensor:
+        """(batch, inputs) and task numbers (batch,) to (batch, outputs)."""
+        outputs = torch.stack([head(inputs) for head in self.heads], -2)
+        return torch.take_along_dim(outputs, task[..., None, None], -2).squeeze(-2)
+
+
+class TaskEncoder(nn.Module):
+    """What a network is told of its task, as one vector: the goal, a task identifier, both, or nothing."""
+
+    def __init__(self, conditioning: Conditioning) -> None:
+        super().__init__()
+        self.parts, self.tasks = conditioning.parts, conditioning.tasks
+        if "embedding" in self.parts:
+            self.embedding = nn.Embedding(conditioning.tasks, conditioning.embedding)
+
+    def forward(self, goal: Tensor, task: Tensor | None) -> Tensor:
+        """(batch, goal) and task numbers (batch,) to (batch, size)."""
+        told = [
+            goal if part == "goal" else self._identifier(part, goal, task) for part in self.parts
+        ]
+        return torch.cat(told, -1) if told else goal[..., :0]
+
+    def _identifier(self, part: str, goal: Tensor, task: Tensor | None) -> Tensor:
+        assert task is not None, "a network that is told the task needs its number"
+        if part == "one_hot":
+            numbers = torch.arange(self.tasks, device=task.device)
+            return (task[..., None] == numbers).to(goal.dtype)
+        identifier: Tensor = self.embedding(task)
+        return identifier

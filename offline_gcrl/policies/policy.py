@@ -1,0 +1,169 @@
+"""A trained policy in one file, and the one call to use it."""
+
+import functools
+import io
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from offline_gcrl.agents import Agent, agent_type, settings_type
+from offline_gcrl.config import AgentSettings, algorithm_names
+from offline_gcrl.config.outputs import POLICY
+from offline_gcrl.networks.actors import Actor
+from offline_gcrl.networks.conditioning import Dimensions
+from offline_gcrl.policies.acting import Layer, forward, plain_layers
+from offline_gcrl.policies.scaling import Scaling
+from offline_gcrl.support.errors import PolicyError
+from offline_gcrl.support.files import write_bytes
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Policy:
+    """pi(a | s, g), in the environment's own units."""
+
+    actor: Actor
+    scaling: Scaling
+    dimensions: Dimensions
+    tasks: tuple[str, ...]
+    algorithm: str
+    settings: AgentSettings
+    training: dict[str, Any]
+    """Dataset, agent, seed and number of updates."""
+
+    def act(
+        self, observation: ArrayLike, goal: ArrayLike, task: str | None = None
+    ) -> NDArray[np.float32]:
+        """The policy's action, within the bounds of the action space.
+
+        Args:
+            observation: (observation,) or (batch, observation).
+            goal: (goal,) or (batch, goal); one goal goes with many observations, and the reverse.
+            task: name of the task, for policies conditioned on it; the dataset's first when left out.
+
+        Returns:
+            (action,) or (batch, action).
+
+        Raises:
+            PolicyError: a shape or a task does not fit the policy.
+        """
+        state, goals = (np.asarray(values, dtype=np.float32) for values in (observation, goal))
+        for name, values in (("observation", state), ("goal", goals)):
+            expected = getattr(self.dimensions, name)
+            if values.ndim not in (1, 2) or values.shape[-1] != expected:
+                raise PolicyError(
+                    f"the policy takes {name}s of shape ({expected},) or (batch, {expected}), "
+                    f"not {tuple(values.shape)}"
+                )
+        number = self._task_number(task)
+        if state.ndim == goals.ndim == 1 and self._layers is not None:
+            scaled = forward(
+                self._layers,
+                np.concatenate([self.scaling.observations(state), self.scaling.goals(goals)]),
+            )
+        else:
+            scaled = self._forward(state, goals, number)
+        return self.scaling.environment_actions(scaled)
+
+    def _forward(
+        self, state: NDArray[np.float32], goals: NDArray[np.float32], task: int
+    ) -> NDArray[np.float32]:
+        """Scaled actions through torch, for any number of states and any network."""
+        try:
+            batch = np.broadcast_shapes(state.shape[:-1], goals.shape[:-1])
+        except ValueError:
+            raise PolicyError(
+                f"{len(state)} observations do not go with {len(goals)} goals"
+            ) from None
+        state = np.broadcast_to(state, (*batch, state.shape[-1]))
+        goals = np.broadcast_to(goals, (*batch, goals.shape[-1]))
+        with torch.inference_mode():
+            scaled: NDArray[np.float32] = self.actor(
+                torch.from_numpy(self.scaling.observations(state)),
+                torch.from_numpy(self.scaling.goals(goals)),
+                torch.full(batch, task),
+            ).numpy()
+        return scaled
+
+    @functools.cached_property
+    def _layers(self) -> list[Layer] | None:
+        return plain_layers(self.actor)
+
+    def _task_number(self, task: str | None) -> int:
+        if task is None:
+            return 0
+        if task not in self.tasks:
+            raise PolicyError(f"the policy knows no task '{task}', only {', '.join(self.tasks)}")
+        return self.tasks.index(task)
+
+
+def save_policy(
+    path: Path,
+    agent: Agent,
+    algorithm: str,
+    settings: AgentSettings,
+    scaling: Scaling,
+    dimensions: Dimensions,
+    tasks: tuple[str, ...],
+    training: dict[str, Any],
+) -> None:
+    """Write a policy; the same weights give the same bytes."""
+    content = {
+        "format": FORMAT,
+        "algorithm": algorithm,
+        "settings": settings.model_dump_json(),
+        "scaling": asdict(scaling),
+        "dimensions": asdict(dimensions),
+        "tasks": list(tasks),
+        "training": training,
+        "actor": {name: value.cpu() for name, value in agent.actor.state_dict().items()},
+    }
+    buffer = io.BytesIO()  # A file's name would become part of its bytes.
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_policy(path: str | Path) -> Policy:
+    """Load a policy from its file, or from the folder of a trained seed.
+
+    Raises:
+        PolicyError: there is none, or it cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / POLICY
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise PolicyError(
+            f"{path}: no such policy; `dvc repro` trains those in params.yaml"
+        ) from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise PolicyError(f"{path}: not a policy file: {error}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise PolicyError(f"{path}: not a policy file of format {FORMAT}")
+    if content["algorithm"] not in algorithm_names():
+        raise PolicyError(f"{path}: of algorithm '{content['algorithm']}', which is not known here")
+    try:
+        settings = settings_type(content["algorithm"]).model_validate_json(content["settings"])
+    except ValueError as error:
+        raise PolicyError(f"{path}: its settings are not those of this version: {error}") from None
+    dimensions = Dimensions(**content["dimensions"])
+    agent = agent_type(content["algorithm"])(settings, dimensions)
+    agent.actor.load_state_dict(content["actor"])
+    agent.actor.eval()
+    return Policy(
+        actor=agent.actor,
+        scaling=Scaling(**{key: tuple(value) for key, value in content["scaling"].items()}),
+        dimensions=dimensions,
+        tasks=tuple(content["tasks"]),
+        algorithm=content["algorithm"],
+        settings=settings,
+        training=content["training"],
+    )

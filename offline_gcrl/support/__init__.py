@@ -1,0 +1,1 @@
+"""What every other part leans on: errors, files, worker processes, the terminal. Imports nothing of the package."""

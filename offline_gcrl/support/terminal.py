@@ -1,0 +1,170 @@
+"""What a stage says: one heading, progress while it runs, one closing line; errors as sentences."""
+
+import argparse
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from offline_gcrl.support.errors import OfflineGCRLError
+
+SECONDS_BETWEEN_LINES = 10.0  # Where there is no terminal to draw bars on.
+SECONDS_OF_A_RATE = 1.0  # At least: two items that end at one moment are no rate.
+console = Console(highlight=False, soft_wrap=True)
+
+
+def stage_arguments(description: str | None, *names: str) -> list[str]:
+    """The arguments of a stage's script, one for each name; with a ``--help``."""
+    parser = argparse.ArgumentParser(description=description)
+    for name in names:
+        parser.add_argument(name)
+    parsed = parser.parse_args()
+    return [getattr(parsed, name) for name in names]
+
+
+@contextmanager
+def stage(title: str, subject: str) -> Iterator[None]:
+    """Print the heading; end the process with a sentence, and no traceback, on the package's errors."""
+    console.print(f"[bold]{title}[/bold] {escape(subject)}")
+    if "DVC_STAGE" in os.environ:
+        threading.Thread(target=_end_with_dvc, args=(os.getppid(),), daemon=True).start()
+    try:
+        yield
+    except OfflineGCRLError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            Text("error: ", style="bold red").append(str(error), style="not bold default")
+        )
+        sys.exit(1)
+
+
+def _end_with_dvc(parent: int) -> None:
+    """End when DVC does, also when it is killed: an orphan would write beside the next run."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def close(line: str) -> None:
+    """Print the closing line of a stage."""
+    console.print(f"  [green]done[/green] {escape(line)}")
+
+
+def note(line: str | Text) -> None:
+    """Print a line between heading and closing; words in brackets are words, a ``Text`` has its styles."""
+    console.print(Text("  ").append(line))
+
+
+def warn(line: str) -> None:
+    """Print a line that a reader should not miss."""
+    console.print(f"  [yellow]warning[/yellow] {escape(line)}")
+
+
+class Bars:
+    """One progress bar a name, to one total or to its own: live on a terminal, plain lines elsewhere."""
+
+    def __init__(self, names: list[str], total: int | Mapping[str, int], unit: str) -> None:
+        self.unit = unit
+        self.totals = dict.fromkeys(names, total) if isinstance(total, int) else dict(total)
+        self.done = dict.fromkeys(names, 0)
+        self.said = dict.fromkeys(names, time.monotonic())
+        self.since: dict[str, tuple[float, int]] = {}
+        """Time of the last line, or of the first news, and the work done then: what rates are taken from."""
+        self.live: Progress | None = None
+        if console.is_terminal and not console.is_dumb_terminal:
+            self.live = Progress(
+                TextColumn("  {task.description}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                _Rate(unit),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+            )
+            self.tasks = {name: self.live.add_task(name, total=self.totals[name]) for name in names}
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Clear the bars."""
+        if self.live is not None:
+            self.live.stop()
+
+    def advance(self, name: str, amount: int) -> None:
+        """Add to what is done."""
+        self.update(name, self.done[name] + amount)
+
+    def update(self, name: str, done: int) -> None:
+        """Set what is done."""
+        self.done[name] = done
+        if self.live is not None:
+            self.live.update(self.tasks[name], completed=done)
+            return
+        now = time.monotonic()
+        if name not in self.since:  # The first news ends the start-up, which is no part of a rate.
+            self.since[name] = (now, done)
+        elif self._is_due(name, now) and done < self.totals[name]:
+            self._say(name, done, now)
+
+    def _is_due(self, name: str, now: float) -> bool:
+        """Whether the last line is long past, and there is time to take a rate over."""
+        taken_over = now - self.since[name][0]
+        return now - self.said[name] > SECONDS_BETWEEN_LINES and taken_over >= SECONDS_OF_A_RATE
+
+    def _say(self, name: str, done: int, now: float) -> None:
+        """Print a line, with the rate since the last one."""
+        then, before = self.since[name]
+        self.said[name], self.since[name] = now, (now, done)
+        rate = (done - before) / (now - then)
+        total = self.totals[name]
+        left = f", {duration((total - done) / rate)} left" if rate else ""
+        console.print(f"  {name}: {done:,} of {total:,} {self.unit}, {_rate(rate)}/s{left}")
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 48 s, 12 min, 2 h 5 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _rate(a_second: float) -> str:
+    return f"{a_second:,.0f}" if a_second >= 10 else f"{a_second:.2g}"
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        # Never above the average: two items that end at one moment are none.
+        average = task.completed / task.elapsed if task.elapsed else 0.0
+        speed = min(task.finished_speed or task.speed or 0.0, average)
+        return Text(f"{_rate(speed)} {self.unit}/s", style="progress.data.speed")

@@ -1,0 +1,1 @@
+"""Training: batches, learners, updates and their fast paths, one Lightning module."""

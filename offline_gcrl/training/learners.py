@@ -1,0 +1,153 @@
+"""One seed in training: its agent, optimizer, batches and curve, and all that is kept of them."""
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from offline_gcrl.agents import agent_type
+from offline_gcrl.config.outputs import CHECKPOINT, POLICY, SNAPSHOTS, TRAINING_CURVE
+from offline_gcrl.hindsight.draws import stream_key
+from offline_gcrl.policies.policy import save_policy
+from offline_gcrl.support.files import write_text
+from offline_gcrl.training.batches import BatchSampler, DeviceData
+from offline_gcrl.training.events import Event, Point
+from offline_gcrl.training.jobs import TrainingJob
+from offline_gcrl.training.multitask.plan import several_tasks
+from offline_gcrl.training.speed import Plan
+from offline_gcrl.training.updates import mean, one
+
+VALIDATION_BATCHES = 4
+
+
+class Learner:
+    """A seed, at the round that its checkpoint has reached; at the first where it has none.
+
+    Args:
+        job: what it learns, and where that is kept.
+        samplers: of the batches, by split.
+        plan: how its updates are computed.
+    """
+
+    def __init__(self, job: TrainingJob, samplers: dict[str, BatchSampler], plan: Plan) -> None:
+        self.job, self.samplers = job, samplers
+        self.data: DeviceData = samplers["train"].data
+        # Of the initial weights; nothing else draws.
+        torch.manual_seed(stream_key(job.seed) % 2**63)
+        agent = agent_type(job.settings.algorithm)(job.settings, self.data.dimensions)
+        self.agent = agent.to(self.data.device)
+        self.optimizer = torch.optim.Adam(
+            self.agent.parameter_groups(),
+            fused=True,
+            capturable=self.data.device.type == "cuda",  # Counts its steps there.
+        )
+        self.loss = plan.prepared(self.agent.loss)
+        self.tasks = tuple(self.data.episodes.schema["tasks"])
+        self.several = several_tasks(
+            job.train, self.agent, self.loss, self.optimizer, samplers, self.tasks, job.seed
+        )
+        self.round = 0
+        self.curve: list[Point] = []
+        self.updater_state: dict[str, Any] | None = None
+        self._take_up()
+
+    def batches(self, first: int, count: int) -> dict[str, Tensor]:
+        """Batches of the updates from ``first`` on: (count, batch, ...)."""
+        shares = self.several.shares if self.several else None
+        return self.samplers["train"].batches(first, count, shares)
+
+    def news(self, updates: int, points: Sequence[Point] = ()) -> Event:
+        """What to tell after so many updates."""
+        return Event(self.job.seed, updates, tuple(points), task=self.job.task)
+
+    def end_round(self, points: list[Point], updater_state: dict[str, Any]) -> None:
+        """Validate, keep a snapshot of the policy, add to the curve, and save the state."""
+        self.round += 1
+        done = self.round * self.job.train.updates // self.job.train.snapshots
+        points[-1] |= self._validate()
+        if self.several:
+            points[-1] |= self.several.end_round(done)
+        self.curve += points
+        self._save_policy(self.job.checkpoints / SNAPSHOTS / f"update-{done:08d}.pt", done)
+        state = {
+            "round": self.round,
+            "agent": self.agent.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "updater": updater_state,
+            "tasks": self.several.state_dict() if self.several else {},
+            "curve": self.curve,
+        }
+        partial = self.job.checkpoints / f".{CHECKPOINT}.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.job.checkpoints / CHECKPOINT)
+
+    def export(self) -> None:
+        """Write the policy, its snapshots and the training curve."""
+        output = self.job.output
+        self._save_policy(output / POLICY, self.job.train.updates)
+        shutil.copytree(self.job.checkpoints / SNAPSHOTS, output / SNAPSHOTS)
+        write_text(output / TRAINING_CURVE, _as_csv(self.curve))
+        if self.several:
+            self.several.export(output)
+
+    def _take_up(self) -> None:
+        """Take up the state of the checkpoint, if there is one."""
+        path = self.job.checkpoints / CHECKPOINT
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.data.device, weights_only=True)
+        self.round, self.curve = state["round"], state["curve"]
+        self.updater_state = state["updater"]
+        self.agent.load_state_dict(state["agent"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.several:
+            self.several.updater.load_state_dict(state["updater"])
+            self.several.load_state_dict(state["tasks"], int(self.curve[-1]["update"]))
+
+    def _validate(self) -> Point:
+        """Mean diagnostics on fixed batches of the validation episodes."""
+        if "validation" not in self.samplers:
+            return {}
+        batches = self.samplers["validation"].batches(0, VALIDATION_BATCHES)
+        with torch.enable_grad():  # GoFAR's penalty is a gradient.
+            infos = [self.agent.loss(one(batches, i))[1] for i in range(VALIDATION_BATCHES)]
+        (point,) = points_of([mean(infos)])
+        return {f"validation/{name}": value for name, value in point.items()}
+
+    def _save_policy(self, path: Path, updates: int) -> None:
+        job, data = self.job, self.data
+        save_policy(
+            path,
+            self.agent,
+            job.settings.algorithm,
+            job.settings,
+            data.scaling,
+            data.dimensions,
+            self.tasks,
+            {"dataset": job.dataset, "agent": job.agent, "seed": job.seed, "updates": updates}
+            | ({} if job.task is None else {"task": job.task}),
+        )
+
+
+def points_of(infos: Sequence[dict[str, Tensor]], seed: int = 0) -> list[Point]:
+    """Diagnostics as numbers, moved to the host at once; of one seed where they are of several."""
+    names = list(infos[0])
+    values = torch.stack(
+        [torch.stack([info[name].reshape(-1) for name in names]) for info in infos]
+    )
+    return [dict(zip(names, row, strict=True)) for row in values[:, :, seed].tolist()]
+
+
+def _as_csv(curve: list[Point]) -> str:
+    names = ["update", *sorted({name for point in curve for name in point} - {"update"})]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(curve)
+    return text.getvalue()

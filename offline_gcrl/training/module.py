@@ -1,0 +1,208 @@
+"""Training in Lightning: several updates a step, checkpoints, bit-exact resume.
+
+Training runs in rounds (Lightning's epochs). At the end of each, the state of each seed is saved, a snapshot
+of its policy is kept for the learning curve, and losses on the validation episodes are taken. Since a batch is
+a function of (seed, step), a run that is killed and resumed gives the weights of one that was not.
+"""
+
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from offline_gcrl.episodes.dataset import open_episodes
+from offline_gcrl.training.batches import BatchSampler, DeviceData
+from offline_gcrl.training.captured import CapturedUpdater, recorded_by_cuda
+from offline_gcrl.training.events import Listener
+from offline_gcrl.training.jobs import TrainingJob
+from offline_gcrl.training.learners import Learner, points_of
+from offline_gcrl.training.speed import Plan, plan_for
+from offline_gcrl.training.stacked import StackedUpdater
+from offline_gcrl.training.updates import PlainUpdater, Updater
+
+
+class TrainingModule(L.LightningModule):
+    """Runs the updates of seeds that stand at the same round; knows nothing of what they compute."""
+
+    def __init__(self, learners: list[Learner], plan: Plan, on_event: Listener) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.learners, self.on_event = learners, on_event
+        self.agents = nn.ModuleList([learner.agent for learner in learners])
+        self.updater = updater_for(learners, plan)
+        self.first_round, self.train_settings = learners[0].round, learners[0].job.train
+        self.recent: list[tuple[int, dict[str, Tensor]]] = []
+
+    @property
+    def updates_a_round(self) -> int:
+        """Updates between two snapshots."""
+        return self.train_settings.updates // self.train_settings.snapshots
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One Adam a seed over its agent's parameter groups, stepped by the updater."""
+        return [learner.optimizer for learner in self.learners]
+
+    def train_dataloader(self) -> "RoundOfChunks":
+        """The batches of the current round, several updates' at a time."""
+        return RoundOfChunks(self)
+
+    def batches(self, first: int, count: int) -> dict[str, Tensor]:
+        """Batches of the updates from ``first`` on: (count, batch, ...), or (count, seeds, batch, ...)."""
+        parts = [learner.batches(first, count) for learner in self.learners]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: torch.stack([part[name] for part in parts], 1) for name in parts[0]}
+
+    def training_step(self, chunk: "Chunk", index: int) -> None:
+        """Run the updates of one chunk."""
+        first, count, batches = chunk
+        self.recent.append((first + count, self.updater.run(batches, count)))
+        for learner in self.learners:
+            self.on_event(learner.news(first + count))
+
+    def on_train_epoch_end(self) -> None:
+        """End the round of each seed, and tell its part of the curve."""
+        self.updater.finish_round()
+        numbers, infos = zip(*self.recent, strict=True)
+        self.recent.clear()
+        for place, learner in enumerate(self.learners):
+            points = [
+                point | {"update": float(number)}
+                for number, point in zip(numbers, points_of(infos, place), strict=True)
+            ]
+            learner.end_round(points, self.updater.state_dict())
+            self.on_event(learner.news(numbers[-1], points))
+
+
+Chunk = tuple[int, int, dict[str, Tensor]]
+"""Number of the first update, how many there are, and their batches, stacked."""
+
+
+class RoundOfChunks:
+    """The chunks of the round that training is in."""
+
+    def __init__(self, module: TrainingModule) -> None:
+        self.module = module
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Chunks of at most ``updates_per_step`` updates, in order."""
+        module = self.module
+        start = (module.first_round + module.current_epoch) * module.updates_a_round
+        end, size = start + module.updates_a_round, module.train_settings.updates_per_step
+        for first in range(start, end, size):
+            count = min(size, end - first)
+            yield first, count, module.batches(first, count)
+
+    def __len__(self) -> int:
+        """Chunks in a round."""
+        return -(-self.module.updates_a_round // self.module.train_settings.updates_per_step)
+
+
+def updater_for(learners: list[Learner], plan: Plan) -> Updater:
+    """What runs the updates: as their tasks ask, one after another, of all seeds at once, or recorded as a CUDA graph."""
+    updater: PlainUpdater | StackedUpdater
+    first = learners[0]
+    if first.several:
+        return first.several.updater
+    if len(learners) == 1:
+        updater = PlainUpdater(first.agent, first.loss, first.optimizer)
+    else:
+        updater = StackedUpdater(
+            [learner.agent for learner in learners],
+            [learner.optimizer for learner in learners],
+            plan.prepared,
+            capturable=plan.device == "cuda",
+        )
+    if first.updater_state is not None:
+        updater.load_state_dict(first.updater_state)
+    return CapturedUpdater(updater, recorded_by_cuda) if plan.device == "cuda" else updater
+
+
+def train_seed(job: TrainingJob, on_event: Listener) -> None:
+    """Train one seed, from its last checkpoint where there is one, and export it to ``job.output``."""
+    train_together([job], on_event)
+
+
+def train_together(jobs: list[TrainingJob], on_event: Listener) -> None:
+    """Train seeds of one dataset and agent in this process, in one batched update where there are several.
+
+    Each goes on from its own checkpoint: those that stand at the same round train together.
+    """
+    torch.set_num_threads(1)  # The same bytes whether seeds run alone or side by side.
+    _quiet_lightning()
+    plan = plan_for(jobs[0].train, jobs[0].settings)
+    for job in jobs:
+        _discard_others(job.checkpoints)
+    with plan.in_force():
+        learners = _learners(jobs, plan)
+        in_order = sorted(learners, key=lambda learner: learner.round)
+        for _, standing in groupby(in_order, key=lambda learner: learner.round):
+            _fit(list(standing), plan, on_event)
+    for learner in learners:
+        learner.export()
+        on_event(learner.news(learner.job.train.updates, learner.curve))
+
+
+def _learners(jobs: list[TrainingJob], plan: Plan) -> list[Learner]:
+    """The seeds, with one copy of the data among them."""
+    job = jobs[0]
+    episodes = open_episodes(job.episodes)
+    data = DeviceData(episodes, torch.device(plan.device))
+    samplers = {
+        split: BatchSampler(
+            data,
+            job.hindsight,
+            job.settings.sampling,
+            split=split,
+            batch_size=job.train.batch_size,
+            seed=job.seed,
+            task=job.task,
+        )
+        for split in ("train", "validation")
+        if len(episodes.transition_rows(split, job.task))
+    }
+    return [
+        Learner(
+            job, {split: sampler.of_seed(job.seed) for split, sampler in samplers.items()}, plan
+        )
+        for job in jobs
+    ]
+
+
+def _fit(learners: list[Learner], plan: Plan, on_event: Listener) -> None:
+    """Train seeds that stand at one round through the rounds that are left."""
+    train = learners[0].job.train
+    left = train.snapshots - learners[0].round
+    if left == 0:
+        return
+    trainer = L.Trainer(
+        accelerator="gpu" if plan.device == "cuda" else "cpu",
+        devices=1,
+        max_epochs=left,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(TrainingModule(learners, plan, on_event))
+
+
+def _discard_others(folder: Path) -> None:
+    """Make the folder of a fingerprint, and clear what other data, settings or code left."""
+    if folder.parent.exists():
+        for other in folder.parent.iterdir():
+            if other != folder:
+                shutil.rmtree(other)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _quiet_lightning() -> None:
+    """Lightning's hints on devices and loaders are of no use to a user of this pipeline."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")

@@ -1,0 +1,183 @@
+"""One gradient of several: each task's own, how far they agree, and what to do where they do not.
+
+Networks are treated one by one: the critic's gradients, which are of another size, have no say in how
+the actor's are reconciled.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torchjd import aggregation
+
+from offline_gcrl.agents import Agent, Losses
+from offline_gcrl.hindsight.draws import stream_key
+
+Matrix = Tensor
+"""(tasks, parameters): the gradient of each task, one below the other."""
+
+
+def networks(agent: Agent) -> dict[str, list[nn.Parameter]]:
+    """The parameters that learn, by the network of the agent that they belong to."""
+    assert isinstance(agent, nn.Module)
+    learning = {id(p) for group in agent.parameter_groups() for p in group["params"]}
+    found = {
+        name: [p for p in module.parameters() if id(p) in learning and p.requires_grad]
+        for name, module in agent.named_children()
+    }
+    return {name: parameters for name, parameters in found.items() if parameters}
+
+
+def task_gradients(found: list[Losses | None], agent: Agent) -> dict[str, Matrix]:
+    """The gradient of each task's loss, a matrix for each network; zeros for a task without any.
+
+    Args:
+        found: what ``losses_by_task`` returns.
+        agent: whose parameters the losses are of.
+    """
+    parts = networks(agent)
+    rows: dict[str, list[Tensor]] = {name: [] for name in parts}
+    for one in found:
+        gradients = iter(_gradients(one, [p for part in parts.values() for p in part]))
+        for name, part in parts.items():
+            rows[name].append(torch.cat([next(gradients).flatten() for _ in part]))
+    return {name: torch.stack(of_tasks) for name, of_tasks in rows.items()}
+
+
+def _gradients(one: Losses | None, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
+    if one is None:
+        return [torch.zeros_like(parameter) for parameter in parameters]
+    # What a loss does not reach, as the head of another task, has a gradient of zero.
+    return torch.autograd.grad(one[0], parameters, allow_unused=True, materialize_grads=True)
+
+
+def set_gradients(agent: Agent, vectors: dict[str, Tensor]) -> None:
+    """Put one gradient for each network where the optimizer looks for it."""
+    for name, parameters in networks(agent).items():
+        sizes = [parameter.numel() for parameter in parameters]
+        for parameter, part in zip(parameters, torch.split(vectors[name], sizes), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+
+def cosines(matrix: Matrix) -> Tensor:
+    """Cosines of the angles between gradients of tasks, (tasks, tasks); 0 where one is zero."""
+    unit = matrix / matrix.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    products: Tensor = unit @ unit.T
+    return products.clamp(-1.0, 1.0)
+
+
+class Combination(Protocol):
+    """Makes one gradient of several."""
+
+    def __call__(self, matrix: Matrix, update: int) -> Tensor:
+        """(parameters,) from the gradients of the tasks' weighted losses, whose plain sum is the objective's.
+
+        ``update`` is the number of the update: what is random depends on it, and on nothing else.
+        """
+
+
+def plain_sum(matrix: Matrix, update: int) -> Tensor:
+    """The gradient of the objective."""
+    return matrix.sum(0)
+
+
+class ProjectedConflicts:
+    """PCGrad (Yu et al., NeurIPS 2020, algorithm 1): each gradient loses what points against another.
+
+    For each task, over the others in random order: where g_i . g_j < 0, g_i -= (g_i . g_j) / |g_j|^2 g_j;
+    then all are added.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.weighting = seed, aggregation.PCGradWeighting()
+
+    def __call__(self, matrix: Matrix, update: int) -> Tensor:
+        """(parameters,) from (tasks, parameters)."""
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # torchjd draws the order from the global generator.
+            torch.manual_seed(stream_key(self.seed, update) % 2**63)
+            weights = self.weighting(matrix @ matrix.T)
+        return weights @ matrix
+
+
+class Aggregated:
+    """An aggregator of torchjd that finds weights from the inner products of the gradients.
+
+    They are made for the mean of the gradients; times their number, they stand in the place of the sum.
+    """
+
+    def __init__(self, weighting: Any) -> None:
+        self.weighting = weighting
+
+    def __call__(self, matrix: Matrix, update: int) -> Tensor:
+        """(parameters,) from (tasks, parameters)."""
+        weights: Tensor = self.weighting(matrix @ matrix.T) * len(matrix)
+        return weights @ matrix
+
+
+CAGRAD_RADIUS = 0.4
+"""c of CAGrad: how far its gradient may be from the mean; the paper's choice for most experiments."""
+WEIGHTINGS: dict[str, Any] = {
+    "aligned_mtl": aggregation.AlignedMTLWeighting,
+    "imtl_g": aggregation.IMTLGWeighting,
+    "mgda": aggregation.MGDAWeighting,
+    "cagrad": lambda: aggregation.CAGradWeighting(c=CAGRAD_RADIUS),
+    "upgrad": aggregation.UPGradWeighting,
+    "dualproj": aggregation.DualProjWeighting,
+}
+
+
+def combination(name: str, seed: int) -> Combination:
+    """A combination by its name in ``train.tasks.gradients``."""
+    if name == "pcgrad":
+        return ProjectedConflicts(seed)
+    return Aggregated(WEIGHTINGS[name]()) if name in WEIGHTINGS else plain_sum
+
+
+class GradNorm:
+    """Weights of tasks that are learned so that all train at similar rates (Chen et al., ICML 2018).
+
+    With G_i the norm of w_i times the gradient of task i, and r_i its loss relative to that at the start, over
+    the mean of these, weights descend on sum_i |G_i - mean(G) r_i^alpha|, the second part held fixed; then they
+    are scaled to sum to the number of tasks (algorithm 1). The norms are over all parameters of the agent.
+    """
+
+    def __init__(self, tasks: int, alpha: float, learning_rate: float) -> None:
+        self.alpha, self.learning_rate = alpha, learning_rate
+        self.weights = torch.ones(tasks)
+        self.initial = torch.zeros(tasks)
+        """Of each task, the loss when it was first seen; 0 before."""
+
+    def learn(self, losses: Tensor, norms: Tensor, present: Tensor) -> None:
+        """One step on the weights.
+
+        Args:
+            losses: (tasks,), of each task, not weighted; not negative.
+            norms: (tasks,), of the gradient of each, not weighted.
+            present: (tasks,), whether the batch had any of it; the weights of others stay what they are.
+        """
+        losses, norms = losses.detach(), norms.detach()
+        self.initial = torch.where(present & (self.initial == 0.0), losses, self.initial)
+        ratio = losses / self.initial.clamp(min=1e-12)
+        rate = ratio / ratio[present].mean()
+        weighted = self.weights * norms
+        target = weighted[present].mean() * rate.pow(self.alpha)
+        slope = torch.where(present, (weighted - target).sign() * norms, 0.0)
+        # A weight below zero would raise the loss of its task.
+        weights = (self.weights - self.learning_rate * slope).clamp(min=1e-3)
+        self.weights = weights * len(weights) / weights.sum()
+
+    def to(self, device: torch.device) -> None:
+        """Move to a device."""
+        self.weights, self.initial = self.weights.to(device), self.initial.to(device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights, and the losses at the start."""
+        return {"weights": self.weights, "initial": self.initial}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take them up again."""
+        self.weights = state["weights"].to(self.weights.device)
+        self.initial = state["initial"].to(self.initial.device)

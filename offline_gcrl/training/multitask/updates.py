@@ -1,0 +1,103 @@
+"""Updates on several tasks: by weights alone, or by a gradient of each task."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from offline_gcrl.agents import Agent, Batch
+from offline_gcrl.training.multitask.gradients import (
+    Combination,
+    GradNorm,
+    set_gradients,
+    task_gradients,
+)
+from offline_gcrl.training.multitask.losses import (
+    counts,
+    losses_by_task,
+    stacked,
+    transition_weights,
+)
+from offline_gcrl.training.updates import LossFunction, PlainUpdater
+
+
+class WeightedUpdater(PlainUpdater):
+    """Descends on sum_i w_i J_i: plain updates on batches whose transitions are weighted."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        loss_function: LossFunction,
+        optimizer: torch.optim.Optimizer,
+        weights: Tensor,
+    ) -> None:
+        super().__init__(agent, loss_function, optimizer)
+        self.weights = weights
+        """(tasks,), which sum to 1."""
+
+    def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+        """Run ``count`` updates on batches (count, batch, ...) and return their mean diagnostics."""
+        weights = transition_weights(batches["tasks"], self.weights)
+        return super().run({**batches, "weights": weights}, count)
+
+
+class TaskGradientUpdater(PlainUpdater):
+    """Takes the gradient of each task's loss, and steps by what a combination makes of them."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        optimizer: torch.optim.Optimizer,
+        combine: Combination,
+        *,
+        tasks: int,
+        weights: Tensor | None = None,
+        gradnorm: GradNorm | None = None,
+    ) -> None:
+        super().__init__(agent, agent.loss, optimizer)
+        self.combine, self.tasks = combine, tasks
+        self.weights, self.gradnorm = weights, gradnorm
+        self.done = 0
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One step, then the targets move. Returns diagnostics."""
+        found = losses_by_task(self.agent.loss, batch, self.tasks)
+        losses, info, present = stacked(found)
+        matrices = task_gradients(found, self.agent)
+        weights = self._weights(batch["tasks"])
+        if self.gradnorm is not None:
+            squared = [matrix.square().sum(1) for matrix in matrices.values()]
+            norms = torch.stack(squared).sum(0).sqrt()
+            self.gradnorm.learn(losses, norms, present)
+        weighted = weights[present, None]
+        set_gradients(
+            self.agent,
+            {
+                name: self.combine(weighted * matrix[present], self.done)
+                for name, matrix in matrices.items()
+            },
+        )
+        self.optimizer.step()
+        self.move_targets()
+        self.done += 1
+        shares = weights * present / (weights * present).sum()
+        return {name: (values * shares).sum() for name, values in info.items()}
+
+    def _weights(self, tasks: Tensor) -> Tensor:
+        """(tasks,) of this batch: as given, as learned, or the share of each in the batch."""
+        if self.gradnorm is not None:
+            return self.gradnorm.weights / self.tasks
+        if self.weights is not None:
+            return self.weights
+        return counts(tasks, self.tasks) / tasks.shape[-1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many updates were done, and the weights that were learned."""
+        learned = self.gradnorm.state_dict() if self.gradnorm is not None else {}
+        return {"done": self.done, "gradnorm": learned}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them up again."""
+        self.done = state["done"]
+        if self.gradnorm is not None:
+            self.gradnorm.load_state_dict(state["gradnorm"])

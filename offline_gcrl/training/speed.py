@@ -1,0 +1,207 @@
+"""How the updates of a job are computed: the fast paths, chosen once, before training starts.
+
+A choice is a function of the settings and of what the machine is able to do, never of how busy it is, so
+that a resumed run computes as it did before; it is part of the name of a checkpoint, for it changes last bits.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from offline_gcrl.agents import Batch, Losses
+from offline_gcrl.config import AgentSettings, Train
+from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.training.updates import LossFunction
+
+WORTH_ROUTING = 256
+"""Units of the widest layer from which oneDNN is quicker by more than a tenth."""
+WORTH_COMPILING = 2.0e12
+"""Products of hidden layers (their widths squared, by transitions) from which compiling, a minute or two,
+is less than a third of what it saves: about 2,500 updates of 1,024 with 3x512, 60,000 of 256 with 2x256."""
+WORTH_COMPILING_ON_A_GPU = 300_000
+"""Updates from which it is there, where a recorded graph saves the launches already: an estimate, not measured."""
+ACCURATE = 2.0e-6
+"""Relative error up to which a product of matrices counts as float32's; bfloat16 gives 3e-3."""
+TOLERANCES = {"fp32": 1.0e-4, "bf16": 5.0e-2}
+"""Relative difference up to which a compiled loss is the same loss: it adds up in another order."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The fast paths of a job."""
+
+    device: Literal["cpu", "cuda"]
+    matmul: Literal["default", "onednn"]
+    """Who multiplies float32 matrices on a CPU."""
+    compile: bool
+    precision: Literal["fp32", "bf16"]
+    stacked: bool
+    """Whether the seeds train in one batched update, not in a process each."""
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """A line for each path that was wanted and cannot be had."""
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Multiply matrices as planned, and as before afterwards."""
+        with _routed("bf16" if self.matmul == "onednn" else "none"):
+            yield
+
+    def prepared(self, loss: LossFunction) -> LossFunction:
+        """The loss in the planned precision, compiled where planned."""
+        if self.precision == "bf16":
+            loss = _in_bfloat16(loss, self.device)
+        return CompiledLoss(loss, TOLERANCES[self.precision]) if self.compile else loss
+
+
+def plan_for(train: Train, settings: AgentSettings) -> Plan:
+    """Choose the fast paths of a job.
+
+    Raises:
+        OfflineGCRLError: a GPU is asked for, and there is none.
+    """
+    device: Literal["cpu", "cuda"] = "cuda" if accelerator(train.accelerator) == "gpu" else "cpu"
+    notes: list[str] = []
+    wide = max(settings.hidden) >= WORTH_ROUTING
+    routed = device == "cpu" and wide and _or_note(onednn_is_accurate(), NOT_ACCURATE, notes)
+    wanted = _pays_back(train, settings, device) if train.compile == "auto" else train.compile
+    wanted = wanted and not train.has_task_gradients
+    together, apart = train.seeds_together, bool(train.tasks or train.sequence)
+    return Plan(
+        device=device,
+        matmul="onednn" if routed else "default",
+        compile=wanted and _or_note(has_compiler(device), NO_COMPILER, notes),
+        precision=train.precision,
+        stacked=together == "stacked" or (together == "auto" and device == "cuda" and not apart),
+        notes=tuple(notes),
+    )
+
+
+NOT_ACCURATE = "oneDNN rounds float32 on this processor: matrices are multiplied the slower way"
+NO_COMPILER = "no C++ compiler (g++, or the one that CXX names): the loss is not compiled"
+
+
+def accelerator(wanted: str) -> str:
+    """Lightning's name of where to train: ``cpu`` or ``gpu``.
+
+    Raises:
+        OfflineGCRLError: a GPU is asked for, and there is none.
+    """
+    if wanted == "auto":
+        return "gpu" if torch.cuda.is_available() else "cpu"
+    if wanted == "gpu" and not torch.cuda.is_available():
+        raise OfflineGCRLError(
+            "train.accelerator in params.yaml asks for a GPU, but torch sees none; "
+            "say 'auto' or 'cpu'"
+        )
+    return wanted
+
+
+def onednn_is_accurate() -> bool:
+    """Whether oneDNN, allowed to round float32 to bfloat16, still multiplies as exactly as float32 does.
+
+    The permission is what makes torch hand it float32 matrices. It rounds where the processor gains by it
+    (Intel's AMX), and elsewhere multiplies in float32, about twice as fast as MKL on AMD's processors.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    left, right = _probe(256, 512), _probe(512, 256)
+    exact = left.double() @ right.double()
+    with _routed("bf16"):
+        products = (left @ right, (right.mT @ left.mT).mT)  # Backward passes multiply transposes.
+    return all(_relative_error(product, exact) < ACCURATE for product in products)
+
+
+def has_compiler(device: str) -> bool:
+    """Whether ``torch.compile`` finds what it needs: on a CPU, a C++ compiler."""
+    return device != "cpu" or shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+class CompiledLoss:
+    """A loss compiled at its first call; as it is, with a line of explanation, if that fails or gives another loss.
+
+    Which is found out on the first batch of each process.
+
+    Args:
+        loss: of a batch.
+        tolerance: by which the compiled one may differ, relatively.
+    """
+
+    def __init__(self, loss: LossFunction, tolerance: float = TOLERANCES["fp32"]) -> None:
+        self.plain, self.tolerance = loss, tolerance
+        self.current: LossFunction = torch.compile(loss, dynamic=False)
+        self.called = False
+
+    def __call__(self, batch: Batch) -> Losses:
+        """The loss of a batch."""
+        if not self.called:
+            self.called = True
+            problem = self._problem(batch)
+            if problem:
+                print(f"  the compiled loss is not used, it runs as it is: {problem}", flush=True)
+                self.current = self.plain
+        return self.current(batch)
+
+    def _problem(self, batch: Batch) -> str:
+        """What is wrong with the compiled loss, beside the plain one; empty where nothing is."""
+        try:
+            found = self.current(batch)[0].detach()
+        except (
+            Exception
+        ) as error:  # Of the compiler's many kinds; the plain loss repeats real ones.
+            return next(iter(str(error).splitlines()), type(error).__name__)
+        expected = self.plain(batch)[0].detach()
+        by = self.tolerance
+        if torch.isclose(found, expected, rtol=by, atol=by, equal_nan=True):
+            return ""
+        return f"it is {float(found):.6g} where it should be {float(expected):.6g}"
+
+
+def _pays_back(train: Train, settings: AgentSettings, device: str) -> bool:
+    """Whether compiling saves more time than it takes."""
+    if device != "cpu":
+        return train.updates >= WORTH_COMPILING_ON_A_GPU
+    products = sum(width**2 for width in settings.hidden)
+    return train.updates * train.batch_size * products >= WORTH_COMPILING
+
+
+def _or_note(possible: bool, note: str, notes: list[str]) -> bool:
+    if not possible:
+        notes.append(note)
+    return possible
+
+
+def _in_bfloat16(loss: LossFunction, device: str) -> LossFunction:
+    """Matrices are multiplied in bfloat16; weights, gradients and the optimizer stay float32."""
+
+    def rounded(batch: Batch) -> Losses:
+        with torch.autocast(device, torch.bfloat16):
+            return loss(batch)
+
+    return rounded
+
+
+@contextmanager
+def _routed(precision: str) -> Iterator[None]:
+    """What oneDNN may round float32 to; with ``none`` it is not asked."""
+    backend = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = backend.fp32_precision
+    backend.fp32_precision = precision
+    try:
+        yield
+    finally:
+        backend.fp32_precision = before
+
+
+def _probe(rows: int, columns: int) -> Tensor:
+    """Numbers in [-1, 1] that fill a float32's digits, the same on every machine."""
+    return torch.arange(rows * columns, dtype=torch.float64).sin().float().reshape(rows, columns)
+
+
+def _relative_error(product: Tensor, exact: Tensor) -> float:
+    return float((product.double() - exact).norm() / exact.norm())

@@ -1,0 +1,136 @@
+"""Several seeds in one batched update: their weights are stacked, and the agent's own loss runs over the stack.
+
+Seeds do not touch each other: the gradient of the summed losses is each seed's own, and Adam and the lerp of
+the targets work number by number. So each learns what it would alone, to the last digits of float32.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+
+from offline_gcrl.agents import Agent, Batch, Losses
+from offline_gcrl.training.updates import PlainUpdater
+
+
+class StackedUpdater(PlainUpdater):
+    """Updates of agents of the same settings, each on batches (seeds, batch, ...) of its own.
+
+    Diagnostics are those of each seed, (seeds,).
+
+    Args:
+        agents: one a seed, with the weights to start from.
+        optimizers: Adam of each, with the state to start from.
+        prepare: what makes a loss compiled, or of another precision.
+        capturable: whether updates are recorded as a CUDA graph.
+    """
+
+    def __init__(
+        self,
+        agents: Sequence[Agent],
+        optimizers: Sequence[torch.optim.Optimizer],
+        prepare: Any = lambda loss: loss,
+        *,
+        capturable: bool = False,
+    ) -> None:
+        modules = [agent for agent in agents if isinstance(agent, nn.Module)]
+        self.agents, self.optimizers = agents, optimizers
+        self.stack, _ = stack_module_state(modules)
+        self.names = {id(weight): name for name, weight in modules[0].named_parameters()}
+        optimizer = torch.optim.Adam(
+            [
+                {**group, "params": [self.stack[self.names[id(p)]] for p in group["params"]]}
+                for group in agents[0].parameter_groups()
+            ],
+            fused=True,
+            capturable=capturable,
+        )
+        super().__init__(agents[0], prepare(StackedLoss(modules[0], self.stack)), optimizer)
+        self.moves = [
+            (self._stacked(target), self._stacked(source), rate)
+            for target, source, rate in agents[0].target_pairs()
+        ]
+        self._take_optimizer_states()
+
+    def move_targets(self) -> None:
+        """Let the targets of all seeds follow."""
+        with torch.no_grad():
+            for targets, sources, rate in self.moves:
+                torch._foreach_lerp_(targets, sources, rate)
+
+    def tensors(self) -> list[Tensor]:
+        """All weights that an update may change, targets too."""
+        return list(self.stack.values())
+
+    def finish_round(self) -> None:
+        """Give each agent its weights, and its optimizer its state."""
+        state = self.optimizer.state
+        for seed, (agent, optimizer) in enumerate(zip(self.agents, self.optimizers, strict=True)):
+            weights = {name: stacked[seed].detach() for name, stacked in self.stack.items()}
+            agent.load_state_dict(weights)  # type: ignore[attr-defined]
+            for weight, stacked in self._optimized(optimizer):
+                optimizer.state[weight] = {
+                    name: (value if value.ndim == 0 else value[seed]).clone()
+                    for name, value in state[stacked].items()
+                }
+
+    def _take_optimizer_states(self) -> None:
+        """Stack what the optimizers of the seeds know; all have done the same number of updates."""
+        pairs = [self._optimized(optimizer) for optimizer in self.optimizers]
+        for of_seeds in zip(*pairs, strict=True):
+            stacked = of_seeds[0][1]
+            states = [
+                optimizer.state[weight]
+                for optimizer, (weight, _) in zip(self.optimizers, of_seeds, strict=True)
+                if weight in optimizer.state
+            ]
+            if states:
+                self.optimizer.state[stacked] = {
+                    name: value.clone()
+                    if value.ndim == 0
+                    else torch.stack([state[name] for state in states])
+                    for name, value in states[0].items()
+                }
+
+    def _optimized(self, optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, Tensor]]:
+        """(a seed's weight, its stack) of all that is learned, in the order of the groups."""
+        own = [p for group in optimizer.param_groups for p in group["params"]]
+        stacked = [p for group in self.optimizer.param_groups for p in group["params"]]
+        return list(zip(own, stacked, strict=True))
+
+    def _stacked(self, network: nn.Module) -> list[Tensor]:
+        return [self.stack[self.names[id(weight)]] for weight in network.parameters()]
+
+
+class StackedLoss:
+    """The sum of the losses of all seeds, with the diagnostics of each: the agent's own loss, mapped."""
+
+    def __init__(self, agent: nn.Module, stack: dict[str, Tensor]) -> None:
+        self.shape = _LossAsForward(copy.deepcopy(agent).to("meta"))
+        self.stack = stack
+
+    def __call__(self, batch: Batch) -> Losses:
+        """The loss of a batch (seeds, batch, ...), and diagnostics (seeds,)."""
+        losses, info = torch.vmap(self._of_one_seed)(self.stack, dict(batch))
+        return losses.sum(), info
+
+    def _of_one_seed(self, weights: dict[str, Tensor], batch: dict[str, Tensor]) -> Losses:
+        named = {f"agent.{name}": value for name, value in weights.items()}
+        losses: Losses = functional_call(self.shape, named, (batch,))
+        return losses
+
+
+class _LossAsForward(nn.Module):
+    """``functional_call`` calls ``forward``; of an agent it is the loss that is wanted."""
+
+    def __init__(self, agent: nn.Module) -> None:
+        super().__init__()
+        self.agent = agent
+
+    def forward(self, batch: dict[str, Tensor]) -> Losses:
+        """The agent's loss."""
+        losses: Losses = self.agent.loss(batch)  # type: ignore[operator]
+        return losses

@@ -1,0 +1,83 @@
+"""Updates of an agent: a gradient step on its loss, then its targets move; many in one call.
+
+How the updates of a chunk are run is chosen here, once, when training starts; training itself knows only
+``run``. What they compute is the same function of the agent and the batches in any case.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from offline_gcrl.agents import Agent, Batch, Losses
+from offline_gcrl.networks.targets import move_targets
+
+LossFunction = Callable[[Batch], Losses]
+
+
+class Updater(Protocol):
+    """Runs the updates of a chunk."""
+
+    def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+        """Run ``count`` updates on batches (count, batch, ...) and return their mean diagnostics."""
+
+    def finish_round(self) -> None:
+        """Leave the agents and their optimizers with what was learned, to be saved."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it learned on the way: plain values and tensors, a part of the checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up again what a checkpoint has."""
+
+
+class PlainUpdater:
+    """One update after another."""
+
+    def __init__(
+        self, agent: Agent, loss_function: LossFunction, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.agent, self.loss_function, self.optimizer = agent, loss_function, optimizer
+
+    def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+        """Run ``count`` updates on batches (count, batch, ...) and return their mean diagnostics."""
+        return mean([self.update(one(batches, number)) for number in range(count)])
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """A gradient step on the loss, then the targets move. Returns diagnostics."""
+        loss, info = self.loss_function(batch)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.move_targets()
+        return info
+
+    def move_targets(self) -> None:
+        """Let the targets of the agent follow."""
+        for target, source, rate in self.agent.target_pairs():
+            move_targets(target, source, rate)
+
+    def tensors(self) -> list[Tensor]:
+        """All weights that an update may change, targets too."""
+        return list(self.agent.parameters())  # type: ignore[attr-defined]
+
+    def finish_round(self) -> None:
+        """Nothing: the agent has its weights already."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing."""
+
+
+def one(batches: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+    """One batch of several."""
+    return {name: values[index] for name, values in batches.items()}
+
+
+def mean(infos: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each diagnostic."""
+    return {name: torch.stack([info[name] for info in infos]).mean(0) for name in infos[0]}
