@@ -8,12 +8,6 @@ from offline_gcrl.support.files import atomic_directory, write_json
 from offline_gcrl.support.processes import preload
 from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
 
-WORKER_MODULES = (
-    "offline_gcrl.evaluation.videos",
-    "offline_gcrl.evaluation.figures",
-    "offline_gcrl.tracking.judging",
-)
-
 
 def main() -> None:
     """Fill ``results/<dataset>/<agent>``."""
@@ -37,7 +31,11 @@ def main() -> None:
                 write_json(folder / SKIPPED, {"reason": reason})
             close(f"not evaluated: {reason}; the policies are in models/{name}/{agent}")
             return
-        preload(*WORKER_MODULES)
+        preload(
+            "offline_gcrl.evaluation.videos",
+            "offline_gcrl.evaluation.figures",
+            "offline_gcrl.tracking.judging",
+        )
         params, headline = load_params(), HEADLINES[dataset.criterion]
         settings = params.evaluate_for(name)
         models = Path("models") / name / agent
