@@ -1,55 +1,34 @@
 """Settings: ``params.yaml`` and recipes, validated into frozen typed models before any work.
 
-This package alone knows their keys. ``reading`` is how files are read and what errors say, ``recipes`` what a
-dataset is, ``params`` what runs and how, ``multitask`` the part of it on several tasks. It imports nothing heavy.
+Only this package knows their keys. It imports nothing heavy.
+
+- ``reading``: YAML files, strict models, error messages; ``outputs``: the names of the files that stages write.
+- ``experiment``, ``relabelling``, ``training``, ``multitask``, ``evaluating``, ``agents``: one section of
+  ``params.yaml`` each; ``overrides``: per dataset and per agent; ``params``: the file; ``checks``: settings that must
+  fit each other.
+- ``sources``, ``goals``, ``recipes``: what a dataset is; ``resolving``: the dataset of a run.
 """
 
+from offline_gcrl.config.agents import Activation, AgentSettings, Sampling, Units, algorithm_names
+from offline_gcrl.config.checks import agent_settings, check_agent, check_evaluation
+from offline_gcrl.config.evaluating import Evaluate, Video
+from offline_gcrl.config.experiment import Collecting, Experiment
+from offline_gcrl.config.goals import Goal, Part, Region, Selection, Success, has_original_goals
 from offline_gcrl.config.multitask import Tasks, TaskSequence
-from offline_gcrl.config.params import (
-    PARAMS,
-    Activation,
-    AgentSettings,
-    Collecting,
-    Discount,
-    Evaluate,
-    Experiment,
-    Mixture,
-    Params,
-    Relabel,
-    Sampling,
-    Strategy,
-    Train,
-    Units,
-    Video,
-    agent_settings,
-    algorithm_names,
-    check_agent,
-    check_evaluation,
-    load_params,
-)
+from offline_gcrl.config.params import PARAMS, Params, load_params
 from offline_gcrl.config.reading import Section, nearest
-from offline_gcrl.config.recipes import (
+from offline_gcrl.config.recipes import Dataset, Evaluation, FixedTasks, Recipe, Suite
+from offline_gcrl.config.relabelling import Discount, Mixture, Relabel, Strategy
+from offline_gcrl.config.resolving import (
     RECIPES,
     RESOLVED,
-    Collect,
-    Dataset,
-    Environment,
-    Evaluation,
-    FixedTasks,
-    Goal,
-    Part,
-    Recipe,
-    Region,
-    Selection,
-    Source,
-    Success,
-    Suite,
-    has_original_goals,
     load_dataset,
     load_recipe,
     recipe_names,
     resolve,
 )
+from offline_gcrl.config.sources import Collect, Environment, Source
+from offline_gcrl.config.training import Train
 
 __all__ = [
     "PARAMS",

@@ -1,0 +1,138 @@
+"""Settings that must fit each other: an agent and its data, relabelling and training; evaluation and its tasks."""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from offline_gcrl.config.agents import AgentSettings
+from offline_gcrl.config.goals import Goal, has_original_goals
+from offline_gcrl.config.multitask import check_tasks_of
+from offline_gcrl.config.overrides import check_per_dataset, for_dataset
+from offline_gcrl.config.params import Params
+from offline_gcrl.config.reading import Settings, dotted
+from offline_gcrl.config.recipes import Dataset
+from offline_gcrl.config.relabelling import Relabel
+from offline_gcrl.config.resolving import RECIPES, recipe_names, resolve
+from offline_gcrl.support.errors import SettingsError
+
+
+def agent_settings(
+    params: Params, agent: str, dataset: str, settings_type: type[Settings]
+) -> Settings:
+    """The section ``agents.<agent>`` as its algorithm reads it, for one dataset.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
+    key, path = ("agents", agent), params.path
+    recipes = path.parent / RECIPES
+    check_per_dataset(params.agents[agent], key, recipe_names(recipes), path)
+    for_dataset(settings_type, params.agents[agent], key, "", path)  # First what holds for all.
+    settings = for_dataset(settings_type, params.agents[agent], key, dataset, path)
+    if isinstance(settings, AgentSettings):
+        resolved = resolve(dataset, folder=recipes)
+        goal = resolved.recipes[0].goal
+        _check_mixtures(settings, params.relabel_for(dataset), goal, key, path, dataset)
+        _check_several_tasks(settings, params, resolved, key)
+        if settings.task_network == "heads" and len(resolved.recipes) == 1:
+            raise SettingsError(
+                f"{path}: {dotted(key)}.task_network: 'heads' is a head for each of several tasks, and "
+                f"'{dataset}' has one; say 'concatenate' in {dotted(key)}.per_dataset.{dataset}, or name a suite"
+            )
+    return settings
+
+
+def check_agent(params: Params, agent: str, settings_type: type[Settings]) -> None:
+    """Check a section of ``agents`` in itself, and for each dataset that it names or is to run on.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
+    section, known = params.agents[agent], recipe_names(params.path.parent / RECIPES)
+    for_dataset(settings_type, section, ("agents", agent), "", params.path)
+    check_per_dataset(section, ("agents", agent), known, params.path)
+    runs = params.experiment.datasets if agent in params.experiment.agents else ()
+    patterns = section.get("per_dataset") or {}
+    named = [name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    for dataset in dict.fromkeys([*runs, *named]):
+        agent_settings(params, agent, dataset, settings_type)
+
+
+def check_evaluation(params: Params, dataset: Dataset) -> None:
+    """Check that each part of the judgement that is asked for has an episode for each task.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
+    settings = params.evaluate_for(dataset.name)
+    numbered = [recipe.evaluation.fixed_tasks for recipe in dataset.recipes if recipe.evaluation]
+    tasks = len(numbered)
+    needed = tasks * max([len(fixed.values) for fixed in numbered if fixed], default=1)
+    wrong = settings.wrong_identifiers(len(dataset.recipes))
+    for name, episodes, least in (
+        ("episodes", settings.episodes, needed),
+        ("curve_episodes", settings.curve_episodes, tasks),
+        ("wrong_identifier_episodes", wrong or tasks, tasks),
+        ("held_out_episodes", settings.held_out or tasks, tasks),
+    ):
+        if episodes < least:
+            raise SettingsError(
+                f"{params.path}: evaluate.{name}: {episodes} are too few to judge '{dataset.name}' in all "
+                f"of its tasks; give at least {least}"
+            )
+
+
+def _check_mixtures(
+    settings: AgentSettings,
+    relabel: Relabel,
+    goal: Goal,
+    key: tuple[str, ...],
+    path: Path,
+    dataset: str,
+) -> None:
+    """A strategy that an agent mixes in must be in the table that relabelling makes of the data."""
+    where = dotted(key)
+    for name, mixture in settings:
+        for strategy in mixture if name.endswith("goals") else ():
+            if strategy == "original" and not has_original_goals(goal):
+                raise SettingsError(
+                    f"{path}: {where}.{name}: 'original' needs goals that the behaviour pursued, and a "
+                    f"success test other than 'same_step', which '{dataset}' does not have; give hindsight "
+                    f"goals in {where}.per_dataset.{dataset}.{name}, or leave the agent out"
+                )
+            if strategy not in {*relabel.strategies, "current", "original"}:
+                raise SettingsError(
+                    f"{path}: {where}.{name}: '{strategy}' is not in relabel.strategies; add it there"
+                )
+    if relabel.reward == "dense" and not goal.success.has_distance:
+        raise SettingsError(
+            f"{path}: relabel.reward: 'dense' needs goals with one distance, not '{goal.success.kind}'"
+        )
+    if relabel.reward == "dense" and settings.sampling.n_step > 1:
+        raise SettingsError(
+            f"{path}: {where}.n_step: must be 1 with relabel.reward 'dense', "
+            f"not {settings.sampling.n_step}"
+        )
+
+
+def _check_several_tasks(
+    settings: AgentSettings, params: Params, dataset: Dataset, key: tuple[str, ...]
+) -> None:
+    """What training asks of tasks must fit those of the dataset, and the agent."""
+    train, path, where = params.train_for(dataset.name, key[-1]), params.path, dotted(key)
+    names = [recipe.task for recipe in dataset.recipes]
+    check_tasks_of(train.tasks, train.sequence, names, train.snapshots, dataset.name, path)
+    if train.tasks and train.tasks.sampling == "uncertainty" and not settings.has_ensemble:
+        raise SettingsError(
+            f"{path}: train.tasks.sampling: 'uncertainty' is how much critics disagree, and {where} has none; "
+            "take gciql, or 'performance' or 'gradient'"
+        )
+    if train.tasks and train.tasks.gradients == "gradnorm" and not settings.has_positive_loss:
+        raise SettingsError(
+            f"{path}: train.tasks.gradients: 'gradnorm' compares losses with those at the start, and that of "
+            f"{where} may be negative; take bc, or gciql with actor_loss 'awr', or another of the combinations"
+        )
+    if train.sequence and train.sequence.method == "heads" and settings.task_network != "heads":
+        raise SettingsError(
+            f"{path}: train.sequence.method: 'heads' freezes heads, and {where} has none; "
+            f"say {where}.task_network: heads"
+        )

@@ -1,0 +1,29 @@
+"""Sections ``experiment`` and ``collect`` of ``params.yaml``: what runs, and on how much data."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+
+from offline_gcrl.config.reading import Name, Section, reject_repeats
+
+
+class Experiment(Section):
+    """What runs."""
+
+    name: str = "offline-gcrl"
+    datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    agents: Annotated[tuple[Name, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+
+    @field_validator("datasets", "agents", "seeds")
+    @classmethod
+    def _distinct(cls, names: tuple[Any, ...]) -> tuple[Any, ...]:
+        reject_repeats(names)
+        return names
+
+
+class Collecting(Section):
+    """How much data is made, or taken of what is published."""
+
+    episodes: PositiveInt | Literal["full"] | None = None
+    """Of each task, in place of what its recipe says; ``full`` is the published size."""

@@ -1,0 +1,65 @@
+"""Overrides of a section for one dataset (``per_dataset``) or one agent (``per_agent``)."""
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from offline_gcrl.config.reading import Settings, dotted, nearest, validated
+from offline_gcrl.support.errors import SettingsError
+
+
+def for_dataset(
+    section: type[Settings],
+    data: Mapping[str, Any],
+    key: tuple[str, ...],
+    dataset: str,
+    path: Path,
+) -> Settings:
+    """A section with the overrides of its ``per_dataset`` that match a dataset.
+
+    Patterns apply in the order of the file, the exact name last. With an empty name there are no overrides.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
+    settings, where = {name: value for name, value in data.items() if name != "per_dataset"}, key
+    special = data.get("per_dataset") or {}
+    patterns = [name for name in special if name != dataset and fnmatchcase(dataset, name)]
+    for name in [*patterns, dataset] if dataset else []:
+        if special.get(name):
+            settings, where = overridden(settings, special[name]), (*key, "per_dataset", name)
+    return validated(section, settings, path, where)
+
+
+def overridden(general: Mapping[str, Any], special: Mapping[str, Any]) -> dict[str, Any]:
+    """``general`` with the values of ``special``; nested sections are merged, mixtures of goals are replaced."""
+    merged = dict(general)
+    for name, value in special.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = {**merged[name], **value} if nested and "goals" not in name else value
+    return merged
+
+
+def for_all_agents(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a section without those of ``per_agent``."""
+    return {name: value for name, value in data.items() if name != "per_agent"}
+
+
+def check_per_dataset(
+    data: Mapping[str, Any], key: tuple[str, ...], known: Iterable[str], path: Path
+) -> None:
+    """Check that each key of ``per_dataset`` matches a recipe and contains settings.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
+    special = data.get("per_dataset") or {}
+    where = dotted((*key, "per_dataset"))
+    if not isinstance(special, dict):
+        raise SettingsError(f"{path}: {where}: expected names of recipes, each with settings")
+    for name, settings in special.items():
+        if not any(fnmatchcase(recipe, name) for recipe in known):
+            raise SettingsError(f"{path}: {where}: no recipe '{name}'; {nearest(name, known)}")
+        if not isinstance(settings, dict):
+            raise SettingsError(f"{path}: {where}.{name}: expected keys and values")

@@ -1,0 +1,31 @@
+"""Section ``relabel`` of ``params.yaml``: how hindsight goals are drawn."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator
+
+from offline_gcrl.config.reading import Section, reject_repeats
+
+Strategy = Literal["final", "future", "geometric", "episode", "random", "current", "original"]
+DrawnStrategy = Literal["final", "future", "geometric", "episode", "random"]
+Discount = Annotated[float, Field(gt=0.0, lt=1.0)]
+Mixture = Annotated[dict[Strategy, PositiveFloat], Field(min_length=1)]
+
+
+class Relabel(Section):
+    """How hindsight goals are drawn."""
+
+    strategies: tuple[DrawnStrategy, ...] = ("final", "future", "geometric", "episode", "random")
+    k: Annotated[int, Field(ge=1, le=64)] = 4
+    """Goals drawn for each transition and strategy (``final`` has one)."""
+    discount: Discount = 0.99
+    """Of strategy ``geometric``: the offset is Geom(1 - discount)."""
+    reward: Literal["sparse", "dense"] = "sparse"
+    """-1 until the goal is reached and 0 then, or minus the distance to it."""
+    seed: NonNegativeInt = 0
+
+    @field_validator("strategies")
+    @classmethod
+    def _distinct(cls, names: tuple[Any, ...]) -> tuple[Any, ...]:
+        reject_repeats(names)
+        return names

@@ -1,0 +1,145 @@
+"""From the name of a recipe or suite to a ``Dataset``: reading, counting episodes, joining tasks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from offline_gcrl.config.reading import nearest, read_yaml, validated
+from offline_gcrl.config.recipes import Dataset, Recipe, Suite
+from offline_gcrl.support.errors import SettingsError
+
+RECIPES = Path("datasets/recipes")
+RESOLVED = Path("datasets/resolved")
+
+
+def load_recipe(name: str, folder: Path = RECIPES) -> Recipe:
+    """Read and check one recipe that is no suite.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
+    recipe = _load(name, folder)
+    if isinstance(recipe, Suite):
+        raise SettingsError(
+            f"{_file(name, folder)}: a suite, where a recipe with sources is needed"
+        )
+    return recipe
+
+
+def resolve(
+    name: str, episodes: int | Literal["full"] | None = None, folder: Path = RECIPES
+) -> Dataset:
+    """A recipe or suite with the number of episodes of every source filled in.
+
+    Args:
+        name: of a recipe or suite.
+        episodes: of each task, in place of what its recipe says; ``full`` is the published size.
+        folder: where recipes lie.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
+    loaded = _load(name, folder)
+    members = loaded.members if isinstance(loaded, Suite) else (name,)
+    recipes = tuple(
+        _counted(load_recipe(member, folder), episodes, _file(member, folder)) for member in members
+    )
+    pad = isinstance(loaded, Suite) and loaded.pad
+    dataset = Dataset(name=name, title=loaded.title, recipes=recipes, pad=pad)
+    _check_joined(dataset, _file(name, folder))
+    return dataset
+
+
+def load_dataset(name: str, folder: Path = RESOLVED) -> Dataset:
+    """What the ``check`` stage made of a recipe or suite.
+
+    Raises:
+        SettingsError: it has not run for this dataset.
+    """
+    path = _file(name, folder, ".json")
+    if not path.exists():
+        raise SettingsError(f"{path}: no such file; run `dvc repro`, whose first stage makes it")
+    return Dataset.model_validate_json(path.read_text())
+
+
+def recipe_names(folder: Path = RECIPES) -> list[str]:
+    """Names of all recipes and suites in a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def _file(name: str, folder: Path, suffix: str = ".yaml") -> Path:
+    return folder / f"{name}{suffix}"
+
+
+def _load(name: str, folder: Path) -> Recipe | Suite:
+    path = _file(name, folder)
+    if not path.exists():
+        raise SettingsError(f"{folder}: no recipe '{name}'; {nearest(name, recipe_names(folder))}")
+    data = read_yaml(path)
+    if isinstance(data, dict) and "members" in data:
+        return validated(Suite, data, path)
+    return validated(Recipe, data, path)
+
+
+def _counted(recipe: Recipe, episodes: int | Literal["full"] | None, path: Path) -> Recipe:
+    """The recipe with ``episodes`` of each source in place of shares."""
+    if episodes == "full":
+        if recipe.full_episodes is None:
+            raise SettingsError(
+                f"{path}: no 'full_episodes', which collect.episodes 'full' of params.yaml asks for; "
+                "give a number there"
+            )
+        episodes = recipe.full_episodes
+    total = episodes or recipe.episodes
+    weights = [source.share or source.episodes for source in recipe.sources]
+    if total is None or None in weights:
+        return recipe
+    if episodes is None and not any(source.share for source in recipe.sources):
+        return recipe
+    counts = _apportioned(total, [float(weight or 0.0) for weight in weights])
+    sources = tuple(
+        source.model_copy(update={"episodes": count, "share": None})
+        for source, count in zip(recipe.sources, counts, strict=True)
+    )
+    return recipe.model_copy(update={"sources": sources, "episodes": total})
+
+
+def _apportioned(total: int, weights: Sequence[float]) -> list[int]:
+    """Whole numbers in proportion to the weights, at least 1 each, by largest remainder."""
+    exact = [total * weight / sum(weights) for weight in weights]
+    counts = [max(1, int(share)) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda index: counts[index] - exact[index])
+    for index in by_remainder[: max(0, total - sum(counts))]:
+        counts[index] += 1
+    return counts
+
+
+def _check_joined(dataset: Dataset, path: Path) -> None:
+    """What the tasks of one dataset must have in common."""
+    first = dataset.recipes[0]
+    for recipe in dataset.recipes[1:]:
+        if recipe.goal.success != first.goal.success:
+            raise SettingsError(
+                f"{path}: members: '{recipe.task}' and '{first.task}' differ in goal.success; the tasks "
+                "of a suite share it"
+            )
+        if (recipe.goal.desired is None) != (first.goal.desired is None):
+            raise SettingsError(
+                f"{path}: members: only one of '{recipe.task}' and '{first.task}' has a goal.desired"
+            )
+        if recipe.goal.is_full_state != first.goal.is_full_state:
+            raise SettingsError(
+                f"{path}: members: the goals of only one of '{recipe.task}' and '{first.task}' are full "
+                "states"
+            )
+    criteria = {recipe.evaluation.criterion for recipe in dataset.recipes if recipe.evaluation}
+    if len(criteria) > 1:
+        raise SettingsError(
+            f"{path}: members: some are judged at the last_step and some at any_step; the tasks of a "
+            "suite share evaluation.criterion"
+        )
+    sources = [source.dataset for recipe in dataset.recipes for source in recipe.sources]
+    for what, names in (("task", dataset.tasks), ("source", sources)):
+        repeated = {name for name in names if list(names).count(name) > 1}
+        if repeated:
+            raise SettingsError(f"{path}: members: {what} '{min(repeated)}' is there twice")
