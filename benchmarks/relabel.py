@@ -20,7 +20,7 @@ from benchmarks.synthetic import GOAL, write_steps
 from offline_gcrl.config import Relabel
 from offline_gcrl.config.outputs import EPISODES, STEPS, TABLE
 from offline_gcrl.hindsight.relabel import (
-    TRANSITIONS_A_CHUNK,
+    TRANSITIONS_PER_CHUNK,
     episode_columns,
     iterate_transitions,
     label_transitions,
@@ -80,7 +80,7 @@ class Case:
         return self.count
 
     def our_rows(self) -> int:
-        for part in iterate_transitions(self.episodes, TRANSITIONS_A_CHUNK):
+        for part in iterate_transitions(self.episodes, TRANSITIONS_PER_CHUNK):
             goal_rows(part, "geometric", K, 0, DISCOUNT)
         return self.count
 
@@ -90,7 +90,7 @@ class Case:
 
     def our_labels(self) -> int:
         stored = {"achieved_goal": StoredGoals(self.goals)}
-        for part in iterate_transitions(self.episodes, TRANSITIONS_A_CHUNK):
+        for part in iterate_transitions(self.episodes, TRANSITIONS_PER_CHUNK):
             label_transitions(part, stored, SETTINGS, GOAL)
         return self.count
 

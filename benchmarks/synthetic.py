@@ -1,4 +1,4 @@
-"""Ingested datasets of any size, made quickly: episodes of a random walk, with what relabelling reads."""
+"""IngestedDataset datasets of any size, made quickly: episodes of a random walk, with what relabelling reads."""
 
 import json
 from pathlib import Path

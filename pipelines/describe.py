@@ -33,7 +33,7 @@ def main() -> None:
 
 def log_card(name: str, card: dict[str, Any], episodes: Path, folder: Path) -> None:
     """Log a card to MLflow: beside the experiment, whose table compares agents; this one's, datasets."""
-    from offline_gcrl.cards.card import card_metrics, card_params, card_words
+    from offline_gcrl.cards.card import card_metrics, card_params, card_text
     from offline_gcrl.config.outputs import CARD, PAGE
     from offline_gcrl.tracking.store import Tracker
     from offline_gcrl.tracking.views import dataset_views
@@ -43,7 +43,7 @@ def log_card(name: str, card: dict[str, Any], episodes: Path, folder: Path) -> N
     run.log_dataset(name, episodes)
     run.log_params(card_params(card))
     run.log_metrics(card_metrics(card))
-    run.set_tags({"mlflow.note.content": card_words((folder / PAGE).read_text())})
+    run.set_tags({"mlflow.note.content": card_text((folder / PAGE).read_text())})
     for path in sorted(folder.iterdir()):
         run.log_artifact(path, "card")
     run.finish()

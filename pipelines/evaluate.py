@@ -1,4 +1,4 @@
-"""Policy to results: every seed judged in MuJoCo, with its learning curve, a video, and what else is asked."""
+"""Evaluate the policies of all training seeds in MuJoCo: metrics, learning curves, probes, figures and videos."""
 
 from functools import partial
 from pathlib import Path
@@ -14,55 +14,53 @@ def main() -> None:
     name, agent = stage_arguments(__doc__, "dataset", "agent")
     from offline_gcrl.config.outputs import SKIPPED
     from offline_gcrl.evaluation.figures import draw_results
-    from offline_gcrl.evaluation.plan import judge, plan_judgement
+    from offline_gcrl.evaluation.plan import evaluate, plan_evaluation
     from offline_gcrl.evaluation.probes import plan_probes, run_probes
-    from offline_gcrl.evaluation.results import HEADLINES, over_seeds
+    from offline_gcrl.evaluation.results import HEADLINES, combine_seeds
     from offline_gcrl.evaluation.videos import write_all_rollouts
     from offline_gcrl.figures.gradients import draw_gradients
-    from offline_gcrl.tracking.judging import log_results
+    from offline_gcrl.tracking.evaluation import log_results
     from offline_gcrl.tracking.store import Subject, Tracker
 
-    output = Path("results") / name / agent
+    output, models = Path("results") / name / agent, Path("models") / name / agent
     with stage("evaluate", f"{agent} on {name}"):
         dataset = load_dataset(name)
         if not dataset.is_judged:
             reason = "its recipe names no evaluation environment"
             with atomic_directory(output) as folder:
                 write_json(folder / SKIPPED, {"reason": reason})
-            close(f"not evaluated: {reason}; the policies are in models/{name}/{agent}")
+            close(f"not evaluated: {reason}; the policies are in {models}")
             return
-        preload(
-            "offline_gcrl.evaluation.videos",
-            "offline_gcrl.evaluation.figures",
-            "offline_gcrl.tracking.judging",
-        )
+        parts = ("evaluation.videos", "evaluation.figures", "tracking.evaluation")
+        preload(*(f"offline_gcrl.{part}" for part in parts))
         params, headline = load_params(), HEADLINES[dataset.criterion]
         settings = params.evaluate_for(name)
-        models = Path("models") / name / agent
         policies = {seed: models / f"seed-{seed}" for seed in params.experiment.seeds}
-        plan = plan_judgement(policies, dataset, settings)
+        plan = plan_evaluation(policies, dataset, settings)
         with atomic_directory(output) as folder:
-            with Bars(["judging"], sum(map(len, plan.values())), "episodes") as bars:
-                results = judge(plan, settings.workers, lambda: bars.advance("judging", 1))
+            with Bars(["evaluating"], sum(map(len, plan.values())), "episodes") as bars:
+                results = evaluate(plan, settings.workers, partial(bars.advance, "evaluating", 1))
             for seed, result in results.items():
                 result.write(folder / f"seed-{seed}")
-            over = over_seeds(list(results.values()))
-            draw_results(results, over, dataset, agent, folder)
+            summary = combine_seeds(list(results.values()))
+            draw_results(results, summary, dataset, agent, folder)
             draw_gradients(policies.values(), folder)
             more = plan_probes(models, dataset, settings, plan, results)
-            with Bars(["probing"], sum(map(len, more.values())), "episodes") as bars:
-                probes = run_probes(more, settings.workers, lambda: bars.advance("probing", 1))
+            with Bars(["probes"], sum(map(len, more.values())), "episodes") as bars:
+                probes = run_probes(more, settings.workers, partial(bars.advance, "probes", 1))
             probes.write(folder)
-            with Bars(["filming"], len(policies), "videos") as bars:
-                done = partial(bars.advance, "filming", 1)
+            with Bars(["videos"], len(policies), "videos") as bars:
+                done = partial(bars.advance, "videos", 1)
                 reason = write_all_rollouts(policies, dataset, settings, folder, done)
             if reason:
                 note(f"no videos: {reason}")
             tracker = Tracker(params.experiment.name)
             subject = Subject(name, agent, params.agents[agent]["algorithm"])
-            shown = settings.model_dump(exclude={"workers", "video"})
-            log_results(tracker, subject, policies, results, over, headline, folder, shown, probes)
-        close(f"{over.said(headline)}, in {output}")
+            logged = settings.model_dump(exclude={"workers", "video"})
+            log_results(
+                tracker, subject, policies, results, summary, headline, folder, logged, probes
+            )
+        close(f"{summary.sentence(headline)}, in {output}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def main() -> None:
             note(Text.assemble(headline, " ", " ".join(said.sentences)))
             if found.comparison:
                 console.print(headline_table(found, list(found.comparison.standings)))
-            for sentence in said.sureness:
+            for sentence in said.confidence:
                 note(sentence)
         close(f"the page is {output}/index.html; `make ui` opens the runs in MLflow")
 

@@ -12,7 +12,7 @@ def main() -> None:
     """Fill ``models/<dataset>/<agent>``."""
     dataset, agent = stage_arguments(__doc__, "dataset", "agent")
     from offline_gcrl.agents import settings_type
-    from offline_gcrl.tracking.runs import marked_failed
+    from offline_gcrl.tracking.runs import mark_failed_on_error
     from offline_gcrl.tracking.store import Subject, Tracker
     from offline_gcrl.tracking.training import TrainingRuns
     from offline_gcrl.training.events import Event
@@ -47,11 +47,14 @@ def main() -> None:
                 },
             )
             work = Work(jobs)
-            with marked_failed(runs.all), Bars(list(work.totals), work.totals, "updates") as bars:
+            with (
+                mark_failed_on_error(runs.all_runs),
+                Bars(list(work.totals), work.totals, "updates") as bars,
+            ):
 
                 def on_event(event: Event) -> None:
                     bars.update(*work.hear(event))
-                    runs.hear(event)
+                    runs.log_event(event)
 
                 train_seeds(jobs, on_event)
             runs.finish()

@@ -20,7 +20,7 @@ from offline_gcrl.cards.card import (
 )
 from offline_gcrl.cards.coverage import BINS, Coverage
 from offline_gcrl.cards.drawing import episodes_figure
-from offline_gcrl.cards.measure import ACTION_BINS, MOVING, Ingested, measure, summarise
+from offline_gcrl.cards.measure import ACTION_BINS, MOVING, IngestedDataset, measure, summarise
 from offline_gcrl.cards.replay import Replay
 from offline_gcrl.config import Dataset, Part, Success, load_recipe
 from offline_gcrl.config.outputs import CARD, PAGE
@@ -65,10 +65,10 @@ def test_shares_are_those_of_a_slow_count(dataset: SmallDataset, card: Path) -> 
 def test_chunks_of_any_size_give_the_same_numbers(
     dataset: SmallDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = Ingested(dataset.parquet, dataset.resolved)
+    data = IngestedDataset(dataset.parquet, dataset.resolved)
     whole = measure(data)
     monkeypatch.setattr(
-        measuring, "NUMBERS_A_CHUNK", 7 * 6
+        measuring, "NUMBERS_PER_CHUNK", 7 * 6
     )  # Seven rows of two goals and an action.
     chunks = list(data.chunks())
     assert {len(chunk.step) for chunk in chunks[:-1]} == {7}
@@ -80,7 +80,7 @@ def test_chunks_of_any_size_give_the_same_numbers(
 
 
 def test_every_state_goal_and_action_is_counted_once(dataset: SmallDataset) -> None:
-    measures = measure(Ingested(dataset.parquet, dataset.resolved))
+    measures = measure(IngestedDataset(dataset.parquet, dataset.resolved))
     transitions = [6 * 60, 3 * 60]
     assert measures.coverage.achieved.sum((1, 2)).tolist() == [6 * 61, 3 * 61]
     assert measures.coverage.desired is not None
@@ -89,7 +89,7 @@ def test_every_state_goal_and_action_is_counted_once(dataset: SmallDataset) -> N
 
 
 def test_actions_are_counted_from_bound_to_bound(dataset: SmallDataset) -> None:
-    measures = measure(Ingested(dataset.parquet, dataset.resolved))
+    measures = measure(IngestedDataset(dataset.parquet, dataset.resolved))
     rows = dataset.episodes.transition_rows()
     for dimension in range(2):
         expected, _ = np.histogram(
@@ -159,7 +159,7 @@ def test_full_states_are_shown_along_their_principal_axes(
 ) -> None:
     resolved = full_state(dataset)
     ingest(resolved, dataset.minari, tmp_path)
-    coverage = measure(Ingested(tmp_path, resolved)).coverage
+    coverage = measure(IngestedDataset(tmp_path, resolved)).coverage
     assert coverage.kind == "principal"
     states = dataset.episodes.observation.astype(np.float64)
     standard = (states - states.mean(0)) / states.std(0)
@@ -193,7 +193,7 @@ def test_goals_of_many_numbers_are_shown_a_dimension_at_a_time(
     )
     (tmp_path / "data").mkdir()
     ingest(as_dataset(recipe), dataset.minari, tmp_path / "data")
-    data = Ingested(tmp_path / "data", as_dataset(recipe))
+    data = IngestedDataset(tmp_path / "data", as_dataset(recipe))
     coverage = measure(data).coverage
     assert coverage.kind == "dimensions"
     assert coverage.achieved.shape == (2, 6, BINS)
@@ -216,12 +216,12 @@ def test_each_task_of_a_suite_has_its_own_numbers_and_range(
     said = write_card(suite, tmp_path / "data", {}, tmp_path / "card")
     assert said["tasks"]["show"] == said["sources"][recipe.sources[1].dataset]
     assert "## Tasks" in (tmp_path / "card" / PAGE).read_text()
-    coverage: Coverage = measure(Ingested(tmp_path / "data", suite)).coverage
+    coverage: Coverage = measure(IngestedDataset(tmp_path / "data", suite)).coverage
     assert not np.array_equal(coverage.axes.low[0], coverage.axes.low[1])
 
 
 def test_what_is_the_same_in_every_episode_is_not_drawn(dataset: SmallDataset) -> None:
-    data = Ingested(dataset.parquet, dataset.resolved)
+    data = IngestedDataset(dataset.parquet, dataset.resolved)
     drawn = episodes_figure(data)
     assert drawn is not None
     assert [axes.get_title(loc="left") for axes in drawn.axes] == ["return"]

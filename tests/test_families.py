@@ -30,7 +30,7 @@ from offline_gcrl.config.outputs import POLICY
 from offline_gcrl.environments.making import EXTRAS, can_render, check_environments
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.evaluation.jobs import FINAL, episode_jobs
-from offline_gcrl.evaluation.plan import judge, plan_judgement
+from offline_gcrl.evaluation.plan import evaluate, plan_evaluation
 from offline_gcrl.evaluation.videos import write_rollouts
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.training.jobs import TrainingJob
@@ -111,7 +111,7 @@ def test_a_tiny_recipe_goes_the_whole_way(name: str, tmp_path: Path) -> None:
     relabel(tmp_path / "parquet", tmp_path / "hindsight", Relabel(k=2), recipe.goal)
     job = trained(tmp_path, name)
     settings = Evaluate(episodes=1, curve_episodes=1)
-    result = judge(plan_judgement({0: job.output}, dataset, settings), 1)[0]
+    result = evaluate(plan_evaluation({0: job.output}, dataset, settings), 1)[0]
     assert schema["counts"]["transitions"] >= 2 * TINY[name]
     assert (
         len(pl.read_parquet(tmp_path / "hindsight/table.parquet"))

@@ -1,4 +1,4 @@
-"""Ingested episodes hold what Minari holds, once; broken ones are refused by name."""
+"""Ingested episodes have the content of the Minari data, stored once; broken data is refused by name."""
 
 import json
 from pathlib import Path
@@ -192,11 +192,11 @@ def test_reading_many_episodes_at_once_is_reading_them_one_by_one(
 def test_blocks_and_row_groups_of_any_size_hold_the_same(
     dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    monkeypatch.setattr(blocks, "ROWS_A_BLOCK", rows)
+    monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", rows)
     ingest(dataset.resolved, dataset.minari, tmp_path)
     for name in ("steps.parquet", "episodes.parquet", "schema.json"):
         assert (tmp_path / name).read_bytes() == (dataset.parquet / name).read_bytes()
-    monkeypatch.setattr("offline_gcrl.episodes.writing.ROWS_A_GROUP", 100)
+    monkeypatch.setattr("offline_gcrl.episodes.writing.ROWS_PER_GROUP", 100)
     ingest(dataset.resolved, dataset.minari, tmp_path)
     groups = pq.read_metadata(tmp_path / "steps.parquet").num_row_groups
     assert groups == 5  # Whole episodes, of 61 rows.

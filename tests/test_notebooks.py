@@ -13,14 +13,14 @@ from execute import execute
 
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Dataset, agent_settings, load_dataset, load_params
-from offline_gcrl.evaluation.plan import judge, plan_judgement
-from offline_gcrl.evaluation.results import over_seeds
+from offline_gcrl.evaluation.plan import plan_evaluation
+from offline_gcrl.evaluation.results import combine_seeds
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.report.facts import Folders
 from offline_gcrl.report.results import load_results
 from offline_gcrl.report.writing import write_report
 from offline_gcrl.support.files import write_json
-from offline_gcrl.tracking.judging import log_results
+from offline_gcrl.tracking.evaluation import log_results
 from offline_gcrl.tracking.store import Subject, Tracker
 from offline_gcrl.tracking.training import TrainingRuns
 from offline_gcrl.training.jobs import training_jobs
@@ -95,11 +95,11 @@ def train_and_judge(agent: str, resolved: Dataset) -> None:
         train_seed(job, runs.hear)
     runs.finish()
     policies = {seed: models / f"seed-{seed}" for seed in SEEDS}
-    results = judge(plan_judgement(policies, resolved, evaluate), 1)
+    results = evaluate(plan_evaluation(policies, resolved, evaluate), 1)
     for seed, result in results.items():
         result.write(folder / f"seed-{seed}")
     over, said = (
-        over_seeds(list(results.values())),
+        combine_seeds(list(results.values())),
         evaluate.model_dump(exclude={"workers", "video"}),
     )
     log_results(tracker, subject, policies, results, over, "success_rate", folder, said)

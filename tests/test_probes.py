@@ -30,22 +30,22 @@ from offline_gcrl.environments.held_out_goals import check_region, held_out_seed
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.evaluation.jobs import CURVE, FINAL, EpisodeJob
-from offline_gcrl.evaluation.plan import Judgement, judge, plan_judgement
+from offline_gcrl.evaluation.plan import EvaluationPlan, evaluate, plan_evaluation
 from offline_gcrl.evaluation.probes import (
     Probe,
-    Probes,
+    ProbeResults,
+    conditioned_identifiers,
     plan_probes,
     run_probes,
-    told_identifiers,
     with_wrong_identifier,
 )
-from offline_gcrl.evaluation.results import SeedResult, over_seeds
+from offline_gcrl.evaluation.results import SeedResult, combine_seeds
 from offline_gcrl.evaluation.rollouts import run_episode
 from offline_gcrl.goals.held_out import held_out_goals, lies_within, without_held_out
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.policies.policy import load_policy
 from offline_gcrl.support.errors import DataError, SettingsError
-from offline_gcrl.tracking.judging import log_results
+from offline_gcrl.tracking.evaluation import log_results
 from offline_gcrl.tracking.store import Subject, Tracker
 from offline_gcrl.training.batches import BatchSampler, DeviceData
 from offline_gcrl.training.events import Event
@@ -55,7 +55,7 @@ from offline_gcrl.training.module import train_seed
 UMAZE, MEDIUM = "pointmaze-umaze", "pointmaze-medium"
 REGION = Region(low=(0.5, 0.5), high=(1.5, 1.5))
 """The upper right corner of the U."""
-JUDGED = Evaluate(episodes=8, curve_episodes=4, held_out_episodes=6)
+EVALUATION = Evaluate(episodes=8, curve_episodes=4, held_out_episodes=6)
 
 
 def short(name: str, **changed: Any) -> Recipe:
@@ -64,8 +64,8 @@ def short(name: str, **changed: Any) -> Recipe:
     assert recipe.evaluation is not None
     environment = recipe.evaluation.environment
     kwargs = {**environment.kwargs, "max_episode_steps": 20}
-    judged = environment.model_copy(update={"kwargs": kwargs})
-    evaluation = recipe.evaluation.model_copy(update={"environment": judged})
+    evaluated = environment.model_copy(update={"kwargs": kwargs})
+    evaluation = recipe.evaluation.model_copy(update={"environment": evaluated})
     return recipe.model_copy(update={"evaluation": evaluation, **changed})
 
 
@@ -122,22 +122,22 @@ def link(name: str, root: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """The suite as the stage `evaluate` judges it."""
 
-    judgement: Judgement
+    evaluation_plan: EvaluationPlan
     results: dict[int, SeedResult]
     plan: dict[Probe, list[EpisodeJob]]
-    probes: Probes
+    probes: ProbeResults
 
 
 @pytest.fixture(scope="module")
-def judged(suite: Suite) -> Judged:
+def evaluated(suite: Suite) -> Evaluated:
     policies = {0: suite.models / "seed-0"}
-    judgement = plan_judgement(policies, suite.dataset, JUDGED)
-    results = judge(judgement, workers=1)
-    plan = plan_probes(suite.models, suite.dataset, JUDGED, judgement, results)
-    return Judged(judgement, results, plan, run_probes(plan, workers=1))
+    evaluation_plan = plan_evaluation(policies, suite.dataset, EVALUATION)
+    results = evaluate(evaluation_plan, workers=1)
+    plan = plan_probes(suite.models, suite.dataset, EVALUATION, evaluation_plan, results)
+    return Evaluated(evaluation_plan, results, plan, run_probes(plan, workers=1))
 
 
 def test_specialists_are_jobs_beside_the_generalist(suite: Suite) -> None:
@@ -183,17 +183,17 @@ def test_work_counts_specialists_together(suite: Suite) -> None:
     assert work.hear(Event(0, 10, task=MEDIUM)) == ("specialists", 14)
 
 
-def test_specialists_face_the_very_episodes_of_the_generalist(judged: Judged) -> None:
-    every = judged.results[0].episodes
+def test_specialists_face_the_very_episodes_of_the_generalist(evaluated: Evaluated) -> None:
+    every = evaluated.results[0].episodes
     for task in (UMAZE, MEDIUM):
-        result = judged.probes.specialists[task][0]
+        result = evaluated.probes.specialists[task][0]
         own = every.filter(pl.col("task") == task)
         for column in ("episode", "seed", "task", "start", "goal"):
             assert result.episodes[column].to_list() == own[column].to_list()
         assert result.episodes["update"].unique().to_list() == [10]
         assert result.curve["update"].to_list() == [5, 10]
-    asked = {job.seed for job in judged.judgement[0, CURVE]}
-    of_curves = judged.plan[Probe("specialist", UMAZE, 0, CURVE)]
+    asked = {job.seed for job in evaluated.evaluation_plan[0, CURVE]}
+    of_curves = evaluated.plan[Probe("specialist", UMAZE, 0, CURVE)]
     assert {job.seed for job in of_curves} < asked
 
 
@@ -278,13 +278,13 @@ def test_without_a_region_nothing_changes(dataset: SmallDataset) -> None:
     assert "held_out" not in dataset.episodes.schema
 
 
-def test_held_out_episodes_ask_for_goals_in_the_region(judged: Judged) -> None:
-    table = judged.probes.held_out[0]
+def test_held_out_episodes_ask_for_goals_in_the_region(evaluated: Evaluated) -> None:
+    table = evaluated.probes.held_out[0]
     assert len(table) == 3  # Half of the six, for one task of two.
     assert table["held_out"].all()
     assert lies_within(np.array(table["goal"].to_list()), REGION).all()
-    assert not set(table["seed"]) & set(judged.results[0].episodes["seed"])
-    every = judged.results[0].episodes
+    assert not set(table["seed"]) & set(evaluated.results[0].episodes["seed"])
+    every = evaluated.results[0].episodes
     within = lies_within(np.array(every["goal"].to_list()), REGION)
     expected = within & (every["task"] == UMAZE).to_numpy()
     assert every["held_out"].to_list() == expected.tolist()
@@ -317,35 +317,37 @@ def test_shipped_regions_are_asked_for(name: str) -> None:
     check_region(recipe, name)
 
 
-def test_wrong_identifiers_differ_from_the_right_ones(judged: Judged) -> None:
-    final = judged.judgement[0, FINAL]
-    goals = dict(zip((job.seed for job in final), judged.results[0].episodes["goal"], strict=True))
-    told_task = judged.plan[Probe("wrong", "task", 0)]
-    told_goal = judged.plan[Probe("wrong", "goal", 0)]
-    assert len(told_task) == JUDGED.curve_episodes
-    for job in told_task:
-        assert job.told_task in {UMAZE, MEDIUM} - {job.task}
-        assert job.told_goal is None
-    for job in told_goal:
-        assert job.told_task is None
-        assert job.told_goal is not None
-        own, told = np.array(goals[job.seed]), np.array(job.told_goal)
+def test_wrong_identifiers_differ_from_the_right_ones(evaluated: Evaluated) -> None:
+    final = evaluated.evaluation_plan[0, FINAL]
+    goals = dict(
+        zip((job.seed for job in final), evaluated.results[0].episodes["goal"], strict=True)
+    )
+    conditioned_task = evaluated.plan[Probe("wrong", "task", 0)]
+    conditioned_goal = evaluated.plan[Probe("wrong", "goal", 0)]
+    assert len(conditioned_task) == EVALUATION.curve_episodes
+    for job in conditioned_task:
+        assert job.conditioned_task in {UMAZE, MEDIUM} - {job.task}
+        assert job.conditioned_goal is None
+    for job in conditioned_goal:
+        assert job.conditioned_task is None
+        assert job.conditioned_goal is not None
+        own, told = np.array(goals[job.seed]), np.array(job.conditioned_goal)
         assert np.linalg.norm(own - told) > 0.45  # Not reached together.
         assert told.tolist() in [
             goals[other.seed].to_list() for other in final if other.task == job.task
         ]
 
 
-def test_a_wrong_goal_is_told_and_the_right_one_is_judged(judged: Judged) -> None:
-    job = judged.plan[Probe("wrong", "goal", 0)][0]
-    row, right = run_episode(job), run_episode(replace(job, told_goal=None))
+def test_a_wrong_goal_is_told_and_the_right_one_is_judged(evaluated: Evaluated) -> None:
+    job = evaluated.plan[Probe("wrong", "goal", 0)][0]
+    row, right = run_episode(job), run_episode(replace(job, conditioned_goal=None))
     assert row["goal"] == right["goal"]
     assert row["final_distance"] != pytest.approx(right["final_distance"], abs=1e-6)
 
 
-def test_episodes_with_the_same_goal_everywhere_cannot_be_told_wrong(judged: Judged) -> None:
-    final = judged.judgement[0, FINAL]
-    table = judged.results[0].episodes
+def test_episodes_with_the_same_goal_everywhere_cannot_be_told_wrong(evaluated: Evaluated) -> None:
+    final = evaluated.evaluation_plan[0, FINAL]
+    table = evaluated.results[0].episodes
     same = table.with_columns(pl.lit(table["goal"][0].to_list()).alias("goal"))
     assert with_wrong_identifier("goal", final, same, as_dataset(short(UMAZE), short(MEDIUM))) == []
 
@@ -357,10 +359,10 @@ def test_episodes_with_the_same_goal_everywhere_cannot_be_told_wrong(judged: Jud
      ({"conditioning": "none", "task_network": "heads"}, ["task"])],
 )  # fmt: skip
 def test_what_can_be_told_wrong(
-    suite: Suite, judged: Judged, told: dict[str, str], kinds: list[str]
+    suite: Suite, evaluated: Evaluated, told: dict[str, str], kinds: list[str]
 ) -> None:
     policy = replace(load_policy(suite.models / "seed-0"), settings=settings(**told))
-    assert told_identifiers(policy, suite.dataset) == kinds
+    assert conditioned_identifiers(policy, suite.dataset) == kinds
 
 
 def test_single_tasks_are_not_told_wrong_unless_asked() -> None:
@@ -369,10 +371,10 @@ def test_single_tasks_are_not_told_wrong_unless_asked() -> None:
     assert Evaluate(wrong_identifier_episodes=7).wrong_identifiers(1) == 7
 
 
-def test_results_have_every_task_by_itself(judged: Judged, tmp_path: Path) -> None:
-    result = judged.results[0]
+def test_results_have_every_task_by_itself(evaluated: Evaluated, tmp_path: Path) -> None:
+    result = evaluated.results[0]
     result.write(tmp_path / "seed-0")
-    judged.probes.write(tmp_path)
+    evaluated.probes.write(tmp_path)
     metrics = json.loads((tmp_path / "seed-0/metrics.json").read_text())
     assert set(metrics["tasks"]) == {UMAZE, MEDIUM}
     assert metrics["tasks"][UMAZE]["success_rate"]["episodes"] == 4
@@ -397,14 +399,14 @@ def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracker
 
 
 def test_the_store_has_every_task_and_every_probe(
-    suite: Suite, judged: Judged, tracker: Tracker, tmp_path: Path
+    suite: Suite, evaluated: Evaluated, tracker: Tracker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "results"
     (folder / "seed-0").mkdir(parents=True)
-    results = judged.results
+    results = evaluated.results
     log_results(
         tracker, Subject("small", "bc", "bc"), {0: suite.models / "seed-0"}, results,
-        over_seeds(list(results.values())), "success_rate", folder, {"episodes": 8}, judged.probes,
+        combine_seeds(list(results.values())), "success_rate", folder, {"episodes": 8}, evaluated.probes,
     )  # fmt: skip
     for run in tracker.client.search_runs([tracker.experiment]):
         logged = run.data.metrics
@@ -431,6 +433,6 @@ def test_an_episode_may_stop_where_any_step_counts(suite: Suite) -> None:
     policies = {0: suite.models / "seed-0"}
     stops = Evaluate(episodes=1, curve_episodes=1, stop_at_success=True)
     for recipe, length in ((any_step.model_copy(update={"goal": generous}), 1), (short(UMAZE), 20)):
-        job = plan_judgement(policies, as_dataset(recipe), stops)[0, FINAL][0]
+        job = plan_evaluation(policies, as_dataset(recipe), stops)[0, FINAL][0]
         assert run_episode(job)["length"] == length
     assert job.policy == policies[0] / POLICY

@@ -201,7 +201,7 @@ def test_a_clear_lead_is_a_recommendation_with_rate_lead_and_probability() -> No
     assert (
         "clearly more than any other agent: gofar, the next best, was 35 points lower" in said.text
     )
-    sure = " ".join(said.sureness)
+    sure = " ".join(said.confidence)
     assert "gciql won 100% of the pairings with those of gofar" in sure
     assert "a probability of 44% to 100%" in sure
     assert "trained 3 times" in sure
@@ -226,7 +226,7 @@ def test_among_agents_that_all_arrive_the_one_that_arrives_sooner_is_named() -> 
     said = verdict(DatasetResults(agents, {}))
     assert said.headline == "slow or fast: these episodes cannot tell the two apart."
     assert "fast was level with it (\N{MINUS SIGN}" in said.text
-    assert "Where all of them arrived, fast clearly arrived soonest." in said.text
+    assert "Where all of them arrived, fast clearly arrived fastest." in said.text
 
 
 def test_what_is_the_same_of_several_agents_is_said_once() -> None:
@@ -245,7 +245,7 @@ def test_the_soonest_is_named_though_a_seed_arrives_at_some_tasks_only() -> None
         both = judged(1.0, steps=steps, tasks=("near", "far"))
         near = both.with_columns(success=pl.col("task") == "near")
         agents[agent] = AgentResults([both, near], [])
-    assert DatasetResults(agents, {}).soonest() == "fast"
+    assert DatasetResults(agents, {}).fastest() == "fast"
 
 
 def test_agents_that_reach_nothing_are_not_recommended() -> None:
@@ -266,7 +266,7 @@ def test_one_training_run_says_what_it_does_not_show() -> None:
 
 def test_five_runs_carry_no_caution() -> None:
     said = said_of(RATES, seeds=5)
-    assert said.sureness[0] == "Each agent was trained 5 times and judged on 200 episodes."
+    assert said.confidence[0] == "Each agent was trained 5 times and judged on 200 episodes."
 
 
 def test_what_was_not_judged_says_why() -> None:
@@ -342,7 +342,7 @@ def test_videos_beyond_the_limit_are_named_and_not_put_in(
         for seed in (0, 1):
             path = project.folders.results / MAZE / agent / f"seed-{seed}/rollouts.mp4"
             path.write_bytes(bytes(10))
-    monkeypatch.setattr(page_module, "MOST_VIDEO_BYTES", 45)
+    monkeypatch.setattr(page_module, "MAX_VIDEO_BYTES", 45)
     page = project.page()
     assert page.count("data:video/mp4") == 4  # The first seed of all three, then one more.
     assert "gciql/seed-1/rollouts.mp4" in page

@@ -37,7 +37,7 @@ from offline_gcrl.environments.tasks import check_tasks
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.evaluation.jobs import FINAL, episode_jobs
-from offline_gcrl.evaluation.plan import judge, plan_judgement
+from offline_gcrl.evaluation.plan import evaluate, plan_evaluation
 from offline_gcrl.evaluation.results import SeedResult, flat_metrics, summarise_by_task
 from offline_gcrl.evaluation.rollouts import rollout, run_episode
 from offline_gcrl.evaluation.videos import write_all_rollouts
@@ -233,15 +233,15 @@ def test_a_judged_episode_is_one_of_its_own_task(suite: SuiteFolders, policies: 
 
 @pytest.fixture(scope="module")
 def result(suite: SuiteFolders, policies: Path) -> SeedResult:
-    plan = plan_judgement({0: policies}, suite.dataset, Evaluate(episodes=10, curve_episodes=2))
-    return judge(plan, workers=1)[0]
+    plan = plan_evaluation({0: policies}, suite.dataset, Evaluate(episodes=10, curve_episodes=2))
+    return evaluate(plan, workers=1)[0]
 
 
 def test_any_number_of_workers_judges_a_suite_the_same(
     suite: SuiteFolders, policies: Path, result: SeedResult
 ) -> None:
     settings = Evaluate(episodes=10, curve_episodes=2)
-    again = judge(plan_judgement({0: policies}, suite.dataset, settings), workers=3)[0]
+    again = evaluate(plan_evaluation({0: policies}, suite.dataset, settings), workers=3)[0]
     assert again.episodes.equals(result.episodes)
 
 

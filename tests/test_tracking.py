@@ -20,13 +20,13 @@ from playwright.sync_api import sync_playwright
 
 from offline_gcrl.agents import agent_type, settings_type
 from offline_gcrl.cards.card import card_metrics, card_params, write_card
-from offline_gcrl.evaluation.results import SeedResult, episode_table, learning_curve, over_seeds
+from offline_gcrl.evaluation.results import SeedResult, combine_seeds, episode_table, learning_curve
 from offline_gcrl.policies.policy import load_policy, save_policy
 from offline_gcrl.support.errors import OfflineGCRLError
-from offline_gcrl.tracking.judging import log_results
+from offline_gcrl.tracking.evaluation import log_results
 from offline_gcrl.tracking.page import command
-from offline_gcrl.tracking.policies import logged_policy
-from offline_gcrl.tracking.runs import TrackedRun, dvc_digest, marked_failed
+from offline_gcrl.tracking.policies import find_or_log_policy
+from offline_gcrl.tracking.runs import TrackedRun, dvc_digest, mark_failed_on_error
 from offline_gcrl.tracking.store import PARENT, Subject, Tracker, evaluation_digest
 from offline_gcrl.tracking.usage import Usage
 from offline_gcrl.tracking.views import SEEDS, address, dataset_views
@@ -62,7 +62,7 @@ def test_a_training_finds_its_run_again(tracker: Tracker) -> None:
 
 def test_evaluation_lands_on_the_run_that_trained_the_policy(tracker: Tracker) -> None:
     run = tracker.training_run(BC, 0, "abc")
-    tracker.trained(run, "abc", "digest")
+    tracker.record_policy(run, "abc", "digest")
     asked = (BC, 0)
     assert tracker.evaluation_run(*asked, "digest", {"episodes": 3}).run_id == run.run_id
     assert tracker.evaluation_run(*asked, "digest", {"episodes": 3}).run_id == run.run_id
@@ -74,24 +74,24 @@ def test_evaluation_lands_on_the_run_that_trained_the_policy(tracker: Tracker) -
 
 def test_a_change_of_code_that_gives_the_same_policy_makes_no_second_run(tracker: Tracker) -> None:
     first = tracker.training_run(BC, 0, "before")
-    tracker.trained(first, "before", "digest")
+    tracker.record_policy(first, "before", "digest")
     second = tracker.training_run(BC, 0, "after")
-    assert tracker.trained(second, "after", "digest").run_id == first.run_id
+    assert tracker.record_policy(second, "after", "digest").run_id == first.run_id
     assert tracker.training_run(BC, 0, "after").run_id == first.run_id
 
 
 def test_a_training_noted_again_keeps_its_run_beside_other_evaluations(tracker: Tracker) -> None:
     run = tracker.training_run(BC, 0, "abc")
-    tracker.trained(run, "abc", "digest")
+    tracker.record_policy(run, "abc", "digest")
     for episodes in (3, 4):  # The second evaluation has a run of its own, with the same policy.
         tracker.evaluation_run(BC, 0, "digest", {"episodes": episodes})
-    assert tracker.trained(run, "abc", "digest").run_id == run.run_id
+    assert tracker.record_policy(run, "abc", "digest").run_id == run.run_id
     assert tracker.client.get_run(run.run_id).info.lifecycle_stage == "active"
 
 
 def test_failed_runs_are_marked_and_a_deleted_experiment_comes_back(tracker: Tracker) -> None:
     run = tracker.training_run(BC, 0, "abc")
-    with pytest.raises(KeyError), marked_failed([run]):
+    with pytest.raises(KeyError), mark_failed_on_error([run]):
         raise KeyError
     assert tracker.client.get_run(run.run_id).info.status == "FAILED"
     tracker.client.delete_experiment(tracker.experiment)
@@ -155,7 +155,7 @@ def test_the_digest_of_a_dataset_is_dvcs(tmp_path: Path) -> None:
 
 def seed_run(tracker: Tracker, seed: int, policy: str) -> TrackedRun:
     run = tracker.training_run(BC, seed, f"of {policy}")
-    return tracker.trained(run, f"of {policy}", policy)
+    return tracker.record_policy(run, f"of {policy}", policy)
 
 
 def parent(tracker: Tracker, run: TrackedRun) -> str | None:
@@ -168,23 +168,23 @@ def names(tracker: Tracker) -> list[str]:
 
 def test_the_seeds_of_an_agent_are_in_one_run_also_those_added_later(tracker: Tracker) -> None:
     runs = [seed_run(tracker, seed, f"policy {seed}") for seed in (0, 1)]
-    over = tracker.seeds_run(BC, runs)
+    over = tracker.parent_run(BC, runs)
     runs.append(seed_run(tracker, 2, "policy 2"))
-    assert tracker.seeds_run(BC, runs).run_id == over.run_id
+    assert tracker.parent_run(BC, runs).run_id == over.run_id
     assert {parent(tracker, run) for run in runs} == {over.run_id}
     assert names(tracker) == ["bc on maze", *(f"bc seed {seed} on maze" for seed in (0, 1, 2))]
     other = [seed_run(tracker, 0, "policy of other settings")]
-    assert tracker.seeds_run(BC, other).run_id != over.run_id
+    assert tracker.parent_run(BC, other).run_id != over.run_id
 
 
 def test_a_training_that_gave_nothing_new_leaves_no_run_over_its_seeds(tracker: Tracker) -> None:
     before = seed_run(tracker, 0, "policy")
-    over = tracker.seeds_run(BC, [before])
+    over = tracker.parent_run(BC, [before])
     again = tracker.training_run(BC, 0, "of changed code")
-    empty = tracker.seeds_run(BC, [again])
+    empty = tracker.parent_run(BC, [again])
     assert empty.run_id != over.run_id
-    again = tracker.trained(again, "of changed code", "policy")
-    assert tracker.seeds_run(BC, [again]).run_id == over.run_id
+    again = tracker.record_policy(again, "of changed code", "policy")
+    assert tracker.parent_run(BC, [again]).run_id == over.run_id
     tracker.delete_if_empty(empty.run_id)
     tracker.delete_if_empty(over.run_id)
     assert names(tracker) == ["bc on maze", "bc seed 0 on maze"]
@@ -192,12 +192,12 @@ def test_a_training_that_gave_nothing_new_leaves_no_run_over_its_seeds(tracker: 
 
 def test_each_evaluation_of_the_same_policies_has_a_run_over_the_seeds(tracker: Tracker) -> None:
     trained = [seed_run(tracker, seed, f"policy {seed}") for seed in (0, 1)]
-    over = tracker.seeds_run(BC, trained)
+    over = tracker.parent_run(BC, trained)
 
     def judged(episodes: int, seeds: Iterable[int]) -> TrackedRun:
         settings = {"episodes": episodes}
         runs = [tracker.evaluation_run(BC, seed, f"policy {seed}", settings) for seed in seeds]
-        return tracker.seeds_run(BC, runs, evaluation_digest(settings))
+        return tracker.parent_run(BC, runs, evaluation_digest(settings))
 
     assert judged(3, (0, 1)).run_id == over.run_id
     other = judged(4, (0, 1))
@@ -225,13 +225,13 @@ def test_news_of_training_is_logged_with_what_its_process_uses(
     usage, run = Usage(), tracker.training_run(BC, 0, "abc")
     points = ({"update": 50.0},)
     for event in (Event(0, 10), Event(0, 20), Event(0, 50, points), Event(0, 50, points)):
-        run.log_samples(usage.hear(event))
+        run.log_samples(usage.sample(event))
         now[0] += 4.0
     rates = tracker.client.get_metric_history(run.run_id, "system/updates_per_second")
     assert [(metric.step, metric.value) for metric in rates] == [(20, 2.5), (50, 7.5), (50, 0.0)]
     assert tracker.client.get_run(run.run_id).data.metrics["system/memory_megabytes"] > 10
     gone = Event(1, 10, points, process=2**22)
-    assert usage.hear(gone) == []
+    assert usage.sample(gone) == []
 
 
 def a_result(success: list[bool], updates: int = 10) -> SeedResult:
@@ -267,7 +267,7 @@ def judged(tracker: Tracker, policies: dict[int, Path], seeds: Iterable[int] = (
     for seed in seeds:
         (folder / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
         (folder / f"seed-{seed}/metrics.json").write_text("{}")
-    over = over_seeds(list(results.values()))
+    over = combine_seeds(list(results.values()))
     log_results(tracker, BC, policies, results, over, "success_rate", folder, {"episodes": 10})
 
 
@@ -311,8 +311,8 @@ def test_a_policy_whose_logging_was_interrupted_is_logged_anew(
     run = tracker.training_run(BC, 0, "abc")
     path = policies[0] / "policy.pt"
     tracker.client.create_logged_model(tracker.experiment, "x", run.run_id, {"policy": "digest"})
-    model = logged_policy(tracker.client, run.run_id, path, "digest")
-    assert logged_policy(tracker.client, run.run_id, path, "digest") == model
+    model = find_or_log_policy(tracker.client, run.run_id, path, "digest")
+    assert find_or_log_policy(tracker.client, run.run_id, path, "digest") == model
     assert [(found.model_id, str(found.status)) for found in logged_models(tracker)] == [
         (model, "READY")
     ]
@@ -322,7 +322,7 @@ def test_a_logged_policy_acts_in_a_process_that_knows_nothing_else(
     tracker: Tracker, policies: dict[int, Path], tmp_path: Path
 ) -> None:
     run = tracker.training_run(BC, 0, "abc")
-    model = logged_policy(tracker.client, run.run_id, policies[0] / "policy.pt", "digest")
+    model = find_or_log_policy(tracker.client, run.run_id, policies[0] / "policy.pt", "digest")
     states = {"observation": np.ones((3, 4), np.float32), "goal": np.ones((3, 2), np.float32)}
     np.savez(tmp_path / "states.npz", **states)
     program = (

@@ -5,7 +5,7 @@ from typing import Any
 
 from offline_gcrl.cards.coverage import Coverage
 from offline_gcrl.cards.drawing import card_figures
-from offline_gcrl.cards.measure import MOVING, Ingested, measure, summarise
+from offline_gcrl.cards.measure import MOVING, IngestedDataset, measure, summarise
 from offline_gcrl.cards.page import captions, card_page, facts
 from offline_gcrl.cards.replay import Replay
 from offline_gcrl.config import Dataset, Environment, Recipe, Source, Success
@@ -16,7 +16,7 @@ from offline_gcrl.figures.style import save
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.files import write_json, write_text
 
-MOST_WORDS = 7000
+MAX_NOTE_CHARACTERS = 7000
 """Characters of a page that are shown with its run."""
 
 
@@ -28,7 +28,7 @@ def write_card(
     Returns:
         What ``card.json`` holds.
     """
-    data = Ingested(folder, dataset)
+    data = IngestedDataset(folder, dataset)
     measures = measure(data)
     scenes = [task_scene(recipe) for recipe in dataset.recipes]
     figures = card_figures(data, measures, scenes)
@@ -74,10 +74,10 @@ def card_params(card: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def card_words(page: str) -> str:
+def card_text(page: str) -> str:
     """A page without its pictures, for where they would not be found, and no longer than MLflow takes."""
     lines = [line for line in page.split("\n") if not line.startswith("![")]
-    return "\n".join(lines)[:MOST_WORDS]
+    return "\n".join(lines)[:MAX_NOTE_CHARACTERS]
 
 
 def task_scene(recipe: Recipe) -> Scene:
@@ -112,7 +112,7 @@ def success_sentence(success: Success) -> str:
     return "at the very step that it was taken from"
 
 
-def _head(data: Ingested, coverage: Coverage) -> dict[str, Any]:
+def _head(data: IngestedDataset, coverage: Coverage) -> dict[str, Any]:
     """What a card says beside its numbers."""
     dataset, schema = data.dataset, data.schema
     sizes = schema["sizes"]

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from offline_gcrl.cards.coverage import Coverage
-from offline_gcrl.cards.measure import Ingested, Measures
+from offline_gcrl.cards.measure import IngestedDataset, Measures
 from offline_gcrl.figures.scenes import Scene
 from offline_gcrl.figures.style import PALETTE, STYLE, WALL
 
@@ -25,7 +25,7 @@ ACHIEVED: Colormap = LinearSegmentedColormap.from_list("achieved", [f"{PALETTE[0
 DESIRED: Colormap = LinearSegmentedColormap.from_list("desired", [f"{PALETTE[1]}40", PALETTE[1]])
 """From clear to full, so that more often is stronger on a dark page as on a light one."""
 PURSUED = WALL
-MOST_PANELS = 24
+MAX_PANELS = 24
 """Dimensions of an action or goal that are drawn, of those that have more."""
 COLUMNS = 4
 
@@ -33,7 +33,7 @@ Groups = dict[str, NDArray[np.bool_]]
 """What is drawn in one colour: its name, and which sources it is of."""
 
 
-def groups(data: Ingested) -> Groups:
+def groups(data: IngestedDataset) -> Groups:
     """The sources each in a colour of its own, or, where they are too many, the kinds of them."""
     sources = [
         (recipe.task, source) for recipe in data.dataset.recipes for source in recipe.sources
@@ -45,7 +45,7 @@ def groups(data: Ingested) -> Groups:
     return {name: np.array([other == name for other in names]) for name in dict.fromkeys(names)}
 
 
-def short_names(data: Ingested) -> list[str]:
+def short_names(data: IngestedDataset) -> list[str]:
     """The last part of each source's Minari id, with its task where there are several."""
     many = len(data.dataset.recipes) > 1
     return [
@@ -55,7 +55,9 @@ def short_names(data: Ingested) -> list[str]:
     ]
 
 
-def card_figures(data: Ingested, measures: Measures, scenes: Sequence[Scene]) -> dict[str, Figure]:
+def card_figures(
+    data: IngestedDataset, measures: Measures, scenes: Sequence[Scene]
+) -> dict[str, Figure]:
     """All figures of a card by name; see ``coverage_figure`` for the scenes."""
     figures = {
         "coverage": coverage_figure(data, measures.coverage, scenes),
@@ -65,7 +67,7 @@ def card_figures(data: Ingested, measures: Measures, scenes: Sequence[Scene]) ->
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def coverage_figure(data: Ingested, coverage: Coverage, scenes: Sequence[Scene]) -> Figure:
+def coverage_figure(data: IngestedDataset, coverage: Coverage, scenes: Sequence[Scene]) -> Figure:
     """Where achieved goals lie, and where those that were pursued.
 
     Args:
@@ -78,7 +80,7 @@ def coverage_figure(data: Ingested, coverage: Coverage, scenes: Sequence[Scene])
     return _planes_figure(data, coverage, scenes)
 
 
-def actions_figure(data: Ingested, counts: NDArray[np.int64]) -> Figure:
+def actions_figure(data: IngestedDataset, counts: NDArray[np.int64]) -> Figure:
     """A histogram of each dimension of the action; ``counts``: (sources, action, bins)."""
     bounds = data.schema["action_space"]
     edges = np.linspace(bounds["low"], bounds["high"], counts.shape[2] + 1).T
@@ -93,7 +95,7 @@ def actions_figure(data: Ingested, counts: NDArray[np.int64]) -> Figure:
         return figure
 
 
-def episodes_figure(data: Ingested) -> Figure | None:
+def episodes_figure(data: IngestedDataset) -> Figure | None:
     """Histograms of the lengths and returns of episodes; None if all have the same of both."""
     values = {
         title: data.episodes[column].cast(pl.Float64).to_numpy()
@@ -116,7 +118,7 @@ def episodes_figure(data: Ingested) -> Figure | None:
         return figure
 
 
-def _planes_figure(data: Ingested, coverage: Coverage, scenes: Sequence[Scene]) -> Figure:
+def _planes_figure(data: IngestedDataset, coverage: Coverage, scenes: Sequence[Scene]) -> Figure:
     """A row a task: where the goals of each source lie, and last those that were pursued."""
     tasks = len(data.dataset.recipes)
     columns = int(np.bincount(coverage.task_of).max()) + (coverage.desired is not None)
@@ -196,7 +198,7 @@ def _fit(axes: Axes, scene: Scene, low: NDArray[np.float64], high: NDArray[np.fl
     axes.set_ylim(low[1], high[1])
 
 
-def _dimensions_figure(data: Ingested, coverage: Coverage) -> Figure:
+def _dimensions_figure(data: IngestedDataset, coverage: Coverage) -> Figure:
     """A histogram of each dimension of the goals: achieved ones as lines, pursued ones as an area."""
     edges = np.linspace(coverage.axes.low[0], coverage.axes.high[0], coverage.achieved.shape[2] + 1)
     with mpl.rc_context(STYLE):
@@ -223,7 +225,7 @@ def _dimensions_figure(data: Ingested, coverage: Coverage) -> Figure:
 
 def _grid(count: int) -> tuple[Figure, list[Axes]]:
     """Small panels, ``COLUMNS`` in a row, for ``count`` dimensions or as many as are drawn."""
-    drawn = min(count, MOST_PANELS)
+    drawn = min(count, MAX_PANELS)
     columns = min(drawn, COLUMNS)
     rows = -(-drawn // columns)
     figure, panels = plt.subplots(

@@ -21,7 +21,7 @@ from offline_gcrl.episodes.schema import achieved_column
 from offline_gcrl.goals.success import reaches
 from offline_gcrl.statistics.intervals import wilson
 
-NUMBERS_A_CHUNK = 2**22
+NUMBERS_PER_CHUNK = 2**22
 MOVING = 0.01
 """Least movement that counts, as a share of the tolerance."""
 ACTION_BINS = 41
@@ -51,7 +51,7 @@ class Chunk:
 
 
 @dataclass
-class Ingested:
+class IngestedDataset:
     """An ingested dataset, to be read in chunks."""
 
     folder: Path
@@ -82,7 +82,7 @@ class Ingested:
         """All rows in order."""
         achieved = achieved_column(self.schema)
         names = [name for name in (achieved, "desired_goal", "action") if name in self._sizes]
-        rows = max(1, NUMBERS_A_CHUNK // sum(self._sizes[name] for name in names))
+        rows = max(1, NUMBERS_PER_CHUNK // sum(self._sizes[name] for name in names))
         steps = pl.scan_parquet(self.folder / STEPS).select("episode", "step", "reward", *names)
         for start in range(0, self.schema["counts"]["steps"], rows):
             yield self._chunk(steps.slice(start, rows + 1).collect(), achieved, rows)
@@ -121,7 +121,7 @@ class Measures:
     coverage: Coverage
 
 
-def measure(data: Ingested) -> Measures:
+def measure(data: IngestedDataset) -> Measures:
     """Count what the transitions of each source do."""
     success, sources = data.dataset.success, len(data.sources)
     scale = movement_scale(success, data.schema)
@@ -191,7 +191,7 @@ def _count_actions(
     counts += np.bincount(flat.ravel(), minlength=sources * size * bins).reshape(counts.shape)
 
 
-def summarise(data: Ingested, measures: Measures) -> dict[str, Any]:
+def summarise(data: IngestedDataset, measures: Measures) -> dict[str, Any]:
     """The numbers of all sources, of each task, and of each source."""
     everything = np.ones(len(data.sources), dtype=bool)
     tasks = enumerate(data.dataset.tasks)
@@ -205,7 +205,9 @@ def summarise(data: Ingested, measures: Measures) -> dict[str, Any]:
     }
 
 
-def _summary(data: Ingested, measures: Measures, chosen: NDArray[np.bool_]) -> dict[str, Any]:
+def _summary(
+    data: IngestedDataset, measures: Measures, chosen: NDArray[np.bool_]
+) -> dict[str, Any]:
     """The numbers of the chosen sources together."""
     table = data.episodes.filter(pl.Series(chosen[data.source_of]))
     transitions = int(table["length"].sum())

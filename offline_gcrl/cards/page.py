@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from offline_gcrl.cards.drawing import MOST_PANELS
+from offline_gcrl.cards.drawing import MAX_PANELS
 
 DEFINITIONS = """
 *reached*: episodes in which some transition reached the goal that was pursued in it, with Wilson's 95% interval.
@@ -133,9 +133,7 @@ def _percent(share: float | None) -> str:
 
 
 def _left_out(dimensions: int) -> str:
-    return (
-        f" The first {MOST_PANELS} of {dimensions} are drawn." if dimensions > MOST_PANELS else ""
-    )
+    return f" The first {MAX_PANELS} of {dimensions} are drawn." if dimensions > MAX_PANELS else ""
 
 
 def _origins(card: Mapping[str, Any]) -> str:

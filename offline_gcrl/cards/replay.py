@@ -93,7 +93,7 @@ def replay_source(recipe: Recipe, source: Source, root: Path) -> Replay:
     versions: dict[str, Any] = {"recorded": recorded_mujoco(data), "installed": version("mujoco")}
     try:
         with _environment(recipe) as environment:
-            return _replayed(recipe, source, data, environment, versions)
+            return _replay_episodes(recipe, source, data, environment, versions)
     except _NotReplayableError as reason:
         return Replay("not replayable", reason=str(reason), **versions)
 
@@ -122,7 +122,7 @@ def _environment(recipe: Recipe) -> Iterator[gymnasium.Env[Any, Any]]:
         environment.close()
 
 
-def _replayed(
+def _replay_episodes(
     recipe: Recipe,
     source: Source,
     data: minari.MinariDataset,
@@ -135,7 +135,7 @@ def _replayed(
     steps, largest, reason = 0, 0.0, ""
     for number, raw, fact in zip(numbers, data.storage.get_episodes(numbers), facts, strict=True):
         try:
-            start = _way_to_start(recipe, source, raw, fact, environment)
+            start = _start_method(recipe, source, raw, fact, environment)
         except _NotReplayableError as error:  # Of an episode that was cut, say: others may be.
             reason = reason or str(error)
             continue
@@ -156,7 +156,7 @@ def _joined(starts: list[Start]) -> str:
     return " and ".join(sorted(set(starts)))
 
 
-def _way_to_start(
+def _start_method(
     recipe: Recipe,
     source: Source,
     raw: Raw,
@@ -173,7 +173,7 @@ def _way_to_start(
         known = source.collect is not None  # Made here: if it starts elsewhere, that is the drift.
         if known or _differences(recipe, raw, facts, environment, 0)[0] <= TOLERANCE:
             return "seed"
-    reason = _why_not_from_state(raw, environment)
+    reason = _state_start_problem(raw, environment)
     if reason is None:
         return "state"
     if seed is None:
@@ -181,7 +181,7 @@ def _way_to_start(
     raise _NotReplayableError(f"a reset by its seed starts elsewhere, and {reason}")
 
 
-def _why_not_from_state(raw: Raw, environment: gymnasium.Env[Any, Any]) -> str | None:
+def _state_start_problem(raw: Raw, environment: gymnasium.Env[Any, Any]) -> str | None:
     """Why the recorded infos are not the whole state of the simulator; None if they are."""
     environment.reset(seed=0)  # OGBench's arms have no model before.
     model = getattr(environment.unwrapped, "model", None)
@@ -217,13 +217,13 @@ def _differences(
     rows = len(raw["actions"]) + 1
     tree = as_tree(raw["observations"], raw["infos"])
     selection = (
-        _everything(tree) if reset is not None else recipe.goal.observation + recipe.goal.achieved
+        _all_keys(tree) if reset is not None else recipe.goal.observation + recipe.goal.achieved
     )
     try:
         recorded = select(tree, selection, rows=rows)[: len(actions) + 1]
         seen = [
             select(as_tree(*shown), selection)
-            for shown in _shown(environment, actions, reset, raw["infos"])
+            for shown in _replayed_steps(environment, actions, reset, raw["infos"])
         ]
     except OfflineGCRLError as error:
         raise _NotReplayableError(str(error)) from None
@@ -234,12 +234,12 @@ def _differences(
     return np.nan_to_num(differences, nan=np.inf)
 
 
-def _everything(tree: Mapping[str, Any]) -> Selection:
+def _all_keys(tree: Mapping[str, Any]) -> Selection:
     """All keys of an observation."""
     return tuple(Part(key=key) for key in sorted(tree) if key != INFOS)
 
 
-def _shown(
+def _replayed_steps(
     environment: gymnasium.Env[Any, Any], actions: Any, reset: Facts | None, infos: Any
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Observation and info of the reset, if it is the recorded one, and of each step."""

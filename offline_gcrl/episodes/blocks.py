@@ -33,17 +33,17 @@ from offline_gcrl.episodes.reading import (
 from offline_gcrl.episodes.sources import DATA, taken_episodes
 from offline_gcrl.goals.success import reaches
 
-ROWS_A_BLOCK = 2**16
+ROWS_PER_BLOCK = 2**16
 Facts = dict[str, Any]
 Leaves = dict[tuple[str, ...], NDArray[Any]]
 """Rows of several episodes by their path: that of the tree in which goals are selected, or ``actions``, ..."""
-OF_TRANSITIONS = ("actions", *SCALARS)
+TRANSITION_KEYS = ("actions", *SCALARS)
 """What has a row for each transition; all else has one more, for the last state."""
 METADATA_BYTES = 2**16
 """Of an HDF5 file that the library keeps: nothing is read twice, and looking after more takes longer than reading it."""
 
 
-class UnusualError(Exception):
+class UnexpectedLayoutError(Exception):
     """Something in the file is not as expected, and needs a closer look."""
 
 
@@ -90,21 +90,21 @@ class Block:
 def read_blocks(
     recipe: Recipe, source: Source, data: minari.MinariDataset, number: int
 ) -> Iterator[Block]:
-    """The checked episodes of source ``number``, in blocks of about ``ROWS_A_BLOCK`` rows.
+    """The checked episodes of source ``number``, in blocks of about ``ROWS_PER_BLOCK`` rows.
 
     Raises:
         DataError: naming dataset and episode, for what is broken.
     """
     count = taken_episodes(source, data)
     validation = validation_episodes(count, recipe.validation_share, number)
-    per_episode = max(1, ROWS_A_BLOCK // max(1, data.total_steps // max(1, data.total_episodes)))
+    per_episode = max(1, ROWS_PER_BLOCK // max(1, data.total_steps // max(1, data.total_episodes)))
     sizes = None
     for first in range(0, count, per_episode):
         span = range(first, min(first + per_episode, count))
         try:
-            block = _read_quickly(recipe, source, data, span, validation)
+            block = _read_fast(recipe, source, data, span, validation)
             if sizes is not None and block.sizes != sizes:
-                raise UnusualError
+                raise UnexpectedLayoutError
         # Whatever it is, h5py's or ours: the other way of reading says it, or reads it all the same.
         except Exception:
             block = _joined(list(read_episodes(recipe, source, data, number, span, sizes)))
@@ -130,7 +130,7 @@ def _joined(episodes: list[tuple[Episode, Facts]]) -> Block:
     )
 
 
-def _read_quickly(
+def _read_fast(
     recipe: Recipe,
     source: Source,
     data: minari.MinariDataset,
@@ -139,7 +139,7 @@ def _read_quickly(
 ) -> Block:
     """Read and check a span of episodes at once; whatever it raises means that there is more to look at."""
     seeds, lengths, whole = raw_arrays(data, span, needed_keys(recipe.goal))
-    raw = {key: whole[key,] for key in OF_TRANSITIONS}
+    raw = {key: whole[key,] for key in TRANSITION_KEYS}
     rows, where = int((lengths + 1).sum()), f"dataset '{source.dataset}'"
     vectors, scalars = checked_columns(
         _tree(whole), raw, recipe.goal, data.action_space, rows, where
@@ -170,10 +170,10 @@ def raw_arrays(
     """Seeds, numbers of transitions, and the needed arrays of a span of episodes, as floating-point numbers.
 
     Raises:
-        UnusualError: they are no numbers or do not fit together, or an episode has no transitions.
+        UnexpectedLayoutError: they are no numbers or do not fit together, or an episode has no transitions.
     """
     if not _is_plain(data):
-        raise UnusualError
+        raise UnexpectedLayoutError
     seeds, lengths = [], []
     with _opened(Path(data.storage.data_path) / DATA) as file:
         first = file[f"episode_{span[0]}"]
@@ -190,9 +190,9 @@ def raw_arrays(
 def _checked_length(rows: Mapping[tuple[str, ...], int]) -> int:
     """The number of transitions of an episode, from the rows of its arrays."""
     length = rows["actions",]
-    expected = {path: length if path[0] in OF_TRANSITIONS else length + 1 for path in rows}
+    expected = {path: length if path[0] in TRANSITION_KEYS else length + 1 for path in rows}
     if length == 0 or rows != expected:
-        raise UnusualError
+        raise UnexpectedLayoutError
     return length
 
 
@@ -225,7 +225,7 @@ def _places(
     episode: h5py.Group, space: spaces.Space[Any], keys: set[str]
 ) -> dict[tuple[str, ...], str]:
     """Where in an episode's group each needed array stands, by its path in the tree of selections."""
-    places: dict[tuple[str, ...], str] = {(name,): name for name in OF_TRANSITIONS}
+    places: dict[tuple[str, ...], str] = {(name,): name for name in TRANSITION_KEYS}
     for key in keys:
         names = key.split(".")
         if names[0] == INFOS:
@@ -261,11 +261,11 @@ class _Reader:
 
     def __init__(self, sample: h5py.Dataset, place: str, episodes: int) -> None:
         if sample.dtype.kind not in "biuf" or not sample.shape:
-            raise UnusualError
+            raise UnexpectedLayoutError
         # Wide enough for what other episodes may have there instead: HDF5 would cut off what does not fit.
         dtype = np.result_type(sample.dtype, np.float32)
         self.place, self.memory = place.encode(), h5py.h5t.py_create(dtype)
-        rows = max(sample.shape[0], min(episodes * sample.shape[0], 2 * ROWS_A_BLOCK))
+        rows = max(sample.shape[0], min(episodes * sample.shape[0], 2 * ROWS_PER_BLOCK))
         self.array = np.empty((rows, *sample.shape[1:]), dtype)
         self.stop = 0
 
@@ -279,7 +279,7 @@ class _Reader:
         dataset = h5py.h5d.open(episode, self.place)
         count, *each = dataset.shape
         if tuple(each) != self.array.shape[1:]:
-            raise UnusualError
+            raise UnexpectedLayoutError
         if self.stop + count > len(self.array):
             self._grow(self.stop + count)
         into = self.array[self.stop : self.stop + count]
@@ -299,10 +299,10 @@ def _seed(episode: Any) -> int | None:
     attribute = h5py.h5a.open(episode, b"seed")
     value = np.empty(attribute.shape, attribute.dtype)
     if value.dtype.kind not in "iu" or value.shape != ():
-        raise UnusualError
+        raise UnexpectedLayoutError
     attribute.read(value)
     if not 0 <= value < 2**63:
-        raise UnusualError
+        raise UnexpectedLayoutError
     return int(value)
 
 
@@ -310,7 +310,7 @@ def _tree(whole: Mapping[tuple[str, ...], NDArray[Any]]) -> dict[str, Any]:
     """Arrays by path as a tree of dictionaries."""
     tree: dict[str, Any] = {}
     for path, array in whole.items():
-        if path[0] in OF_TRANSITIONS:
+        if path[0] in TRANSITION_KEYS:
             continue
         place = tree
         for name in path[:-1]:

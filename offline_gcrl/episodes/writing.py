@@ -15,7 +15,7 @@ from offline_gcrl.config.outputs import EPISODES, STEPS
 from offline_gcrl.episodes.blocks import Block
 from offline_gcrl.episodes.schema import EPISODES_SCHEMA, VECTORS, steps_schema
 
-ROWS_A_GROUP = 2**16
+ROWS_PER_GROUP = 2**16
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Writer:
         for stop in self._cuts(block):
             part = block.part(begun, stop)
             self.waiting.append(_as_batch(part, first + begun))
-            if sum(map(len, self.waiting)) >= ROWS_A_GROUP:
+            if sum(map(len, self.waiting)) >= ROWS_PER_GROUP:
                 self._flush()
             begun = stop
 
@@ -137,11 +137,11 @@ class Writer:
 
     def _cuts(self, block: Block) -> list[int]:
         """Numbers of episodes at which the block is cut: where a row group is full, and at its end."""
-        cuts, full = [], ROWS_A_GROUP - sum(map(len, self.waiting))
+        cuts, full = [], ROWS_PER_GROUP - sum(map(len, self.waiting))
         for number, end in enumerate(block.ends.tolist(), start=1):
             if end >= full:
                 cuts.append(number)
-                full = end + ROWS_A_GROUP
+                full = end + ROWS_PER_GROUP
         last = len(block.lengths)
         return cuts if last in cuts else [*cuts, last]
 

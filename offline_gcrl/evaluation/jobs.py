@@ -33,9 +33,9 @@ class EpisodeJob:
     held_out: Region | None = None
     """Goals that training left out, if any."""
     stop_at_success: bool = False
-    told_task: str | None = None
+    conditioned_task: str | None = None
     """What the policy is told in place of the task, to see what it makes of a wrong one."""
-    told_goal: tuple[float, ...] | None = None
+    conditioned_goal: tuple[float, ...] | None = None
     """The same of the goal; success is still about the episode's own."""
 
 
@@ -55,21 +55,21 @@ def episode_jobs(
     """The episodes that judge one policy: the tasks take turns, and within each its numbered tasks."""
     count = settings.episodes if purpose == FINAL else settings.curve_episodes
     seeds = evaluation_seeds(settings.seed, training_seed, purpose, count)
-    recipes = judged_recipes(dataset)
+    recipes = evaluated_recipes(dataset)
     return [
-        single_job(
+        episode_job(
             policy, recipes[number % len(recipes)], settings, number, seed, number // len(recipes)
         )
         for number, seed in enumerate(seeds)
     ]
 
 
-def judged_recipes(dataset: Dataset) -> list[Recipe]:
+def evaluated_recipes(dataset: Dataset) -> list[Recipe]:
     """The tasks that have an environment to judge policies in."""
     return [recipe for recipe in dataset.recipes if recipe.evaluation]
 
 
-def single_job(
+def episode_job(
     policy: Path, recipe: Recipe, settings: Evaluate, number: int, seed: int, turn: int = 0
 ) -> EpisodeJob:
     """One episode of a task; ``turn`` chooses among its numbered tasks, if it has any."""

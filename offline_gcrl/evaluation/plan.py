@@ -20,11 +20,13 @@ from offline_gcrl.evaluation.results import (
 from offline_gcrl.evaluation.rollouts import run_episodes
 from offline_gcrl.support.processes import announced
 
-Judgement = dict[tuple[int, int], list[EpisodeJob]]
+EvaluationPlan = dict[tuple[int, int], list[EpisodeJob]]
 """Episodes by (training seed, purpose)."""
 
 
-def plan_judgement(policies: Mapping[int, Path], dataset: Dataset, settings: Evaluate) -> Judgement:
+def plan_evaluation(
+    policies: Mapping[int, Path], dataset: Dataset, settings: Evaluate
+) -> EvaluationPlan:
     """The episodes that judge the policies, and their snapshots, of several training seeds.
 
     Args:
@@ -62,16 +64,16 @@ def run_plan(
     }
 
 
-def judge(
-    judgement: Judgement,
+def evaluate(
+    plan: EvaluationPlan,
     workers: int | None = None,
     on_episode: Callable[[], None] = lambda: None,
 ) -> dict[int, "SeedResult"]:
     """Run all episodes of a plan; ``on_episode`` hears of each. Returns the results by training seed."""
-    tables = run_plan(judgement, workers, on_episode)
+    tables = run_plan(plan, workers, on_episode)
     return {
-        seed: seed_result(tables[seed, FINAL], tables[seed, CURVE], judgement[seed, CURVE])
-        for seed in sorted({seed for seed, _ in judgement})
+        seed: seed_result(tables[seed, FINAL], tables[seed, CURVE], plan[seed, CURVE])
+        for seed in sorted({seed for seed, _ in plan})
     }
 
 

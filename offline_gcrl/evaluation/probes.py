@@ -32,10 +32,10 @@ from offline_gcrl.evaluation.jobs import (
     FINAL,
     HELD_OUT,
     EpisodeJob,
-    judged_recipes,
-    single_job,
+    episode_job,
+    evaluated_recipes,
 )
-from offline_gcrl.evaluation.plan import Judgement, run_plan, seed_result
+from offline_gcrl.evaluation.plan import EvaluationPlan, run_plan, seed_result
 from offline_gcrl.evaluation.results import SeedResult
 from offline_gcrl.goals.success import reaches
 from offline_gcrl.policies.policy import Policy, load_policy
@@ -46,19 +46,19 @@ TASK_IDENTIFIERS = {"one_hot", "embedding"}
 class Probe(NamedTuple):
     """One group of episodes."""
 
-    question: str
+    kind: str
     """``specialist``, ``wrong`` or ``held_out``."""
-    about: str
+    subject: str
     """The task of a specialist, or the kind of identifier that is wrong."""
     seed: int
     purpose: int = FINAL
 
 
-Plan = dict[Probe, list[EpisodeJob]]
+ProbePlan = dict[Probe, list[EpisodeJob]]
 
 
 @dataclass(frozen=True)
-class Probes:
+class ProbeResults:
     """The answers, by training seed."""
 
     specialists: dict[str, dict[int, SeedResult]]
@@ -81,27 +81,27 @@ def plan_probes(
     models: Path,
     dataset: Dataset,
     settings: Evaluate,
-    judgement: Judgement,
+    evaluation_plan: EvaluationPlan,
     results: Mapping[int, SeedResult],
-) -> Plan:
+) -> ProbePlan:
     """All episodes of all probes of one agent.
 
     Args:
         models: its folder, of ``seed-<n>`` and, where there are any, ``specialists/<task>/seed-<n>``.
         dataset: what it is judged on.
         settings: how many episodes.
-        judgement: the plan of the headline; probes run episodes of it again.
+        evaluation_plan: the plan of the headline; probes run episodes of it again.
         results: what came of it, for other episodes' goals.
     """
-    plan: Plan = {}
+    plan: ProbePlan = {}
     for seed, result in results.items():
         for task in dataset.tasks:
             folder = models / SPECIALISTS / task / f"seed-{seed}"
             if folder.exists():
-                plan |= _of_specialist(folder, task, seed, judgement)
-        final = judgement[seed, FINAL]
+                plan |= _specialist_probes(folder, task, seed, evaluation_plan)
+        final = evaluation_plan[seed, FINAL]
         policy = load_policy(final[0].policy)
-        for kind in told_identifiers(policy, dataset):
+        for kind in conditioned_identifiers(policy, dataset):
             jobs = with_wrong_identifier(kind, final, result.episodes, dataset)
             plan[Probe("wrong", kind, seed)] = jobs[
                 : settings.wrong_identifiers(len(dataset.tasks))
@@ -111,34 +111,38 @@ def plan_probes(
 
 
 def run_probes(
-    plan: Plan, workers: int | None = None, on_episode: Callable[[], None] = lambda: None
-) -> Probes:
+    plan: ProbePlan, workers: int | None = None, on_episode: Callable[[], None] = lambda: None
+) -> ProbeResults:
     """Run all episodes of a plan; ``on_episode`` hears of each."""
     tables = run_plan(plan, workers, on_episode)
     specialists: dict[str, dict[int, SeedResult]] = {}
     wrong: dict[int, list[pl.DataFrame]] = {}
     held_out = {}
     for probe, table in tables.items():
-        if probe.question == "wrong":
-            named = table.with_columns(pl.lit(probe.about).alias("wrong"))
+        if probe.kind == "wrong":
+            named = table.with_columns(pl.lit(probe.subject).alias("wrong"))
             wrong.setdefault(probe.seed, []).append(named)
-        elif probe.question == "held_out":
+        elif probe.kind == "held_out":
             held_out[probe.seed] = table
         elif probe.purpose == FINAL:
             snapshots = probe._replace(purpose=CURVE)
             result = seed_result(table, tables[snapshots], plan[snapshots])
-            specialists.setdefault(probe.about, {})[probe.seed] = result
-    return Probes(specialists, {seed: pl.concat(parts) for seed, parts in wrong.items()}, held_out)
+            specialists.setdefault(probe.subject, {})[probe.seed] = result
+    return ProbeResults(
+        specialists, {seed: pl.concat(parts) for seed, parts in wrong.items()}, held_out
+    )
 
 
-def _of_specialist(folder: Path, task: str, seed: int, judgement: Judgement) -> Plan:
+def _specialist_probes(
+    folder: Path, task: str, seed: int, evaluation_plan: EvaluationPlan
+) -> ProbePlan:
     """The generalist's own episodes of the task, with the specialist and its snapshots in its place."""
-    by_number = {job.number: job for job in judgement[seed, CURVE] if job.task == task}
+    by_number = {job.number: job for job in evaluation_plan[seed, CURVE] if job.task == task}
     snapshots = sorted((folder / SNAPSHOTS).iterdir())
     return {
         Probe("specialist", task, seed, FINAL): [
             replace(job, policy=folder / POLICY)
-            for job in judgement[seed, FINAL]
+            for job in evaluation_plan[seed, FINAL]
             if job.task == task
         ],
         Probe("specialist", task, seed, CURVE): [
@@ -147,7 +151,7 @@ def _of_specialist(folder: Path, task: str, seed: int, judgement: Judgement) -> 
     }
 
 
-def told_identifiers(policy: Policy, dataset: Dataset) -> list[str]:
+def conditioned_identifiers(policy: Policy, dataset: Dataset) -> list[str]:
     """What a policy is told that can be told wrongly: the ``task``, the ``goal``, both, or neither."""
     told = policy.settings.conditioning.split("+")
     hears_task = bool(set(told) & TASK_IDENTIFIERS) or policy.settings.task_network == "heads"
@@ -171,7 +175,7 @@ def with_wrong_identifier(
     """
     if kind == "task":
         following = dict(zip(dataset.tasks, [*dataset.tasks[1:], dataset.tasks[0]], strict=True))
-        return [replace(job, told_task=following[job.task]) for job in jobs]
+        return [replace(job, conditioned_task=following[job.task]) for job in jobs]
     goals = [np.array(goal) for goal in episodes["goal"]]
     changed = []
     for number, job in enumerate(jobs):
@@ -179,7 +183,7 @@ def with_wrong_identifier(
         others = (goals[other] for other in order if jobs[other].task == job.task)
         found = next((g for g in others if not _same(g, goals[number], job.goal.success)), None)
         if found is not None:
-            changed.append(replace(job, told_goal=tuple(found.tolist())))
+            changed.append(replace(job, conditioned_goal=tuple(found.tolist())))
     return changed
 
 
@@ -197,13 +201,13 @@ def held_out_jobs(
     Raises:
         SettingsError: no reset asks for such a goal.
     """
-    recipes = judged_recipes(dataset)
+    recipes = evaluated_recipes(dataset)
     jobs: list[EpisodeJob] = []
     for place, recipe in enumerate(recipes):
         if recipe.held_out is not None and settings.held_out:
             wanted = settings.held_out // len(recipes)
             for seed in _held_out_seeds(recipe, settings, training_seed, place, wanted):
-                jobs.append(single_job(policy, recipe, settings, len(jobs), seed))
+                jobs.append(episode_job(policy, recipe, settings, len(jobs), seed))
     return jobs
 
 

@@ -84,7 +84,7 @@ class Summary:
     metrics: Metrics
     by_task: dict[str, Metrics]
 
-    def said(self, headline: str) -> str:
+    def sentence(self, headline: str) -> str:
         """What a stage says of it."""
         rate = self.metrics[headline]
         return (
@@ -93,7 +93,7 @@ class Summary:
         )
 
 
-def over_seeds(results: Sequence[SeedResult]) -> Summary:
+def combine_seeds(results: Sequence[SeedResult]) -> Summary:
     """The results of several seeds together, with intervals across seeds."""
     tables = [result.episodes for result in results]
     return Summary(

@@ -34,7 +34,7 @@ def run_episodes(
 
 
 @dataclass(frozen=True)
-class Moment:
+class RolloutStep:
     """What is seen at one step of an episode."""
 
     achieved: NDArray[Any]
@@ -45,7 +45,7 @@ class Moment:
 
 def rollout(
     environment: gymnasium.Env[Any, Any], policy: Policy, job: EpisodeJob
-) -> Iterator[Moment]:
+) -> Iterator[RolloutStep]:
     """Run one episode from its seed until the environment ends it: the start, then every step.
 
     A goal that is told at the reset holds for the episode. In a suite with padding, observations and goals
@@ -60,12 +60,12 @@ def rollout(
     while True:
         tree = as_tree(observation, {**told, **info})
         achieved, desired = select(tree, job.goal.achieved), select(tree, job.goal.desired)
-        yield Moment(achieved, desired, reached, ended)
+        yield RolloutStep(achieved, desired, reached, ended)
         if ended:
             return
         state = _padded(select(tree, job.goal.observation), sizes.observation)
-        goal = desired if job.told_goal is None else np.array(job.told_goal)
-        task = job.told_task or job.task
+        goal = desired if job.conditioned_goal is None else np.array(job.conditioned_goal)
+        task = job.conditioned_task or job.task
         action = policy.act(state, _padded(goal, sizes.goal), task)[: actions[0]]
         observation, _, terminated, truncated, info = environment.step(action)
         ended = terminated or truncated

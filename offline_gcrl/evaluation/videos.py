@@ -17,18 +17,18 @@ from offline_gcrl.config.outputs import POLICY, ROLLOUTS
 from offline_gcrl.environments.cameras import prepare, shows_goal
 from offline_gcrl.environments.making import can_render, make_environment, seeded_episode
 from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, episode_jobs
-from offline_gcrl.evaluation.rollouts import Moment, rollout
+from offline_gcrl.evaluation.rollouts import RolloutStep, rollout
 from offline_gcrl.policies.policy import Policy, load_policy
 from offline_gcrl.support.processes import balanced_workers, ordered_map
 
-FRAMES_A_SECOND = 25
-LONGEST_VIDEO = 100  # Frames; steps between are passed over.
+FRAMES_PER_SECOND = 25
+MAX_FRAMES = 100  # Frames; steps between are passed over.
 BORDER = 5
 RUNNING, REACHED, FAILED = (120, 120, 120), (0, 158, 115), (213, 94, 0)  # Okabe and Ito's colours.
 PAPER, INK = (255, 255, 255), (34, 34, 34)
 STRIP, LETTERS = 24, 15  # Height of a line of text and of its letters, in pixels.
-NUMBERS_OF_A_GOAL = 4
-LAST_PICTURE_STAYS = 20  # Frames, before the video starts again.
+GOAL_NUMBERS_SHOWN = 4
+LAST_FRAME_REPEATS = 20  # Frames, before the video starts again.
 Frame = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
@@ -55,13 +55,13 @@ def write_all_rollouts(
         path = output / f"seed-{seed}" / ROLLOUTS
         films.append((path, jobs[: settings.video.episodes], settings.video))
     errors = []
-    for error in ordered_map(_try_rollouts, films, balanced_workers(len(films))):
+    for error in ordered_map(_try_write, films, balanced_workers(len(films))):
         errors.append(error)
         on_video()
     return next(filter(None, errors), None)
 
 
-def _try_rollouts(film: tuple[Path, list[EpisodeJob], Video]) -> str | None:
+def _try_write(film: tuple[Path, list[EpisodeJob], Video]) -> str | None:
     """A GL library may be there and not work; a video is not worth failing a stage for."""
     try:
         write_rollouts(*film)
@@ -74,12 +74,14 @@ def _try_rollouts(film: tuple[Path, list[EpisodeJob], Video]) -> str | None:
 def write_rollouts(path: Path, jobs: list[EpisodeJob], settings: Video) -> None:
     """Run the episodes again with a camera, and write them side by side as MP4, under one heading."""
     policy = load_policy(jobs[0].policy)
-    episodes = [_filmed(job, policy, settings) for job in jobs]
+    episodes = [_rendered_episode(job, policy, settings) for job in jobs]
     heading = _strip(settings.size * len(jobs), _title(policy), PAPER, INK)
     size = (settings.size * len(episodes), settings.size + 2 * STRIP)
-    with closing(imageio_ffmpeg.write_frames(path, size, fps=FRAMES_A_SECOND, quality=6)) as video:
+    with closing(
+        imageio_ffmpeg.write_frames(path, size, fps=FRAMES_PER_SECOND, quality=6)
+    ) as video:
         video.send(None)
-        for number in range(max(map(len, episodes)) + LAST_PICTURE_STAYS):
+        for number in range(max(map(len, episodes)) + LAST_FRAME_REPEATS):
             # An episode that has ended stays on its last frame.
             row = [frames[min(number, len(frames) - 1)] for frames in episodes]
             picture = np.concatenate([heading, np.concatenate(row, axis=1)])
@@ -92,7 +94,7 @@ def _title(policy: Policy) -> str:
     return f"{of.get('agent', policy.algorithm)}{seed}"
 
 
-def _filmed(job: EpisodeJob, policy: Policy, settings: Video) -> list[Frame]:
+def _rendered_episode(job: EpisodeJob, policy: Policy, settings: Video) -> list[Frame]:
     environment = make_environment(
         job.evaluation.environment,
         render_mode="rgb_array",
@@ -108,7 +110,7 @@ def _frames(
 ) -> Iterator[Frame]:
     """Pictures of one episode, in steps; the border turns green at the goal, red at a failed end."""
     limit = environment.spec.max_episode_steps if environment.spec else None
-    stride = max(1, (limit or LONGEST_VIDEO) // LONGEST_VIDEO)
+    stride = max(1, (limit or MAX_FRAMES) // MAX_FRAMES)
     is_marked = False
     for step, moment in enumerate(rollout(environment, policy, job)):
         if step == 0:  # Not before the reset: OGBench's arms have no model before.
@@ -117,11 +119,11 @@ def _frames(
         if moment.ended or step % stride == 0:
             picture = np.array(environment.render(), dtype=np.uint8)
             if not is_marked:
-                _state_goal(picture, moment.desired)
+                _write_goal(picture, moment.desired)
             yield _captioned(picture, step, moment)
 
 
-def _captioned(picture: Frame, step: int, moment: Moment) -> Frame:
+def _captioned(picture: Frame, step: int, moment: RolloutStep) -> Frame:
     """A picture in a border, over a strip that says what the border's colour does."""
     if moment.reached:
         colour, text = REACHED, f"reached, step {step}"
@@ -155,18 +157,18 @@ def _font(size: int) -> Any:
     return ImageFont.load_default(size)
 
 
-def _state_goal(picture: Frame, goal: NDArray[Any]) -> None:
+def _write_goal(picture: Frame, goal: NDArray[Any]) -> None:
     """Write the first numbers of a goal over the top of a picture, on a lighter ground."""
-    first = ", ".join(f"{value:.2f}" for value in goal[:NUMBERS_OF_A_GOAL])
-    rest = ", ..." if len(goal) > NUMBERS_OF_A_GOAL else ""
+    first = ", ".join(f"{value:.2f}" for value in goal[:GOAL_NUMBERS_SHOWN])
+    rest = ", ..." if len(goal) > GOAL_NUMBERS_SHOWN else ""
     top = picture[: BORDER + STRIP]
     top[:] = (top * 0.25 + np.array(PAPER) * 0.75).astype(np.uint8)
     _write(picture, f"goal {first}{rest}", (BORDER + 3, BORDER + 3), INK)
 
 
 def _resampled(frames: list[Frame]) -> list[Frame]:
-    """At most ``LONGEST_VIDEO`` frames, the last one kept."""
-    if len(frames) <= LONGEST_VIDEO:
+    """At most ``MAX_FRAMES`` frames, the last one kept."""
+    if len(frames) <= MAX_FRAMES:
         return frames
-    chosen = np.linspace(0, len(frames) - 1, LONGEST_VIDEO).round().astype(int)
+    chosen = np.linspace(0, len(frames) - 1, MAX_FRAMES).round().astype(int)
     return [frames[number] for number in chosen]

@@ -16,7 +16,7 @@ from offline_gcrl.config import Region
 from offline_gcrl.figures.scenes import Scene, Table, Walls
 from offline_gcrl.figures.style import HELD_OUT, MISSED, REACHED, STYLE, WALL, colours
 
-MOST_DRAWN = 3  # Dimensions of a goal that a map of goals can still show.
+MAX_MAP_DIMENSIONS = 3  # Dimensions of a goal that a map of goals can still show.
 
 
 def goals_figure(episodes: Mapping[str, pl.DataFrame], scene: Scene) -> Figure:
@@ -70,9 +70,10 @@ def distances_figure(
         return figure
 
 
-def has_places(episodes: pl.DataFrame) -> bool:
-    """Whether goals are places of one task, which a plane can show: of at most ``MOST_DRAWN`` numbers."""
-    return int(episodes["goal"].list.len().max()) <= MOST_DRAWN and episodes["task"].n_unique() == 1  # type: ignore[arg-type]
+def can_map_goals(episodes: pl.DataFrame) -> bool:
+    """Whether a map can show the goals: one task, and at most ``MAX_MAP_DIMENSIONS`` numbers per goal."""
+    dimensions = max(episodes["goal"].list.len())
+    return dimensions <= MAX_MAP_DIMENSIONS and episodes["task"].n_unique() == 1
 
 
 def _draw_goals(axes: Axes, table: pl.DataFrame, walls: Walls) -> None:

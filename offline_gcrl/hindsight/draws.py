@@ -58,14 +58,14 @@ def geometric_draws(words: NDArray[np.uint64], discount: float) -> NDArray[np.ui
     The upper 16 bits decide most of them, which are looked up; logarithms are taken of the others: 1% at a discount
     of 0.99, 8% at 0.999, nearly half at 0.9999.
     """
-    draws = _decided(discount).take((words >> np.uint64(48)).view(np.int64))
+    draws = _lookup_table(discount).take((words >> np.uint64(48)).view(np.int64))
     open_ones = np.flatnonzero(draws == 0)
     draws[open_ones] = _exact_geometric(words[open_ones], discount)
     return draws
 
 
 @cache
-def _decided(discount: float) -> NDArray[np.uint32]:
+def _lookup_table(discount: float) -> NDArray[np.uint32]:
     """(2^16,) The draw by the upper 16 bits of its word; 0 where the lower ones matter too."""
     lowest = np.arange(2**16, dtype=np.uint64) << np.uint64(48)
     # Draws grow with their words: what both ends of a range give, all between them do.

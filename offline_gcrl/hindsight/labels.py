@@ -33,18 +33,18 @@ class Labeller:
         self.own = achieved.between(self.first, self.stop)
         self.following = self._gathered(self.own, self.row + 1)
 
-    def nearby(self, rows: pl.Series) -> NDArray[Any]:
+    def within_episode(self, rows: pl.Series) -> NDArray[Any]:
         """Rewards for goals of the same episodes, given by their rows."""
         return self._rewards(rows, self._gathered(self.own, rows.to_numpy()))
 
-    def anywhere(self, chosen: Sequence[pl.Series]) -> list[NDArray[Any]]:
+    def at_rows(self, chosen: Sequence[pl.Series]) -> list[NDArray[Any]]:
         """The same for several goals of any rows, all looked up together: a column of rewards for each."""
         found = self.achieved.at(pl.concat(chosen).to_numpy())
         parts = [np.split(column, len(chosen)) for column in found]
         return [self._rewards(*pair) for pair in zip(chosen, zip(*parts, strict=True), strict=True)]
 
-    def pursued(self, desired: StoredGoals) -> NDArray[Any]:
-        """Rewards for the goals that the behaviour pursued."""
+    def original(self, desired: StoredGoals) -> NDArray[Any]:
+        """Rewards for the goals that the behaviour original."""
         own = desired.between(self.first, self.stop)
         return self._rewards(None, self._gathered(own, self.row))
 
@@ -57,7 +57,7 @@ class Labeller:
             distance: NDArray[np.float32] = np.sqrt(column_squared_distance(self.following, goals))
             return -distance
         if self.success.kind == "same_step":
-            assert rows is not None, "what was pursued is a place, and no row"
+            assert rows is not None, "what was original is a place, and no row"
             reached = rows.to_numpy() == self.row
         else:
             reached = column_reaches(self.following, goals, self.success)

@@ -16,12 +16,12 @@ from offline_gcrl.config import Goal, Relabel, has_original_goals
 from offline_gcrl.config.outputs import EPISODES, STEPS, TABLE
 from offline_gcrl.hindsight.labels import Labeller
 from offline_gcrl.hindsight.stored import StoredGoals, goals_on_disk
-from offline_gcrl.hindsight.strategies import ANYWHERE, goal_rows
+from offline_gcrl.hindsight.strategies import RANDOM, goal_rows
 from offline_gcrl.support.errors import DataError
 
-TRANSITIONS_A_CHUNK = 2**17
+TRANSITIONS_PER_CHUNK = 2**17
 """A column of so many numbers lies in a processor's cache."""
-ROWS_A_GROUP = 2**18
+ROWS_PER_GROUP = 2**18
 
 
 def goal_column(strategy: str, draw: int) -> str:
@@ -40,7 +40,7 @@ def relabel(
     settings: Relabel,
     goal: Goal,
     on_transitions: Callable[[int], None] = lambda transitions: None,
-    chunk: int = TRANSITIONS_A_CHUNK,
+    chunk: int = TRANSITIONS_PER_CHUNK,
 ) -> None:
     """Write the hindsight table of an ingested dataset, a chunk of transitions at a time.
 
@@ -64,15 +64,15 @@ def relabel(
             label_transitions(transitions, goals, settings, goal)
             for transitions in iterate_transitions(table, chunk)
         )
-        write_table(_counted(parts, on_transitions), output / TABLE)
+        write_table(_with_progress(parts, on_transitions), output / TABLE)
 
 
 def episode_columns(settings: Relabel) -> list[str]:
     """What must be known of episodes to choose goals."""
-    return ["first_row", "length", *(["task"] if ANYWHERE in settings.strategies else [])]
+    return ["first_row", "length", *(["task"] if RANDOM in settings.strategies else [])]
 
 
-def _counted(
+def _with_progress(
     parts: Iterable[pl.DataFrame], on_transitions: Callable[[int], None]
 ) -> Iterator[pl.DataFrame]:
     for part in parts:
@@ -81,7 +81,7 @@ def _counted(
 
 
 def goal_columns(goal: Goal) -> dict[str, str]:
-    """Columns of ``steps.parquet`` with the goals achieved and, if any are known, pursued."""
+    """Columns of ``steps.parquet`` with the goals achieved and, if any are known, original."""
     achieved = "observation" if goal.is_full_state else "achieved_goal"
     desired = {"desired_goal": "desired_goal"} if has_original_goals(goal) else {}
     return {"achieved_goal": achieved, **desired}
@@ -94,7 +94,7 @@ def write_table(parts: Iterable[pl.DataFrame], path: Path) -> None:
     """
     writer = None
     try:
-        for group in regrouped(parts, ROWS_A_GROUP):
+        for group in regrouped(parts, ROWS_PER_GROUP):
             table = group.to_arrow()
             if writer is None:
                 rows = [name for name in table.column_names if "_reward_" not in name]
@@ -105,7 +105,7 @@ def write_table(parts: Iterable[pl.DataFrame], path: Path) -> None:
                     use_dictionary=False,
                     column_encoding=dict.fromkeys(rows, "DELTA_BINARY_PACKED"),
                 )
-            writer.write_table(table, row_group_size=ROWS_A_GROUP)
+            writer.write_table(table, row_group_size=ROWS_PER_GROUP)
     finally:
         if writer is not None:
             writer.close()
@@ -154,14 +154,14 @@ def label_transitions(
     rows, rewards = [transitions["row"]], []
     for strategy in settings.strategies:
         chosen = goal_rows(transitions, strategy, settings.k, settings.seed, settings.discount)
-        found = labels.anywhere(chosen) if strategy == ANYWHERE else map(labels.nearby, chosen)
+        found = labels.at_rows(chosen) if strategy == RANDOM else map(labels.within_episode, chosen)
         for draw, (goal_row, reward) in enumerate(zip(chosen, found, strict=True)):
             rows.append(goal_row.alias(goal_column(strategy, draw)))
             rewards.append(pl.Series(reward_column(strategy, draw), reward))
-    rewards.append(pl.Series(reward_column("current"), labels.nearby(rows[0])))
+    rewards.append(pl.Series(reward_column("current"), labels.within_episode(rows[0])))
     if "desired_goal" in goals:
-        pursued = labels.pursued(goals["desired_goal"])
-        rewards.append(pl.Series(reward_column("original"), pursued))
+        original = labels.original(goals["desired_goal"])
+        rewards.append(pl.Series(reward_column("original"), original))
     return pl.DataFrame(rows + rewards)
 
 

@@ -9,12 +9,12 @@ import polars as pl
 from offline_gcrl.config import Goal, Relabel
 from offline_gcrl.config.outputs import EPISODES, TABLE
 from offline_gcrl.hindsight.relabel import (
-    TRANSITIONS_A_CHUNK,
+    TRANSITIONS_PER_CHUNK,
     goal_column,
     iterate_transitions,
     reward_column,
 )
-from offline_gcrl.hindsight.strategies import draws, expected_reward_share
+from offline_gcrl.hindsight.strategies import draws_per_transition, expected_reward_share
 
 WITHIN_EPISODE = ("final", "future", "geometric", "episode")
 HISTOGRAM_BINS = 40
@@ -30,7 +30,7 @@ def describe(episodes: Path, folder: Path, settings: Relabel, goal: Goal) -> dic
     lengths = pl.read_parquet(episodes / EPISODES, columns=["first_row", "length", "task"])
     strategies: dict[str, dict[str, Any]] = {
         strategy: {
-            "draws": draws(strategy, settings.k),
+            "draws": draws_per_transition(strategy, settings.k),
             "positive_share": _positive_share(table, strategy, settings, goal),
             "expected_if_exact": _expected_share(lengths, strategy, settings, goal),
             **_goal_distances(table, strategy, settings),
@@ -56,7 +56,7 @@ def describe(episodes: Path, folder: Path, settings: Relabel, goal: Goal) -> dic
 def _positive_share(table: pl.LazyFrame, strategy: str, settings: Relabel, goal: Goal) -> float:
     # Dense rewards are minus the distance: positive is what lies within the tolerance.
     threshold = -(goal.success.tolerance or 0.0) if settings.reward == "dense" else 0.0
-    count = 1 if strategy in ("current", "original") else draws(strategy, settings.k)
+    count = 1 if strategy in ("current", "original") else draws_per_transition(strategy, settings.k)
     columns = [reward_column(strategy, draw) for draw in range(count)]
     shares = table.select((pl.col(columns) >= threshold).mean()).collect(engine="streaming")
     return float(np.mean(shares.row(0)))
@@ -66,7 +66,7 @@ def _expected_share(lengths: pl.DataFrame, strategy: str, settings: Relabel, goa
     same_step = goal.success.kind == "same_step"
     chance = expected_reward_share(strategy, settings.discount, same_step)
     means, weights = [], []
-    for chunk in iterate_transitions(lengths, TRANSITIONS_A_CHUNK):
+    for chunk in iterate_transitions(lengths, TRANSITIONS_PER_CHUNK):
         means.append(chunk.select(chance.mean().alias("mean")).item())
         weights.append(len(chunk))
     return float(np.average(means, weights=weights))
@@ -76,7 +76,9 @@ def _goal_distances(table: pl.LazyFrame, strategy: str, settings: Relabel) -> di
     """How many steps ahead the goals lie (behind: negative), where they are of the same episode."""
     if strategy not in WITHIN_EPISODE:
         return {}
-    columns = [goal_column(strategy, draw) for draw in range(draws(strategy, settings.k))]
+    columns = [
+        goal_column(strategy, draw) for draw in range(draws_per_transition(strategy, settings.k))
+    ]
     counts = (
         table.unpivot(on=columns, index="row", value_name="goal")
         .group_by(steps=pl.col("goal").cast(pl.Int64) - pl.col("row"))

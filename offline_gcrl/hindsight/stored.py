@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 REGION_BYTES = 2**24
 """Of a mapped file that is in memory at once."""
-ROWS_A_READ = 2**16
+ROWS_PER_READ = 2**16
 
 Columns = list[NDArray[np.float32]]
 """Goals, a column for each dimension: quicker to look up and to compare than rows of a few numbers."""
@@ -33,12 +33,12 @@ class StoredGoals:
     def between(self, first: int, stop: int) -> Columns:
         """Goals of consecutive rows: columns (stop - first,)."""
         columns = _columns(self.values[first:stop])
-        self._let_go()
+        self._release()
         return columns
 
     def at(self, rows: NDArray[np.uint32]) -> Columns:
         """Goals of any rows: columns (rows,)."""
-        region = (rows // np.uint32(self._rows_a_region)).astype(np.uint16)
+        region = (rows // np.uint32(self._rows_per_region)).astype(np.uint16)
         stops = np.bincount(region).cumsum()
         order = np.argsort(
             region, kind="stable"
@@ -47,18 +47,18 @@ class StoredGoals:
         taken = np.empty((len(rows), self.values.shape[1]), np.float32)
         for first, stop in pairwise([0, *stops.tolist()]):
             taken[first:stop] = self.values.take(places[first:stop], axis=0)
-            self._let_go()
+            self._release()
         columns = np.empty(taken.shape[::-1], np.float32)
         columns[:, order] = taken.T
         return list(columns)
 
     @property
-    def _rows_a_region(self) -> int:
+    def _rows_per_region(self) -> int:
         # Neither none, nor more regions than a uint16 counts.
         rows: int = max(1, REGION_BYTES // self.values[0].nbytes, len(self.values) >> 15)
         return rows
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         """Unmap what was read: it stays in the system's cache of files, and counts no more as ours."""
         if self.mapping is not None:
             self.mapping.madvise(mmap.MADV_DONTNEED)
@@ -79,7 +79,7 @@ def _spool(steps: Path, column: str, file: IO[bytes]) -> int:
     stored = pq.ParquetFile(
         steps, pre_buffer=False
     )  # Ahead of its use it would read the whole column.
-    for batch in stored.iter_batches(ROWS_A_READ, columns=[column]):
+    for batch in stored.iter_batches(ROWS_PER_READ, columns=[column]):
         values = batch.column(0).flatten().to_numpy()
         size = len(values) // len(batch)
         file.write(values.data)

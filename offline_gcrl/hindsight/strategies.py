@@ -25,7 +25,7 @@ STATES_LEFT = LENGTH - STEP  # Strictly later states of the episode: T - t of th
 # The numbers are part of the data: they choose the draws.
 STRATEGY_NUMBERS = {"final": 0, "future": 1, "geometric": 2, "episode": 3, "random": 4}
 
-ANYWHERE = "random"
+RANDOM = "random"
 """The strategy whose goals lie outside the episode."""
 
 
@@ -49,7 +49,7 @@ def episode(draw: pl.Expr) -> pl.Expr:
     return FIRST_ROW + uniform_expression(draw, LENGTH + 1)
 
 
-def anywhere(draw: pl.Expr) -> pl.Expr:
+def random_state(draw: pl.Expr) -> pl.Expr:
     """Uniform over all states of the same task: where there is one task, of the dataset."""
     return TASK_ROW + uniform_expression(draw, TASK_ROWS)
 
@@ -59,7 +59,7 @@ _GOAL_ROWS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "future": future,
     "geometric": geometric,
     "episode": episode,
-    "random": anywhere,
+    "random": random_state,
 }
 
 
@@ -71,7 +71,7 @@ def goal_rows(
     A draw is keyed by (seed, strategy, draw) and counted by row: it depends on nothing else.
     """
     row, columns = transitions["row"].to_numpy().astype(np.uint64), []
-    for draw in range(draws(strategy, k)):
+    for draw in range(draws_per_transition(strategy, k)):
         words = random_words(stream_key(seed, STRATEGY_NUMBERS[strategy], draw), row)
         values = geometric_draws(words, discount) if strategy == "geometric" else words
         columns.append(pl.Series(f"draw_{draw}", values))
@@ -88,7 +88,7 @@ def _unchecked(values: pl.Expr) -> pl.Expr:
     return values.cast(pl.UInt32, wrap_numerical=True)
 
 
-def draws(strategy: str, k: int) -> int:
+def draws_per_transition(strategy: str, k: int) -> int:
     """Goals that a strategy gives a transition: k, but the final state is one only."""
     return 1 if strategy == "final" else k
 

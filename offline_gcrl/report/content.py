@@ -12,7 +12,7 @@ from typing import Any
 
 from offline_gcrl.config import Dataset, Params
 from offline_gcrl.config.outputs import SCHEMA, STATS
-from offline_gcrl.figures.goals import MOST_DRAWN, has_places
+from offline_gcrl.figures.goals import MAX_MAP_DIMENSIONS, can_map_goals
 from offline_gcrl.figures.scenes import dataset_scene
 from offline_gcrl.report.drawing import (
     curve_pictures,
@@ -32,7 +32,7 @@ from offline_gcrl.report.facts import (
     success_distance,
 )
 from offline_gcrl.report.findings import Findings
-from offline_gcrl.report.multitask import page_parts
+from offline_gcrl.report.multitask import page_content
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.report.tables import COLUMNS, cell, columns, rank_text
 from offline_gcrl.report.verdict import verdict
@@ -42,7 +42,7 @@ MOMENTS = {"last_step": "at the last step", "any_step": "at any step"}
 
 
 @dataclass(frozen=True)
-class Subject:
+class ReportedDataset:
     """A dataset, and all that is known of it."""
 
     params: Params
@@ -60,7 +60,7 @@ class Subject:
         return self.dataset.name
 
 
-def answer(subject: Subject) -> Content:
+def summary(subject: ReportedDataset) -> Content:
     """Which agent to use, how sure to be, and the numbers behind it."""
     results = subject.results
     picture = success_picture(subject.name, results) if results.agents else None
@@ -75,7 +75,7 @@ def answer(subject: Subject) -> Content:
     }
 
 
-def tasks(subject: Subject) -> Content:
+def tasks(subject: ReportedDataset) -> Content:
     """Success for each task, where there is more than one."""
     results = subject.results
     if len(results.tasks) < 2:
@@ -89,19 +89,19 @@ def tasks(subject: Subject) -> Content:
     return {"agents": list(rates), "rows": rows}
 
 
-def many_tasks(subject: Subject) -> Content:
+def multitask(subject: ReportedDataset) -> Content:
     """What is asked beside the headline: transfer, forgetting, held-out goals, wrong identifiers."""
-    return page_parts(subject.name, subject.findings)
+    return page_content(subject.name, subject.findings)
 
 
-def agents(subject: Subject) -> Content:
+def agents(subject: ReportedDataset) -> Content:
     """What each agent is."""
     if not subject.results.agents:
         return None
     return {"described": described_agents(subject.params, subject.name)}
 
 
-def curves(subject: Subject) -> Content:
+def curves(subject: ReportedDataset) -> Content:
     """Success while training, and how far from the goal the final episodes ended."""
     if not subject.results.agents:
         return None
@@ -109,7 +109,7 @@ def curves(subject: Subject) -> Content:
     return {"pictures": curve_pictures(subject.name, subject.results, tolerance)}
 
 
-def goals(subject: Subject) -> Content:
+def goals(subject: ReportedDataset) -> Content:
     """Maps of reached and missed goals, or why there are none."""
     results = subject.results
     if not results.agents:
@@ -118,7 +118,7 @@ def goals(subject: Subject) -> Content:
     said = ["Grey: the walls, to scale."] if scene.walls else []
     said += ["Grey: the table from above, to scale."] if scene.table_top else []
     said += ["Hatched: goals that were held out from training."] if scene.held_out else []
-    if goal_dimensions(results) == MOST_DRAWN:
+    if goal_dimensions(results) == MAX_MAP_DIMENSIONS:
         said.append("Drawn in the first two of three dimensions.")
     return {
         "pictures": goal_pictures(subject.name, results, scene),
@@ -127,20 +127,20 @@ def goals(subject: Subject) -> Content:
     }
 
 
-def rollouts(subject: Subject) -> Content:
+def rollouts(subject: ReportedDataset) -> Content:
     """Videos by training seed, each with how many of its episodes reached the goal."""
     seeds = enumerate(subject.params.experiment.seeds)
-    rows = {seed: films for number, seed in seeds if (films := _films(subject, number))}
+    rows = {seed: films for number, seed in seeds if (films := _videos(subject, number))}
     return {"rows": rows} if rows else None
 
 
-def pairs(subject: Subject) -> Content:
+def pairwise(subject: ReportedDataset) -> Content:
     """Every agent against every other."""
     comparison = subject.results.comparison
     return {"comparison": comparison} if comparison and comparison.rivals else None
 
 
-def data(subject: Subject) -> Content:
+def data(subject: ReportedDataset) -> Content:
     """The dataset: facts, sources, its card."""
     schema = json.loads((subject.folders.parquet / subject.name / SCHEMA).read_text())
     card = dataset_card(subject.folders.cards / subject.name)
@@ -151,7 +151,7 @@ def data(subject: Subject) -> Content:
     }
 
 
-def hindsight(subject: Subject) -> Content:
+def hindsight(subject: ReportedDataset) -> Content:
     """What relabelling gave."""
     statistics = json.loads((subject.folders.hindsight / subject.name / STATS).read_text())
     return {
@@ -161,7 +161,7 @@ def hindsight(subject: Subject) -> Content:
     }
 
 
-def settings(subject: Subject) -> Content:
+def settings(subject: ReportedDataset) -> Content:
     """Every setting, and fingerprints of what came of them."""
     params, name = subject.params, subject.name
     seeds = params.experiment.seeds
@@ -172,15 +172,15 @@ def settings(subject: Subject) -> Content:
     }
 
 
-SECTIONS: dict[str, Callable[[Subject], Content]] = {
+SECTIONS: dict[str, Callable[[ReportedDataset], Content]] = {
     section.__name__: section
     for section in (
-        answer, tasks, many_tasks, agents, curves, goals, rollouts, pairs, data, hindsight, settings,
+        summary, tasks, multitask, agents, curves, goals, rollouts, pairwise, data, hindsight, settings,
     )
 }  # fmt: skip
 
 
-def sections(subject: Subject) -> dict[str, dict[str, Any]]:
+def sections(subject: ReportedDataset) -> dict[str, dict[str, Any]]:
     """What the sections that have something to tell of a dataset tell, in their order."""
     return {name: told for name, section in SECTIONS.items() if (told := section(subject))}
 
@@ -203,15 +203,15 @@ def _agent_rows(results: DatasetResults) -> list[dict[str, Any]]:
 
 
 def _why_no_map(results: DatasetResults) -> str | None:
-    if all(map(has_places, results.episodes.values())):
+    if all(map(can_map_goals, results.episodes.values())):
         return None
     dimensions = goal_dimensions(results)
-    if dimensions > MOST_DRAWN:
+    if dimensions > MAX_MAP_DIMENSIONS:
         return f"A goal here is {dimensions} numbers: too many to draw as a map of reached and missed goals."
     return "The goals are of several tasks, each in a place of its own: see success by task."
 
 
-def _films(subject: Subject, number: int) -> list[dict[str, Any]]:
+def _videos(subject: ReportedDataset, number: int) -> list[dict[str, Any]]:
     """The video of each agent that has one of the seed of this number."""
     results = subject.results
     filmed = subject.params.evaluate_for(subject.name).video.episodes

@@ -16,7 +16,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from offline_gcrl.figures.goals import distances_figure, goals_figure, has_places
+from offline_gcrl.figures.goals import can_map_goals, distances_figure, goals_figure
 from offline_gcrl.figures.hindsight import draw_distances, draw_shares
 from offline_gcrl.figures.scenes import Scene
 from offline_gcrl.figures.style import PALETTE, STYLE, WALL
@@ -52,7 +52,7 @@ def success_picture(dataset: str, results: DatasetResults) -> Picture:
     figure = success_figure({dataset: results.metrics}, {dataset: results.metric})
     figure.axes[0].set_title("", loc="left")
     figure.set_figwidth(WIDTH)
-    label = _alternative("Success rate", results)
+    label = _alt_text("Success rate", results)
     return Picture(inline_svg(figure, f"success-{dataset}", label), "")
 
 
@@ -71,7 +71,7 @@ def curve_pictures(dataset: str, results: DatasetResults, tolerance: float | Non
     )
     return [
         Picture(
-            inline_svg(curves, f"curves-{dataset}", _alternative("Learning curves", results)),
+            inline_svg(curves, f"curves-{dataset}", _alt_text("Learning curves", results)),
             "Success while training, on episodes that are used for nothing else. "
             "Bands are 95% intervals.",
         ),
@@ -79,7 +79,7 @@ def curve_pictures(dataset: str, results: DatasetResults, tolerance: float | Non
             inline_svg(
                 distances,
                 f"distances-{dataset}",
-                _alternative("Final distance to the goal, cumulative", results),
+                _alt_text("Final distance to the goal, cumulative", results),
             ),
             f"Where the final episodes ended: the higher a line, the closer to the goal.{within}",
         ),
@@ -88,7 +88,7 @@ def curve_pictures(dataset: str, results: DatasetResults, tolerance: float | Non
 
 def goal_pictures(dataset: str, results: DatasetResults, scene: Scene) -> list[Picture]:
     """Goals reached and missed, a picture an agent; none where a map cannot show them."""
-    if not all(map(has_places, results.episodes.values())):
+    if not all(map(can_map_goals, results.episodes.values())):
         return []
     pictures = []
     for agent, episodes in results.episodes.items():
@@ -202,7 +202,7 @@ def _points(head: str, name: str) -> str:
     return re.sub(r"[a-z%]+$", "", _attribute(head, name)) or "480"
 
 
-def _alternative(title: str, results: DatasetResults) -> str:
+def _alt_text(title: str, results: DatasetResults) -> str:
     rates = (
         f"{agent} {values[results.metric]['mean']:.2f}" for agent, values in results.metrics.items()
     )

@@ -11,7 +11,7 @@ from typing import Any
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Dataset, Params, Part, Section, Success, agent_settings
 from offline_gcrl.config.outputs import CARD, EPISODES, STEPS, TABLE
-from offline_gcrl.config.outputs import EPISODES as JUDGED
+from offline_gcrl.config.outputs import EPISODES as EVALUATED
 from offline_gcrl.report.drawing import stored_pictures
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.support.files import digest
@@ -137,7 +137,7 @@ def fingerprints(
         "hindsight": [hindsight / TABLE],
         **{
             f"results of {agent}": [
-                folders.results / name / agent / f"seed-{seed}" / JUDGED for seed in seeds
+                folders.results / name / agent / f"seed-{seed}" / EVALUATED for seed in seeds
             ]
             for agent in results.agents
         },

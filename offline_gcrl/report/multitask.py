@@ -195,7 +195,7 @@ def markdown_multitask(findings: Mapping[str, Findings]) -> str:
         part = _dataset_lines(agents)
         if part:
             lines += [f"## {dataset}", "", *part]
-    lines += models_said(findings)
+    lines += model_sentences(findings)
     if len(lines) == 2:
         lines.append("No suite, held-out goals or wrong identifiers in this experiment.")
     return "\n".join(lines).rstrip() + "\n"
@@ -250,7 +250,7 @@ def _task_curves(findings: Findings) -> tuple[dict[str, Curves], dict[str, Curve
     return curves, {agent: own.specialist_curves_by_task for agent, own in findings.items()}
 
 
-def page_parts(dataset: str, findings: Findings) -> dict[str, Any] | None:
+def page_content(dataset: str, findings: Findings) -> dict[str, Any] | None:
     """What the page shows of one dataset; None where nothing was asked beside the headline."""
     curves, alone = _task_curves(findings)
     pictures = []
@@ -301,6 +301,6 @@ def _matrix_picture(dataset: str, sequences: Mapping[str, SequentialResult]) -> 
     return Picture(inline_svg(figure, f"matrix-{dataset}", "Success on each task by phase"), "")
 
 
-def models_said(findings: Mapping[str, Findings]) -> Sequence[str]:
+def model_sentences(findings: Mapping[str, Findings]) -> Sequence[str]:
     """The same of all agents that were judged so, in sentences."""
     return [model_sentence(agent, model) for agent, model in sharing_models(findings).items()]

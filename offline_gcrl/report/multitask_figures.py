@@ -14,9 +14,9 @@ from offline_gcrl.statistics.contrasts import Contrast
 from offline_gcrl.statistics.forgetting import SequentialResult
 from offline_gcrl.statistics.intervals import Estimate
 
-GENERALIST, SPECIALIST = PALETTE[0], PALETTE[1]
+MULTITASK, SPECIALIST = PALETTE[0], PALETTE[1]
 WIDTH = 6.4
-PANELS_A_ROW, MATRICES_A_ROW = 4, 3
+PANELS_PER_ROW, MATRICES_PER_ROW = 4, 3
 Curves = Mapping[str, pl.DataFrame]
 """Learning curves by task: update, mean, low, high."""
 
@@ -27,8 +27,8 @@ def transfer_figure(contrasts: Sequence[Contrast]) -> Figure:
         figure, axes = plt.subplots(figsize=(WIDTH, 1.2 + 0.36 * len(contrasts)))
         for place, contrast in enumerate(contrasts):
             _draw_rate(axes, contrast.second, place + 0.16, SPECIALIST)
-            _draw_rate(axes, contrast.first, place - 0.16, GENERALIST)
-        for colour, label in ((GENERALIST, "one policy for all"), (SPECIALIST, "specialist")):
+            _draw_rate(axes, contrast.first, place - 0.16, MULTITASK)
+        for colour, label in ((MULTITASK, "one policy for all"), (SPECIALIST, "specialist")):
             axes.plot([], [], "o", color=colour, label=label)
         axes.set_yticks(range(len(contrasts)), short_names([c.name for c in contrasts]))
         axes.set_ylim(len(contrasts) - 0.4, -0.6)
@@ -69,7 +69,7 @@ def task_curves_figure(
     """
     tasks = list(next(iter(agents.values())))
     names = short_names(tasks)
-    columns = min(PANELS_A_ROW, len(tasks))
+    columns = min(PANELS_PER_ROW, len(tasks))
     rows = -(-len(tasks) // columns)
     with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(
@@ -133,7 +133,7 @@ def _legend(
 def success_matrix_figure(agents: Mapping[str, SequentialResult]) -> Figure:
     """R[i, j], a panel an agent: success on each task after each phase, in the order of learning."""
     count = len(next(iter(agents.values())).tasks)
-    columns = min(MATRICES_A_ROW, len(agents))
+    columns = min(MATRICES_PER_ROW, len(agents))
     rows = -(-len(agents) // columns)
     with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(

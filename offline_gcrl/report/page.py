@@ -13,10 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from offline_gcrl.config import Dataset, Params
 from offline_gcrl.figures.style import PALETTE
-from offline_gcrl.report.content import Subject, sections
+from offline_gcrl.report.content import ReportedDataset, sections
 from offline_gcrl.report.facts import Folders, versions
 from offline_gcrl.report.findings import Findings, all_findings
-from offline_gcrl.report.multitask import models_said
+from offline_gcrl.report.multitask import model_sentences
 from offline_gcrl.report.results import Results
 from offline_gcrl.report.verdict import interval, verdict
 from offline_gcrl.statistics.comparison import (
@@ -27,7 +27,7 @@ from offline_gcrl.statistics.comparison import (
 )
 
 HERE = Path(__file__).parent
-MOST_VIDEO_BYTES = 6_000_000
+MAX_VIDEO_BYTES = 6_000_000
 """Videos beyond this sum are named on the page, and not put into it."""
 
 
@@ -43,7 +43,7 @@ def render_page(
         findings = all_findings(params, datasets, results, folders.results)
     videos = _embedded(results)
     subjects = [
-        Subject(params, datasets[name], found, folders, videos, findings[name])
+        ReportedDataset(params, datasets[name], found, folders, videos, findings[name])
         for name, found in results.items()
     ]
     templates = Environment(
@@ -58,14 +58,14 @@ def render_page(
         experiment=params.experiment,
         datasets=[_dataset(subject) for subject in subjects],
         overall=_overall(results),
-        sharing_models=models_said(findings),
+        sharing_models=model_sentences(findings),
         colours=_colours(params.experiment.agents),
         versions=versions(),
         style=(HERE / "page.css").read_text(),
     )
 
 
-def _dataset(subject: Subject) -> dict[str, Any]:
+def _dataset(subject: ReportedDataset) -> dict[str, Any]:
     recipes = subject.dataset.recipes
     return {
         "name": subject.name,
@@ -93,7 +93,7 @@ def _embedded(results: Results) -> dict[Path, str]:
     """Videos as data URIs, the first seed of every agent before the next, until their sum is too large."""
     agents = [agent for found in results.values() for agent in found.agents.values()]
     by_seed = zip(*(agent.videos for agent in agents), strict=False)
-    left, uris = MOST_VIDEO_BYTES, {}
+    left, uris = MAX_VIDEO_BYTES, {}
     for path in (path for paths in by_seed for path in paths if path is not None):
         content = path.read_bytes()
         if len(content) <= left:

@@ -120,12 +120,14 @@ class DatasetResults:
         tables = next(iter(self.agents.values())).episodes
         return list(pl.concat(task_names(table) for table in tables).unique(maintain_order=True))
 
-    def soonest(self) -> str | None:
-        """Of agents level with the best, the one that clearly arrives soonest where all of them arrive."""
+    def fastest(self) -> str | None:
+        """Of agents level with the best, the one that clearly arrives fastest where all of them arrive."""
         if self.comparison is None or not self.comparison.level_with_best:
             return None
         level = [self.comparison.best, *self.comparison.level_with_best]
-        arrivals = _shared_arrivals([self.agents[agent].episodes for agent in level], self.column)
+        arrivals = _episodes_all_solve(
+            [self.agents[agent].episodes for agent in level], self.column
+        )
         if not all(len(table) for table in arrivals[0]):
             return None
         swiftness = compare(dict(zip(level, arrivals, strict=True)), "swiftness")
@@ -201,7 +203,7 @@ def all_curves(results: Results) -> Mapping[str, dict[str, pl.DataFrame]]:
     }
 
 
-def _shared_arrivals(agents: list[list[pl.DataFrame]], column: str) -> list[list[pl.DataFrame]]:
+def _episodes_all_solve(agents: list[list[pl.DataFrame]], column: str) -> list[list[pl.DataFrame]]:
     """The episodes in which all agents succeed, with how soon each did: minus its steps.
 
     Of all tasks together: a seed may have such episodes of some tasks only.

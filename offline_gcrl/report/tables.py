@@ -65,8 +65,8 @@ def markdown_report(results: Results) -> str:
     for dataset, found in results.items():
         said = verdict(found)
         lines += [f"## {dataset}", "", f"**{said.headline}** {' '.join(said.sentences)}", ""]
-        if said.sureness:
-            lines += [f"**How sure to be.** {' '.join(said.sureness)}", ""]
+        if said.confidence:
+            lines += [f"**How sure to be.** {' '.join(said.confidence)}", ""]
         if found.agents:
             table = markdown_table({dataset: found}).splitlines()
             lines += [*table, "", *_comparison_lines(found), *_task_lines(found)]

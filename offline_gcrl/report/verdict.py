@@ -9,11 +9,11 @@ from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.statistics.comparison import Comparison
 from offline_gcrl.statistics.intervals import Estimate
 
-OF_NO_USE = 0.05
+MIN_USEFUL_RATE = 0.05
 """A success rate below which no agent is recommended."""
-FIRM_SEEDS = 5
+MIN_RELIABLE_SEEDS = 5
 """Training runs from which a bootstrap over them is no longer coarse: five can be drawn in 126 ways, three in 10."""
-MORE_WOULD_TELL = "More training seeds or episodes would narrow the intervals."
+MORE_DATA_HELPS = "More training seeds or episodes would narrow the intervals."
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Verdict:
     headline: str
     sentences: tuple[str, ...]
     """What was reached, and by how much more than by others."""
-    sureness: tuple[str, ...]
+    confidence: tuple[str, ...]
     """What this rests on, and what it cannot show."""
     is_clear: bool
 
     @property
     def text(self) -> str:
         """All of it, as one paragraph."""
-        return " ".join([self.headline, *self.sentences, *self.sureness])
+        return " ".join([self.headline, *self.sentences, *self.confidence])
 
 
 def verdict(results: DatasetResults) -> Verdict:
@@ -41,8 +41,8 @@ def verdict(results: DatasetResults) -> Verdict:
         return Verdict("Not judged.", tuple(_sentence(reason) for reason in reasons), (), False)
     best = comparison.best
     success = _estimate(results.metrics[best][results.metric])
-    judged = _judged_on(comparison)
-    if success.mean < OF_NO_USE:
+    judged = _evaluated_on(comparison)
+    if success.mean < MIN_USEFUL_RATE:
         said = f"The best, {best}, reached {_rate(success)}."
         return Verdict("None of these agents is of use yet.", (said,), judged, False)
     if not comparison.rivals:
@@ -50,16 +50,16 @@ def verdict(results: DatasetResults) -> Verdict:
         return Verdict(f"{best} stands alone.", (said,), judged, False)
     if not comparison.level_with_best:
         said = f"It reached {_rate(success)}."
-        sureness = (*judged, *_trained_again(comparison))
-        return Verdict(f"Use {best}.", (said, *_ahead_of_all(comparison)), sureness, True)
+        confidence = (*judged, *_retraining(comparison))
+        return Verdict(f"Use {best}.", (said, *_lead(comparison)), confidence, True)
     said = f"{best} reached {_rate(success)}."
-    beside = (*_level(comparison), *_lower(comparison), *_soonest(results))
+    beside = (*_level(comparison), *_lower(comparison), *_fastest(results))
     level = _listed([best, *comparison.level_with_best], "or")
     headline = f"{level}: these episodes cannot tell {_them(comparison)} apart."
-    return Verdict(headline, (said, *beside), (*judged, MORE_WOULD_TELL), False)
+    return Verdict(headline, (said, *beside), (*judged, MORE_DATA_HELPS), False)
 
 
-def _ahead_of_all(comparison: Comparison) -> list[str]:
+def _lead(comparison: Comparison) -> list[str]:
     """By how much the best leads."""
     second, *others = comparison.rivals
     whom = f"any other agent: {second}, the next best," if others else f"{second}, which"
@@ -67,7 +67,7 @@ def _ahead_of_all(comparison: Comparison) -> list[str]:
     return [f"On the same goals that is clearly more than {whom} was {lead}."]
 
 
-def _trained_again(comparison: Comparison) -> list[str]:
+def _retraining(comparison: Comparison) -> list[str]:
     """How likely a new training run of the best is the better one."""
     if comparison.seeds == 1:
         return []
@@ -99,12 +99,12 @@ def _lower(comparison: Comparison) -> list[str]:
     return [f"{_were(lower)} clearly lower."]
 
 
-def _soonest(results: DatasetResults) -> list[str]:
-    agent = results.soonest()
-    return [f"Where all of them arrived, {agent} clearly arrived soonest."] if agent else []
+def _fastest(results: DatasetResults) -> list[str]:
+    agent = results.fastest()
+    return [f"Where all of them arrived, {agent} clearly arrived fastest."] if agent else []
 
 
-def _judged_on(comparison: Comparison) -> tuple[str, ...]:
+def _evaluated_on(comparison: Comparison) -> tuple[str, ...]:
     """How much was looked at, and what so little cannot show."""
     seeds, episodes = comparison.seeds, comparison.episodes
     if seeds == 1:
@@ -113,7 +113,7 @@ def _judged_on(comparison: Comparison) -> tuple[str, ...]:
             "these policies are, not how another training would come out.",
         )
     judged = f"Each agent was trained {seeds} times and judged on {episodes} episodes"
-    few = "; so few trainings make the intervals rough" if seeds < FIRM_SEEDS else ""
+    few = "; so few trainings make the intervals rough" if seeds < MIN_RELIABLE_SEEDS else ""
     return (f"{judged}{few}.",)
 
 

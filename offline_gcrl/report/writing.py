@@ -8,7 +8,7 @@ from typing import Any
 from offline_gcrl.config import Dataset, Params
 from offline_gcrl.config.outputs import STATS
 from offline_gcrl.evaluation.results import with_tasks
-from offline_gcrl.figures.goals import distances_figure, goals_figure, has_places
+from offline_gcrl.figures.goals import can_map_goals, distances_figure, goals_figure
 from offline_gcrl.figures.hindsight import hindsight_figure
 from offline_gcrl.figures.scenes import dataset_scene
 from offline_gcrl.figures.style import save
@@ -90,6 +90,6 @@ def _draw_episodes(dataset: Dataset, found: DatasetResults, figures: Path) -> No
         return
     distances = distances_figure(found.episodes, success_distance(dataset), found.unit)
     save(distances, figures / f"distances-{dataset.name}.svg")
-    if all(map(has_places, found.episodes.values())):
+    if all(map(can_map_goals, found.episodes.values())):
         goals = goals_figure(found.episodes, dataset_scene(dataset))
         save(goals, figures / f"goals-{dataset.name}.svg")

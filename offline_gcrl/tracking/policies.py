@@ -33,7 +33,7 @@ def signature(policy: Policy) -> ModelSignature:
     )
 
 
-def logged_policy(client: MlflowClient, run_id: str, path: Path, digest: str) -> str:
+def find_or_log_policy(client: MlflowClient, run_id: str, path: Path, digest: str) -> str:
     """The id of the logged model of a policy, made when there is none.
 
     Args:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from offline_gcrl.evaluation.probes import Probes
+from offline_gcrl.evaluation.probes import ProbeResults
 from offline_gcrl.evaluation.results import HEADLINES, SUCCESS_COLUMNS, SeedResult
 from offline_gcrl.statistics.contrasts import wrong_identifiers, zero_shot
 from offline_gcrl.statistics.intervals import Estimate
@@ -12,7 +12,7 @@ COLUMNS = {HEADLINES[criterion]: column for criterion, column in SUCCESS_COLUMNS
 
 
 def probe_metrics(
-    results: Mapping[int, SeedResult], probes: Probes, headline: str
+    results: Mapping[int, SeedResult], probes: ProbeResults, headline: str
 ) -> dict[int | None, dict[str, float]]:
     """Metrics of each training seed, and under None those over all of them.
 
@@ -27,7 +27,7 @@ def probe_metrics(
 
 
 def _metrics(
-    results: Mapping[int, SeedResult], probes: Probes, seeds: list[int], column: str
+    results: Mapping[int, SeedResult], probes: ProbeResults, seeds: list[int], column: str
 ) -> dict[str, float]:
     every = [results[seed].episodes for seed in seeds]
     flat: dict[str, float] = {}

@@ -15,7 +15,7 @@ import yaml
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunData, RunTag
 from mlflow.tracking import MlflowClient
 
-METRICS_A_CALL, PARAMS_A_CALL = 1000, 100  # What one `log_batch` takes.
+METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100  # What one `log_batch` takes.
 UPDATE = "update"
 INTERVAL = (("mean", ""), ("low", "_low"), ("high", "_high"))
 """Columns of an estimate, and what they add to the name of its metric."""
@@ -45,8 +45,8 @@ class TrackedRun:
         entities = [Param(key, str(value)[:500]) for key, value in _flat(params).items()]
         known = self.content().params
         entities = [param for param in entities if param.key not in known]
-        for start in range(0, len(entities), PARAMS_A_CALL):
-            self.client.log_batch(self.run_id, params=entities[start : start + PARAMS_A_CALL])
+        for start in range(0, len(entities), PARAMS_PER_CALL):
+            self.client.log_batch(self.run_id, params=entities[start : start + PARAMS_PER_CALL])
 
     def log_points(self, points: Sequence[dict[str, float]]) -> None:
         """Log points of curves: each has its ``update``, the step of all its other values.
@@ -138,12 +138,12 @@ class TrackedRun:
         )
 
     def _log(self, metrics: list[Metric]) -> None:
-        for start in range(0, len(metrics), METRICS_A_CALL):
-            self.client.log_batch(self.run_id, metrics=metrics[start : start + METRICS_A_CALL])
+        for start in range(0, len(metrics), METRICS_PER_CALL):
+            self.client.log_batch(self.run_id, metrics=metrics[start : start + METRICS_PER_CALL])
 
 
 @contextmanager
-def marked_failed(runs: Iterable[TrackedRun]) -> Iterator[None]:
+def mark_failed_on_error(runs: Iterable[TrackedRun]) -> Iterator[None]:
     """Mark the runs as failed when the block fails; a later attempt takes them up again."""
     try:
         yield

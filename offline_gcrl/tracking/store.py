@@ -85,7 +85,7 @@ class Tracker:
         run = found[0] if found else self._create(subject, seed, {"fingerprint": fingerprint})
         return self._wrap(run)
 
-    def trained(self, run: TrackedRun, fingerprint: str, policy: str) -> TrackedRun:
+    def record_policy(self, run: TrackedRun, fingerprint: str, policy: str) -> TrackedRun:
         """Note the digest of the policy that a run trained.
 
         Code that changed and gave the same policy made nothing new: then the earlier run, which may
@@ -117,7 +117,7 @@ class Tracker:
         tracked.log_params({"evaluate": settings})
         return tracked
 
-    def seeds_run(
+    def parent_run(
         self, subject: Subject, runs: Sequence[TrackedRun], evaluation: str | None = None
     ) -> TrackedRun:
         """The run over these seeds: the one that some are in already, else a new one.

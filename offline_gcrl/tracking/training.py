@@ -9,7 +9,7 @@ from typing import Any
 
 from offline_gcrl.config.outputs import POLICY, SPECIALISTS, TRAINING_CURVE
 from offline_gcrl.support.files import digest
-from offline_gcrl.tracking.policies import logged_policy
+from offline_gcrl.tracking.policies import find_or_log_policy
 from offline_gcrl.tracking.runs import TrackedRun
 from offline_gcrl.tracking.store import Subject, Tracker
 from offline_gcrl.tracking.usage import Usage
@@ -35,8 +35,8 @@ class TrainingRuns:
             job.seed: tracker.training_run(subject, job.seed, job.checkpoints.name)
             for job in self.jobs
         }
-        self.over = tracker.seeds_run(subject, list(self.runs.values()))
-        for run in self.all:
+        self.parent = tracker.parent_run(subject, list(self.runs.values()))
+        for run in self.all_runs:
             run.log_params(subject.__dict__ | settings)
             run.log_dataset(subject.dataset, jobs[0].episodes)
             run.set_tags(tags)
@@ -44,16 +44,16 @@ class TrainingRuns:
             run.log_params({"seed": seed})
 
     @property
-    def all(self) -> list[TrackedRun]:
+    def all_runs(self) -> list[TrackedRun]:
         """The run over the seeds, and each seed's."""
-        return [self.over, *self.runs.values()]
+        return [self.parent, *self.runs.values()]
 
-    def hear(self, event: Event) -> None:
+    def log_event(self, event: Event) -> None:
         """Log what a worker tells, and what it uses of the machine; of specialists, nothing until the end."""
         if event.task is not None:
             return
         run = self.runs[event.seed]
-        run.log_samples(self.usage.hear(event))
+        run.log_samples(self.usage.sample(event))
         run.log_points(event.points)
 
     def finish(self) -> None:
@@ -62,15 +62,15 @@ class TrainingRuns:
         for job in self.jobs:
             path = job.output / POLICY
             policy = digest([path])
-            run = self.tracker.trained(self.runs[job.seed], job.checkpoints.name, policy)
-            logged_policy(self.tracker.client, run.run_id, path, policy)
+            run = self.tracker.record_policy(self.runs[job.seed], job.checkpoints.name, policy)
+            find_or_log_policy(self.tracker.client, run.run_id, path, policy)
             run.log_artifact(job.output / TRAINING_CURVE)
             for other in self.specialists:
                 if other.seed == job.seed:
                     run.log_artifact(other.output / TRAINING_CURVE, f"{SPECIALISTS}/{other.task}")
             run.finish()
             finished.append(run)
-        over = self.tracker.seeds_run(self.subject, finished)
+        over = self.tracker.parent_run(self.subject, finished)
         over.finish()
-        if over.run_id != self.over.run_id:  # The seeds' policies were known before.
-            self.tracker.delete_if_empty(self.over.run_id)
+        if over.run_id != self.parent.run_id:  # The seeds' policies were known before.
+            self.tracker.delete_if_empty(self.parent.run_id)

@@ -26,7 +26,7 @@ class Usage:
     def __init__(self) -> None:
         self.workers: dict[int, _Worker] = {}
 
-    def hear(self, event: Event) -> list[Sample]:
+    def sample(self, event: Event) -> list[Sample]:
         """Take a sample if it is time. With points of the curve, returns those taken since the last."""
         try:
             worker = self._worker(event)

@@ -15,7 +15,9 @@ WIDTHS = {
     "metrics.`discounted_return`": 140,
     "metrics.`steps_to_goal`": 120,
 }
-MADE = 1767225600000  # Milliseconds; a view has to say when it was made, and always says the same.
+CREATED_AT = (
+    1767225600000  # Milliseconds; a view has to say when it was made, and always says the same.
+)
 
 
 def agent_views() -> dict[str, str]:
@@ -62,5 +64,5 @@ def _envelope(name: str, where: str, columns: list[str], order: str = "metrics.`
         "columnWidths": WIDTHS,
     }
     return json.dumps(
-        {"name": name, "createdAt": MADE, "updatedAt": MADE, "state": json.dumps(state)}
+        {"name": name, "createdAt": CREATED_AT, "updatedAt": CREATED_AT, "state": json.dumps(state)}
     )

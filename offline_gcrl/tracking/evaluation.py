@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 
 from offline_gcrl.config.outputs import POLICY
-from offline_gcrl.evaluation.probes import Probes
+from offline_gcrl.evaluation.probes import ProbeResults
 from offline_gcrl.evaluation.results import SeedResult, Summary, flat_metrics
 from offline_gcrl.support.files import digest
-from offline_gcrl.tracking.policies import logged_policy
+from offline_gcrl.tracking.policies import find_or_log_policy
 from offline_gcrl.tracking.probes import probe_metrics
 from offline_gcrl.tracking.runs import TrackedRun
 from offline_gcrl.tracking.store import Subject, Tracker, evaluation_digest
@@ -30,7 +30,7 @@ def log_results(
     headline: str,
     folder: Path,
     settings: dict[str, Any],
-    probes: Probes | None = None,
+    probes: ProbeResults | None = None,
 ) -> None:
     """Log how the policies of all seeds were judged.
 
@@ -52,18 +52,18 @@ def log_results(
         policy = digest([path])
         run = tracker.evaluation_run(subject, seed, policy, settings)
         run.log_params(subject.__dict__ | {"seed": seed})
-        model = logged_policy(tracker.client, run.run_id, path, policy)
-        _log_judgement(run, result, headline, model)
+        model = find_or_log_policy(tracker.client, run.run_id, path, policy)
+        _log_metrics(run, result, headline, model)
         run.log_metrics(probed.get(seed, {}), _updates(result))
         run.set_tags({NOTE: f"{_sentence(headline, result)}\n\n{_how_to_load(model)}"})
         _log_files(run, folder / f"seed-{seed}")
         run.finish()
         runs.append(run)
-    over_run = tracker.seeds_run(subject, runs, evaluation_digest(settings))
-    _log_over_seeds(over_run, runs, over, headline, folder, probed.get(None, {}))
+    over_run = tracker.parent_run(subject, runs, evaluation_digest(settings))
+    _log_parent(over_run, runs, over, headline, folder, probed.get(None, {}))
 
 
-def _log_over_seeds(
+def _log_parent(
     run: TrackedRun,
     runs: Sequence[TrackedRun],
     over: Summary,
@@ -76,14 +76,14 @@ def _log_over_seeds(
         return
     params = runs[0].content().params
     run.log_params({name: value for name, value in params.items() if name != "seed"})
-    _log_judgement(run, over, headline)
+    _log_metrics(run, over, headline)
     run.log_metrics({"seeds": len(runs)} | probed, _updates(over))
     run.set_tags({NOTE: _sentence(headline, over)})
     _log_files(run, folder)
     run.finish()
 
 
-def _log_judgement(
+def _log_metrics(
     run: TrackedRun, result: SeedResult | Summary, headline: str, model: str | None = None
 ) -> None:
     rate, flat = result.metrics[headline], flat_metrics(result)
