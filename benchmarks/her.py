@@ -15,7 +15,8 @@ from offline_gcrl.config import Relabel, Sampling
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.hindsight.relabel import relabel
-from offline_gcrl.training.batches import BatchSampler, DeviceData
+from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.sampler import BatchSampler
 
 BATCH, BATCHES, K = 1024, 64, 4
 EPISODES = 20

@@ -116,24 +116,18 @@ def test_an_update_changes_what_it_should_and_targets_move_only_by_the_lerp(vari
     agent = make_agent(*variant)
     optimizer = torch.optim.Adam(agent.parameter_groups(), fused=True)
     learning = {id(p) for group in agent.parameter_groups() for p in group["params"]}
-    targets = {id(p): None for target, _, _ in agent.target_pairs() for p in target.parameters()}
+    targets = {id(p): None for pair in agent.target_pairs() for p in pair[0]}
     assert not learning & set(targets)
     before = snapshot(agent)
+    old_targets = [[p.clone() for p in targets] for targets, _, _ in agent.target_pairs()]
     info = PlainUpdater(agent, agent.loss, optimizer).update(make_batch())
     assert all(torch.isfinite(value) for value in info.values())
     for name, parameter in agent.named_parameters():
         changed = not torch.equal(before[name], parameter)
         assert changed == (id(parameter) in learning or id(parameter) in targets), name
-    for name, module in agent.named_children():
-        pair = next((pair for pair in agent.target_pairs() if pair[0] is module), None)
-        if pair is None:
-            continue
-        source = next(n for n, child in agent.named_children() if child is pair[1])
-        for key, value in module.state_dict().items():
-            old, moved = before[f"{name}.{key}"], pair[1].state_dict()[key]
-            torch.testing.assert_close(
-                value, torch.lerp(old, moved, pair[2]), msg=f"{source} {key}"
-            )
+    for old, (moved, sources, rate) in zip(old_targets, agent.target_pairs(), strict=True):
+        for before_move, target, source in zip(old, moved, sources, strict=True):
+            torch.testing.assert_close(target, torch.lerp(before_move, source, rate))
 
 
 def test_losses_are_pure(variant) -> None:  # type: ignore[no-untyped-def]
@@ -421,5 +415,5 @@ def test_a_one_hot_policy_does_not_see_the_goal_and_a_goal_policy_not_the_task()
 def test_targets_move_by_their_rate() -> None:
     source, target = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     before = target.weight.detach().clone()
-    move_targets(target, source, 0.25)
+    move_targets(list(target.parameters()), list(source.parameters()), 0.25)
     torch.testing.assert_close(target.weight, before + 0.25 * (source.weight - before))

@@ -24,7 +24,7 @@ from offline_gcrl.evaluation.rollouts import has_reached, run_episode, run_episo
 from offline_gcrl.evaluation.videos import FAILED, REACHED, write_all_rollouts
 from offline_gcrl.policies.policy import save_policy
 from offline_gcrl.statistics.intervals import across_seeds, rate_across_seeds, wilson
-from offline_gcrl.training.batches import DeviceData
+from offline_gcrl.training.batches.data import DeviceData
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,8 @@ from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.figures.gradients import draw_gradients
 from offline_gcrl.networks.goal_conditioned import GoalConditioned
 from offline_gcrl.policies.policy import load_policy
-from offline_gcrl.training.batches import BatchSampler, DeviceData
+from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.jobs import TrainingJob
 from offline_gcrl.training.module import train_seed
 from offline_gcrl.training.multitask.forgetting import ElasticPenalty, diagonal_fisher, freeze_heads

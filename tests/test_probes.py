@@ -47,7 +47,8 @@ from offline_gcrl.policies.policy import load_policy
 from offline_gcrl.support.errors import DataError, SettingsError
 from offline_gcrl.tracking.evaluation import log_results
 from offline_gcrl.tracking.store import Subject, Tracker
-from offline_gcrl.training.batches import BatchSampler, DeviceData
+from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.events import Event
 from offline_gcrl.training.jobs import TrainingJob, Work, training_jobs
 from offline_gcrl.training.module import train_seed

@@ -45,7 +45,8 @@ from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.policy import load_policy
 from offline_gcrl.support.errors import DataError, SettingsError
-from offline_gcrl.training.batches import BatchSampler, DeviceData
+from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.jobs import TrainingJob
 from offline_gcrl.training.module import train_seed
 

@@ -30,7 +30,7 @@ from offline_gcrl.tracking.runs import TrackedRun, dvc_digest, mark_failed_on_er
 from offline_gcrl.tracking.store import PARENT, Subject, Tracker, evaluation_digest
 from offline_gcrl.tracking.usage import Usage
 from offline_gcrl.tracking.views import SEEDS, address, dataset_views
-from offline_gcrl.training.batches import DeviceData
+from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.events import Event
 
 BC = Subject("maze", "bc", "bc")

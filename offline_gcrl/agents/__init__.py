@@ -13,27 +13,33 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from offline_gcrl.config import AgentSettings, algorithm_names
-from offline_gcrl.networks.actors import Actor
 from offline_gcrl.networks.conditioning import Dimensions
+from offline_gcrl.networks.targets import TargetPair
 
 Batch = Mapping[str, Tensor]
-"""Tensors with a leading batch axis, by the field's names:
+"""The fields that the agent's ``Sampling`` names, tensors with a leading batch axis: see
+``offline_gcrl/training/batches/fields.py``.
 
-``observations``, ``actions``, ``actor_goals``, ``tasks``; for agents with values also
-``next_observations`` (n steps on), ``achieved_goals`` (of the state itself), ``value_goals``,
-``rewards`` (n-step sums), ``masks`` (0 where the value must not bootstrap), ``discounts`` (of what the
-value bootstraps on), ``initial_observations``, and ``mixing`` (uniform in [0, 1), for interpolation).
-Where tasks are weighted (``offline_gcrl.training.multitask``) there are ``weights`` too: the loss is then the sum of
-weights times the loss of each transition, in place of their mean.
+Where tasks are weighted (``offline_gcrl.training.multitask``) there are ``weights`` too: the loss is then the sum
+of weights times the loss of each transition instead of their mean.
 """
 Losses = tuple[Tensor, dict[str, Tensor]]
-"""The loss to descend, and detached diagnostics by ``component/name``."""
+"""The loss to descend, and detached diagnostics by ``component/name``, with the next running state, if any."""
+STATE = "state/"
+"""Prefix of running state among the diagnostics."""
 
 
 class Agent(Protocol):
-    """What training asks of an algorithm."""
+    """What training asks of an algorithm, a ``torch.nn.Module``.
 
-    actor: Actor
+    Running state beyond weights (a queue of advantages, an annealed percentile) is a buffer of the agent. The
+    loss reads it under ``torch.no_grad()`` and returns its next value as ``state/<name of the buffer>`` among the
+    diagnostics; after the gradient step the buffer takes that value. Checkpoints contain it.
+    """
+
+    actor: nn.Module
+    """Maps (batch, observation), (batch, goal) and task numbers (batch,) to scaled actions (batch, action), in as many
+    passes as it needs; its parameters are the trained policy."""
 
     def __init__(self, settings: Any, dimensions: Dimensions) -> None:
         """Make the networks."""
@@ -44,8 +50,8 @@ class Agent(Protocol):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups of the one Adam, each with its learning rate."""
 
-    def target_pairs(self) -> list[tuple[nn.Module, nn.Module, float]]:
-        """(target, source, rate) of the networks that move by a lerp after each update."""
+    def target_pairs(self) -> list[TargetPair]:
+        """Targets, their sources and the rate of the lerp by which they follow after each update."""
 
 
 def batch_mean(values: Tensor, batch: Batch) -> Tensor:

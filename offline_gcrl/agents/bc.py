@@ -15,6 +15,9 @@ from offline_gcrl.config import Activation, AgentSettings, Mixture, Sampling, Un
 from offline_gcrl.networks.actors import LAST_GAIN, Actor
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
 from offline_gcrl.networks.goal_conditioned import GoalConditioned
+from offline_gcrl.networks.targets import TargetPair
+
+FIELDS = ("observations", "actions", "tasks", "actor_goals")
 
 
 class Settings(AgentSettings):
@@ -27,8 +30,8 @@ class Settings(AgentSettings):
 
     @property
     def sampling(self) -> Sampling:
-        """No values, so nothing but the actor's goals."""
-        return Sampling(actor_goals=self.actor_goals)
+        """BC learns no values and needs only the actor's goals."""
+        return Sampling(fields=FIELDS, actor_goals=self.actor_goals)
 
     @property
     def has_positive_loss(self) -> bool:
@@ -64,6 +67,6 @@ class Agent(nn.Module):
         """One group."""
         return [{"params": list(self.actor.parameters()), "lr": self.settings.learning_rate}]
 
-    def target_pairs(self) -> list[tuple[nn.Module, nn.Module, float]]:
-        """None."""
+    def target_pairs(self) -> list[TargetPair]:
+        """BC has no targets."""
         return []

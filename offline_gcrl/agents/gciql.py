@@ -16,8 +16,13 @@ from offline_gcrl.config import Activation, AgentSettings, Discount, Mixture, Sa
 from offline_gcrl.networks.actors import LAST_GAIN, Actor
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
 from offline_gcrl.networks.goal_conditioned import GoalConditioned
-from offline_gcrl.networks.targets import copy_as_target
+from offline_gcrl.networks.targets import TargetPair, copy_as_target, target_pair
 from offline_gcrl.networks.values import Ensemble, Value
+
+FIELDS = (
+    "observations", "actions", "tasks", "next_observations", "value_goals", "rewards", "masks", "discounts",
+    "actor_goals",
+)  # fmt: skip
 
 
 class Settings(AgentSettings):
@@ -41,6 +46,7 @@ class Settings(AgentSettings):
     def sampling(self) -> Sampling:
         """Reward -1 until the goal is reached."""
         return Sampling(
+            fields=FIELDS,
             actor_goals=self.actor_goals,
             value_goals=self.value_goals,
             discount=self.discount,
@@ -153,9 +159,9 @@ class Agent(nn.Module):
         parameters = [parameter for network in networks for parameter in network.parameters()]
         return [{"params": parameters, "lr": self.settings.learning_rate}]
 
-    def target_pairs(self) -> list[tuple[nn.Module, nn.Module, float]]:
+    def target_pairs(self) -> list[TargetPair]:
         """The target critic follows the critic."""
-        return [(self.target_critic, self.critic, self.settings.tau)]
+        return [target_pair(self.target_critic, self.critic, self.settings.tau)]
 
 
 def expectile_losses(difference: Tensor, expectile: float) -> Tensor:

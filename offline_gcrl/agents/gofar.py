@@ -19,8 +19,13 @@ from offline_gcrl.networks.actors import Actor
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
 from offline_gcrl.networks.goal_conditioned import GoalConditioned
 from offline_gcrl.networks.mlp import MLP
-from offline_gcrl.networks.targets import copy_as_target
+from offline_gcrl.networks.targets import TargetPair, copy_as_target, target_pair
 from offline_gcrl.networks.values import Value
+
+FIELDS = (
+    "observations", "actions", "tasks", "next_observations", "initial_observations", "achieved_goals", "value_goals",
+    "rewards", "mixing", "actor_goals",
+)  # fmt: skip
 
 
 class Settings(AgentSettings):
@@ -42,6 +47,7 @@ class Settings(AgentSettings):
     def sampling(self) -> Sampling:
         """One goal for the whole update; reward 1 where it is reached."""
         return Sampling(
+            fields=FIELDS,
             actor_goals=self.goals,
             value_goals=self.goals,
             discount=self.discount,
@@ -142,9 +148,9 @@ class Agent(nn.Module):
             groups.append({"params": list(self.discriminator.parameters()), "lr": rate})
         return groups
 
-    def target_pairs(self) -> list[tuple[nn.Module, nn.Module, float]]:
+    def target_pairs(self) -> list[TargetPair]:
         """The target value follows the value."""
-        return [(self.target_value, self.value, self.settings.tau)]
+        return [target_pair(self.target_value, self.value, self.settings.tau)]
 
 
 def log_mean_exp(values: Tensor, batch: Batch) -> Tensor:

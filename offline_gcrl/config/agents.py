@@ -21,6 +21,8 @@ Told = Literal["goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding",
 class Sampling(Section):
     """What an agent asks of a batch; the rest is left out of it."""
 
+    fields: tuple[str, ...]
+    """Names of the batch's fields, functions of ``offline_gcrl/training/batches/fields.py``."""
     actor_goals: Mixture
     """Shares of the strategies that the actor's goals come from."""
     value_goals: dict[Strategy, PositiveFloat] = {}
@@ -32,6 +34,10 @@ class Sampling(Section):
     """-1 until the goal is reached and 0 then, or 0 until then and 1."""
     initial_states: Literal["episode", "any"] | None = None
     """Initial states for the value: the first of the same episode, or any state of the data."""
+    subgoal_steps: PositiveInt = 25
+    """Steps from a state to its subgoal."""
+    uniform_actions: PositiveInt = 10
+    """Uniform actions per transition."""
 
 
 class AgentSettings(Section):

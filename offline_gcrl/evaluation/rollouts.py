@@ -54,7 +54,7 @@ def rollout(
     fixed, sizes = job.evaluation.fixed_tasks, policy.dimensions
     options = {fixed.option: job.task_id} if fixed else None
     assert job.goal.desired is not None
-    actions = environment.action_space.shape or (0,)
+    actions, acting = environment.action_space.shape or (0,), policy.episode()
     observation, told = environment.reset(seed=job.seed, options=options)
     info, ended, reached = told, False, False
     while True:
@@ -66,7 +66,7 @@ def rollout(
         state = _padded(select(tree, job.goal.observation), sizes.observation)
         goal = desired if job.conditioned_goal is None else np.array(job.conditioned_goal)
         task = job.conditioned_task or job.task
-        action = policy.act(state, _padded(goal, sizes.goal), task)[: actions[0]]
+        action = acting.act(state, _padded(goal, sizes.goal), task)[: actions[0]]
         observation, _, terminated, truncated, info = environment.step(action)
         ended = terminated or truncated
         tree = as_tree(observation, {**told, **info})

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from offline_gcrl.networks.conditioning import Conditioning, FiLM, Heads, TaskEncoder
-from offline_gcrl.networks.mlp import ACTIVATIONS, MLP
+from offline_gcrl.networks.encoders import vector_encoder
+from offline_gcrl.networks.mlp import MLP
 
 ON_THE_GOAL = Conditioning()
 """Conditioned on the goal alone, concatenated with the state."""
@@ -40,8 +41,8 @@ class GoalConditioned(nn.Module):
         self.state_encoder: nn.Module = nn.Identity()
         self.goal_encoder: nn.Module = nn.Identity()
         if conditioning.goal_encoder == "separate":
-            self.state_encoder = _encoder(state, hidden[0], activation)
-            self.goal_encoder = _encoder(told, hidden[0], activation)
+            self.state_encoder = vector_encoder(state, hidden[0], activation)
+            self.goal_encoder = vector_encoder(told, hidden[0], activation)
             state = told = hidden[0]
         self.trunk: nn.Module
         sizes = [state, *hidden] if self.network == "film" else [state + told, *hidden]
@@ -76,7 +77,3 @@ class GoalConditioned(nn.Module):
             assert task is not None, "a network with a head for each task needs its number"
             outputs = self.heads(outputs, task)
         return outputs
-
-
-def _encoder(inputs: int, outputs: int, activation: str) -> nn.Module:
-    return nn.Sequential(MLP([inputs, outputs], activation), ACTIVATIONS[activation]())

@@ -32,6 +32,8 @@ def sigmoid_gelu(inputs: Tensor) -> Tensor:
     )
 
 
+LAYER_NORM_EPSILON = 1.0e-6
+"""Of flax, and so of OGBench's agents; torch's default is 1e-5."""
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": GELU, "tanh": nn.Tanh}
 
 
@@ -62,7 +64,7 @@ class MLP(nn.Sequential):
             nn.init.zeros_(linear.bias)
             layers += [linear, ACTIVATIONS[activation]()]
             if layer_norm:
-                layers.append(nn.LayerNorm(outputs))
+                layers.append(nn.LayerNorm(outputs, eps=LAYER_NORM_EPSILON))
         last = max(index for index, layer in enumerate(layers) if isinstance(layer, nn.Linear))
         with torch.no_grad():
             layers[last].get_parameter("weight").mul_(last_gain)

@@ -18,8 +18,10 @@ from offline_gcrl.networks.mlp import GELU, MLP
 Layer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-def plain_layers(actor: Actor) -> list[Layer] | None:
+def plain_layers(actor: nn.Module) -> list[Layer] | None:
     """The layers of an actor that is one MLP over the state and the goal; None if it is more than that."""
+    if not isinstance(actor, Actor):
+        return None
     network = actor.network
     plain = (
         network.network == "concatenate"

@@ -5,16 +5,16 @@ import io
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import nn
 
 from offline_gcrl.agents import Agent, agent_type, settings_type
 from offline_gcrl.config import AgentSettings, algorithm_names
 from offline_gcrl.config.outputs import POLICY
-from offline_gcrl.networks.actors import Actor
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.acting import Layer, forward, plain_layers
 from offline_gcrl.policies.scaling import Scaling
@@ -24,11 +24,21 @@ from offline_gcrl.support.files import write_bytes
 FORMAT = 1
 
 
+class Acting(Protocol):
+    """What chooses the actions of one episode; it may keep state between its steps, as a planner does."""
+
+    def act(
+        self, observation: ArrayLike, goal: ArrayLike, task: str | None = None
+    ) -> NDArray[np.float32]:
+        """The action, (action,), at an observation and for a goal."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """pi(a | s, g), in the environment's own units."""
 
-    actor: Actor
+    actor: nn.Module
+    """Maps normalised observations and goals, and task numbers, to scaled actions."""
     scaling: Scaling
     dimensions: Dimensions
     tasks: tuple[str, ...]
@@ -70,6 +80,10 @@ class Policy:
         else:
             scaled = self._forward(state, goals, number)
         return self.scaling.environment_actions(scaled)
+
+    def episode(self) -> "Acting":
+        """What acts in one episode: the policy itself, which keeps no state between steps."""
+        return self
 
     def _forward(
         self, state: NDArray[np.float32], goals: NDArray[np.float32], task: int

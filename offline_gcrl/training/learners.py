@@ -16,12 +16,13 @@ from offline_gcrl.config.outputs import CHECKPOINT, POLICY, SNAPSHOTS, TRAINING_
 from offline_gcrl.hindsight.draws import stream_key
 from offline_gcrl.policies.policy import save_policy
 from offline_gcrl.support.files import write_text
-from offline_gcrl.training.batches import BatchSampler, DeviceData
+from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.events import Event, Point
 from offline_gcrl.training.jobs import TrainingJob
 from offline_gcrl.training.multitask.plan import several_tasks
 from offline_gcrl.training.speed import Plan
-from offline_gcrl.training.updates import mean, one
+from offline_gcrl.training.updates import diagnostics, mean, one
 
 VALIDATION_BATCHES = 4
 
@@ -116,7 +117,9 @@ class Learner:
             return {}
         batches = self.samplers["validation"].batches(0, VALIDATION_BATCHES)
         with torch.enable_grad():  # GoFAR's penalty is a gradient.
-            infos = [self.agent.loss(one(batches, i))[1] for i in range(VALIDATION_BATCHES)]
+            infos = [
+                diagnostics(self.agent.loss(one(batches, i))[1]) for i in range(VALIDATION_BATCHES)
+            ]
         (point,) = points_of([mean(infos)])
         return {f"validation/{name}": value for name, value in point.items()}
 

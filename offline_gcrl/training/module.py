@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from offline_gcrl.episodes.dataset import open_episodes
-from offline_gcrl.training.batches import BatchSampler, DeviceData
+from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.captured import CapturedUpdater, recorded_by_cuda
 from offline_gcrl.training.events import Listener
 from offline_gcrl.training.jobs import TrainingJob

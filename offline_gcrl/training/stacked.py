@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from offline_gcrl.agents import Agent, Batch, Losses
+from offline_gcrl.networks.targets import move_targets
 from offline_gcrl.training.updates import PlainUpdater
 
 
@@ -38,7 +39,7 @@ class StackedUpdater(PlainUpdater):
     ) -> None:
         modules = [agent for agent in agents if isinstance(agent, nn.Module)]
         self.agents, self.optimizers = agents, optimizers
-        self.stack, _ = stack_module_state(modules)
+        self.stack, self.stacked_buffers = stack_module_state(modules)
         self.names = {id(weight): name for name, weight in modules[0].named_parameters()}
         optimizer = torch.optim.Adam(
             [
@@ -48,29 +49,37 @@ class StackedUpdater(PlainUpdater):
             fused=True,
             capturable=capturable,
         )
-        super().__init__(agents[0], prepare(StackedLoss(modules[0], self.stack)), optimizer)
+        super().__init__(
+            agents[0],
+            prepare(StackedLoss(modules[0], self.stack | self.stacked_buffers)),
+            optimizer,
+        )
         self.moves = [
-            (self._stacked(target), self._stacked(source), rate)
-            for target, source, rate in agents[0].target_pairs()
+            (self._stacked(targets), self._stacked(sources), rate)
+            for targets, sources, rate in agents[0].target_pairs()
         ]
         self._take_optimizer_states()
 
     def move_targets(self) -> None:
         """Let the targets of all seeds follow."""
-        with torch.no_grad():
-            for targets, sources, rate in self.moves:
-                torch._foreach_lerp_(targets, sources, rate)
+        for targets, sources, rate in self.moves:
+            move_targets(targets, sources, rate)
+
+    def buffers(self) -> dict[str, Tensor]:
+        """The running state of all seeds, by name."""
+        return self.stacked_buffers
 
     def tensors(self) -> list[Tensor]:
-        """All weights that an update may change, targets too."""
-        return list(self.stack.values())
+        """All that an update may change: weights, targets and running state of all seeds."""
+        return [*self.stack.values(), *self.stacked_buffers.values()]
 
     def finish_round(self) -> None:
         """Give each agent its weights, and its optimizer its state."""
         state = self.optimizer.state
         for seed, (agent, optimizer) in enumerate(zip(self.agents, self.optimizers, strict=True)):
-            weights = {name: stacked[seed].detach() for name, stacked in self.stack.items()}
-            agent.load_state_dict(weights)  # type: ignore[attr-defined]
+            state_of_all = self.stack | self.stacked_buffers
+            own = {name: stacked[seed].detach() for name, stacked in state_of_all.items()}
+            agent.load_state_dict(own)  # type: ignore[attr-defined]
             for weight, stacked in self._optimized(optimizer):
                 optimizer.state[weight] = {
                     name: (value if value.ndim == 0 else value[seed]).clone()
@@ -101,8 +110,8 @@ class StackedUpdater(PlainUpdater):
         stacked = [p for group in self.optimizer.param_groups for p in group["params"]]
         return list(zip(own, stacked, strict=True))
 
-    def _stacked(self, network: nn.Module) -> list[Tensor]:
-        return [self.stack[self.names[id(weight)]] for weight in network.parameters()]
+    def _stacked(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        return [self.stack[self.names[id(weight)]] for weight in weights]
 
 
 class StackedLoss:

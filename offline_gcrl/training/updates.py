@@ -1,16 +1,16 @@
-"""Updates of an agent: a gradient step on its loss, then its targets move; many in one call.
+"""Updates of an agent: a gradient step on its loss, then its targets and running state move; many in one call.
 
-How the updates of a chunk are run is chosen here, once, when training starts; training itself knows only
+How the updates of a chunk are run is chosen once, when training starts; training itself knows only
 ``run``. What they compute is the same function of the agent and the batches in any case.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from offline_gcrl.agents import Agent, Batch, Losses
+from offline_gcrl.agents import STATE, Agent, Batch, Losses
 from offline_gcrl.networks.targets import move_targets
 
 LossFunction = Callable[[Batch], Losses]
@@ -45,22 +45,33 @@ class PlainUpdater:
         return mean([self.update(one(batches, number)) for number in range(count)])
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """A gradient step on the loss, then the targets move. Returns diagnostics."""
+        """A gradient step on the loss, then targets and running state move. Returns diagnostics."""
         loss, info = self.loss_function(batch)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.move_targets()
-        return info
+        self.set_state(info)
+        return diagnostics(info)
 
     def move_targets(self) -> None:
         """Let the targets of the agent follow."""
-        for target, source, rate in self.agent.target_pairs():
-            move_targets(target, source, rate)
+        for targets, sources, rate in self.agent.target_pairs():
+            move_targets(targets, sources, rate)
+
+    def set_state(self, info: Mapping[str, Tensor]) -> None:
+        """Let the running state of the agent take the values that its loss returned."""
+        with torch.no_grad():
+            for name, value in next_state(info).items():
+                self.buffers()[name].copy_(value)
+
+    def buffers(self) -> dict[str, Tensor]:
+        """The running state of the agent, by name."""
+        return dict(self.agent.named_buffers())  # type: ignore[attr-defined]
 
     def tensors(self) -> list[Tensor]:
-        """All weights that an update may change, targets too."""
-        return list(self.agent.parameters())  # type: ignore[attr-defined]
+        """All that an update may change: weights, targets and running state."""
+        return [*self.agent.parameters(), *self.buffers().values()]  # type: ignore[attr-defined]
 
     def finish_round(self) -> None:
         """Nothing: the agent has its weights already."""
@@ -71,6 +82,18 @@ class PlainUpdater:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing."""
+
+
+def diagnostics(info: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a loss returned to be logged, without the running state."""
+    return {name: value for name, value in info.items() if not name.startswith(STATE)}
+
+
+def next_state(info: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The values that a loss returned for the running state, by the name of the buffer."""
+    return {
+        name.removeprefix(STATE): value for name, value in info.items() if name.startswith(STATE)
+    }
 
 
 def one(batches: dict[str, Tensor], index: int) -> dict[str, Tensor]:

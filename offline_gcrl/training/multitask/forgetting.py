@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
-from offline_gcrl.networks.actors import Actor
 from offline_gcrl.networks.conditioning import Heads
 
 CHUNK = 8
@@ -50,7 +49,7 @@ class ElasticPenalty:
     kept. Values and critics, which only the tasks at hand are learned with, are left free.
     """
 
-    def __init__(self, actor: Actor, weight: float) -> None:
+    def __init__(self, actor: nn.Module, weight: float) -> None:
         self.actor, self.weight = actor, weight
         self.fisher: dict[str, Tensor] = {}
         self.anchor: dict[str, Tensor] = {}

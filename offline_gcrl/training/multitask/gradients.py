@@ -22,11 +22,11 @@ def networks(agent: Agent) -> dict[str, list[nn.Parameter]]:
     """The parameters that learn, by the network of the agent that they belong to."""
     assert isinstance(agent, nn.Module)
     learning = {id(p) for group in agent.parameter_groups() for p in group["params"]}
-    found = {
-        name: [p for p in module.parameters() if id(p) in learning and p.requires_grad]
-        for name, module in agent.named_children()
-    }
-    return {name: parameters for name, parameters in found.items() if parameters}
+    found: dict[str, list[nn.Parameter]] = {}
+    for path, parameter in agent.named_parameters():  # A parameter of two networks comes up once.
+        if id(parameter) in learning and parameter.requires_grad:
+            found.setdefault(path.partition(".")[0], []).append(parameter)
+    return found
 
 
 def task_gradients(found: list[Losses | None], agent: Agent) -> dict[str, Matrix]:

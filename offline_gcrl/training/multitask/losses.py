@@ -1,11 +1,12 @@
 """A batch taken apart by tasks: the loss of each, and weights that make one of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from offline_gcrl.agents import Batch, Losses
+from offline_gcrl.training.updates import diagnostics
 
 
 def counts(tasks: Tensor, number: int) -> Tensor:
@@ -28,7 +29,10 @@ def transition_weights(tasks: Tensor, weights: Tensor) -> Tensor:
 
 
 def losses_by_task(
-    loss_function: Callable[[Batch], Losses], batch: Batch, number: int
+    loss_function: Callable[[Batch], Losses],
+    batch: Batch,
+    number: int,
+    on_info: Callable[[Mapping[str, Tensor]], None] = lambda info: None,
 ) -> list[Losses | None]:
     """Loss and diagnostics of each task on its own transitions; None for a task that the batch has none of.
 
@@ -39,8 +43,12 @@ def losses_by_task(
     found: list[Losses | None] = []
     for task in range(number):
         own = (batch["tasks"] == task).nonzero()[:, 0]
-        part = {name: values[own] for name, values in batch.items()}
-        found.append(loss_function(part) if len(own) else None)
+        if len(own) == 0:
+            found.append(None)
+            continue
+        loss, info = loss_function({name: values[own] for name, values in batch.items()})
+        on_info(info)
+        found.append((loss, diagnostics(info)))
     return found
 
 

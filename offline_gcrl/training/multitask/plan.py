@@ -15,7 +15,7 @@ from torch import Tensor
 from offline_gcrl.agents import Agent, Batch, Losses
 from offline_gcrl.config import Tasks, TaskSequence, Train
 from offline_gcrl.config.outputs import GRADIENTS
-from offline_gcrl.training.batches import BatchSampler
+from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.multitask.forgetting import ElasticPenalty, diagonal_fisher, freeze_heads
 from offline_gcrl.training.multitask.gradients import GradNorm, combination, cosines, task_gradients
 from offline_gcrl.training.multitask.losses import losses_by_task, means_by_task, stacked

@@ -61,7 +61,7 @@ class TaskGradientUpdater(PlainUpdater):
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step, then the targets move. Returns diagnostics."""
-        found = losses_by_task(self.agent.loss, batch, self.tasks)
+        found = losses_by_task(self.agent.loss, batch, self.tasks, self.set_state)
         losses, info, present = stacked(found)
         matrices = task_gradients(found, self.agent)
         weights = self._weights(batch["tasks"])
