@@ -1,6 +1,6 @@
-"""How Sphinx builds these pages; ``make docs`` runs it, and a test does, with warnings as errors.
+"""Configuration of Sphinx for these pages. ``make docs`` and a test build them with warnings as errors.
 
-Nothing is fetched: fonts and styles come with the theme, equations are MathML made while building.
+The build fetches nothing: fonts and styles are part of the theme, and equations are converted to MathML.
 """
 
 import inspect
@@ -22,12 +22,12 @@ from offline_gcrl import __version__
 
 write_reference("offline_gcrl", offline_gcrl.__path__, HERE / "api")
 
-# Before autodoc does, which pretends to be a type checker while importing; MLflow does not survive that.
+# Imported before autodoc does it with TYPE_CHECKING set, which MLflow does not support.
 for module in pkgutil.walk_packages(offline_gcrl.__path__, "offline_gcrl."):
     if not module.name.endswith("__main__"):
         import_module(module.name)
 
-# Sphinx reads nothing outside its folder, and does not follow links out of it.
+# Sphinx reads only files in its folder and does not follow links out of it.
 shutil.rmtree(HERE / "notebooks", ignore_errors=True)
 (HERE / "notebooks").mkdir()
 for notebook in (HERE.parent / "notebooks").glob("*.ipynb"):
@@ -40,9 +40,10 @@ version = release = __version__
 language = "en_GB"
 
 extensions = [
-    "myst_nb",  # pages in Markdown, and the notebooks with the outputs they were committed with
+    "myst_nb",  # pages in Markdown, and the notebooks with their committed outputs
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
     "mathml",
     "settings_tables",
 ]
@@ -74,6 +75,12 @@ myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # `make notebooks` executes them against a real run
 
+copybutton_prompt_text = "$ "  # of console blocks, the commands are copied and not their output
+copybutton_line_continuation_character = "\\"
+copybutton_selector = (
+    "div:is(.highlight-python, .highlight-console, .highlight-yaml, .highlight-diff) pre"
+)
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -81,26 +88,26 @@ autodoc_default_options = {"members": True}
 
 
 def setup(app: Any) -> None:
-    """Show docstrings and settings as what they are."""
+    """Connect the functions below to the events of autodoc."""
     app.connect("autodoc-process-docstring", escape_bars)
     app.connect("autodoc-process-signature", drop_signature)
     app.connect("autodoc-skip-member", skip_field)
 
 
 def escape_bars(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
-    """Let docstrings write |x| for a magnitude: to reStructuredText it would be a substitution."""
+    """Escape the bars of |x| in docstrings, which reStructuredText reads as a substitution."""
     lines[:] = [line.replace("|", "\\|") for line in lines]
 
 
 def drop_signature(
     app: Any, what: str, name: str, item: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, str] | None:
-    """The constructor of settings repeats all their fields; the page of settings has them."""
+    """Leave out the constructors of settings: the page Settings lists their fields."""
     return ("", "") if what == "class" and issubclass(item, BaseModel) else None
 
 
 def skip_field(app: Any, what: str, name: str, item: Any, skip: bool, options: Any) -> bool | None:
-    """The same for the fields themselves; and functions of others, whose decorators hide whose they are."""
+    """Leave out the fields of settings, and functions of other packages behind decorators."""
     if inspect.isfunction(item) and not str(item.__module__).startswith("offline_gcrl"):
         return True
     place = app.env.current_document

@@ -530,7 +530,7 @@ def test_observations_of_any_shape_are_ingested_and_relabelled(shape: str, root:
     )
 
 
-PAGE = (ROOT / "docs/own-data.md").read_text()
+PAGE = (ROOT / "docs/adding-datasets.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -549,7 +549,7 @@ def arm(root: Path) -> tuple[Path, Recipe]:
 def test_the_page_quotes_what_is_really_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sayings of its last table are provoked one after another, each in fresh data."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    table = PAGE.split("| said | meaning |")[1]
+    table = PAGE.split("| message | meaning |")[1]
     sayings = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
 
     def typo(folder: Path, recipe: Recipe) -> Recipe:

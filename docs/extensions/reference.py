@@ -1,61 +1,40 @@
-"""The pages of the reference, written from the modules that there are: a new one needs no line here.
+"""Write the pages of the reference from the modules of the package, so that a new module needs no line here.
 
-Each page has the modules and packages named for it, in the order in which data flows; what no page names is
-on the last.
+Each page lists the modules of some folders of the package, in the order of the data flow. The last page lists
+the modules of all other folders.
 """
 
 import pkgutil
 from pathlib import Path
 
 PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "policies": ("Policies", ("policy", "scaling", "errors")),
-    "config": ("Settings", ("config", "catalogue", "experiments", "tasks")),
+    "policies": ("Policies", ("policies",)),
+    "config": ("Settings", ("config",)),
     "data": (
         "Data",
-        (
-            "goals",
-            "selection",
-            "collect",
-            "convert",
-            "episodes",
-            "hindsight",
-            "cards",
-            "draws",
-            "batches",
-        ),
+        ("goals", "environments", "collect", "convert", "episodes", "cards", "hindsight"),
     ),
-    "learning": ("Learning", ("agents", "networks", "multitask", "training_jobs", "training")),
-    "judging": (
-        "Judging",
-        (
-            "environments",
-            "evaluation",
-            "held_out",
-            "zero_shot",
-            "probes",
-            "intervals",
-            "comparison",
-            "contrasts",
-            "sharing",
-            "continual",
-            "report",
-        ),
-    ),
+    "learning": ("Learning", ("networks", "agents", "training")),
+    "evaluation": ("Evaluation", ("evaluation", "statistics", "figures", "report")),
     "tracking": ("Tracking", ("tracking",)),
-    "rest": ("All else", ()),
+    "support": ("Support and commands", ()),
 }
+"""Page: its title and the folders of the package that it lists."""
 INTRODUCTIONS = {
-    "config": "The fields of each section stand on the page of [settings](../settings.md).\n\n"
+    "config": "The fields of each section are listed on the page [Settings](../settings.md).\n\n"
 }
 
 
 def write_reference(package: str, path: list[str], folder: Path) -> None:
-    """Write a page for each part of a package, and clear pages of parts that are no more."""
+    """Write one page for each entry of ``PAGES`` and delete the pages of former entries."""
     modules = sorted(
         module.name.removeprefix(f"{package}.")
         for module in pkgutil.walk_packages(path, f"{package}.")
         if not module.name.endswith("__main__")
     )
+    for old in folder.glob("*.md"):
+        if old.stem not in PAGES and old.stem != "index":
+            old.unlink()
     left = list(modules)
     for page, (title, parts) in PAGES.items():
         chosen = [name for part in parts for name in modules if name.split(".")[0] == part]
@@ -66,7 +45,5 @@ def write_reference(package: str, path: list[str], folder: Path) -> None:
             for name in chosen
         )
         target = folder / f"{page}.md"
-        if (
-            not target.exists() or target.read_text() != text
-        ):  # Unchanged pages are not built again.
+        if not target.exists() or target.read_text() != text:  # Sphinx rebuilds what has changed.
             target.write_text(text)
