@@ -25,7 +25,7 @@ def main() -> None:
     output, models = Path("results") / name / agent, Path("models") / name / agent
     with stage("evaluate", f"{agent} on {name}"):
         dataset = load_dataset(name)
-        if not dataset.is_judged:
+        if not dataset.has_evaluation:
             reason = "its recipe names no evaluation environment"
             with atomic_directory(output) as folder:
                 write_json(folder / SKIPPED, {"reason": reason})

@@ -32,7 +32,7 @@ def main() -> None:
             headline = (f"{dataset}: {said.headline}", "bold")
             note(Text.assemble(headline, " ", " ".join(said.sentences)))
             if found.comparison:
-                console.print(headline_table(found, list(found.comparison.standings)))
+                console.print(headline_table(found, list(found.comparison.ranking)))
             for sentence in said.confidence:
                 note(sentence)
         close(f"the page is {output}/index.html; `make ui` opens the runs in MLflow")

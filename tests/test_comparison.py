@@ -12,7 +12,7 @@ from offline_gcrl.statistics.comparison import (
     compare,
     compare_outcomes,
     interquartile_mean,
-    over_datasets,
+    join_datasets,
     paired_outcomes,
     paired_rate_difference,
     probability_of_improvement,
@@ -118,9 +118,9 @@ def test_every_agent_gets_the_same_draws_so_twins_never_differ() -> None:
     resampled = resampled_scores(twins)
     assert (resampled[:, 0] == resampled[:, 1]).all()
     comparison = compare_outcomes(["one", "twin"], twins)
-    assert comparison.level_with_best == ["twin"]
+    assert comparison.tied_with_best == ["twin"]
     assert comparison.improvement["one"]["twin"].mean == 0.5
-    assert [standing.rank for standing in comparison.standings.values()] == [1, 1]
+    assert [standing.rank for standing in comparison.ranking.values()] == [1, 1]
 
 
 def test_tasks_are_strata_of_equal_weight() -> None:
@@ -134,12 +134,12 @@ def test_tasks_are_strata_of_equal_weight() -> None:
 def test_a_large_difference_is_clear_and_a_small_one_is_not() -> None:
     outcomes = random_outcomes(seeds=3, episodes=100, rates=[0.5, 0.95, 0.9])
     comparison = compare_outcomes(["low", "high", "near"], outcomes)
-    assert list(comparison.standings) == ["high", "near", "low"]
-    assert comparison.rivals["low"].is_clearly_lower
-    assert comparison.level_with_best == ["near"]
-    standing = comparison.standings["low"]
+    assert list(comparison.ranking) == ["high", "near", "low"]
+    assert comparison.against_best["low"].is_clearly_lower
+    assert comparison.tied_with_best == ["near"]
+    standing = comparison.ranking["low"]
     assert (standing.rank, standing.rank_low, standing.rank_high) == (3, 3, 3)
-    assert comparison.standings["near"].rank_low == 1
+    assert comparison.ranking["near"].rank_low == 1
 
 
 def test_probabilities_of_improvement_of_a_pair_add_up() -> None:
@@ -160,8 +160,8 @@ def test_three_runs_each_never_make_an_improvement_certain() -> None:
 def test_intervals_widen_with_the_number_of_agents_that_they_hold_for_jointly() -> None:
     two = random_outcomes(seeds=3, episodes=50, rates=[0.9, 0.6])
     four = [[np.concatenate([values, values[1:], values[1:]]) for values in seed] for seed in two]
-    alone = compare_outcomes(["a", "b"], two).rivals["b"].difference
-    jointly = compare_outcomes(["a", "b", "c", "d"], four).rivals["b"].difference
+    alone = compare_outcomes(["a", "b"], two).against_best["b"].difference
+    jointly = compare_outcomes(["a", "b", "c", "d"], four).against_best["b"].difference
     assert jointly.low < alone.low < alone.high < jointly.high
 
 
@@ -176,7 +176,7 @@ def test_the_interval_of_a_difference_holds_its_promise_on_new_trainings() -> No
             hardness = np.where(random.random((2, 100)) < 0.5, shared, random.random((2, 100)))
             outcomes.append([(hardness < rates[:, None]).astype(float)])
         comparison = compare_outcomes(["a", "b"], outcomes, resamples=400)
-        rival, beside = next(iter(comparison.rivals.items()))
+        rival, beside = next(iter(comparison.against_best.items()))
         truth = -0.1 if rival == "a" else 0.1
         caught += beside.difference.low <= truth <= beside.difference.high
     assert caught >= 52
@@ -204,6 +204,6 @@ def test_a_task_is_named_with_the_number_of_its_fixed_goal() -> None:
 
 def test_datasets_together_have_the_tasks_of_each() -> None:
     one = random_outcomes(seeds=2, episodes=5, rates=[0.2, 0.8])
-    merged = over_datasets([one, one])
+    merged = join_datasets([one, one])
     assert run_scores(merged).shape == (2, 2, 2)
     assert compare_outcomes(["a", "b"], merged).episodes == 20

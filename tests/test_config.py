@@ -81,10 +81,10 @@ def test_one_agent_may_be_trained_otherwise_than_the_rest(project: Path) -> None
 
 def test_what_is_about_specialists_is_no_setting_of_a_generalist() -> None:
     train = Train(updates=100, snapshots=2, specialists=True, specialist_updates=40)
-    assert train.of_generalist == Train(updates=100, snapshots=2)
-    assert train.of_specialist == Train(updates=40, snapshots=2)
+    assert train.without_specialists == Train(updates=100, snapshots=2)
+    assert train.for_specialist == Train(updates=40, snapshots=2)
     sequence = Train.model_validate({"updates": 100, "snapshots": 2, "sequence": {}})
-    assert sequence.of_specialist == Train(updates=100, snapshots=2)
+    assert sequence.for_specialist == Train(updates=100, snapshots=2)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,15 @@ from gymnasium_robotics.utils import mujoco_utils
 from rich.console import Console
 
 from offline_gcrl.collect.collector import EpisodeJob, check_sources, collect_episode
+from offline_gcrl.collect.demonstrators import (
+    DemonstratorSuccess,
+    episode_outcome,
+    measure_demonstrator,
+    table,
+)
 from offline_gcrl.collect.explorers import UniformExplorer
 from offline_gcrl.collect.fetch import _starting_velocity
 from offline_gcrl.collect.hand import HandModel
-from offline_gcrl.collect.judging import Judgement, demonstrator_success, judge_episode, table
 from offline_gcrl.collect.policies import make_policy
 from offline_gcrl.config import Collect, Environment, Recipe, Source, load_recipe
 from offline_gcrl.environments.making import make_environment, shared_environment
@@ -47,7 +52,7 @@ def job(name: str, index: int = 0, **settings: object) -> EpisodeJob:
 
 @pytest.mark.parametrize("name", LEAST)
 def test_demonstrations_end_on_their_goals(name: str) -> None:
-    outcomes = [judge_episode(job(name, index)) for index in range(20)]
+    outcomes = [episode_outcome(job(name, index)) for index in range(20)]
     assert sum(outcome.last_step for outcome in outcomes) >= LEAST[name]
     assert all(outcome.any_step >= outcome.last_step for outcome in outcomes)
     assert {outcome.steps for outcome in outcomes} == {50}
@@ -198,8 +203,8 @@ def test_judging_counts_the_episodes_that_would_be_collected() -> None:
     recipe, source = demonstration("fetch-slide")
     assert source.collect is not None
     once = source.model_copy(update={"collect": job("fetch-slide", attempts=1).collect})
-    judgement = demonstrator_success(recipe, once, episodes=8, workers=2)
-    outcomes = [judge_episode(job("fetch-slide", index, attempts=1)) for index in range(8)]
+    judgement = measure_demonstrator(recipe, once, episodes=8, workers=2)
+    outcomes = [episode_outcome(job("fetch-slide", index, attempts=1)) for index in range(8)]
     ends, meets = (
         [getattr(outcome, key) for outcome in outcomes] for key in ("last_step", "any_step")
     )
@@ -211,7 +216,7 @@ def test_judging_counts_the_episodes_that_would_be_collected() -> None:
 
 def test_the_table_of_judging_has_a_row_for_each_demonstrator() -> None:
     name, rate = "fetch-reach", Estimate(0.5, 0.25, 0.75)
-    judgement = Judgement(rate, rate, steps=1000, seconds=0.5, cpu_seconds=1.0)
+    judgement = DemonstratorSuccess(rate, rate, steps=1000, seconds=0.5, cpu_seconds=1.0)
     console = Console(width=160, file=io.StringIO())
     console.print(table(iter([(name, demonstration(name)[1], judgement)])))
     said = console.file.getvalue()

@@ -194,17 +194,17 @@ def test_a_scene_whose_cube_is_out_of_sight_is_not_kept() -> None:
 def test_a_rejected_episode_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     first, seen = episode(STITCH), []
 
-    def keeps(environment: Any, infos: dict[str, Any]) -> bool:
+    def accepts(environment: Any, infos: dict[str, Any]) -> bool:
         seen.append(infos["qpos"])
         return len(seen) == 3
 
-    monkeypatch.setattr(OGBenchMaze, "keeps", staticmethod(keeps), raising=False)
+    monkeypatch.setattr(OGBenchMaze, "accepts", staticmethod(accepts), raising=False)
     third = episode(STITCH)
     assert len(seen) == 3
     np.testing.assert_array_equal(seen[0], first.infos["qpos"])
     np.testing.assert_array_equal(seen[2], third.infos["qpos"])
     assert len({tuple(draw[0]) for draw in seen}) == 3
-    monkeypatch.setattr(OGBenchMaze, "keeps", staticmethod(lambda *_: False), raising=False)
+    monkeypatch.setattr(OGBenchMaze, "accepts", staticmethod(lambda *_: False), raising=False)
     monkeypatch.setattr("offline_gcrl.collect.collector.MOST_DRAWS", 2)
     with pytest.raises(DataError, match="'ogbench_maze' kept none of 2 draws of episode 0"):
         episode(STITCH)

@@ -27,7 +27,7 @@ from offline_gcrl.cards.replay import replay_source
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import Environment, Goal, Part, Recipe, Relabel, load_recipe
 from offline_gcrl.convert.__main__ import main
-from offline_gcrl.convert.layouts import LAYOUTS, look_through, read_episodes
+from offline_gcrl.convert.layouts import LAYOUTS, inspect_file, read_episodes
 from offline_gcrl.environments.making import make_environment
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.episodes.ingest import ingest
@@ -478,7 +478,7 @@ def test_memory_does_not_grow_with_the_file(layout: str, tmp_path: Path) -> None
     size = sum(array.nbytes for array in arrays.values())
     del arrays
     tracemalloc.start()
-    plan = look_through(path, LAYOUTS[layout])
+    plan = inspect_file(path, LAYOUTS[layout])
     assert sum(len(episode.rewards) for episode in read_episodes(plan, np.float32)) == 118_800
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -41,7 +41,7 @@ from offline_gcrl.evaluation.probes import (
 )
 from offline_gcrl.evaluation.results import SeedResult, combine_seeds
 from offline_gcrl.evaluation.rollouts import run_episode
-from offline_gcrl.goals.held_out import held_out_goals, lies_within, without_held_out
+from offline_gcrl.goals.held_out import held_out_goals, in_region, without_held_out
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.policies.policy import load_policy
 from offline_gcrl.support.errors import DataError, SettingsError
@@ -230,7 +230,7 @@ def test_held_out_goals_never_occur_in_a_thousand_batches(sampler: BatchSampler)
         goals = raw_goals(sampler, batch, name)
         inner = Region(low=(0.51, 0.51), high=(1.49, 1.49))  # Scaling back rounds.
         in_umaze = (batch["tasks"] == 0).flatten().numpy()
-        assert not lies_within(goals[in_umaze], inner).any()
+        assert not in_region(goals[in_umaze], inner).any()
 
 
 def test_a_region_is_that_of_one_task() -> None:
@@ -283,10 +283,10 @@ def test_held_out_episodes_ask_for_goals_in_the_region(evaluated: Evaluated) -> 
     table = evaluated.probes.held_out[0]
     assert len(table) == 3  # Half of the six, for one task of two.
     assert table["held_out"].all()
-    assert lies_within(np.array(table["goal"].to_list()), REGION).all()
+    assert in_region(np.array(table["goal"].to_list()), REGION).all()
     assert not set(table["seed"]) & set(evaluated.results[0].episodes["seed"])
     every = evaluated.results[0].episodes
-    within = lies_within(np.array(every["goal"].to_list()), REGION)
+    within = in_region(np.array(every["goal"].to_list()), REGION)
     expected = within & (every["task"] == UMAZE).to_numpy()
     assert every["held_out"].to_list() == expected.tolist()
 
@@ -367,9 +367,9 @@ def test_what_can_be_told_wrong(
 
 
 def test_single_tasks_are_not_told_wrong_unless_asked() -> None:
-    assert Evaluate().wrong_identifiers(1) == 0
-    assert Evaluate().wrong_identifiers(3) == 20
-    assert Evaluate(wrong_identifier_episodes=7).wrong_identifiers(1) == 7
+    assert Evaluate().wrong_identifier_count(1) == 0
+    assert Evaluate().wrong_identifier_count(3) == 20
+    assert Evaluate(wrong_identifier_episodes=7).wrong_identifier_count(1) == 7
 
 
 def test_results_have_every_task_by_itself(evaluated: Evaluated, tmp_path: Path) -> None:

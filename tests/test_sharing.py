@@ -24,12 +24,12 @@ from offline_gcrl.statistics.forgetting import (
     average_success,
     backward_transfer,
     forgetting,
-    sequence_figures,
+    sequence_metrics,
 )
 from offline_gcrl.statistics.transfer import (
     Curve,
-    Reached,
     SharingCost,
+    ThresholdCrossing,
     average_transfer,
     fit_sharing,
     sharing_cost,
@@ -68,25 +68,25 @@ def alone(rates: dict[str, float], seeds: Sequence[int] = (0, 1)) -> dict[str, l
 
 def test_transfer_is_told_apart_by_its_sign() -> None:
     together = dict(zip(TASKS, (0.9, 0.5, 0.5), strict=True))
-    generalist = [episodes(together, seed) for seed in (0, 1)]
+    multitask = [episodes(together, seed) for seed in (0, 1)]
     specialists = alone(dict(zip(TASKS, (0.4, 0.5, 1.0), strict=True)))
-    found = transfers(generalist, specialists)
+    found = transfers(multitask, specialists)
     assert [contrast.name for contrast in found] == list(TASKS)
     assert [contrast.kind for contrast in found] == ["positive", "unclear", "negative"]
     assert [contrast.difference.mean for contrast in found] == pytest.approx([0.5, 0.0, -0.5])
     for contrast in found:
         assert contrast.difference.low < contrast.difference.mean < contrast.difference.high
         assert contrast.first.low <= contrast.first.mean <= contrast.first.high
-    average = average_transfer(generalist, specialists)
+    average = average_transfer(multitask, specialists)
     assert average.difference.mean == pytest.approx(0.0)
     assert average.episodes == 360
 
 
 def test_transfer_is_refused_between_other_episodes() -> None:
-    generalist = [episodes({"left": 0.5, "right": 0.5})]
+    multitask = [episodes({"left": 0.5, "right": 0.5})]
     other = episodes({"left": 0.5, "right": 0.5}, seed=1).filter(pl.col("task") == "left")
     with pytest.raises(DataError, match="of other episodes"):
-        transfers(generalist, {"left": [other]})
+        transfers(multitask, {"left": [other]})
 
 
 def test_pairs_make_a_difference_surer() -> None:
@@ -126,10 +126,10 @@ def rising(needed: float, final: float = 1.0, seeds: int = 3) -> Curve:
 
 
 def cost_of(
-    generalist: dict[str, Curve], specialists: dict[str, Curve], finals: dict[str, float]
+    multitask: dict[str, Curve], specialists: dict[str, Curve], finals: dict[str, float]
 ) -> SharingCost | None:
-    costs = task_costs(generalist, specialists, finals)
-    return sharing_cost(generalist, specialists, costs, batch_size=256)
+    costs = task_costs(multitask, specialists, finals)
+    return sharing_cost(multitask, specialists, costs, batch_size=256)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_the_cost_model_recovers_known_f_and_c(shared: float, interference: floa
             dict.fromkeys(names, 1.0),
         )
         assert cost is not None
-        assert (cost.specialist, cost.generalist) == pytest.approx((needed, together), rel=1e-6)
+        assert (cost.specialist, cost.multitask) == pytest.approx((needed, together), rel=1e-6)
         assert cost.ratio.low == pytest.approx(cost.ratio.high)  # All seeds are the same.
         assert cost.least_shared <= shared + 1e-9
         assert cost.most_interference >= interference * shared - 1e-9
@@ -170,7 +170,7 @@ def test_a_task_that_is_never_learned_is_left_out_and_said() -> None:
     cost = cost_of(together, specialists, dict.fromkeys(names, 1.0))
     assert cost is not None
     assert (cost.compared, cost.tasks) == (1, 2)
-    assert cost.costs[1].generalist is None
+    assert cost.costs[1].multitask is None
     assert cost.ratio.mean == pytest.approx(3.0)
     said = " ".join(cost_sentences(cost))
     assert "known for 1 of 2 tasks" in said
@@ -181,20 +181,20 @@ def test_a_task_that_is_never_learned_is_left_out_and_said() -> None:
 
 def test_what_was_learned_before_the_first_snapshot_is_a_bound_and_no_number() -> None:
     """Two curves that start at the top differ by where their snapshots lie, and in nothing that was measured."""
-    generalist = {"left": Curve(np.array([4000.0, 8000.0]), np.ones((2, 2)))}
+    multitask = {"left": Curve(np.array([4000.0, 8000.0]), np.ones((2, 2)))}
     specialists = {"left": Curve(np.array([1000.0, 2000.0]), np.ones((2, 2)))}
-    (cost,) = task_costs(generalist, specialists, {"left": 1.0})
+    (cost,) = task_costs(multitask, specialists, {"left": 1.0})
     assert cost.ratio is None
-    assert cost.specialist == Reached(1000.0, at_first=True)
+    assert cost.specialist == ThresholdCrossing(1000.0, at_first_snapshot=True)
     assert cost_table([cost])[1][0][2:] == ["at most 1,000", "at most 4,000", "unknown"]
-    assert cost_of(generalist, specialists, {"left": 1.0}) is None
+    assert cost_of(multitask, specialists, {"left": 1.0}) is None
     assert "More snapshots would tell" in cost_sentences(None)[0]
 
 
 def test_a_threshold_is_found_between_snapshots() -> None:
     curve = Curve(np.array([100.0, 200.0]), np.array([[0.0, 0.5], [0.4, 0.7]]))
-    assert curve.reaches(0.4) == Reached(pytest.approx(150.0), at_first=False)
-    assert curve.reaches(0.1) == Reached(100.0, at_first=True)
+    assert curve.reaches(0.4) == ThresholdCrossing(pytest.approx(150.0), at_first_snapshot=False)
+    assert curve.reaches(0.1) == ThresholdCrossing(100.0, at_first_snapshot=True)
     assert curve.reaches(0.61) is None
     other = curve.reaches(0.65, np.array([1, 1]))
     assert other is not None
@@ -221,25 +221,25 @@ def test_the_success_matrix_is_read_off_at_the_ends_of_phases() -> None:
     ]
     between = episodes(dict.fromkeys(TASKS, 0.3), count=10, update=30)
     curves = task_curves(pl.concat([*snapshots, between]))
-    found = sequence_figures([curves, curves], TASKS, boundaries)
+    found = sequence_metrics([curves, curves], TASKS, boundaries)
     np.testing.assert_allclose(found.matrix, [MATRIX, MATRIX])
     for name, value in (
         ("average_success", 0.6),
         ("backward_transfer", -0.45),
         ("forgetting", 0.45),
     ):
-        figure = found.figures[name]
+        figure = found.metrics[name]
         assert figure.mean == pytest.approx(value)
         assert figure.low < value < figure.high
     certain = task_curves(
         pl.concat([episodes(dict.fromkeys(TASKS, 1.0), count=10, update=u) for u in boundaries])
     )
-    kept = sequence_figures([certain, certain], TASKS, boundaries).figures
+    kept = sequence_metrics([certain, certain], TASKS, boundaries).metrics
     assert kept["average_success"].mean == 1.0
     assert 0.8 < kept["average_success"].low < 1.0  # Twenty episodes of each are no certainty.
     assert kept["forgetting"].low <= 0.0 < kept["forgetting"].high
     with pytest.raises(DataError, match="no snapshot after update 50"):
-        sequence_figures([curves], TASKS, (20, 40, 50))
+        sequence_metrics([curves], TASKS, (20, 40, 50))
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory, dataset: SmallDataset) ->
 
 
 def add_results(folder: Path, seed: int, tasks: Sequence[str]) -> None:
-    """A generalist, specialists that are better on the last task, and both other probes."""
+    """A multi-task policy, specialists that are better on the last task, and both other probes."""
 
     def judged(level: float, **how: int) -> pl.DataFrame:
         rates = dict(zip(tasks, (0.9 * level, 0.7 * level, 0.5 * level), strict=True))

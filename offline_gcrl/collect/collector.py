@@ -21,12 +21,12 @@ import numpy as np
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from numpy.typing import NDArray
 
-from offline_gcrl.collect.policies import check_policy, keeps, make_policy, reset_options
+from offline_gcrl.collect.policies import accepts, check_policy, make_policy, reset_options
 from offline_gcrl.config import Collect, Environment, Recipe, Selection, Source
 from offline_gcrl.environments.making import reported_success, seeded_episode, shared_environment
 from offline_gcrl.environments.selection import as_tree, select
 from offline_gcrl.support.errors import DataError, SettingsError
-from offline_gcrl.support.processes import announced, cores, ordered_map
+from offline_gcrl.support.processes import cores, ordered_map, with_callback
 
 MOST_DRAWS = 100
 """How often an episode is drawn anew that its policy does not keep."""
@@ -66,7 +66,7 @@ def collect_source(
     with minari_root(root):
         return minari.create_dataset_from_buffers(
             source.dataset,
-            announced(episodes, lambda episode: on_steps(len(episode.rewards))),
+            with_callback(episodes, lambda episode: on_steps(len(episode.rewards))),
             env=shared_environment(environment),
             eval_env=judged,
             algorithm_name=f"{collect.policy}, action noise {collect.noise}",
@@ -114,7 +114,7 @@ def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
         # Three numbers with a last one above 0 would be seeds of evaluation.
         entropy = [job.collect.seed, job.index] + ([0, draw] if draw else [])
         episode = _first_success(environment, job, np.random.SeedSequence(entropy))
-        if keeps(job.collect, environment, episode.infos):
+        if accepts(job.collect, environment, episode.infos):
             return episode
     raise DataError(
         f"policy '{job.collect.policy}' kept none of {MOST_DRAWS} draws of episode {job.index}"

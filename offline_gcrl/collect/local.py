@@ -12,7 +12,7 @@ from offline_gcrl.support.files import atomic_directory
 
 
 @contextmanager
-def placed_whole(dataset: str) -> Iterator[None]:
+def placed_atomically(dataset: str) -> Iterator[None]:
     """Let Minari make ``dataset`` within the block; it stands in the local root once that succeeds.
 
     A block that fails, or a process that is killed, leaves nothing there that Minari would list.

@@ -101,7 +101,7 @@ class OGBenchPlay:
         self.oracle: Any = None
 
     @staticmethod
-    def keeps(environment: gymnasium.Env[Any, Any], infos: dict[str, NDArray[Any]]) -> bool:
+    def accepts(environment: gymnasium.Env[Any, Any], infos: dict[str, NDArray[Any]]) -> bool:
         """Whether an episode may be recorded: of a scene, that its cube can be seen all along."""
         has_drawer = getattr(environment.unwrapped, "_env_type", None) == "scene"
         return not has_drawer or cube_in_sight(infos["qpos"][:, CUBE_OF_SCENE])

@@ -27,7 +27,7 @@ class CollectingPolicy(Protocol):
     """Chooses actions from the environment's own observation, for one episode.
 
     A policy may have two static methods more: ``reset_options(environment, random, **settings)``, how its episode
-    starts, and ``keeps(environment, infos)``, whether the episode is fit to be recorded.
+    starts, and ``accepts(environment, infos)``, whether the episode is fit to be recorded.
     """
 
     def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
@@ -93,9 +93,9 @@ def reset_options(
     return choose(environment, random, **collect.settings) if choose else None
 
 
-def keeps(
+def accepts(
     collect: Collect, environment: gymnasium.Env[Any, Any], infos: dict[str, NDArray[Any]]
 ) -> bool:
     """Whether a policy lets its episode be recorded: most record all."""
-    judge = getattr(POLICIES[collect.policy], "keeps", None)
+    judge = getattr(POLICIES[collect.policy], "accepts", None)
     return judge is None or bool(judge(environment, infos))

@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 import minari
 from minari.storage import get_dataset_path
 
-from offline_gcrl.collect.local import local_datasets, placed_whole
+from offline_gcrl.collect.local import local_datasets, placed_atomically
 from offline_gcrl.config import nearest
 from offline_gcrl.support.errors import DataError
 
@@ -31,10 +31,10 @@ def fetch_published(dataset: str, root: Path) -> None:
 def _download(dataset: str, local: Path) -> None:
     _require_network(dataset, local)
     try:
-        with placed_whole(dataset):
+        with placed_atomically(dataset):
             minari.download_dataset(dataset)
     except Exception as error:  # Minari and the hub raise many kinds; each means: not to be had.
-        raise _not_to_be_had(dataset, local, str(error).strip().split("\n")[0]) from error
+        raise _unavailable(dataset, local, str(error).strip().split("\n")[0]) from error
 
 
 def _require_network(dataset: str, local: Path) -> None:
@@ -42,17 +42,17 @@ def _require_network(dataset: str, local: Path) -> None:
     from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
 
     if HF_HUB_OFFLINE:
-        raise _not_to_be_had(dataset, local, "HF_HUB_OFFLINE is set")
+        raise _unavailable(dataset, local, "HF_HUB_OFFLINE is set")
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
         return
     url = urlparse(ENDPOINT)
     try:
         socket.create_connection((url.hostname, url.port or 443), timeout=3).close()
     except OSError:
-        raise _not_to_be_had(dataset, local, f"{url.hostname} cannot be reached") from None
+        raise _unavailable(dataset, local, f"{url.hostname} cannot be reached") from None
 
 
-def _not_to_be_had(dataset: str, local: Path, reason: str) -> DataError:
+def _unavailable(dataset: str, local: Path, reason: str) -> DataError:
     there = local_datasets()
     hint = f"There: {nearest(dataset, there)}\n" if there else ""
     return DataError(

@@ -15,7 +15,7 @@ from offline_gcrl.config.relabelling import Discount, Mixture, Strategy
 
 Units = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Activation = Literal["relu", "gelu", "tanh"]
-Told = Literal["goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "none"]
+ConditionedOn = Literal["goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "none"]
 
 
 class Sampling(Section):
@@ -51,7 +51,7 @@ class AgentSettings(Section):
     goal_encoder: Literal["concatenate", "separate"] = "concatenate"
     """UVFA: one network on [s, g], or an encoder for each of them before the trunk."""
     activation: Activation = "relu"
-    conditioning: Told = "goal"
+    conditioning: ConditionedOn = "goal"
     """What every network is told of its task: the goal, a task identifier (one-hot, or an embedding that is
     learned), both, or nothing."""
     task_network: Literal["concatenate", "film", "heads"] = "concatenate"

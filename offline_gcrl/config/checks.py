@@ -67,12 +67,12 @@ def check_evaluation(params: Params, dataset: Dataset) -> None:
     numbered = [recipe.evaluation.fixed_tasks for recipe in dataset.recipes if recipe.evaluation]
     tasks = len(numbered)
     needed = tasks * max([len(fixed.values) for fixed in numbered if fixed], default=1)
-    wrong = settings.wrong_identifiers(len(dataset.recipes))
+    wrong = settings.wrong_identifier_count(len(dataset.recipes))
     for name, episodes, least in (
         ("episodes", settings.episodes, needed),
         ("curve_episodes", settings.curve_episodes, tasks),
         ("wrong_identifier_episodes", wrong or tasks, tasks),
-        ("held_out_episodes", settings.held_out or tasks, tasks),
+        ("held_out_episodes", settings.held_out_count or tasks, tasks),
     ):
         if episodes < least:
             raise SettingsError(

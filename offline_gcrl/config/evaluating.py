@@ -40,13 +40,13 @@ class Evaluate(Section):
     """Worker processes (all cores when left out); never changes the result."""
     video: Video = Video()
 
-    def wrong_identifiers(self, tasks: int) -> int:
+    def wrong_identifier_count(self, tasks: int) -> int:
         """How many of the final episodes are run again with a wrong identifier."""
         if self.wrong_identifier_episodes is not None:
             return min(self.wrong_identifier_episodes, self.episodes)
         return min(self.curve_episodes, self.episodes) if tasks > 1 else 0
 
     @property
-    def held_out(self) -> int:
+    def held_out_count(self) -> int:
         """How many episodes go to goals that were held out."""
         return self.episodes if self.held_out_episodes is None else self.held_out_episodes

@@ -116,7 +116,7 @@ class Dataset(Section):
         return self.recipes[0].goal.success
 
     @property
-    def is_judged(self) -> bool:
+    def has_evaluation(self) -> bool:
         """Whether every task has an environment to judge policies in."""
         return all(recipe.evaluation is not None for recipe in self.recipes)
 

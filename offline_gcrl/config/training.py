@@ -79,13 +79,13 @@ class Train(Section):
         return self.specialists if isinstance(self.specialists, bool) else agent in self.specialists
 
     @property
-    def of_generalist(self) -> Self:
+    def without_specialists(self) -> Self:
         """Without what is about specialists: nothing of it can change a generalist's weights."""
         return self.model_copy(update={"specialists": False, "specialist_updates": None})
 
     @property
-    def of_specialist(self) -> Self:
+    def for_specialist(self) -> Self:
         """The same settings for one task alone, without what is about several."""
         alone = {"tasks": None, "sequence": None}
         updates = self.specialist_updates or self.updates
-        return self.of_generalist.model_copy(update={"updates": updates, **alone})
+        return self.without_specialists.model_copy(update={"updates": updates, **alone})

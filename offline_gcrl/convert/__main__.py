@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from offline_gcrl.config import RECIPES, Environment
-from offline_gcrl.convert.layouts import LAYOUTS, Plan, look_through
-from offline_gcrl.convert.recipe import Wishes, draft_recipe
+from offline_gcrl.convert.layouts import LAYOUTS, InspectedFile, inspect_file
+from offline_gcrl.convert.recipe import RecipeOptions, draft_recipe
 from offline_gcrl.convert.writing import bounded_actions, write_dataset
 from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.support.files import write_text
@@ -32,27 +32,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if recipe is not None and recipe.exists() and not given.replace:
             raise SettingsError(f"{recipe} is there already; --replace writes it anew")
         environment = _environment(given)
-        plan = look_through(given.file, LAYOUTS[given.layout], given.ends)
-        actions, source = bounded_actions(plan, environment, given.action_low, given.action_high)
-        wishes = Wishes(given.kind, environment, tuple(given.goal_columns), given.tolerance)
-        text, remarks = draft_recipe(given.dataset, plan, wishes)
-        with Bars([given.dataset], plan.transitions, "transitions") as bars:
+        file = inspect_file(given.file, LAYOUTS[given.layout], given.ends)
+        actions, source = bounded_actions(file, environment, given.action_low, given.action_high)
+        options = RecipeOptions(given.kind, environment, tuple(given.goal_columns), given.tolerance)
+        text, remarks = draft_recipe(given.dataset, file, options)
+        with Bars([given.dataset], file.transitions, "transitions") as bars:
             home = write_dataset(
                 given.dataset,
-                plan,
+                file,
                 actions,
                 environment,
                 given.replace,
                 lambda count: bars.advance(given.dataset, count),
             )
-        for line in [*_remarks(plan), f"bounds of the actions: {source}", *remarks]:
+        for line in [*_remarks(file), f"bounds of the actions: {source}", *remarks]:
             note(line)
         if recipe is not None:
             write_text(recipe, text)
             note(
                 f"recipe in {recipe}; name it in params.yaml, experiment.datasets: [{given.recipe}]"
             )
-        close(f"{len(plan.spans):,} episodes, {plan.transitions:,} transitions in {home}")
+        close(f"{len(file.spans):,} episodes, {file.transitions:,} transitions in {home}")
     if recipe is None:
         console.print(f"\nA recipe to start from, for {RECIPES}/<name>.yaml:\n")
         console.print(text, markup=False, end="")
@@ -135,16 +135,16 @@ def _option(text: str) -> tuple[str, Any]:
     return key, yaml.safe_load(value)
 
 
-def _remarks(plan: Plan) -> list[str]:
+def _remarks(file: InspectedFile) -> list[str]:
     """What was left out or made up, and why."""
     said = []
-    if not plan.marked:
+    if not file.marked:
         said.append("nothing marks ends of episodes: all rows are one episode")
-    if not plan.has_next and not plan.layout.must_end:
+    if not file.has_next and not file.layout.must_end:
         said.append("each episode's last action is left out: the file has no state after it")
-    if plan.too_short:
-        said.append(f"{plan.too_short:,} episodes of a single state are left out")
-    if "rewards" not in plan.sizes:
+    if file.too_short:
+        said.append(f"{file.too_short:,} episodes of a single state are left out")
+    if "rewards" not in file.sizes:
         said.append("no rewards in the file: stored as 0; training takes its own from the goals")
     return said
 

@@ -58,7 +58,7 @@ KNOWN = ("observations", "actions", "rewards", "next_observations", "terminals",
 
 
 @dataclass(frozen=True)
-class Plan:
+class InspectedFile:
     """A file that was looked through: where its episodes lie, and the sizes of its vectors."""
 
     path: Path
@@ -100,7 +100,7 @@ class Plan:
         return next((name for name, key in self.infos.items() if key == "goal"), None)
 
 
-def look_through(path: Path, layout: Layout, ends: Ends = "either") -> Plan:
+def inspect_file(path: Path, layout: Layout, ends: Ends = "either") -> InspectedFile:
     """Check a file as a whole, before anything is written.
 
     Raises:
@@ -120,7 +120,7 @@ def look_through(path: Path, layout: Layout, ends: Ends = "either") -> Plan:
     spans = [(a, b) for a, b in zip(starts, stops, strict=True) if b - a >= needed]
     if not spans:
         raise DataError(f"{path}: no episode has a transition; do its flags mark ends of episodes?")
-    return Plan(
+    return InspectedFile(
         path=path,
         layout=layout,
         rows=rows,
@@ -133,39 +133,41 @@ def look_through(path: Path, layout: Layout, ends: Ends = "either") -> Plan:
     )
 
 
-def read_episodes(plan: Plan, action_dtype: Any) -> Iterator[EpisodeBuffer]:
+def read_episodes(file: InspectedFile, action_dtype: Any) -> Iterator[EpisodeBuffer]:
     """The episodes of a file, in order.
 
     Raises:
         DataError: naming file, array, episode and row.
     """
-    with plan.layout.columns(plan.path) as columns:
+    with file.layout.columns(file.path) as columns:
         row = 0
-        for episode, (start, stop) in enumerate(plan.spans):
-            where = f"{plan.path}: episode {episode}"
-            read = {name: _read(plan.path, name, columns, stop - row) for name in plan.sizes}
+        for episode, (start, stop) in enumerate(file.spans):
+            where = f"{file.path}: episode {episode}"
+            read = {name: _read(file.path, name, columns, stop - row) for name in file.sizes}
             # What comes before the start belongs to no episode that is kept.
             values = {name: array[start - row :] for name, array in read.items()}
             row = stop
             for name in ("observations", "actions", "rewards", "next_observations"):
                 if name in values:
                     _check_finite(values[name], f"{where}: {name}", start)
-            values["observations"] = values["observations"].astype(plan.dtype)
+            values["observations"] = values["observations"].astype(file.dtype)
             values["actions"] = values["actions"].astype(action_dtype)
-            yield _buffer(plan, values, where, start)
+            yield _buffer(file, values, where, start)
 
 
-def _buffer(plan: Plan, values: dict[str, NDArray[Any]], where: str, start: int) -> EpisodeBuffer:
+def _buffer(
+    file: InspectedFile, values: dict[str, NDArray[Any]], where: str, start: int
+) -> EpisodeBuffer:
     """One episode as Minari has it."""
     observations, actions = values["observations"], values["actions"]
-    if plan.has_next:
+    if file.has_next:
         following = values["next_observations"].astype(observations.dtype)
         _check_continuous(observations, following, where, start)
         observations = np.concatenate([observations, following[-1:]])
     length = len(observations) - 1
     terminations = np.zeros(length, dtype=bool)
     # Without next observations, what was terminal is the transition that is left out.
-    terminations[-1] = plan.has_next and bool(values.get("terminals", [0])[-1])
+    terminations[-1] = file.has_next and bool(values.get("terminals", [0])[-1])
     truncations = np.zeros(length, dtype=bool)
     truncations[-1] = not terminations[-1]
     rewards = values.get("rewards", np.zeros(length)).reshape(-1)[:length]
@@ -175,18 +177,18 @@ def _buffer(plan: Plan, values: dict[str, NDArray[Any]], where: str, start: int)
         rewards=rewards.astype(np.float64),
         terminations=terminations,
         truncations=truncations,
-        infos=_nested(plan, values, length) or None,
+        infos=_nested(file, values, length) or None,
     )
 
 
-def _nested(plan: Plan, values: dict[str, NDArray[Any]], length: int) -> dict[str, Any]:
+def _nested(file: InspectedFile, values: dict[str, NDArray[Any]], length: int) -> dict[str, Any]:
     """The infos of an episode; the goal pursued is there for the last state as well.
 
     Nothing pursues a goal after the last state, so the one before stands for it. Whatever else the file does not
     tell of that state is left a row short, and a recipe that asks for it is told so.
     """
     infos: dict[str, Any] = {}
-    for name, key in plan.infos.items():
+    for name, key in file.infos.items():
         array = values[name]
         if key == "goal" and len(array) == length:
             array = np.concatenate([array, array[-1:]])

@@ -11,19 +11,19 @@ from gymnasium import spaces
 from minari.storage import get_dataset_path
 from numpy.typing import NDArray
 
-from offline_gcrl.collect.local import placed_whole
+from offline_gcrl.collect.local import placed_atomically
 from offline_gcrl.config import Environment
-from offline_gcrl.convert.layouts import Plan, read_episodes
+from offline_gcrl.convert.layouts import InspectedFile, read_episodes
 from offline_gcrl.environments.making import make_environment
 from offline_gcrl.support.errors import DataError, SettingsError
-from offline_gcrl.support.processes import announced
+from offline_gcrl.support.processes import with_callback
 
 SLACK = 1e-5  # As at ingest: actions are stored as float32, bounds may not be.
 
 
 def write_dataset(
     dataset: str,
-    plan: Plan,
+    file: InspectedFile,
     actions: spaces.Box,
     environment: Environment | None = None,
     replace: bool = False,
@@ -33,7 +33,7 @@ def write_dataset(
 
     Args:
         dataset: a Minari id.
-        plan: the file.
+        file: the file.
         actions: the space of its actions.
         environment: where the data comes from; noted with it.
         replace: write over a dataset that is there already.
@@ -50,14 +50,14 @@ def write_dataset(
         raise DataError(
             f"dataset '{dataset}' is there already, in {home}; --replace writes it anew"
         )
-    size, dtype = plan.sizes["observations"], plan.dtype.type
-    episodes = read_episodes(plan, actions.dtype)
+    size, dtype = file.sizes["observations"], file.dtype.type
+    episodes = read_episodes(file, actions.dtype)
     spec = make_environment(environment).spec if environment else None
-    with placed_whole(dataset), warnings.catch_warnings():
+    with placed_atomically(dataset), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "env_spec is None|`eval_env` is set to None")
         minari.create_dataset_from_buffers(
             dataset,
-            announced(episodes, lambda episode: on_transitions(len(episode.rewards))),
+            with_callback(episodes, lambda episode: on_transitions(len(episode.rewards))),
             env=spec,
             observation_space=spaces.Box(-np.inf, np.inf, (size,), dtype),
             action_space=actions,
@@ -65,14 +65,14 @@ def write_dataset(
             author="unknown",
             author_email="unknown",
             code_permalink="unknown",
-            description=f"made from {plan.path.name}",
+            description=f"made from {file.path.name}",
             data_format="hdf5",
         )
     return home
 
 
 def bounded_actions(
-    plan: Plan,
+    file: InspectedFile,
     environment: Environment | None = None,
     low: Sequence[float] = (),
     high: Sequence[float] = (),
@@ -85,19 +85,19 @@ def bounded_actions(
         SettingsError: the bounds do not fit the file.
     """
     if environment is not None:
-        space, source = _space_of(environment, plan), f"those of {environment.id}"
+        space, source = _space_of(environment, file), f"those of {environment.id}"
     elif low or high:
-        bounds = [_one_each(values, plan.sizes["actions"]) for values in (low, high)]
+        bounds = [_one_each(values, file.sizes["actions"]) for values in (low, high)]
         space, source = _box(*bounds), "as given"
     else:
-        space = _box(*plan.bounds)
+        space = _box(*file.bounds)
         source = f"the data's own extremes, {space.low.min():.3g} to {space.high.max():.3g}"
-    outside = (plan.bounds[0] < space.low - SLACK) | (plan.bounds[1] > space.high + SLACK)
+    outside = (file.bounds[0] < space.low - SLACK) | (file.bounds[1] > space.high + SLACK)
     if outside.any():
         number = int(outside.argmax())
-        seen, allowed = ([bound[number] for bound in both] for both in (plan.bounds, _ends(space)))
+        seen, allowed = ([bound[number] for bound in both] for both in (file.bounds, _ends(space)))
         raise SettingsError(
-            f"{plan.path}: action {number} reaches from {seen[0]:g} to {seen[1]:g}, outside its bounds "
+            f"{file.path}: action {number} reaches from {seen[0]:g} to {seen[1]:g}, outside its bounds "
             f"{allowed[0]:g} to {allowed[1]:g}, {source}; give wider ones with --action-low and "
             "--action-high, without --environment"
         )
@@ -108,14 +108,14 @@ def _ends(space: spaces.Box) -> tuple[NDArray[Any], NDArray[Any]]:
     return space.low, space.high
 
 
-def _space_of(environment: Environment, plan: Plan) -> spaces.Box:
+def _space_of(environment: Environment, file: InspectedFile) -> spaces.Box:
     made = make_environment(environment)
     space = made.action_space
     made.close()
-    if not isinstance(space, spaces.Box) or space.shape != (plan.sizes["actions"],):
+    if not isinstance(space, spaces.Box) or space.shape != (file.sizes["actions"],):
         raise SettingsError(
-            f"{environment.id} takes actions {space}, and those of {plan.path} have "
-            f"{plan.sizes['actions']} numbers; leave --environment out, or name the one of this data"
+            f"{environment.id} takes actions {space}, and those of {file.path} have "
+            f"{file.sizes['actions']} numbers; leave --environment out, or name the one of this data"
         )
     return space
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from offline_gcrl.config import Evaluation, Goal, Recipe
 from offline_gcrl.environments.making import seeded_episode, shared_environment
 from offline_gcrl.environments.selection import as_tree, evaluated_goal, select
-from offline_gcrl.goals.held_out import lies_within
+from offline_gcrl.goals.held_out import in_region
 from offline_gcrl.support.errors import SettingsError
 
 TRIES = 200
@@ -33,7 +33,7 @@ def held_out_seeds(
         if len(found) == wanted:
             break
         goal = goal_at_reset(recipe.evaluation, evaluated_goal(recipe), int(seed))
-        if lies_within(goal.astype(np.float32), recipe.held_out):
+        if in_region(goal.astype(np.float32), recipe.held_out):
             found.append(int(seed))
     if not found:
         raise SettingsError(

@@ -18,9 +18,9 @@ import gymnasium_robotics  # noqa: E402
 import numpy as np  # noqa: E402
 
 from offline_gcrl.config import Environment, Goal, Recipe  # noqa: E402
-from offline_gcrl.environments.robots import quicken  # noqa: E402
+from offline_gcrl.environments.robots import cache_lookups  # noqa: E402
 from offline_gcrl.environments.selection import as_tree, evaluated_goal, select  # noqa: E402
-from offline_gcrl.goals.success import misfit  # noqa: E402
+from offline_gcrl.goals.success import size_mismatch  # noqa: E402
 from offline_gcrl.support.errors import DataError, SettingsError  # noqa: E402
 
 gymnasium.register_envs(gymnasium_robotics)
@@ -65,7 +65,7 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             raise SettingsError(f"environment.id: '{settings.id}': {error}") from None
         except TypeError as error:
             raise SettingsError(f"environment.kwargs of {settings.id}: {error}") from None
-    quicken(environment)
+    cache_lookups(environment)
     return environment
 
 
@@ -160,7 +160,7 @@ def _check_environment(
             f"{where}goal: {settings.id} shows achieved goals of {sizes['achieved_goal']} numbers and "
             f"desired ones of {sizes['desired_goal']}"
         )
-    wrong = misfit(goal.success, sizes["achieved_goal"])
+    wrong = size_mismatch(goal.success, sizes["achieved_goal"])
     if wrong:
         raise SettingsError(
             f"{where}goal.success: {wrong}, and the goals have {sizes['achieved_goal']} numbers"

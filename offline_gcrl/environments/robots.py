@@ -17,7 +17,7 @@ from gymnasium_robotics.utils import mujoco_utils
 from numpy.typing import NDArray
 
 
-def quicken(environment: gymnasium.Env[Any, Any]) -> None:
+def cache_lookups(environment: gymnasium.Env[Any, Any]) -> None:
     """Let a Fetch or Shadow hand environment find its parts at once; leave any other as it is."""
     robot = environment.unwrapped
     if isinstance(robot, MujocoRobotEnv):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from offline_gcrl.config import Goal, Recipe, Source, has_original_goals
 from offline_gcrl.environments.selection import as_tree, select
 from offline_gcrl.episodes.sources import reason_of, taken_episodes
-from offline_gcrl.goals.success import misfit, reaches
+from offline_gcrl.goals.success import reaches, size_mismatch
 from offline_gcrl.support.errors import DataError
 
 SCALARS = ("rewards", "terminations")
@@ -240,7 +240,7 @@ def _check_goals(vectors: dict[str, NDArray[np.float32]], goal: Goal, where: str
     pursued = vectors["desired_goal"].shape[1] if "desired_goal" in vectors else size
     if pursued != size:
         raise DataError(f"{where}: achieved goals have {size} numbers and desired ones {pursued}")
-    wrong = misfit(goal.success, size)
+    wrong = size_mismatch(goal.success, size)
     if wrong:
         raise DataError(
             f"{where}: goal.success of the recipe: {wrong}; the goals have {size} numbers"

@@ -18,7 +18,7 @@ from offline_gcrl.evaluation.results import (
     task_curves,
 )
 from offline_gcrl.evaluation.rollouts import run_episodes
-from offline_gcrl.support.processes import announced
+from offline_gcrl.support.processes import with_callback
 
 EvaluationPlan = dict[tuple[int, int], list[EpisodeJob]]
 """Episodes by (training seed, purpose)."""
@@ -59,7 +59,7 @@ def run_plan(
     """The table of episodes of each part of a plan; ``on_episode`` hears of each episode."""
     rows = run_episodes((job for jobs in plan.values() for job in jobs), workers)
     return {
-        key: episode_table(announced(islice(rows, len(jobs)), lambda row: on_episode()))
+        key: episode_table(with_callback(islice(rows, len(jobs)), lambda row: on_episode()))
         for key, jobs in plan.items()
     }
 

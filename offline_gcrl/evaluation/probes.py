@@ -104,7 +104,7 @@ def plan_probes(
         for kind in conditioned_identifiers(policy, dataset):
             jobs = with_wrong_identifier(kind, final, result.episodes, dataset)
             plan[Probe("wrong", kind, seed)] = jobs[
-                : settings.wrong_identifiers(len(dataset.tasks))
+                : settings.wrong_identifier_count(len(dataset.tasks))
             ]
         plan[Probe("held_out", "", seed)] = held_out_jobs(final[0].policy, dataset, settings, seed)
     return {probe: jobs for probe, jobs in plan.items() if jobs}
@@ -204,8 +204,8 @@ def held_out_jobs(
     recipes = evaluated_recipes(dataset)
     jobs: list[EpisodeJob] = []
     for place, recipe in enumerate(recipes):
-        if recipe.held_out is not None and settings.held_out:
-            wanted = settings.held_out // len(recipes)
+        if recipe.held_out is not None and settings.held_out_count:
+            wanted = settings.held_out_count // len(recipes)
             for seed in _held_out_seeds(recipe, settings, training_seed, place, wanted):
                 jobs.append(episode_job(policy, recipe, settings, len(jobs), seed))
     return jobs

@@ -19,7 +19,7 @@ from offline_gcrl.config import Goal
 from offline_gcrl.environments.making import reported_success, seeded_episode, shared_environment
 from offline_gcrl.environments.selection import INFOS, as_tree, select
 from offline_gcrl.evaluation.jobs import EpisodeJob
-from offline_gcrl.goals.held_out import lies_within
+from offline_gcrl.goals.held_out import in_region
 from offline_gcrl.goals.success import reaches, squared_distance
 from offline_gcrl.policies.policy import Policy, load_policy
 from offline_gcrl.support.errors import SettingsError
@@ -91,7 +91,7 @@ def run_episode(job: EpisodeJob) -> dict[str, Any]:
         "task_id": job.task_id,
         "start": start.achieved.tolist(),
         "goal": start.desired.tolist(),
-        "held_out": job.held_out is not None and bool(lies_within(start.desired, job.held_out)),
+        "held_out": job.held_out is not None and bool(in_region(start.desired, job.held_out)),
         "success": reached[-1],
         "success_any": any(reached),
         "final_distance": float(np.sqrt(squared_distance(end.achieved, end.desired))),

@@ -16,7 +16,7 @@ from offline_gcrl.config import Region
 from offline_gcrl.support.errors import DataError
 
 
-def lies_within(goals: NDArray[Any], region: Region) -> NDArray[np.bool_]:
+def in_region(goals: NDArray[Any], region: Region) -> NDArray[np.bool_]:
     """Whether goals, (..., goal), lie in a region; numbers beyond the region's are padding."""
     own = goals[..., : len(region.low)].astype(np.float32)
     low, high = (np.array(bound, dtype=np.float32) for bound in (region.low, region.high))
@@ -30,7 +30,7 @@ def held_out_goals(
     found = np.zeros(len(goals), dtype=np.bool_)
     for task, region in regions.items():
         of_task = tasks == task
-        found[of_task] = lies_within(goals[of_task], region)
+        found[of_task] = in_region(goals[of_task], region)
     return found
 
 

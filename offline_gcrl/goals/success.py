@@ -100,7 +100,7 @@ def conditions(success: Success, size: int) -> list[Condition]:
     raise ValueError("'same_step' is about rows, not about what goals look like")
 
 
-def misfit(success: Success, size: int) -> str | None:
+def size_mismatch(success: Success, size: int) -> str | None:
     """Why a success test does not go with goals of ``size`` numbers; None if it does."""
     if success.parts is not None and sum(success.parts) != size:
         return f"'parts' sum to {sum(success.parts)}"

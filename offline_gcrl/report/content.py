@@ -137,7 +137,7 @@ def rollouts(subject: ReportedDataset) -> Content:
 def pairwise(subject: ReportedDataset) -> Content:
     """Every agent against every other."""
     comparison = subject.results.comparison
-    return {"comparison": comparison} if comparison and comparison.rivals else None
+    return {"comparison": comparison} if comparison and comparison.against_best else None
 
 
 def data(subject: ReportedDataset) -> Content:
@@ -194,11 +194,11 @@ def _agent_rows(results: DatasetResults) -> list[dict[str, Any]]:
         {
             "name": agent,
             "rank": rank_text(standing.rank, standing.rank_low, standing.rank_high),
-            "rival": comparison.rivals.get(agent),
+            "rival": comparison.against_best.get(agent),
             "success": cell(results.metrics[agent][results.metric]),
             "numbers": {name: cell(results.metrics[agent][name]) for name in COLUMNS},
         }
-        for agent, standing in comparison.standings.items()
+        for agent, standing in comparison.ranking.items()
     ]
 
 

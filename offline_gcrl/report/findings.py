@@ -19,7 +19,7 @@ from offline_gcrl.config.outputs import (
 from offline_gcrl.evaluation.results import curve_across_seeds, task_curves_across_seeds
 from offline_gcrl.report.results import DatasetResults, Results
 from offline_gcrl.statistics.contrasts import Contrast, Tables, wrong_identifiers, zero_shot
-from offline_gcrl.statistics.forgetting import SequentialResult, sequence_figures
+from offline_gcrl.statistics.forgetting import SequentialResult, sequence_metrics
 from offline_gcrl.statistics.transfer import (
     Curve,
     SharingCost,
@@ -104,7 +104,7 @@ class AgentFindings:
         """How tasks fared that were learned one after another."""
         if self.phases is None or not self.task_curves:
             return None
-        return sequence_figures(self.task_curves, self.phases.tasks, self.phases.boundaries)
+        return sequence_metrics(self.task_curves, self.phases.tasks, self.phases.boundaries)
 
     @cached_property
     def wrong_identifiers(self) -> list[Contrast]:

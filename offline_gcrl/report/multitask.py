@@ -19,13 +19,13 @@ from offline_gcrl.report.multitask_figures import (
 from offline_gcrl.report.results import Results
 from offline_gcrl.report.verdict import interval
 from offline_gcrl.statistics.contrasts import Contrast
-from offline_gcrl.statistics.forgetting import FIGURES, SequentialResult
+from offline_gcrl.statistics.forgetting import SEQUENCE_METRICS, SequentialResult
 from offline_gcrl.statistics.transfer import (
     SHARE_OF_FINAL,
-    Reached,
     SharingCost,
     SharingModel,
     TaskCost,
+    ThresholdCrossing,
 )
 
 WRONG_NAMES = {"task": "another task", "goal": "another goal"}
@@ -90,17 +90,17 @@ def cost_table(costs: Sequence[TaskCost]) -> Table:
             cost.task,
             f"{cost.threshold:.2f}",
             _updates(cost.specialist),
-            _updates(cost.generalist),
+            _updates(cost.multitask),
             "unknown" if cost.ratio is None else f"{cost.ratio:.1f}",
         ]
         for cost in costs
     ]
 
 
-def _updates(reached: Reached | None) -> str:
+def _updates(reached: ThresholdCrossing | None) -> str:
     if reached is None:
         return "never"
-    return f"{'at most ' if reached.at_first else ''}{reached.updates:,.0f}"
+    return f"{'at most ' if reached.at_first_snapshot else ''}{reached.updates:,.0f}"
 
 
 def cost_sentences(cost: SharingCost | None) -> list[str]:
@@ -117,9 +117,9 @@ def cost_sentences(cost: SharingCost | None) -> list[str]:
     said = [
         f"{threshold} Of both, that moment is known for {cost.compared} of {cost.tasks} tasks: a specialist needs N = "
         f"{cost.specialist:,.0f} updates on average ({cost.specialist * batch:,.0f} transitions), the policy for all "
-        f"{cost.generalist:,.0f} ({cost.generalist * batch:,.0f} transitions, of all tasks).",
+        f"{cost.multitask:,.0f} ({cost.multitask * batch:,.0f} transitions, of all tasks).",
         f"{cost.tasks} specialists take {total:,.0f} updates in all; the policy for all takes "
-        f"{cost.generalist / total:.0%} of that, {interval(cost.ratio)} times what one takes.",
+        f"{cost.multitask / total:.0%} of that, {interval(cost.ratio)} times what one takes.",
     ]
     if cost.ratio.mean <= 1:
         return [*said, "That is less than one specialist: beyond what the model of sharing allows."]
@@ -173,7 +173,7 @@ def sequence_table(sequences: Mapping[str, SequentialResult]) -> Table:
     """The figures of forgetting, a row an agent."""
     heading = ["agent", "average success", "backward transfer", "forgetting"]
     return heading, [
-        [agent, *(interval(found.figures[name]) for name in FIGURES)]
+        [agent, *(interval(found.metrics[name]) for name in SEQUENCE_METRICS)]
         for agent, found in sequences.items()
     ]
 

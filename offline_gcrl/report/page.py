@@ -22,7 +22,7 @@ from offline_gcrl.report.verdict import interval, verdict
 from offline_gcrl.statistics.comparison import (
     Comparison,
     compare_outcomes,
-    over_datasets,
+    join_datasets,
     paired_outcomes,
 )
 
@@ -86,7 +86,7 @@ def _overall(results: Results) -> Comparison | None:
         paired_outcomes({agent: found.agents[agent].episodes for agent in names}, found.column)
         for found in judged
     ]
-    return compare_outcomes(names, over_datasets(outcomes)) if names else None
+    return compare_outcomes(names, join_datasets(outcomes)) if names else None
 
 
 def _embedded(results: Results) -> dict[Path, str]:

@@ -122,16 +122,16 @@ class DatasetResults:
 
     def fastest(self) -> str | None:
         """Of agents level with the best, the one that clearly arrives fastest where all of them arrive."""
-        if self.comparison is None or not self.comparison.level_with_best:
+        if self.comparison is None or not self.comparison.tied_with_best:
             return None
-        level = [self.comparison.best, *self.comparison.level_with_best]
+        level = [self.comparison.best, *self.comparison.tied_with_best]
         arrivals = _episodes_all_solve(
             [self.agents[agent].episodes for agent in level], self.column
         )
         if not all(len(table) for table in arrivals[0]):
             return None
         swiftness = compare(dict(zip(level, arrivals, strict=True)), "swiftness")
-        return None if swiftness.level_with_best else swiftness.best
+        return None if swiftness.tied_with_best else swiftness.best
 
 
 Results = dict[str, DatasetResults]

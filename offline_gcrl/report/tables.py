@@ -108,8 +108,8 @@ def flat_comparisons(results: Results) -> pl.DataFrame:
     rows = []
     for dataset, found in results.items():
         comparison = found.comparison
-        for agent, standing in comparison.standings.items() if comparison else ():
-            rival = comparison.rivals.get(agent) if comparison else None
+        for agent, standing in comparison.ranking.items() if comparison else ():
+            rival = comparison.against_best.get(agent) if comparison else None
             rows.append(
                 {
                     "dataset": dataset,
@@ -162,9 +162,9 @@ def _comparison_lines(found: DatasetResults) -> list[str]:
         f"| agent | rank | interquartile mean | minus {comparison.best} | P({comparison.best} better) |",
         "|---|---|---|---|---|",
     ]
-    for agent, standing in comparison.standings.items():
+    for agent, standing in comparison.ranking.items():
         rank = rank_text(standing.rank, standing.rank_low, standing.rank_high)
-        rival = comparison.rivals.get(agent)
+        rival = comparison.against_best.get(agent)
         beside = (interval(rival.difference), interval(rival.improvement)) if rival else ("", "")
         middle = interval(standing.interquartile_mean)
         lines.append(f"| {agent} | {rank} | {middle} | {beside[0]} | {beside[1]} |")

@@ -45,25 +45,25 @@ def verdict(results: DatasetResults) -> Verdict:
     if success.mean < MIN_USEFUL_RATE:
         said = f"The best, {best}, reached {_rate(success)}."
         return Verdict("None of these agents is of use yet.", (said,), judged, False)
-    if not comparison.rivals:
+    if not comparison.against_best:
         said = f"It reached {_rate(success)}, and is the only agent that was judged."
         return Verdict(f"{best} stands alone.", (said,), judged, False)
-    if not comparison.level_with_best:
+    if not comparison.tied_with_best:
         said = f"It reached {_rate(success)}."
         confidence = (*judged, *_retraining(comparison))
         return Verdict(f"Use {best}.", (said, *_lead(comparison)), confidence, True)
     said = f"{best} reached {_rate(success)}."
     beside = (*_level(comparison), *_lower(comparison), *_fastest(results))
-    level = _listed([best, *comparison.level_with_best], "or")
+    level = _listed([best, *comparison.tied_with_best], "or")
     headline = f"{level}: these episodes cannot tell {_them(comparison)} apart."
     return Verdict(headline, (said, *beside), (*judged, MORE_DATA_HELPS), False)
 
 
 def _lead(comparison: Comparison) -> list[str]:
     """By how much the best leads."""
-    second, *others = comparison.rivals
+    second, *others = comparison.against_best
     whom = f"any other agent: {second}, the next best," if others else f"{second}, which"
-    lead = _points(comparison.rivals[second].difference)
+    lead = _points(comparison.against_best[second].difference)
     return [f"On the same goals that is clearly more than {whom} was {lead}."]
 
 
@@ -71,8 +71,8 @@ def _retraining(comparison: Comparison) -> list[str]:
     """How likely a new training run of the best is the better one."""
     if comparison.seeds == 1:
         return []
-    best, second = comparison.best, next(iter(comparison.rivals))
-    chance = comparison.rivals[second].improvement
+    best, second = comparison.best, next(iter(comparison.against_best))
+    chance = comparison.against_best[second].improvement
     return [
         f"Trainings differ: {best} won {_percent(chance.mean)} of the pairings with those of {second}, so "
         f"with a probability of {_percent(chance.low)} to {_percent(chance.high)} new ones come out the same way."
@@ -82,8 +82,8 @@ def _retraining(comparison: Comparison) -> list[str]:
 def _level(comparison: Comparison) -> list[str]:
     """What is said of those that may be as good, once where it is the same of several."""
     agents_by_words: dict[str, list[str]] = {}
-    for agent in comparison.level_with_best:
-        difference = comparison.rivals[agent].difference
+    for agent in comparison.tied_with_best:
+        difference = comparison.against_best[agent].difference
         if round(100 * difference.mean) == 0:
             words = f"level with it ({_range(difference)} points)"
         else:
@@ -93,7 +93,7 @@ def _level(comparison: Comparison) -> list[str]:
 
 
 def _lower(comparison: Comparison) -> list[str]:
-    lower = [agent for agent, rival in comparison.rivals.items() if rival.is_clearly_lower]
+    lower = [agent for agent, rival in comparison.against_best.items() if rival.is_clearly_lower]
     if not lower:
         return []
     return [f"{_were(lower)} clearly lower."]
@@ -118,7 +118,7 @@ def _evaluated_on(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _them(comparison: Comparison) -> str:
-    return "the two" if len(comparison.level_with_best) == 1 else "them"
+    return "the two" if len(comparison.tied_with_best) == 1 else "them"
 
 
 def _points(difference: Estimate) -> str:

@@ -24,11 +24,11 @@ Outcomes = list[list[Values]]
 
 
 @dataclass(frozen=True)
-class Rival:
+class AgainstBest:
     """An agent beside the best one."""
 
     difference: Estimate
-    """Its success rate minus the best one's; intervals of all rivals hold jointly with 95%."""
+    """Its success rate minus the best one's; intervals of all against_best hold jointly with 95%."""
     improvement: Estimate
     """Probability that a training run of the best scores higher than one of this agent."""
 
@@ -39,7 +39,7 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RankedAgent:
     """Where an agent stands among all."""
 
     rank: int
@@ -54,9 +54,9 @@ class Standing:
 class Comparison:
     """All agents on one dataset, by their success at the last step."""
 
-    standings: dict[str, Standing]
+    ranking: dict[str, RankedAgent]
     """By agent, the best first."""
-    rivals: dict[str, Rival]
+    against_best: dict[str, AgainstBest]
     """All but the best."""
     improvement: dict[str, dict[str, Estimate]]
     """Probability that a run of the first agent scores higher than one of the second."""
@@ -67,12 +67,12 @@ class Comparison:
     @property
     def best(self) -> str:
         """The agent with the highest success rate."""
-        return next(iter(self.standings))
+        return next(iter(self.ranking))
 
     @property
-    def level_with_best(self) -> list[str]:
+    def tied_with_best(self) -> list[str]:
         """Agents that cannot be told from the best one."""
-        return [agent for agent, rival in self.rivals.items() if not rival.is_clearly_lower]
+        return [agent for agent, rival in self.against_best.items() if not rival.is_clearly_lower]
 
 
 def task_names(table: pl.DataFrame) -> pl.Series:
@@ -119,7 +119,7 @@ def compare(agents: Mapping[str, Sequence[pl.DataFrame]], column: str = "success
     return compare_outcomes(list(agents), paired_outcomes(agents, column))
 
 
-def over_datasets(datasets: Sequence[Outcomes]) -> Outcomes:
+def join_datasets(datasets: Sequence[Outcomes]) -> Outcomes:
     """Outcomes of the same agents and seeds on several datasets: their tasks beside each other."""
     return [[values for tasks in seed for values in tasks] for seed in zip(*datasets, strict=True)]
 
@@ -134,16 +134,16 @@ def compare_outcomes(
     ranks, best = _ranks(resampled.mean((2, 3))), order[0]
     own_ranks = _ranks(scores.mean((1, 2))[None])[0].astype(int).tolist()
     return Comparison(
-        standings={
-            names[number]: Standing(
+        ranking={
+            names[number]: RankedAgent(
                 own_ranks[number],
                 *_whole_interval(ranks[:, number], own_ranks[number]),
                 _interquartile_estimate(outcomes, scores, resampled, number),
             )
             for number in order
         },
-        rivals={
-            names[number]: Rival(
+        against_best={
+            names[number]: AgainstBest(
                 _difference(outcomes, scores, resampled, number, best),
                 improvement[names[best]][names[number]],
             )

@@ -39,7 +39,7 @@ def forgetting(matrix: Matrix) -> Matrix:
     return lost
 
 
-FIGURES: dict[str, Callable[[Matrix], Matrix]] = {
+SEQUENCE_METRICS: dict[str, Callable[[Matrix], Matrix]] = {
     "average_success": average_success,
     "backward_transfer": backward_transfer,
     "forgetting": forgetting,
@@ -56,11 +56,11 @@ class SequentialResult:
     """Updates at the end of each phase."""
     matrix: Matrix
     """R, (seeds, phases, tasks)."""
-    figures: dict[str, Estimate]
-    """By the names in ``FIGURES``."""
+    metrics: dict[str, Estimate]
+    """By the names in ``SEQUENCE_METRICS``."""
 
 
-def sequence_figures(
+def sequence_metrics(
     curves: Sequence[pl.DataFrame], tasks: Sequence[str], boundaries: Sequence[int]
 ) -> SequentialResult:
     """The success matrix and its figures, with 95% intervals that resample seeds and episodes.
@@ -85,12 +85,12 @@ def sequence_figures(
     counts, successes = (values[chosen].sum(1) for values in (episodes, rates * episodes))
     # Jeffreys' posterior of each rate: resampling alone would claim certainty where all succeed.
     drawn = random.beta(successes + 0.5, counts - successes + 0.5)
-    figures = {}
-    for name, figure in FIGURES.items():
+    metrics = {}
+    for name, figure in SEQUENCE_METRICS.items():
         low, high = np.quantile(figure(drawn), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         mean = float(figure(rates.mean(0)))
-        figures[name] = Estimate(mean, min(mean, float(low)), max(mean, float(high)))
-    return SequentialResult(tuple(tasks), tuple(boundaries), rates, figures)
+        metrics[name] = Estimate(mean, min(mean, float(low)), max(mean, float(high)))
+    return SequentialResult(tuple(tasks), tuple(boundaries), rates, metrics)
 
 
 def _matrix(

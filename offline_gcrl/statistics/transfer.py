@@ -1,7 +1,7 @@
-"""What sharing one policy among tasks gives and costs: a generalist beside its specialists.
+"""What sharing one policy among tasks gives and costs: a multi-task policy compared with its specialists.
 
 Transfer is what a task gains or loses by being learned together with others. The cost of sharing is how
-long it takes: K specialists that need N updates each cost K N in all; a generalist of which a share f
+long it takes: K specialists that need N updates each cost K N in all; a multi-task policy of which a share f
 is common to all tasks, at the price of an interference c, costs c N f + K (1 - f) N.
 """
 
@@ -21,14 +21,14 @@ RESAMPLES = 1000
 
 
 def transfers(
-    generalist: Tables, specialists: Mapping[str, Tables], column: str = "success"
+    multitask: Tables, specialists: Mapping[str, Tables], column: str = "success"
 ) -> list[Contrast]:
-    """What each task that has a specialist gains by being learned with others: generalist minus specialist.
+    """What each task that has a specialist gains by being learned with others: multi-task policy minus specialist.
 
     The intervals of the differences of all tasks hold jointly with 95% (Bonferroni).
 
     Args:
-        generalist: its episodes of all tasks.
+        multitask: its episodes of all tasks.
         specialists: the same episodes, by task.
         column: of successes.
 
@@ -39,7 +39,7 @@ def transfers(
     return [
         paired_contrast(
             task,
-            [table.filter(pl.col("task") == task) for table in generalist],
+            [table.filter(pl.col("task") == task) for table in multitask],
             tables,
             column,
             confidence,
@@ -49,11 +49,11 @@ def transfers(
 
 
 def average_transfer(
-    generalist: Tables, specialists: Mapping[str, Tables], column: str = "success"
+    multitask: Tables, specialists: Mapping[str, Tables], column: str = "success"
 ) -> Contrast:
     """The same over all tasks that have a specialist, each with the same weight."""
     tasks = pl.Series(list(specialists)).implode()
-    own = [table.filter(pl.col("task").is_in(tasks)) for table in generalist]
+    own = [table.filter(pl.col("task").is_in(tasks)) for table in multitask]
     joined = [
         pl.concat(tables).sort("episode") for tables in zip(*specialists.values(), strict=True)
     ]
@@ -61,12 +61,12 @@ def average_transfer(
 
 
 @dataclass(frozen=True)
-class Reached:
+class ThresholdCrossing:
     """When a learning curve was at a threshold."""
 
     updates: float
     """By interpolation between snapshots."""
-    at_first: bool
+    at_first_snapshot: bool
     """Whether it was there at its first snapshot already: then ``updates`` is that snapshot's, and a bound."""
 
 
@@ -77,24 +77,24 @@ class TaskCost:
     task: str
     threshold: float
     """Success rate."""
-    specialist: Reached | None
-    generalist: Reached | None
+    specialist: ThresholdCrossing | None
+    multitask: ThresholdCrossing | None
 
     @property
     def ratio(self) -> float | None:
-        """Updates of the generalist over those of the specialist, where both are known and no bounds."""
-        both = (self.generalist, self.specialist)
-        one, other = (None if found is None or found.at_first else found for found in both)
+        """Updates of the multi-task policy over those of the specialist, where both are known and no bounds."""
+        both = (self.multitask, self.specialist)
+        one, other = (None if found is None or found.at_first_snapshot else found for found in both)
         return one.updates / other.updates if one and other else None
 
 
 @dataclass(frozen=True)
 class SharingCost:
-    """What a generalist of K tasks costs beside K specialists, in updates of one batch size."""
+    """What a multi-task policy of K tasks costs beside K specialists, in updates of one batch size."""
 
     costs: tuple[TaskCost, ...]
     batch_size: int
-    generalist: float
+    multitask: float
     """Mean over the tasks where both are known."""
     specialist: float
     """The same: N."""
@@ -115,7 +115,7 @@ class SharingCost:
     def least_shared(self) -> float:
         """F if nothing interfered (c = 1): the least that goes with what was measured, since c is 1 or more.
 
-        Above 1, the generalist was faster than the model lets it be.
+        Above 1, the multi-task policy was faster than the model lets it be.
         """
         return (self.tasks - self.ratio.mean) / (self.tasks - 1)
 
@@ -134,7 +134,9 @@ class Curve:
     success: NDArray[np.float64]
     """(seeds, snapshots)"""
 
-    def reaches(self, threshold: float, seeds: NDArray[np.int64] | None = None) -> Reached | None:
+    def reaches(
+        self, threshold: float, seeds: NDArray[np.int64] | None = None
+    ) -> ThresholdCrossing | None:
         """When the mean over these seeds first is at the threshold; None if never, or if that is nothing."""
         mean = (self.success if seeds is None else self.success[seeds]).mean(0)
         above = np.flatnonzero(mean >= threshold)
@@ -142,10 +144,10 @@ class Curve:
             return None
         last = int(above[0])
         if last == 0:
-            return Reached(float(self.updates[0]), at_first=True)
+            return ThresholdCrossing(float(self.updates[0]), at_first_snapshot=True)
         part = (threshold - mean[last - 1]) / (mean[last] - mean[last - 1])
         before, after = self.updates[last - 1], self.updates[last]
-        return Reached(float(before + part * (after - before)), at_first=False)
+        return ThresholdCrossing(float(before + part * (after - before)), at_first_snapshot=False)
 
 
 def curve_of(tables: Tables) -> Curve:
@@ -155,12 +157,12 @@ def curve_of(tables: Tables) -> Curve:
 
 
 def task_costs(
-    generalist: Mapping[str, Curve], specialists: Mapping[str, Curve], finals: Mapping[str, float]
+    multitask: Mapping[str, Curve], specialists: Mapping[str, Curve], finals: Mapping[str, float]
 ) -> tuple[TaskCost, ...]:
     """When each task was learned, with others and alone.
 
     Args:
-        generalist: its learning curve on each task.
+        multitask: its learning curve on each task.
         specialists: theirs, on the same tasks.
         finals: success of each specialist at the end, of which ``SHARE_OF_FINAL`` is its threshold.
     """
@@ -170,14 +172,14 @@ def task_costs(
             task,
             threshold,
             specialists[task].reaches(threshold),
-            generalist[task].reaches(threshold),
+            multitask[task].reaches(threshold),
         )
         for task, threshold in thresholds.items()
     )
 
 
 def sharing_cost(
-    generalist: Mapping[str, Curve],
+    multitask: Mapping[str, Curve],
     specialists: Mapping[str, Curve],
     costs: tuple[TaskCost, ...],
     batch_size: int,
@@ -188,7 +190,7 @@ def sharing_cost(
     of the ratio resamples training seeds.
 
     Args:
-        generalist: its learning curve on each task.
+        multitask: its learning curve on each task.
         specialists: theirs, on the same tasks.
         costs: as ``task_costs`` reads them off.
         batch_size: transitions an update.
@@ -200,8 +202,8 @@ def sharing_cost(
     if not left:
         return None
     alone = float(np.mean([cost.specialist.updates for cost in left if cost.specialist]))
-    together = float(np.mean([cost.generalist.updates for cost in left if cost.generalist]))
-    ratios = _resampled_ratios(generalist, specialists, left)
+    together = float(np.mean([cost.multitask.updates for cost in left if cost.multitask]))
+    ratios = _resampled_ratios(multitask, specialists, left)
     low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     ratio = together / alone
     interval = Estimate(ratio, min(ratio, float(low)), max(ratio, float(high)))
@@ -209,18 +211,18 @@ def sharing_cost(
 
 
 def _resampled_ratios(
-    generalist: Mapping[str, Curve], specialists: Mapping[str, Curve], costs: Sequence[TaskCost]
+    multitask: Mapping[str, Curve], specialists: Mapping[str, Curve], costs: Sequence[TaskCost]
 ) -> list[float]:
     """Generalist over specialist in resamples of the seeds, over the tasks that both then learn."""
     random = np.random.default_rng(0)
-    seeds = len(next(iter(generalist.values())).success)
+    seeds = len(next(iter(multitask.values())).success)
     ratios = []
     for _ in range(RESAMPLES):
         chosen = random.integers(seeds, size=seeds)
         pairs = [
             tuple(
                 curves[cost.task].reaches(cost.threshold, chosen)
-                for curves in (generalist, specialists)
+                for curves in (multitask, specialists)
             )
             for cost in costs
         ]
@@ -247,7 +249,7 @@ def fit_sharing(points: Sequence[tuple[int, float]]) -> SharingModel | None:
     f and c are taken to be the same in all of them.
 
     Args:
-        points: the number of tasks K of each suite, and updates of its generalist over those of a specialist.
+        points: the number of tasks K of each suite, and updates of its multi-task policy over those of a specialist.
 
     Returns:
         None where all suites have the same size.

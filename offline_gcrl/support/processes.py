@@ -97,7 +97,7 @@ def ordered_map(
                 future.cancel()
 
 
-def announced(items: Iterable[Item], on_item: Callable[[Item], None]) -> Iterator[Item]:
+def with_callback(items: Iterable[Item], on_item: Callable[[Item], None]) -> Iterator[Item]:
     """The items as they come, each told to ``on_item`` once it has been used."""
     for item in items:
         yield item

@@ -156,7 +156,7 @@ def training_jobs(
             seed=seed,
             episodes=Path("datasets/parquet") / dataset,
             hindsight=Path("datasets/hindsight") / dataset,
-            train=train.of_generalist if task is None else train.of_specialist,
+            train=train.without_specialists if task is None else train.for_specialist,
             settings=settings,
             checkpoints=Path("checkpoints") / dataset / agent / place / f"seed-{seed}",
             output=output / place / f"seed-{seed}",

@@ -1,6 +1,6 @@
 """How often a demonstrator ends on its goal: run it as it would be collected, keep only the outcome.
 
-python -m offline_gcrl.collect.judging fetch-push fetch-slide --episodes 500
+python -m offline_gcrl.collect.demonstrators fetch-push fetch-slide --episodes 500
 """
 
 import argparse
@@ -34,7 +34,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class DemonstratorSuccess:
     """A demonstrator's success over many episodes, and what collecting them cost."""
 
     last_step: Estimate
@@ -44,13 +44,13 @@ class Judgement:
     cpu_seconds: float
 
 
-def demonstrator_success(
+def measure_demonstrator(
     recipe: Recipe,
     source: Source,
     episodes: int,
     workers: int | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
-) -> Judgement:
+) -> DemonstratorSuccess:
     """Success of one source's policy over its first ``episodes`` episodes, with 95% Wilson intervals.
 
     Args:
@@ -67,10 +67,10 @@ def demonstrator_success(
         EpisodeJob(environment, collect, recipe.goal.desired, index) for index in range(episodes)
     )
     began, outcomes = time.perf_counter(), []
-    for outcome in ordered_map(judge_episode, jobs, workers or cores()):
+    for outcome in ordered_map(episode_outcome, jobs, workers or cores()):
         on_steps(outcome.steps)
         outcomes.append(outcome)
-    return Judgement(
+    return DemonstratorSuccess(
         last_step=wilson(sum(outcome.last_step for outcome in outcomes), episodes),
         any_step=wilson(sum(outcome.any_step for outcome in outcomes), episodes),
         steps=sum(outcome.steps for outcome in outcomes),
@@ -79,7 +79,7 @@ def demonstrator_success(
     )
 
 
-def judge_episode(job: EpisodeJob) -> Outcome:
+def episode_outcome(job: EpisodeJob) -> Outcome:
     """Collect one episode, and throw it away."""
     began = time.process_time()
     episode = collect_episode(job)
@@ -107,7 +107,7 @@ def main() -> None:
     with stage("judge demonstrators", f"{arguments.episodes} episodes each"):
         preload("offline_gcrl.collect.collector")
         sources = list(demonstrations(arguments.recipe, instead))
-        console.print(table(judged(sources, arguments.episodes)))
+        console.print(table(measurements(sources, arguments.episodes)))
 
 
 def demonstrations(
@@ -123,37 +123,37 @@ def demonstrations(
                 yield name, recipe, source.model_copy(update={"collect": collect})
 
 
-def judged(
+def measurements(
     sources: list[tuple[str, Recipe, Source]], episodes: int
-) -> Iterator[tuple[str, Source, Judgement]]:
-    """Each source with its judgement, and a progress bar while it runs."""
+) -> Iterator[tuple[str, Source, DemonstratorSuccess]]:
+    """Each source with its success and cost, and a progress bar while it runs."""
     for name, recipe, source in sources:
         with Bars([name], episodes * steps_an_episode(recipe), "steps") as bars:
 
             def on_steps(count: int, bars: Bars = bars, name: str = name) -> None:
                 bars.advance(name, count)
 
-            yield name, source, demonstrator_success(recipe, source, episodes, on_steps=on_steps)
+            yield name, source, measure_demonstrator(recipe, source, episodes, on_steps=on_steps)
 
 
-def table(rows: Iterator[tuple[str, Source, Judgement]]) -> Table:
+def table(rows: Iterator[tuple[str, Source, DemonstratorSuccess]]) -> Table:
     """The judgements as a table for the terminal."""
     shown = Table(caption="success with 95% Wilson intervals; rates with all attempts counted once")
     for heading in ("recipe", "policy"):
         shown.add_column(heading, no_wrap=True)
     for heading in ("noise", "attempts", "last step", "any step", "transitions/s", "a CPU-second"):
         shown.add_column(heading, justify="right")
-    for name, source, judgement in rows:
+    for name, source, measured in rows:
         assert source.collect is not None
         shown.add_row(
             name,
             source.collect.policy,
             f"{source.collect.noise:g}",
             str(source.collect.attempts),
-            _with_interval(judgement.last_step),
-            _with_interval(judgement.any_step),
-            f"{judgement.steps / judgement.seconds:,.0f}",
-            f"{judgement.steps / judgement.cpu_seconds:,.0f}",
+            _with_interval(measured.last_step),
+            _with_interval(measured.any_step),
+            f"{measured.steps / measured.seconds:,.0f}",
+            f"{measured.steps / measured.cpu_seconds:,.0f}",
         )
     return shown
 
