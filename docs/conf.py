@@ -46,6 +46,7 @@ extensions = [
     "sphinx_copybutton",
     "mathml",
     "settings_tables",
+    "batch_fields",
 ]
 exclude_patterns = ["README.md"]
 html_theme = "furo"

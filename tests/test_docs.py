@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from batch_fields import table_of as fields_table
 from conftest import RECIPES, ROOT, SmallDataset
 from reference import write_reference
 from settings_tables import table_of
@@ -39,6 +40,7 @@ from offline_gcrl.episodes.schema import EPISODES_SCHEMA, steps_schema
 from offline_gcrl.evaluation.results import EPISODE_COLUMNS
 from offline_gcrl.report.results import load_results
 from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.training.batches.fields import FIELDS
 from offline_gcrl.training.speed import accelerator
 
 DOCS = ROOT / "docs"
@@ -179,6 +181,25 @@ def test_a_page_that_speaks_past_the_code_ends_the_build(
 ) -> None:
     with pytest.raises(LookupError, match=message):
         table_of(Example, spoken)
+
+
+# ------------------------------------------------------------------------------- the fields of batches
+
+
+def test_the_table_of_batch_fields_has_the_shape_and_the_settings_of_each() -> None:
+    lines = dict(line[3:].split("` | ", 1) for line in fields_table(FIELDS)[2:])
+    assert list(lines) == list(FIELDS)
+    assert lines["observations"].startswith("(batch, observation) |  |")
+    assert lines["rewards"].startswith("(batch,) | `value_goals`, `n_step`, `discount`, `reward` |")
+    assert lines["subgoals"].startswith("(batch, goal) | `actor_goals`, `subgoal_steps` |")
+
+
+def test_a_field_without_a_shape_ends_the_build() -> None:
+    def pixels() -> None:
+        """The picture."""
+
+    with pytest.raises(LookupError, match="'pixels' does not begin with a shape"):
+        fields_table({"pixels": pixels})
 
 
 # ------------------------------------------------------------------------------------------ the data
