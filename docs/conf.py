@@ -37,7 +37,7 @@ project = "offline-gcrl"
 author = "the offline-gcrl authors"
 copyright = author
 version = release = __version__
-language = "en_GB"
+language = "en"  # the catalogue of en_GB lacks plurals, which ends the search with an error
 
 extensions = [
     "myst_nb",  # pages in Markdown, and the notebooks with their committed outputs
@@ -54,6 +54,9 @@ html_title = "offline-gcrl"
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False
+html_show_search_summary = (
+    False  # summaries are fetched, which browsers do not allow in pages opened from files
+)
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
 html_theme_options = {

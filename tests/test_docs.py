@@ -17,6 +17,7 @@ import torch
 import yaml
 from batch_fields import table_of as fields_table
 from conftest import RECIPES, ROOT, SmallDataset
+from playwright.sync_api import sync_playwright
 from reference import write_reference
 from settings_tables import table_of
 from test_architecture import FOLDERS
@@ -45,6 +46,7 @@ from offline_gcrl.training.speed import accelerator
 
 DOCS = ROOT / "docs"
 BIN = Path(sys.executable).parent
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 pytestmark = pytest.mark.timeout(600)  # building the pages takes as long as the machine is busy
 
 
@@ -116,6 +118,26 @@ def test_pages_need_no_network(site: dict[Path, Page]) -> None:
     home = next(path for path in site if path.name == "index.html" and "api" not in path.parts)
     styles = "".join(path.read_text() for path in home.parent.rglob("*.css"))
     assert not re.findall(r"(?:@import|url\()\s*['\"]?(?:https?:)?//[^)'\"]+", styles)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_search_and_the_copy_buttons_work_in_pages_opened_from_files(
+    site: dict[Path, Page],
+) -> None:
+    home = next(path for path in site if path.name == "search.html").parent
+    problems: list[str] = []
+    with sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto((home / "search.html").as_uri() + "?q=relabelling")
+        page.get_by_role("link", name="Glossary").first.wait_for()
+        page.goto((home / "getting-started.html").as_uri())
+        button = page.locator("div.highlight-console button.copybtn").first
+        assert button.get_attribute("data-clipboard-target")
+        browser.close()
+    assert not problems
 
 
 def test_equations_are_mathml(site: dict[Path, Page]) -> None:
