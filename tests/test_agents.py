@@ -375,7 +375,7 @@ def test_a_head_serves_its_task_alone() -> None:
     ],
 )
 def test_what_cannot_be_taken_in_is_refused(changed: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="has nothing to take in with 'conditioning: none'"):
+    with pytest.raises(ValueError, match="has no input with 'conditioning: none'"):
         make_settings("bc", changed)
 
 

@@ -302,7 +302,7 @@ def test_a_region_without_goals_ends_in_a_sentence() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "message"),
-    [((1.0, 0.0), (0.0, 1.0), "'low' must not lie above 'high'"), ((1.0,), (2.0, 3.0), "as many")],
+    [((1.0, 0.0), (0.0, 1.0), "'low' must not be above 'high'"), ((1.0,), (2.0, 3.0), "as many")],
 )
 def test_a_region_that_is_none_is_refused(
     low: tuple[float, ...], high: tuple[float, ...], message: str

@@ -383,15 +383,15 @@ SUITE = "title: t\nmembers: [one, two]\n"
 @pytest.mark.parametrize(
     ("two", "message"),
     [
-        (MEMBER % ("two", "", "any_step", "two"), "some are judged at the last_step and some at any_step"),
-        (MEMBER % ("two", "", "last_step", "one"), "task 'one' is there twice"),
-        (MEMBER % ("one", "", "last_step", "two"), "source 'test/one-v0' is there twice"),
+        (MEMBER % ("two", "", "any_step", "two"), "evaluation.criterion is 'last_step' for some and 'any_step' for others"),
+        (MEMBER % ("two", "", "last_step", "one"), "task 'one' occurs twice"),
+        (MEMBER % ("one", "", "last_step", "two"), "source 'test/one-v0' occurs twice"),
         (
             MEMBER % ("two", ", achieved: observation", "last_step", "two"),
             "the goals of only one of 'two' and 'one' are full states",
         ),
         (MEMBER.replace("0.1", "0.2") % ("two", "", "last_step", "two"), "'two' and 'one' differ in goal.success"),
-        (SUITE, "a suite, where a recipe with sources is needed"),
+        (SUITE, "this is a suite; a recipe with sources is needed"),
     ],
 )  # fmt: skip
 def test_members_that_do_not_go_together_are_named(two: str, message: str, tmp_path: Path) -> None:

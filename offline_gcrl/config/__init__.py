@@ -1,12 +1,13 @@
 """Settings: ``params.yaml`` and recipes, validated into frozen typed models before any work.
 
-Only this package knows their keys. It imports nothing heavy.
+- ``reading``: reading of YAML files, strict models, error messages.
+- ``experiment``, ``relabelling``, ``training``, ``multitask``, ``evaluating``, ``agents``: the sections of
+  ``params.yaml``. ``overrides`` applies the overrides per dataset and per agent, ``params`` reads the complete
+  file, and ``checks`` compares settings of different sections.
+- ``sources``, ``goals``, ``recipes``: the models of a recipe. ``resolving`` loads recipes and fills in counts.
+- ``outputs``: names of the files that the stages write.
 
-- ``reading``: YAML files, strict models, error messages; ``outputs``: the names of the files that stages write.
-- ``experiment``, ``relabelling``, ``training``, ``multitask``, ``evaluating``, ``agents``: one section of
-  ``params.yaml`` each; ``overrides``: per dataset and per agent; ``params``: the file; ``checks``: settings that must
-  fit each other.
-- ``sources``, ``goals``, ``recipes``: what a dataset is; ``resolving``: the dataset of a run.
+The folder imports nothing heavy, so that ``--help`` and errors in settings are fast.
 """
 
 from offline_gcrl.config.agents import Activation, AgentSettings, Sampling, Units, algorithm_names

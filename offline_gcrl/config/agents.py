@@ -1,4 +1,4 @@
-"""What the sections ``agents.<name>`` of ``params.yaml`` have in common.
+"""Sections ``agents.<name>`` of ``params.yaml``: the settings that all agents have.
 
 An agent's own settings are declared in its file in ``agents/``, as a subclass of ``AgentSettings``.
 """
@@ -19,21 +19,21 @@ ConditionedOn = Literal["goal", "one_hot", "embedding", "goal+one_hot", "goal+em
 
 
 class Sampling(Section):
-    """What an agent asks of a batch; the rest is left out of it."""
+    """What an agent needs in a batch; a batch contains nothing else."""
 
     fields: tuple[str, ...]
     """Names of the batch's fields, functions of ``offline_gcrl/training/batches/fields.py``."""
     actor_goals: Mixture
     """Shares of the strategies that the actor's goals come from."""
     value_goals: dict[Strategy, PositiveFloat] = {}
-    """The same for values and critics; empty for agents without any."""
+    """Shares of the strategies that the goals of values and critics come from; empty for agents without them."""
     discount: Discount = 0.99
     n_step: PositiveInt = 1
-    """Steps until the target bootstraps."""
+    """Number of rewards in a target before it bootstraps."""
     reward: Literal["negative", "binary"] = "negative"
-    """-1 until the goal is reached and 0 then, or 0 until then and 1."""
+    """``negative``: -1, and 0 when the goal is reached. ``binary``: 0, and 1 when the goal is reached."""
     initial_states: Literal["episode", "any"] | None = None
-    """Initial states for the value: the first of the same episode, or any state of the data."""
+    """Initial states for the value: the first state of the same episode, or any state of the dataset."""
     subgoal_steps: PositiveInt = 25
     """Steps from a state to its subgoal."""
     uniform_actions: PositiveInt = 10
@@ -41,7 +41,7 @@ class Sampling(Section):
 
 
 class AgentSettings(Section):
-    """What every agent's settings have; each file in ``agents/`` adds its own."""
+    """Settings of every agent; each file in ``agents/`` adds its own in a subclass."""
 
     algorithm: Name
     """Name of a file in ``offline_gcrl/agents``."""
@@ -49,45 +49,46 @@ class AgentSettings(Section):
     hidden: Units
     """Units of each hidden layer of every network."""
     goal_encoder: Literal["concatenate", "separate"] = "concatenate"
-    """UVFA: one network on [s, g], or an encoder for each of them before the trunk."""
+    """``concatenate``: one network on [s, g]. ``separate``: one encoder for s and one for g before the trunk (UVFA,
+    Schaul et al. 2015)."""
     activation: Activation = "relu"
     conditioning: ConditionedOn = "goal"
-    """What every network is told of its task: the goal, a task identifier (one-hot, or an embedding that is
-    learned), both, or nothing."""
+    """What every network is conditioned on: the goal, a task identifier (one-hot, or a learned embedding), both, or
+    nothing."""
     task_network: Literal["concatenate", "film", "heads"] = "concatenate"
-    """How that comes in: beside the state; as scale and shift of hidden layers; or beside the state, with an
-    output layer for each task."""
+    """How a network is conditioned: by concatenation with the state; by scale and shift of the hidden layers
+    (FiLM); or by concatenation, with one output layer per task."""
     embedding_size: PositiveInt = 16
-    """Numbers of a learned embedding."""
+    """Size of a learned embedding."""
 
     @model_validator(mode="after")
-    def _something_to_take_in(self) -> Self:
+    def _has_an_input_for_its_network(self) -> Self:
         for name in ("task_network", "goal_encoder"):
             if self.conditioning == "none" and getattr(self, name) in {"film", "separate"}:
                 raise PydanticCustomError(
                     "conditioning",
-                    "'{name}: {value}' has nothing to take in with 'conditioning: none'; leave one of them out",
+                    "'{name}: {value}' has no input with 'conditioning: none'; leave one of them out",
                     {"name": name, "value": getattr(self, name)},
                 )
         return self
 
     @property
     def sampling(self) -> Sampling:
-        """What the agent asks of a batch."""
+        """What the agent needs in a batch."""
         raise NotImplementedError
 
     @property
     def has_ensemble(self) -> bool:
-        """Whether the agent has critics whose disagreement says how uncertain it is."""
+        """Whether the agent has several critics, whose disagreement measures its uncertainty."""
         return False
 
     @property
     def has_positive_loss(self) -> bool:
-        """Whether the loss is never negative, so that the ratio of two of them means progress."""
+        """Whether the loss is never negative, so that the ratio of two losses measures progress."""
         return False
 
 
 def algorithm_names() -> list[str]:
-    """Names of the files in ``agents/``, read without importing them: torch is heavy."""
+    """Names of the files in ``agents/``, listed without importing them, because importing torch takes seconds."""
     folder = Path(__file__).parent.parent / "agents"
     return sorted(module.name for module in pkgutil.iter_modules([str(folder)]))

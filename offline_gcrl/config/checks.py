@@ -1,4 +1,4 @@
-"""Settings that must fit each other: an agent and its data, relabelling and training; evaluation and its tasks."""
+"""Checks across sections: an agent against its dataset, relabelling and training; evaluation against its tasks."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,7 +18,7 @@ from offline_gcrl.support.errors import SettingsError
 def agent_settings(
     params: Params, agent: str, dataset: str, settings_type: type[Settings]
 ) -> Settings:
-    """The section ``agents.<agent>`` as its algorithm reads it, for one dataset.
+    """The section ``agents.<agent>`` for one dataset, as the settings of its algorithm.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
@@ -26,7 +26,8 @@ def agent_settings(
     key, path = ("agents", agent), params.path
     recipes = path.parent / RECIPES
     check_per_dataset(params.agents[agent], key, recipe_names(recipes), path)
-    for_dataset(settings_type, params.agents[agent], key, "", path)  # First what holds for all.
+    # First without overrides, so that an invalid general value is reported at its own key.
+    for_dataset(settings_type, params.agents[agent], key, "", path)
     settings = for_dataset(settings_type, params.agents[agent], key, dataset, path)
     if isinstance(settings, AgentSettings):
         resolved = resolve(dataset, folder=recipes)
@@ -35,14 +36,14 @@ def agent_settings(
         _check_several_tasks(settings, params, resolved, key)
         if settings.task_network == "heads" and len(resolved.recipes) == 1:
             raise SettingsError(
-                f"{path}: {dotted(key)}.task_network: 'heads' is a head for each of several tasks, and "
-                f"'{dataset}' has one; say 'concatenate' in {dotted(key)}.per_dataset.{dataset}, or name a suite"
+                f"{path}: {dotted(key)}.task_network: 'heads' needs several tasks, and '{dataset}' has one; set "
+                f"'concatenate' in {dotted(key)}.per_dataset.{dataset}, or name a suite"
             )
     return settings
 
 
 def check_agent(params: Params, agent: str, settings_type: type[Settings]) -> None:
-    """Check a section of ``agents`` in itself, and for each dataset that it names or is to run on.
+    """Check a section of ``agents`` without overrides, and for each dataset that it names or runs on.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
@@ -58,7 +59,7 @@ def check_agent(params: Params, agent: str, settings_type: type[Settings]) -> No
 
 
 def check_evaluation(params: Params, dataset: Dataset) -> None:
-    """Check that each part of the judgement that is asked for has an episode for each task.
+    """Check that every part of the evaluation has at least one episode per task.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
@@ -76,8 +77,8 @@ def check_evaluation(params: Params, dataset: Dataset) -> None:
     ):
         if episodes < least:
             raise SettingsError(
-                f"{params.path}: evaluate.{name}: {episodes} are too few to judge '{dataset.name}' in all "
-                f"of its tasks; give at least {least}"
+                f"{params.path}: evaluate.{name}: {episodes} are too few to evaluate all tasks of "
+                f"'{dataset.name}'; set at least {least}"
             )
 
 
@@ -89,15 +90,15 @@ def _check_mixtures(
     path: Path,
     dataset: str,
 ) -> None:
-    """A strategy that an agent mixes in must be in the table that relabelling makes of the data."""
+    """Every strategy in an agent's mixtures must be in the hindsight table, and the rewards must fit the goals."""
     where = dotted(key)
     for name, mixture in settings:
         for strategy in mixture if name.endswith("goals") else ():
             if strategy == "original" and not has_original_goals(goal):
                 raise SettingsError(
-                    f"{path}: {where}.{name}: 'original' needs goals that the behaviour pursued, and a "
-                    f"success test other than 'same_step', which '{dataset}' does not have; give hindsight "
-                    f"goals in {where}.per_dataset.{dataset}.{name}, or leave the agent out"
+                    f"{path}: {where}.{name}: 'original' needs original goals in the data and a success test "
+                    f"other than 'same_step', which '{dataset}' does not have; set hindsight goals in "
+                    f"{where}.per_dataset.{dataset}.{name}, or leave the agent out"
                 )
             if strategy not in {*relabel.strategies, "current", "original"}:
                 raise SettingsError(
@@ -105,7 +106,7 @@ def _check_mixtures(
                 )
     if relabel.reward == "dense" and not goal.success.has_distance:
         raise SettingsError(
-            f"{path}: relabel.reward: 'dense' needs goals with one distance, not '{goal.success.kind}'"
+            f"{path}: relabel.reward: 'dense' needs a success test by one distance, not '{goal.success.kind}'"
         )
     if relabel.reward == "dense" and settings.sampling.n_step > 1:
         raise SettingsError(
@@ -117,22 +118,22 @@ def _check_mixtures(
 def _check_several_tasks(
     settings: AgentSettings, params: Params, dataset: Dataset, key: tuple[str, ...]
 ) -> None:
-    """What training asks of tasks must fit those of the dataset, and the agent."""
+    """Settings of multi-task training must fit the tasks of the dataset, and the agent."""
     train, path, where = params.train_for(dataset.name, key[-1]), params.path, dotted(key)
     names = [recipe.task for recipe in dataset.recipes]
     check_tasks_of(train.tasks, train.sequence, names, train.snapshots, dataset.name, path)
     if train.tasks and train.tasks.sampling == "uncertainty" and not settings.has_ensemble:
         raise SettingsError(
-            f"{path}: train.tasks.sampling: 'uncertainty' is how much critics disagree, and {where} has none; "
-            "take gciql, or 'performance' or 'gradient'"
+            f"{path}: train.tasks.sampling: 'uncertainty' is measured by the disagreement of critics, and {where} "
+            "has none; use gciql, or 'performance' or 'gradient'"
         )
     if train.tasks and train.tasks.gradients == "gradnorm" and not settings.has_positive_loss:
         raise SettingsError(
-            f"{path}: train.tasks.gradients: 'gradnorm' compares losses with those at the start, and that of "
-            f"{where} may be negative; take bc, or gciql with actor_loss 'awr', or another of the combinations"
+            f"{path}: train.tasks.gradients: 'gradnorm' divides losses by initial losses, and the loss of {where} "
+            "can be negative; use bc, or gciql with actor_loss 'awr', or another value of 'gradients'"
         )
     if train.sequence and train.sequence.method == "heads" and settings.task_network != "heads":
         raise SettingsError(
-            f"{path}: train.sequence.method: 'heads' freezes heads, and {where} has none; "
-            f"say {where}.task_network: heads"
+            f"{path}: train.sequence.method: 'heads' freezes output layers per task, and {where} has none; "
+            f"set {where}.task_network: heads"
         )

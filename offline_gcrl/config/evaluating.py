@@ -13,40 +13,40 @@ class Video(Section):
 
     episodes: NonNegativeInt = 4
     size: Annotated[int, Field(ge=32, multiple_of=16)] = 240
-    """Height and width of one episode's picture, in pixels."""
+    """Height and width of the picture of one episode, in pixels."""
 
 
 class Evaluate(Section):
-    """How policies are judged."""
+    """How policies are evaluated."""
 
     episodes: PositiveInt = 100
-    """Episodes of the final judgement, for each training seed."""
+    """Episodes of the final evaluation per training seed."""
     curve_episodes: PositiveInt = 20
-    """Episodes at each snapshot of the learning curve, on seeds of their own."""
+    """Episodes per snapshot of the learning curve; their seeds differ from those of the final evaluation."""
     seed: NonNegativeInt = 0
-    """Chooses starts and goals; the same for every agent, so that comparisons are paired."""
+    """Seed of starts and goals; they are the same for every agent, so that comparisons are paired."""
     discount: Discount = 0.99
-    """Of the discounted return (reward 1 where the goal is reached, else 0)."""
+    """Discount of the discounted return (reward 1 where the goal is reached, else 0)."""
     wrong_identifier_episodes: NonNegativeInt | None = None
-    """Episodes in which each policy is told another task, or another goal, than it is judged by: success must
-    fall. 0 for none; when left out, as many as ``curve_episodes`` for suites, and none for single tasks."""
+    """Episodes in which each policy is conditioned on a wrong task or a wrong goal; a policy that uses its
+    conditioning succeeds less often. 0 for none. If left out, ``curve_episodes`` for suites and 0 for single
+    tasks."""
     held_out_episodes: NonNegativeInt | None = None
-    """Episodes to goals that were held out from training, where a recipe names some; when left out, as many
-    as ``episodes``."""
+    """Episodes with unseen goals, for recipes with ``held_out``. If left out, the value of ``episodes``."""
     stop_at_success: bool = False
-    """End an episode once its goal is reached, in tasks where success at any step counts. Saves time, and makes
-    success at the last step the same as at any."""
+    """End an episode when its goal is reached, in tasks where success at any step counts. This saves time, and makes
+    success at the last step equal to success at any step."""
     workers: PositiveInt | None = None
-    """Worker processes (all cores when left out); never changes the result."""
+    """Worker processes; if left out, one per core. The results do not depend on it."""
     video: Video = Video()
 
     def wrong_identifier_count(self, tasks: int) -> int:
-        """How many of the final episodes are run again with a wrong identifier."""
+        """Number of final episodes that are repeated with a wrong identifier, for a dataset of ``tasks`` tasks."""
         if self.wrong_identifier_episodes is not None:
             return min(self.wrong_identifier_episodes, self.episodes)
         return min(self.curve_episodes, self.episodes) if tasks > 1 else 0
 
     @property
     def held_out_count(self) -> int:
-        """How many episodes go to goals that were held out."""
+        """Number of episodes with unseen goals."""
         return self.episodes if self.held_out_episodes is None else self.held_out_episodes

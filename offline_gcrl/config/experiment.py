@@ -8,7 +8,7 @@ from offline_gcrl.config.reading import Name, Section, reject_repeats
 
 
 class Experiment(Section):
-    """What runs."""
+    """The datasets, agents and seeds of a run."""
 
     name: str = "offline-gcrl"
     datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -23,7 +23,7 @@ class Experiment(Section):
 
 
 class Collecting(Section):
-    """How much data is made, or taken of what is published."""
+    """How much data is generated, or used of published data."""
 
     episodes: PositiveInt | Literal["full"] | None = None
-    """Of each task, in place of what its recipe says; ``full`` is the published size."""
+    """Episodes per task, instead of the number in its recipe; ``full`` is the published size."""

@@ -1,4 +1,4 @@
-"""Settings of training on several tasks: weights, sampling, conflicts, and one task after another."""
+"""Sections ``train.tasks`` and ``train.sequence`` of ``params.yaml``: training on several tasks."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -20,28 +20,29 @@ SOLVERS = {
     "upgrad": ("quadprog", "qpsolvers"),
     "dualproj": ("quadprog", "qpsolvers"),
 }
-"""Packages beyond torchjd itself that some combinations of gradients solve their problems with."""
+"""Packages in addition to torchjd that some combinations of gradients need."""
 
 
 class Tasks(Section):
-    """How the tasks of a suite are learned together."""
+    """How the tasks of a suite are trained at the same time."""
 
     weights: Literal["uniform"] | dict[str, PositiveFloat] | None = None
-    """Of each task's loss, scaled to sum to 1: the objective is then the sum of them, whatever the sampling.
-    Left out, it is the mean over the transitions that are sampled."""
+    """Weights of the losses of the tasks, scaled to sum to 1; the objective is the weighted sum, independent of the
+    sampling. If left out, the objective is the mean over the sampled transitions."""
     sampling: Literal["data", "uniform", "performance", "gradient", "uncertainty"] = "data"
-    """How often a task is drawn: by its share of the transitions; each as often; or, anew at each snapshot, by
-    the error of its policy on validation episodes, by the norm of its gradient, or by how much the agent's
-    critics disagree."""
+    """Probability of a task in a batch: ``data``, its share of the transitions; ``uniform``, equal. The others are
+    updated at each snapshot: the error of the policy on validation episodes of the task (``performance``), the
+    norm of its gradient (``gradient``), or the disagreement of the agent's critics (``uncertainty``)."""
     uniform_share: Share = 0.2
-    """Of the draws, under the last three: spread over all tasks evenly, so that none is given up."""
+    """With ``performance``, ``gradient`` and ``uncertainty``: the share of draws that is uniform over all tasks, so
+    that every task is still sampled."""
     gradients: Combination = "sum"
-    """How the gradients of tasks become one: added; PCGrad; GradNorm's learned weights; or an aggregator of
-    torchjd."""
+    """How the gradients of the tasks are combined: their sum, PCGrad, GradNorm with learned weights, or an
+    aggregator of torchjd."""
     gradnorm_alpha: NonNegativeFloat = 1.5
-    """GradNorm: how strongly tasks that learn slowly are favoured."""
+    """GradNorm: strength of the preference for tasks that learn slowly."""
     gradnorm_learning_rate: PositiveFloat = 0.025
-    """GradNorm: of the weights."""
+    """GradNorm: learning rate of the weights."""
 
     @model_validator(mode="after")
     def _solver_is_installed(self) -> Self:
@@ -55,7 +56,7 @@ class Tasks(Section):
         return self
 
     @model_validator(mode="after")
-    def _one_who_weighs(self) -> Self:
+    def _one_source_of_weights(self) -> Self:
         if self.weights is not None and self.gradients == "gradnorm":
             raise PydanticCustomError(
                 "weights", "'gradients: gradnorm' learns the weights of tasks; leave 'weights' out"
@@ -64,19 +65,19 @@ class Tasks(Section):
 
 
 class TaskSequence(Section):
-    """Tasks that arrive one after another, each for an equal part of the updates."""
+    """Tasks in sequence, each trained for an equal number of updates."""
 
     tasks: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
-    """Their order (that of the suite when left out); tasks that are not named are not trained on."""
+    """Order of the tasks; if left out, the order of the suite. Tasks that are not listed are not trained."""
     method: Literal["finetune", "replay", "ewc", "heads"] = "finetune"
-    """Against forgetting: nothing; replay of earlier tasks' data; elastic weight consolidation; or the output
-    layers of earlier tasks frozen (with ``task_network: heads``)."""
+    """Method against forgetting: ``finetune``, none; ``replay``, replay of the data of earlier tasks; ``ewc``, elastic
+    weight consolidation; ``heads``, frozen output layers of earlier tasks (with ``task_network: heads``)."""
     replay_share: Share = 0.5
-    """Of each batch, under ``replay``: drawn from all earlier tasks evenly."""
+    """``replay``: the share of each batch that is drawn uniformly from all earlier tasks."""
     ewc_weight: PositiveFloat = 100.0
-    """Of the penalty, under ``ewc``."""
+    """``ewc``: weight of the penalty."""
     fisher_samples: PositiveInt = 512
-    """Transitions that the Fisher information of a finished task is taken over."""
+    """``ewc``: number of transitions that estimate the Fisher information of a finished task."""
 
 
 def check_tasks_of(
@@ -87,7 +88,15 @@ def check_tasks_of(
     dataset: str,
     path: Path,
 ) -> None:
-    """Check settings that name tasks, or that depend on their number, against those of a dataset.
+    """Check settings that name tasks, or depend on the number of tasks, against the tasks of a dataset.
+
+    Args:
+        tasks: section ``train.tasks``.
+        sequence: section ``train.sequence``.
+        names: tasks of the dataset.
+        snapshots: ``train.snapshots``.
+        dataset: its name, for errors.
+        path: the file of the settings, for errors.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
@@ -110,8 +119,8 @@ def check_tasks_of(
         )
     if snapshots % phases:
         raise SettingsError(
-            f"{path}: train.snapshots: {snapshots} must be a multiple of the {phases} tasks that follow each "
-            f"other, so that there is one where each ends; say {phases * max(1, snapshots // phases)}"
+            f"{path}: train.snapshots: {snapshots} must be a multiple of the number of tasks in sequence, "
+            f"{phases}, so that each task ends with a snapshot; set {phases * max(1, snapshots // phases)}"
         )
 
 

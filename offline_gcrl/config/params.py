@@ -1,4 +1,4 @@
-"""All of ``params.yaml``, with settings for single datasets laid over those for all."""
+"""The file ``params.yaml``: all sections, and their values for one dataset and agent."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +18,7 @@ PARAMS = Path("params.yaml")
 
 
 class Params(Section):
-    """All of ``params.yaml``, except that agents' sections stay plain until their file reads them."""
+    """The content of ``params.yaml``. Sections of agents remain plain data, as each algorithm defines its own keys."""
 
     experiment: Experiment
     collect: dict[str, Any] = {}
@@ -30,11 +30,11 @@ class Params(Section):
 
     @property
     def path(self) -> Path:
-        """The file that was read."""
+        """The file that these settings were read from."""
         return self._path
 
     def collect_for(self, dataset: str) -> Collecting:
-        """How much of one dataset is made."""
+        """Settings of collecting for one dataset."""
         return for_dataset(Collecting, self.collect, ("collect",), dataset, self._path)
 
     def relabel_for(self, dataset: str) -> Relabel:
@@ -42,7 +42,7 @@ class Params(Section):
         return for_dataset(Relabel, self.relabel, ("relabel",), dataset, self._path)
 
     def train_for(self, dataset: str, agent: str | None = None) -> Train:
-        """Settings of training for one dataset, and one agent; what is said of the dataset goes first."""
+        """Settings of training for one dataset and agent; overrides per dataset go before overrides per agent."""
         special = (self.train.get("per_agent") or {}).get(agent) or {}
         data = overridden(for_all_agents(self.train), special)
         where = ("train", "per_agent", str(agent)) if special else ("train",)
@@ -62,7 +62,7 @@ SECTIONS: dict[str, type[Section]] = {
 
 
 def load_params(path: Path = PARAMS) -> Params:
-    """Read and check ``params.yaml``: every key and value but those of the agents' own sections.
+    """Read and check ``params.yaml``: all keys and values except those in the sections of agents.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
@@ -74,14 +74,14 @@ def load_params(path: Path = PARAMS) -> Params:
     for title, section in SECTIONS.items():
         data = for_all_agents(getattr(params, title))
         check_per_dataset(data, (title,), known, path)
-        for dataset in ("", *(data.get("per_dataset") or {})):  # First what holds for all.
+        for dataset in ("", *(data.get("per_dataset") or {})):  # First without overrides.
             for_dataset(section, data, (title,), dataset, path)
     _check_agents_of_training(params)
     return params
 
 
 def _check_names(params: Params, recipes: Iterable[str], path: Path) -> None:
-    """Every dataset is a recipe, every agent has a section, every section an algorithm."""
+    """Every dataset must be a recipe, every agent must have a section, and every section an algorithm."""
     for name in params.experiment.datasets:
         if name not in recipes:
             raise SettingsError(
@@ -103,7 +103,7 @@ def _check_names(params: Params, recipes: Iterable[str], path: Path) -> None:
 
 
 def _check_agents_of_training(params: Params) -> None:
-    """Settings of training that name agents name those that there are."""
+    """Agents that are named in the section ``train`` must exist."""
     special = params.train.get("per_agent") or {}
     if not isinstance(special, dict) or not all(isinstance(own, dict) for own in special.values()):
         raise SettingsError(

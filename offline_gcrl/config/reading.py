@@ -1,6 +1,6 @@
-"""How settings are read: YAML without repeated keys, strict frozen models, errors that name the remedy.
+"""Reading of settings: YAML without repeated keys, strict frozen models, and errors that name the remedy.
 
-Every error names the file, the key, what was expected, and the nearest valid name.
+Every error names the file, the key, the expected value, and the nearest valid name.
 """
 
 import difflib
@@ -19,11 +19,11 @@ from offline_gcrl.support.errors import SettingsError
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 SHOWN = 20
-"""Names that an error lists; of more, it lists some that are like the wrong one."""
+"""The largest number of names that an error lists in full; otherwise it lists similar names."""
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the nearest known one, and all of them, or of many those that are like it."""
+    """A hint for an unknown name: the nearest known name, and the list of known names, shortened if it is long."""
     known = sorted(known)
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     guess = f"did you mean '{close[0]}'? " if close else ""
@@ -34,7 +34,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
 
 class Section(BaseModel):
-    """A group of settings: frozen, strictly typed, without unknown keys or values that are no numbers."""
+    """A group of settings: frozen and strictly typed; unknown keys, NaN and infinity are errors."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
@@ -45,14 +45,14 @@ Settings = TypeVar("Settings", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a repeated key is an error, not a silent last word."""
+    """A YAML loader for which a repeated key is an error; YAML itself would use the last value silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key}' is given twice", node.start_mark
+                    None, None, f"key '{key}' occurs twice", node.start_mark
                 )
         return super().construct_mapping(node, deep)
 
@@ -61,23 +61,29 @@ def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
     Raises:
-        SettingsError: naming the file, and the line where there is one.
+        SettingsError: naming the file, and the line if it is known.
     """
     try:
         return yaml.load(path.read_text(), _Loader)  # noqa: S506 - a SafeLoader that is stricter
     except FileNotFoundError:
-        raise SettingsError(f"{path}: no such file; run from the project's root") from None
+        raise SettingsError(f"{path}: no such file; run from the root of the project") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise SettingsError(f"{path}: line {line}: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not YAML: {error}") from None
+        raise SettingsError(f"{path}: not a YAML file: {error}") from None
 
 
 def validated(
     section: type[Settings], data: Any, path: Path, key: tuple[str, ...] = ()
 ) -> Settings:
-    """Plain data as a section of settings; ``path`` and ``key`` say where it stands.
+    """Validate plain data as a section of settings.
+
+    Args:
+        section: type of the section.
+        data: content, as YAML gives it.
+        path: file of the data, for errors.
+        key: key of the section in the file, for errors.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
@@ -85,7 +91,7 @@ def validated(
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: {dotted(key) or 'the file'}: expected keys and values")
     try:
-        # By way of JSON, whose strict mode reads lists as tuples and nothing else as anything else.
+        # Through JSON, because its strict mode reads lists as tuples and converts no other types.
         return section.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
         lines = [f"{path}: {_explain(details, key, section)}" for details in error.errors()]
@@ -104,12 +110,12 @@ def _explain(details: ErrorDetails, key: tuple[str, ...], section: type[Section]
         choices = re.findall("'([^']+)'", details["ctx"]["expected"])
         hint = f"; {nearest(value, choices)}"
     elif isinstance(value, str) and "e" in value.lower() and _is_number(value):
-        hint = "; YAML reads this as text: write 3.0e-4, not 3e-4"
+        hint = "; YAML reads this as text; write 3.0e-4 instead of 3e-4"
     return f"{where}: {message}, not {value!r}{hint}"
 
 
 def _keys_at(section: type[Section], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that are known beside the one that ``location`` ends in."""
+    """The valid keys at the place of the last key of ``location``."""
     for part in location[:-1]:
         if isinstance(part, str) and part in section.model_fields:
             section = _section_within(section.model_fields[part].annotation) or section
@@ -132,13 +138,13 @@ def _is_number(text: str) -> bool:
 
 
 def dotted(key: tuple[str, ...]) -> str:
-    """A key as it is written: with dots."""
+    """A key as text, with dots: ``train.per_dataset.fetch-reach``."""
     return ".".join(key)
 
 
 def reject_repeats(names: Iterable[Any]) -> None:
-    """Refuse, within a validator, a name that is given twice."""
+    """Raise an error, within a validator, if a name occurs twice."""
     names = list(names)
     for name in names:
         if names.count(name) > 1:
-            raise PydanticCustomError("repeated", "'{name}' is given twice", {"name": name})
+            raise PydanticCustomError("repeated", "'{name}' occurs twice", {"name": name})

@@ -1,8 +1,8 @@
-"""Recipes: one dataset each, or a suite that joins several; and what a run makes of them.
+"""The models of a recipe, of a suite of recipes, and of the dataset of a run.
 
-A recipe says where episodes come from, which parts of the observation are the goals, when a goal counts as
-reached and how policies are judged. ``resolve`` lays the parameters of collecting over it and fills in
-the counts; the result, a ``Dataset``, is what every later stage reads.
+A recipe defines one dataset: the sources of its episodes, its goals, when a goal counts as reached, and how policies
+are evaluated. A suite joins several recipes as tasks. ``resolving.resolve`` turns either into a ``Dataset``, in which
+the numbers of episodes are filled in; later stages read only that.
 """
 
 from typing import Annotated, Literal, Self
@@ -16,47 +16,47 @@ from offline_gcrl.config.sources import Environment, Source
 
 
 class FixedTasks(Section):
-    """Starts and goals that the environment itself numbers; the episodes take turns at them."""
+    """Numbered starts and goals of the environment; evaluation episodes go through them in turn."""
 
     option: str
-    """Key of the ``options`` of ``reset`` that takes the number."""
+    """Key for the number in the ``options`` of ``reset``."""
     values: Annotated[tuple[int, ...], Field(min_length=1)]
 
 
 class Evaluation(Section):
-    """Where and how policies are judged."""
+    """The environment and the success test that policies are evaluated with."""
 
     environment: Environment
     desired: Selection | None = None
-    """Where the goal stands there, if not where ``goal.desired`` says."""
+    """Selection of the goal in this environment; if left out, that of ``goal.desired``."""
     fixed_tasks: FixedTasks | None = None
     success: Literal["goal", "environment"] = "goal"
-    """Who says what counts: the recipe's success test, or the environment."""
+    """The test that decides success: ``goal``, that of the recipe; ``environment``, that of the environment."""
     criterion: Literal["last_step", "any_step"] = "last_step"
-    """Which success the field reports of this task, and the tables put first."""
+    """The success that is usually reported for this task; tables show it first."""
 
 
 class Recipe(Section):
-    """One dataset: where it comes from, what its goals are, how policies trained on it are judged."""
+    """One dataset: its sources, its goals, and the evaluation of policies that are trained on it."""
 
     title: str
     environment: Environment | None = None
-    """Where the data was collected; null for data whose environment is not to be had."""
+    """Environment in which the data was collected; null if it is not available."""
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     episodes: PositiveInt | None = None
-    """How many there are in all, for sources with a share."""
+    """Total number of episodes, for sources with a ``share``."""
     full_episodes: PositiveInt | None = None
     """The published size, for ``collect.episodes: full``."""
     goal: Goal
     evaluation: Evaluation | None = None
-    """Null: policies are trained and not judged."""
+    """How policies are evaluated; null for training without evaluation."""
     task: Name
     instruction: str
     validation_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    """Share of the episodes of each source that are kept for validation losses."""
+    """Share of the episodes of each source that is used for validation losses only."""
     held_out: Region | None = None
-    """Goals in this region never reach training, neither as hindsight nor as pursued goals; policies are also
-    judged on them."""
+    """Region of unseen goals: training uses no goals in it, neither hindsight goals nor original goals, and policies
+    are evaluated on them separately."""
     licence: str = "not stated"
     citation: str = "none"
 
@@ -65,30 +65,30 @@ class Recipe(Section):
         reject_repeats(source.dataset for source in self.sources)
         shares = [source.share is not None for source in self.sources]
         if any(shares) and not all(shares):
-            raise PydanticCustomError("count", "all sources have a 'share', or none")
+            raise PydanticCustomError("count", "either all sources need a 'share' or none")
         if any(shares) and self.episodes is None:
             raise PydanticCustomError(
                 "count", "sources with a 'share' need the recipe's 'episodes'"
             )
         if self.environment is None and any(source.collect for source in self.sources):
             raise PydanticCustomError(
-                "environment", "'collect' needs an 'environment' to collect in"
+                "environment", "sources with 'collect' need the recipe's 'environment'"
             )
         if self.evaluation and not (self.evaluation.desired or self.goal.desired):
             raise PydanticCustomError(
-                "desired", "evaluation needs a goal: name it in 'evaluation.desired'"
+                "desired", "evaluation needs a goal; select it in 'evaluation.desired'"
             )
         return self
 
 
 class Suite(Section):
-    """Several recipes as tasks of one dataset."""
+    """Several recipes that are the tasks of one dataset."""
 
     title: str
     members: Annotated[tuple[Name, ...], Field(min_length=2)]
     """Names of recipes."""
     pad: bool = False
-    """Fill smaller observations, goals and actions with zeros to the size of the largest."""
+    """Pad smaller observations, goals and actions with zeros to the largest size."""
 
     @field_validator("members")
     @classmethod
@@ -98,7 +98,7 @@ class Suite(Section):
 
 
 class Dataset(Section):
-    """What a run makes of a recipe or suite: all counts resolved, one recipe a task."""
+    """A recipe or suite with all numbers of episodes filled in: one recipe per task."""
 
     name: Name
     title: str
@@ -107,21 +107,21 @@ class Dataset(Section):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks; their places are their numbers."""
+        """Names of the tasks; the index of a task is its number."""
         return tuple(recipe.task for recipe in self.recipes)
 
     @property
     def success(self) -> Success:
-        """The success test, which all tasks share."""
+        """The success test, which is the same for all tasks."""
         return self.recipes[0].goal.success
 
     @property
     def has_evaluation(self) -> bool:
-        """Whether every task has an environment to judge policies in."""
+        """Whether every task has an environment to evaluate policies in."""
         return all(recipe.evaluation is not None for recipe in self.recipes)
 
     @property
     def criterion(self) -> str:
-        """Which success is put first in tables."""
-        judged = [recipe.evaluation.criterion for recipe in self.recipes if recipe.evaluation]
-        return judged[0] if judged else "last_step"
+        """The success that tables show first, ``last_step`` or ``any_step``; the same for all tasks."""
+        criteria = [recipe.evaluation.criterion for recipe in self.recipes if recipe.evaluation]
+        return criteria[0] if criteria else "last_step"

@@ -17,11 +17,11 @@ class Relabel(Section):
 
     strategies: tuple[DrawnStrategy, ...] = ("final", "future", "geometric", "episode", "random")
     k: Annotated[int, Field(ge=1, le=64)] = 4
-    """Goals drawn for each transition and strategy (``final`` has one)."""
+    """Goals drawn per transition and strategy (``final`` has one)."""
     discount: Discount = 0.99
-    """Of strategy ``geometric``: the offset is Geom(1 - discount)."""
+    """Discount of the strategy ``geometric``: the offset of the goal is drawn from Geom(1 - discount)."""
     reward: Literal["sparse", "dense"] = "sparse"
-    """-1 until the goal is reached and 0 then, or minus the distance to it."""
+    """``sparse``: -1, and 0 when the goal is reached. ``dense``: minus the distance to the goal."""
     seed: NonNegativeInt = 0
 
     @field_validator("strategies")

@@ -1,4 +1,4 @@
-"""From the name of a recipe or suite to a ``Dataset``: reading, counting episodes, joining tasks."""
+"""From the name of a recipe or suite to a ``Dataset``: read files, fill in numbers of episodes, join tasks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ RESOLVED = Path("datasets/resolved")
 
 
 def load_recipe(name: str, folder: Path = RECIPES) -> Recipe:
-    """Read and check one recipe that is no suite.
+    """Read and check one recipe.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
@@ -21,7 +21,7 @@ def load_recipe(name: str, folder: Path = RECIPES) -> Recipe:
     recipe = _load(name, folder)
     if isinstance(recipe, Suite):
         raise SettingsError(
-            f"{_file(name, folder)}: a suite, where a recipe with sources is needed"
+            f"{_file(name, folder)}: this is a suite; a recipe with sources is needed"
         )
     return recipe
 
@@ -29,12 +29,12 @@ def load_recipe(name: str, folder: Path = RECIPES) -> Recipe:
 def resolve(
     name: str, episodes: int | Literal["full"] | None = None, folder: Path = RECIPES
 ) -> Dataset:
-    """A recipe or suite with the number of episodes of every source filled in.
+    """A recipe or suite as a dataset, with the number of episodes of every source filled in.
 
     Args:
-        name: of a recipe or suite.
-        episodes: of each task, in place of what its recipe says; ``full`` is the published size.
-        folder: where recipes lie.
+        name: name of the recipe or suite.
+        episodes: episodes per task, instead of the number in the recipe; ``full`` is the published size.
+        folder: folder of the recipes.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
@@ -51,14 +51,14 @@ def resolve(
 
 
 def load_dataset(name: str, folder: Path = RESOLVED) -> Dataset:
-    """What the ``check`` stage made of a recipe or suite.
+    """The dataset that the stage ``check`` resolved.
 
     Raises:
-        SettingsError: it has not run for this dataset.
+        SettingsError: ``check`` has not run for this dataset.
     """
     path = _file(name, folder, ".json")
     if not path.exists():
-        raise SettingsError(f"{path}: no such file; run `dvc repro`, whose first stage makes it")
+        raise SettingsError(f"{path}: no such file; run `dvc repro`, whose first stage writes it")
     return Dataset.model_validate_json(path.read_text())
 
 
@@ -82,12 +82,12 @@ def _load(name: str, folder: Path) -> Recipe | Suite:
 
 
 def _counted(recipe: Recipe, episodes: int | Literal["full"] | None, path: Path) -> Recipe:
-    """The recipe with ``episodes`` of each source in place of shares."""
+    """The recipe with numbers of episodes instead of shares."""
     if episodes == "full":
         if recipe.full_episodes is None:
             raise SettingsError(
-                f"{path}: no 'full_episodes', which collect.episodes 'full' of params.yaml asks for; "
-                "give a number there"
+                f"{path}: 'full_episodes' is missing, and collect.episodes of params.yaml is 'full'; set a "
+                "number there"
             )
         episodes = recipe.full_episodes
     total = episodes or recipe.episodes
@@ -105,7 +105,7 @@ def _counted(recipe: Recipe, episodes: int | Literal["full"] | None, path: Path)
 
 
 def _apportioned(total: int, weights: Sequence[float]) -> list[int]:
-    """Whole numbers in proportion to the weights, at least 1 each, by largest remainder."""
+    """Integers in proportion to the weights, at least 1 each, by the largest-remainder method."""
     exact = [total * weight / sum(weights) for weight in weights]
     counts = [max(1, int(share)) for share in exact]
     by_remainder = sorted(range(len(exact)), key=lambda index: counts[index] - exact[index])
@@ -115,13 +115,13 @@ def _apportioned(total: int, weights: Sequence[float]) -> list[int]:
 
 
 def _check_joined(dataset: Dataset, path: Path) -> None:
-    """What the tasks of one dataset must have in common."""
+    """Check the properties that the tasks of a suite must share."""
     first = dataset.recipes[0]
     for recipe in dataset.recipes[1:]:
         if recipe.goal.success != first.goal.success:
             raise SettingsError(
-                f"{path}: members: '{recipe.task}' and '{first.task}' differ in goal.success; the tasks "
-                "of a suite share it"
+                f"{path}: members: '{recipe.task}' and '{first.task}' differ in goal.success; it must be the "
+                "same for all tasks of a suite"
             )
         if (recipe.goal.desired is None) != (first.goal.desired is None):
             raise SettingsError(
@@ -135,11 +135,11 @@ def _check_joined(dataset: Dataset, path: Path) -> None:
     criteria = {recipe.evaluation.criterion for recipe in dataset.recipes if recipe.evaluation}
     if len(criteria) > 1:
         raise SettingsError(
-            f"{path}: members: some are judged at the last_step and some at any_step; the tasks of a "
-            "suite share evaluation.criterion"
+            f"{path}: members: evaluation.criterion is 'last_step' for some and 'any_step' for others; it must "
+            "be the same for all tasks of a suite"
         )
     sources = [source.dataset for recipe in dataset.recipes for source in recipe.sources]
     for what, names in (("task", dataset.tasks), ("source", sources)):
         repeated = {name for name in names if list(names).count(name) > 1}
         if repeated:
-            raise SettingsError(f"{path}: members: {what} '{min(repeated)}' is there twice")
+            raise SettingsError(f"{path}: members: {what} '{min(repeated)}' occurs twice")

@@ -1,4 +1,4 @@
-"""The sources of a recipe: environments, and the Minari datasets that episodes come from."""
+"""The sections ``sources`` and ``environment`` of a recipe."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -12,29 +12,29 @@ class Environment(Section):
     """A Gymnasium environment."""
 
     id: str
-    """As ``gymnasium.make`` takes it; ``module:id`` imports the module that registers it first."""
+    """Id for ``gymnasium.make``; ``module:id`` imports the module first, which registers the id."""
     kwargs: dict[str, Any] = {}
 
 
 class Collect(Section):
-    """How a source is made here."""
+    """How the pipeline generates a source."""
 
     policy: str
     """Name of a policy in ``offline_gcrl.collect.policies``."""
     noise: Annotated[float, Field(ge=0.0)] = 0.0
-    """Standard deviation of the Gaussian noise added to each action, in units of the action."""
+    """Standard deviation of the Gaussian noise that is added to each action, in units of the action."""
     settings: dict[str, Any] = {}
-    """Settings of the policy itself."""
+    """Settings of the policy."""
     seed: NonNegativeInt = 0
     cut_at_success: bool = False
-    """Cut what was collected into episodes that end where a goal was reached, as published data does."""
+    """Cut the collected steps into episodes that end where a goal was reached, as in published datasets."""
     attempts: PositiveInt = 1
-    """How often an episode may be run, from the same start with another seed of the policy, until its last
-    step is a success; the last run is kept in any case. Hard goals then fail more often than easy ones."""
+    """Largest number of attempts at an episode, from the same start with another seed of the policy, until one ends
+    in success; otherwise the last attempt is stored. More attempts bias successful episodes to easy goals."""
 
 
 class Source(Section):
-    """One Minari dataset that goes into a recipe; without ``collect`` it is a published one."""
+    """One Minari dataset of a recipe; without ``collect``, a published dataset."""
 
     dataset: Annotated[
         str,
@@ -45,18 +45,20 @@ class Source(Section):
     ]
     kind: Literal["exploration", "demonstration"]
     episodes: PositiveInt | None = None
-    """How many to collect, or to take of a published dataset (all of them when left out)."""
+    """Number of episodes to collect, or to use of a published dataset (if left out, all)."""
     share: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
-    """The same as a share of the recipe's ``episodes``."""
+    """Number of episodes as a share of the recipe's ``episodes``."""
     collect: Collect | None = None
 
     @model_validator(mode="after")
     def _one_way_to_count(self) -> Self:
         if self.episodes is not None and self.share is not None:
-            raise PydanticCustomError("count", "a source has 'episodes' or a 'share', not both")
+            raise PydanticCustomError(
+                "count", "a source has either 'episodes' or a 'share', not both"
+            )
         if self.collect is not None and self.episodes is None and self.share is None:
             raise PydanticCustomError(
                 "count",
-                "a source with 'collect' needs 'episodes' or a 'share', how many to collect",
+                "a source with 'collect' needs 'episodes' or a 'share'",
             )
         return self

@@ -15,50 +15,54 @@ class Train(Section):
     updates: PositiveInt
     batch_size: PositiveInt = 256
     snapshots: PositiveInt = 10
-    """Snapshots of the policy for the learning curve; each is also a checkpoint to resume from."""
+    """Number of snapshots of the policy, for the learning curve; training can resume from each of them."""
     updates_per_step: PositiveInt = 25
-    """Updates within one Lightning ``training_step``; changes the speed, never the result."""
+    """Updates per Lightning ``training_step``; affects the speed only."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     compile: Literal["auto"] | bool = "auto"
-    """Compile the loss, which takes a minute or two once; ``auto``: where a long run earns it back."""
+    """Whether the loss is compiled, which takes one to two minutes; ``auto``: if the run is long enough to save that
+    time."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of products of matrices in the loss; weights, gradients and checkpoints are float32 either way."""
+    """Precision of matrix products in the loss; weights, gradients and checkpoints are always float32."""
     seeds_together: Literal["auto", "processes", "stacked"] = "auto"
-    """A process for each seed, or all in one batched update; ``auto``: the latter on a GPU alone."""
+    """``processes``: one process per seed. ``stacked``: all seeds in one batched update. ``auto``: stacked on a GPU,
+    processes otherwise."""
     specialists: bool | tuple[Name, ...] = False
-    """Of a suite: also train the same agent on each task alone; true, or names of the agents that get them."""
+    """For a suite: also train one policy per task, to compare the multi-task policy with; true, or the names of the
+    agents that get specialists."""
     specialist_updates: PositiveInt | None = None
-    """Updates of each specialist; as many as the generalist has, when left out."""
+    """Updates of each specialist; if left out, as many as those of the multi-task policy."""
     tasks: Tasks | None = None
-    """How several tasks are weighed, sampled and reconciled; left out, they are one set of transitions."""
+    """Weights, sampling and gradients of several tasks; if left out, training does not distinguish tasks."""
     sequence: TaskSequence | None = None
-    """Tasks one after another, in place of all at once."""
+    """Training on tasks in sequence instead of at the same time."""
 
     @model_validator(mode="after")
     def _one_plan_for_tasks(self) -> Self:
         if self.tasks is not None and self.sequence is not None:
             raise PydanticCustomError(
                 "plan",
-                "'tasks' is for learning all at once, 'sequence' for one after another; leave one of them out",
+                "'tasks' is for training on all tasks at once, 'sequence' for tasks in sequence; leave one of "
+                "them out",
             )
         chosen = {"compile": self.compile is True, "precision": self.precision != "fp32"}
         for key in [key for key, is_chosen in chosen.items() if is_chosen]:
             if self.has_task_gradients:
                 raise PydanticCustomError(
                     "fast_path",
-                    "'{key}' is for the loss of all tasks; leave it out with 'tasks.gradients: {name}'",
+                    "'{key}' does not apply to gradients per task; leave it out with 'tasks.gradients: {name}'",
                     {"key": key, "name": self.tasks.gradients if self.tasks else ""},
                 )
         if self.seeds_together == "stacked" and (self.tasks or self.sequence):
             raise PydanticCustomError(
                 "stacked",
-                "seeds are not stacked with 'tasks' or 'sequence', where each goes a way of its own; "
-                "say 'seeds_together: processes'",
+                "seeds cannot be stacked with 'tasks' or 'sequence', because their updates differ; set "
+                "'seeds_together: processes'",
             )
         return self
 
     @model_validator(mode="after")
-    def _whole_rounds(self) -> Self:
+    def _updates_divide_into_snapshots(self) -> Self:
         for key in ("updates", "specialist_updates"):
             updates = getattr(self, key)
             if updates is not None and updates % self.snapshots:
@@ -71,21 +75,21 @@ class Train(Section):
 
     @property
     def has_task_gradients(self) -> bool:
-        """Whether each task has a gradient of its own, to be reconciled with those of the others."""
+        """Whether gradients are computed per task and then combined."""
         return self.tasks is not None and self.tasks.gradients != "sum"
 
     def has_specialists(self, agent: str) -> bool:
-        """Whether this agent's specialists are trained."""
+        """Whether specialists of this agent are trained."""
         return self.specialists if isinstance(self.specialists, bool) else agent in self.specialists
 
     @property
     def without_specialists(self) -> Self:
-        """Without what is about specialists: nothing of it can change a generalist's weights."""
+        """The settings of the multi-task policy: settings of specialists cannot change its weights."""
         return self.model_copy(update={"specialists": False, "specialist_updates": None})
 
     @property
     def for_specialist(self) -> Self:
-        """The same settings for one task alone, without what is about several."""
-        alone = {"tasks": None, "sequence": None}
+        """The settings of a specialist, without settings about several tasks."""
+        single = {"tasks": None, "sequence": None}
         updates = self.specialist_updates or self.updates
-        return self.without_specialists.model_copy(update={"updates": updates, **alone})
+        return self.without_specialists.model_copy(update={"updates": updates, **single})
