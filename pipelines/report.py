@@ -1,4 +1,4 @@
-"""Results to a report: the page, tables, figures, and the numbers for ``dvc metrics``."""
+"""Write the report of all results: the page, tables, figures, and numbers for ``dvc metrics``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,18 +28,18 @@ def main() -> None:
         output = Path("reports")
         write_report(params, datasets, results, folders, output)
         for dataset, found in results.items():
-            said = verdict(found)
-            headline = (f"{dataset}: {said.headline}", "bold")
-            note(Text.assemble(headline, " ", " ".join(said.sentences)))
+            summary = verdict(found)
+            headline = (f"{dataset}: {summary.headline}", "bold")
+            note(Text.assemble(headline, " ", " ".join(summary.sentences)))
             if found.comparison:
-                console.print(headline_table(found, list(found.comparison.ranking)))
-            for sentence in said.confidence:
+                console.print(metrics_table(found, list(found.comparison.ranking)))
+            for sentence in summary.confidence:
                 note(sentence)
-        close(f"the page is {output}/index.html; `make ui` opens the runs in MLflow")
+        close(f"open {output}/index.html; `make ui` shows the runs in MLflow")
 
 
-def headline_table(found: "DatasetResults", agents: list[str]) -> Table:
-    """Numbers with their intervals, a row an agent; few enough for 80 columns."""
+def metrics_table(found: "DatasetResults", agents: list[str]) -> Table:
+    """The main metrics with their intervals, one row per agent; it fits into 80 columns."""
     from offline_gcrl.report.tables import cell, columns
 
     named = columns(found)

@@ -1,15 +1,15 @@
-"""The table of experiments shows what changed beside what it did, and nothing else."""
+"""The table of experiments shows the settings that differ and the success rates, and nothing else."""
 
-from test_report import judged
+from test_report import evaluated_episodes
 
-from offline_gcrl.commands.experiments import shown
+from offline_gcrl.commands.experiments import experiments_table
 from offline_gcrl.report.results import AgentResults, DatasetResults
 from offline_gcrl.report.tables import headline_numbers
 
 
 def measured(rate: float, file: str = "") -> dict[str, str]:
     """The columns that DVC makes of the report's metrics."""
-    agents = {"bc": AgentResults([judged(rate)], [])}
+    agents = {"bc": AgentResults([evaluated_episodes(rate)], [])}
     numbers = headline_numbers({"maze": DatasetResults(agents, {})})["maze"]["bc"]
     return {f"{file}maze.bc.{name}": str(value) for name, value in numbers.items()}
 
@@ -23,7 +23,7 @@ COMMIT = {
 def test_an_experiment_shows_the_settings_that_differ_and_its_success() -> None:
     tried = {**COMMIT, "Experiment": "tried", "State": "Success", "agents.bc.learning_rate": "0.01"}
     tried |= {"offline_gcrl/agents": "d2", **measured(0.75)}
-    heading, lines = shown([COMMIT, tried])
+    heading, lines = experiments_table([COMMIT, tried])
     assert heading == ["experiment", "state", "agents.bc.learning_rate", "bc on maze"]
     (first, second) = (line[-1] for line in lines)
     assert [line[:3] for line in lines] == [["main", "", "0.001"], ["tried", "success", "0.01"]]
@@ -31,10 +31,10 @@ def test_an_experiment_shows_the_settings_that_differ_and_its_success() -> None:
     assert second.startswith("0.75 [0.")
 
 
-def test_an_experiment_that_waits_has_no_success_yet() -> None:
+def test_a_queued_experiment_has_no_success_rate() -> None:
     waiting = {**COMMIT, "Experiment": "next", "State": "Queued", "agents.bc.hidden": "[16]"}
     waiting |= dict.fromkeys(measured(0.5), "")
-    _, lines = shown([COMMIT, waiting])
+    _, lines = experiments_table([COMMIT, waiting])
     assert lines[1] == ["next", "queued", "[16]", "-"]
 
 
@@ -49,8 +49,8 @@ def test_a_second_file_of_metrics_or_params_names_its_columns() -> None:
         }
         for name, updates in (("a", "1"), ("b", "2"))
     ]
-    assert shown(rows)[0] == ["experiment", "state", "train.updates", "bc on maze"]
+    assert experiments_table(rows)[0] == ["experiment", "state", "train.updates", "bc on maze"]
 
 
 def test_without_rows_there_is_only_a_heading() -> None:
-    assert shown([]) == (["experiment", "state"], [])
+    assert experiments_table([]) == (["experiment", "state"], [])

@@ -39,13 +39,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 @pytest.fixture(scope="module", autouse=True)
 def few_resamples() -> Iterator[None]:
-    """Intervals of a few resamples: what is said of them is tested here, not their width."""
+    """Intervals of a few resamples: their texts are tested here, not their width."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("offline_gcrl.statistics.intervals.RESAMPLES", 100)
         yield
 
 
-def judged(
+def evaluated_episodes(
     rate: float,
     *,
     seed: int = 0,
@@ -85,7 +85,8 @@ def judged(
 
 def curve() -> pl.DataFrame:
     snapshots = [
-        judged(rate, episodes=10).with_columns(update=u) for u, rate in ((20, 0.2), (40, 0.8))
+        evaluated_episodes(rate, episodes=10).with_columns(update=u)
+        for u, rate in ((20, 0.2), (40, 0.8))
     ]
     return learning_curve(pl.concat(snapshots))
 
@@ -102,11 +103,11 @@ class Project:
     def add(
         self, name: str = MAZE, rates: Mapping[str, float] = RATES, seeds: int = 2, **how: Any
     ) -> None:
-        """A dataset with results of every agent; ``how`` as ``judged`` takes it."""
+        """A dataset with results of every agent; ``how`` as ``evaluated_episodes`` takes it."""
         self.add_data(name)
         for agent, rate in rates.items():
             for seed in range(seeds):
-                result = SeedResult(judged(rate, seed=seed, **how), curve())
+                result = SeedResult(evaluated_episodes(rate, seed=seed, **how), curve())
                 result.write(self.folders.results / name / agent / f"seed-{seed}")
 
     def add_data(self, name: str) -> None:
@@ -187,7 +188,9 @@ class Elements(HTMLParser):
 
 def said_of(rates: Mapping[str, float], seeds: int = 3, **how: Any) -> Verdict:
     agents = {
-        agent: AgentResults([judged(rate, seed=seed, **how) for seed in range(seeds)], [])
+        agent: AgentResults(
+            [evaluated_episodes(rate, seed=seed, **how) for seed in range(seeds)], []
+        )
         for agent, rate in rates.items()
     }
     return verdict(DatasetResults(agents, {}))
@@ -199,39 +202,45 @@ def test_a_clear_lead_is_a_recommendation_with_rate_lead_and_probability() -> No
     assert said.headline == "Use gciql."
     assert "It reached 95% of the goals (95% interval" in said.text
     assert (
-        "clearly more than any other agent: gofar, the next best, was 35 points lower" in said.text
+        "clearly more than any other agent: gofar, the next best, was 35 percentage points lower"
+        in said.text
     )
-    sure = " ".join(said.confidence)
-    assert "gciql won 100% of the pairings with those of gofar" in sure
-    assert "a probability of 44% to 100%" in sure
-    assert "trained 3 times" in sure
-    assert "so few trainings make the intervals rough" in sure
+    confidence = " ".join(said.confidence)
+    assert "gciql scored higher than gofar in 100% of the pairs of training runs" in confidence
+    assert "(95% interval of this probability: 44% to 100%)" in confidence
+    assert "trained 3 times" in confidence
+    assert "With so few training runs, the intervals are rough." in confidence
 
 
-def test_agents_that_the_episodes_cannot_part_are_called_level() -> None:
+def test_agents_without_a_clear_difference_are_called_level() -> None:
     said = said_of({"gofar": 0.85, "gciql": 0.9, "bc": 0.1})
     assert not said.is_clear
-    assert said.headline == "gciql or gofar: these episodes cannot tell the two apart."
-    assert "gofar was 5 points lower (\N{MINUS SIGN}" in said.text
+    assert said.headline == "gciql or gofar: there is no clear difference between the two."
+    assert "gofar was 5 percentage points lower (\N{MINUS SIGN}" in said.text
     assert "which may be chance" in said.text
     assert "bc was clearly lower." in said.text
     assert "Use " not in said.text
 
 
-def test_among_agents_that_all_arrive_the_one_that_arrives_sooner_is_named() -> None:
+def test_among_agents_with_equal_success_the_one_with_the_fewest_steps_is_named() -> None:
     agents = {
-        agent: AgentResults([judged(1.0, seed=seed, steps=steps) for seed in range(3)], [])
+        agent: AgentResults(
+            [evaluated_episodes(1.0, seed=seed, steps=steps) for seed in range(3)], []
+        )
         for agent, steps in (("slow", 40), ("fast", 10))
     }
     said = verdict(DatasetResults(agents, {}))
-    assert said.headline == "slow or fast: these episodes cannot tell the two apart."
+    assert said.headline == "slow or fast: there is no clear difference between the two."
     assert "fast was level with it (\N{MINUS SIGN}" in said.text
-    assert "Where all of them arrived, fast clearly arrived fastest." in said.text
+    assert (
+        "In the episodes that all of them solved, fast clearly needed the fewest steps."
+        in said.text
+    )
 
 
-def test_what_is_the_same_of_several_agents_is_said_once() -> None:
+def test_agents_with_the_same_numbers_share_a_sentence() -> None:
     agents = {
-        agent: AgentResults([judged(1.0, seed=seed) for seed in range(3)], [])
+        agent: AgentResults([evaluated_episodes(1.0, seed=seed) for seed in range(3)], [])
         for agent in ("gciql", "gofar", "bc")
     }
     said = verdict(DatasetResults(agents, {}))
@@ -239,10 +248,10 @@ def test_what_is_the_same_of_several_agents_is_said_once() -> None:
     assert said.text.count("level with it") == 1
 
 
-def test_the_soonest_is_named_though_a_seed_arrives_at_some_tasks_only() -> None:
+def test_the_fastest_agent_is_named_even_if_a_seed_solves_only_some_tasks() -> None:
     agents = {}
     for agent, steps in (("slow", 40), ("fast", 10)):
-        both = judged(1.0, steps=steps, tasks=("near", "far"))
+        both = evaluated_episodes(1.0, steps=steps, tasks=("near", "far"))
         near = both.with_columns(success=pl.col("task") == "near")
         agents[agent] = AgentResults([both, near], [])
     assert DatasetResults(agents, {}).fastest() == "fast"
@@ -250,28 +259,31 @@ def test_the_soonest_is_named_though_a_seed_arrives_at_some_tasks_only() -> None
 
 def test_agents_that_reach_nothing_are_not_recommended() -> None:
     said = said_of({"gofar": 0.02, "bc": 0.0}, episodes=50)
-    assert said.headline == "None of these agents is of use yet."
-    assert "The best, gofar, reached 2% of the goals" in said.text
+    assert said.headline == "No agent reaches the goals yet."
+    assert "The best agent, gofar, reached 2% of the goals" in said.text
 
 
-def test_an_agent_alone_is_not_said_to_be_better() -> None:
+def test_an_only_agent_is_not_called_better() -> None:
     said = said_of({"bc": 0.5})
-    assert said.headline == "bc stands alone."
-    assert "is the only agent that was judged" in said.text
+    assert said.headline == "bc is the only agent."
+    assert "There is no other agent to compare it with." in said.text
 
 
-def test_one_training_run_says_what_it_does_not_show() -> None:
-    assert "not how another training would come out" in said_of(RATES, seeds=1).text
+def test_one_training_run_does_not_show_how_much_runs_differ() -> None:
+    confidence = said_of(RATES, seeds=1).confidence
+    assert confidence[0] == "Each agent was trained once and evaluated on 40 episodes."
+    assert "not how much training runs differ" in confidence[1]
 
 
-def test_five_runs_carry_no_caution() -> None:
+def test_five_training_runs_need_no_warning() -> None:
     said = said_of(RATES, seeds=5)
-    assert said.confidence[0] == "Each agent was trained 5 times and judged on 200 episodes."
+    assert said.confidence[0] == "Each agent was trained 5 times and evaluated on 200 episodes."
+    assert "rough" not in said.text
 
 
-def test_what_was_not_judged_says_why() -> None:
-    said = verdict(DatasetResults({}, {"bc": "there is no environment to judge in"}))
-    assert said.text == "Not judged. There is no environment to judge in."
+def test_a_dataset_that_was_not_evaluated_has_the_reason() -> None:
+    said = verdict(DatasetResults({}, {"bc": "there is no evaluation environment"}))
+    assert said.text == "Not evaluated. There is no evaluation environment."
 
 
 # --------------------------------------------------------------------------------------- the page
@@ -300,7 +312,7 @@ def test_every_reference_has_its_target_and_no_id_stands_twice(project: Project)
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
 
 
-def test_the_page_tells_agents_rates_and_verdict(usual: Project, page: str) -> None:
+def test_the_page_shows_agents_rates_and_verdict(usual: Project, page: str) -> None:
     text = Elements(page).text
     metrics = usual.results(usual.params())[MAZE].metrics
     for agent in RATES:
@@ -319,7 +331,7 @@ def test_the_same_inputs_give_the_same_page(usual: Project, page: str) -> None:
     assert usual.page() == page
 
 
-def test_pictures_and_videos_are_told_to_who_cannot_see_them(project: Project) -> None:
+def test_pictures_and_videos_have_descriptions_for_screen_readers(project: Project) -> None:
     project.add()
     film = project.folders.results / MAZE / "gciql/seed-0/rollouts.mp4"
     film.write_bytes(b"film")
@@ -379,7 +391,7 @@ def test_numbers_in_figures_are_not_cut_though_their_lengths_are() -> None:
     assert not re.search(r"<path[^>]+\d\.\d{3}", svg)
 
 
-def test_datasets_without_an_environment_say_so_and_others_are_judged(project: Project) -> None:
+def test_datasets_without_an_environment_say_so_and_others_are_evaluated(project: Project) -> None:
     project.add()
     project.add_data("fetch-reach")
     for agent in RATES:
@@ -388,11 +400,11 @@ def test_datasets_without_an_environment_say_so_and_others_are_judged(project: P
         write_json(folder / "skipped.json", {"reason": "the recipe names no environment"})
     params = project.params([MAZE, "fetch-reach"])
     text = Elements(project.page(params)).text
-    assert "Not judged. The recipe names no environment." in text
-    assert "bc was not judged: the recipe names no environment" in text
+    assert "Not evaluated. The recipe names no environment." in text
+    assert "bc was not evaluated: the recipe names no environment" in text
     assert "Use gciql." in text
     assert headline_numbers(project.results(params))["fetch-reach"] == {}
-    assert "bc: not judged; the recipe names no environment" in markdown_report(
+    assert "bc: not evaluated; the recipe names no environment" in markdown_report(
         project.results(params)
     )
 
@@ -418,7 +430,7 @@ def test_goals_of_several_tasks_have_no_common_map(project: Project) -> None:
     project.add(tasks=("near", "far"))
     page = project.page()
     assert "Map of goals for" not in page
-    assert "The goals are of several tasks" in page
+    assert "The goals belong to several tasks" in page
 
 
 def test_where_the_field_counts_success_at_any_step_so_does_the_report(project: Project) -> None:
@@ -449,14 +461,14 @@ def test_goals_are_mapped_where_they_can_be_drawn(project: Project, dimensions: 
     project.add(dimensions=dimensions)
     page = project.page()
     assert page.count("Map of goals for") == 3
-    assert ("Drawn in the first two of three dimensions" in page) == (dimensions == 3)
+    assert ("The map shows the first two of three dimensions." in page) == (dimensions == 3)
 
 
 def test_goals_of_many_dimensions_have_no_map_and_the_page_says_why(project: Project) -> None:
     project.add(dimensions=29)
     page = project.page()
     assert "Map of goals for" not in page
-    assert "A goal here is 29 numbers: too many to draw" in page
+    assert "Goals have 29 dimensions here, too many for a map" in page
 
 
 def test_the_table_of_fetch_is_drawn_to_scale() -> None:
@@ -608,7 +620,7 @@ def test_nothing_is_wider_than_the_screen_of_phone_or_desk(
         assert needed <= inside
 
 
-def test_what_training_an_agent_has_to_itself_is_shown_beside_the_others(project: Project) -> None:
+def test_training_settings_of_single_agents_are_shown(project: Project) -> None:
     params = project.params(agents=("gciql", "bc"))
     assert not any(name.startswith("train.") for name in settings_of_agents(params, MAZE))
     special = {"per_agent": {"bc": {"precision": "bf16"}}}

@@ -188,7 +188,7 @@ def test_what_was_learned_before_the_first_snapshot_is_a_bound_and_no_number() -
     assert cost.specialist == ThresholdCrossing(1000.0, at_first_snapshot=True)
     assert cost_table([cost])[1][0][2:] == ["at most 1,000", "at most 4,000", "unknown"]
     assert cost_of(multitask, specialists, {"left": 1.0}) is None
-    assert "More snapshots would tell" in cost_sentences(None)[0]
+    assert "More snapshots would help" in cost_sentences(None)[0]
 
 
 def test_a_threshold_is_found_between_snapshots() -> None:
@@ -299,7 +299,7 @@ def test_the_report_says_transfer_costs_and_controls(reported: Path) -> None:
     assert "| bc | another task | " in text
     assert "A task counts as learned at 80% of its specialist's final success." in text
     page = (reported / "index.html").read_text()
-    for said in ("bc beside its specialists", "Told wrong", "Goals held out from training"):
-        assert said in page
+    for heading in ("bc compared with its specialists", "Wrong identifiers", "Unseen goals"):
+        assert heading in page
     for name in ("tasks-pointmaze-suite", "transfer-pointmaze-suite-bc"):
         assert (reported / f"figures/{name}.svg").read_text().count("<path") > 10

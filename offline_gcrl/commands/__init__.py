@@ -1,1 +1,1 @@
-"""What `make` calls besides the stages."""
+"""Commands of the Makefile that are not stages of the pipeline."""

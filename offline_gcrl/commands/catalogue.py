@@ -1,6 +1,7 @@
-"""What datasets there are: every recipe and suite, with where it is from, its sizes and its licence.
+"""The list of all datasets: every recipe and suite with its origin, sizes and licence.
 
-``make datasets`` prints it; ``python -m offline_gcrl.commands.catalogue --markdown`` makes the table of the documentation.
+``make datasets`` prints the list. ``python -m offline_gcrl.commands.catalogue --markdown`` prints it as a Markdown table
+for the documentation.
 """
 
 import argparse
@@ -18,30 +19,30 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-import offline_gcrl.environments.making  # noqa: F401  It registers the environments that need it.
+import offline_gcrl.environments.making  # noqa: F401  This import registers environments.
 from offline_gcrl.config import RECIPES, Dataset, Environment, Recipe, Source, recipe_names, resolve
 from offline_gcrl.support.errors import OfflineGCRLError, SettingsError
 
 UNKNOWN, AS_PUBLISHED = "-", "all"
 WIDE = 150
-"""Columns of a terminal from which on a table is easier to read than paragraphs."""
+"""Minimal width of a terminal, in columns, for the list to be printed as a table."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A dataset of the catalogue, in words."""
+    """A dataset of the list, with all facts as text."""
 
     name: str
     title: str
     environment: str
     size: str
-    """By default: episodes, by the most steps of each."""
+    """Default number of episodes, and the maximal number of steps per episode."""
     full_size: str
-    """With ``collect.episodes: full``."""
+    """Size with ``collect.episodes: full``."""
     made: str
-    """Here, or published, or both."""
+    """Whether the data is collected here, published, or both."""
     sources: str
-    """With the share of each."""
+    """The sources with the share of each."""
     tasks: str
     licence: str
     citation: str
@@ -61,16 +62,16 @@ HEADINGS = {
 
 
 def catalogue(folder: Path = RECIPES) -> list[Entry]:
-    """All recipes and suites in a folder, by name.
+    """All recipes and suites in a folder, sorted by name.
 
     Raises:
-        SettingsError: one of them is wrong.
+        SettingsError: a recipe is invalid.
     """
     return [describe(resolve(name, folder=folder), folder) for name in recipe_names(folder)]
 
 
 def describe(dataset: Dataset, folder: Path = RECIPES) -> Entry:
-    """One dataset in words."""
+    """The facts of one dataset as text."""
     recipes = dataset.recipes
     environments = (_environment(recipe.environment) for recipe in recipes)
     return Entry(
@@ -92,7 +93,7 @@ def describe(dataset: Dataset, folder: Path = RECIPES) -> Entry:
 
 
 def as_markdown(entries: Sequence[Entry]) -> str:
-    """A table for the documentation."""
+    """The list as a Markdown table, for the documentation."""
     headings = list(HEADINGS.values())
     rows = [headings, ["---"] * len(headings)]
     for entry in entries:
@@ -102,7 +103,7 @@ def as_markdown(entries: Sequence[Entry]) -> str:
 
 
 def as_table(entries: Sequence[Entry]) -> Group:
-    """A table for a wide terminal; citations, which many datasets share, stand below it."""
+    """The list as a table for a wide terminal; citations are numbered and listed below the table."""
     citations = list(dict.fromkeys(entry.citation for entry in entries if entry.citation != "none"))
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     for key in HEADINGS:
@@ -119,7 +120,7 @@ def as_table(entries: Sequence[Entry]) -> Group:
 
 
 def as_paragraphs(entries: Sequence[Entry]) -> Group:
-    """A paragraph a dataset, for a narrow terminal."""
+    """The list with one paragraph per dataset, for a narrow terminal."""
     parts: list[Any] = []
     for entry in entries:
         facts = Table.grid(padding=(0, 2))
@@ -133,7 +134,7 @@ def as_paragraphs(entries: Sequence[Entry]) -> Group:
 
 
 def main() -> None:
-    """Print the catalogue."""
+    """Print the list."""
     parser = argparse.ArgumentParser(
         prog="python -m offline_gcrl.commands.catalogue", description=__doc__
     )
@@ -150,20 +151,20 @@ def main() -> None:
     console.print(as_table(entries) if console.width >= WIDE else as_paragraphs(entries))
     console.print(
         Text(
-            f"{len(entries)} datasets; sizes are episodes x steps. Name one in experiment.datasets of "
-            "params.yaml and run `make repro`; collect.episodes there sets its size."
+            f"{len(entries)} datasets; sizes are episodes x steps. To use one, add its name to experiment.datasets "
+            "in params.yaml and run `make repro`. collect.episodes sets its size."
         )
     )
 
 
 def _facts(entry: Entry) -> dict[str, str]:
-    """All that is known of a dataset but its name."""
+    """All known facts of a dataset except its name."""
     words = {key: str(getattr(entry, key)) for key in list(HEADINGS)[1:]}
     return {key: value for key, value in words.items() if value != UNKNOWN}
 
 
 def _several(words: Iterable[str]) -> str:
-    """Words one after another, each once."""
+    """The distinct words, separated by commas."""
     return ", ".join(dict.fromkeys(words))
 
 
@@ -172,9 +173,10 @@ def _environment(environment: Environment | None) -> str:
 
 
 def _sources(sources: Sequence[Source]) -> str:
-    """Names of the sources, each with its share where that is known: short ones, or Minari ids.
+    """Names of the sources, each with its share if that is known.
 
-    Sources of a suite that have the same short name are one kind, with one share.
+    Sources that are collected here have short names; others have their Minari ids. Sources of a suite with the same
+    short name are combined.
     """
     episodes: Counter[str] = Counter()
     for source in sources:
@@ -187,7 +189,7 @@ def _sources(sources: Sequence[Source]) -> str:
 
 
 def _full_size(name: str, folder: Path) -> str:
-    """The published size; nothing where the recipe says none."""
+    """The published size; ``UNKNOWN`` if the recipe does not state it."""
     try:
         size = _size(resolve(name, "full", folder).recipes)
     except SettingsError:
@@ -196,7 +198,7 @@ def _full_size(name: str, folder: Path) -> str:
 
 
 def _size(recipes: Sequence[Recipe]) -> str:
-    """Episodes by the most steps of each, where all have as many and that is known."""
+    """Number of episodes, with the maximal number of steps per episode if that is known and the same for all."""
     sources = [source for recipe in recipes for source in recipe.sources]
     if any(source.episodes is None for source in sources):
         return AS_PUBLISHED
@@ -209,7 +211,7 @@ def _size(recipes: Sequence[Recipe]) -> str:
 
 
 def _longest(recipe: Recipe) -> int:
-    """The most steps of an episode of the collecting environment; 0 where that is not known here."""
+    """The maximal number of steps per episode of the collecting environment; 0 if it is unknown."""
     if recipe.environment is None:
         return 0
     given = recipe.environment.kwargs.get("max_episode_steps")
@@ -217,7 +219,7 @@ def _longest(recipe: Recipe) -> int:
         return int(given)
     try:
         return gymnasium.spec(recipe.environment.id).max_episode_steps or 0
-    except (gymnasium.error.Error, ModuleNotFoundError):  # Of a package that is not installed.
+    except (gymnasium.error.Error, ModuleNotFoundError):  # The environment's package is missing.
         return 0
 
 

@@ -1,7 +1,7 @@
-"""``make experiments``: DVC's experiments in one table, what changed beside what it did.
+"""``make experiments``: a table of DVC experiments with the settings that differ and the success rates.
 
-DVC's own table has a column for every parameter, metric and file; here are the parameters that differ,
-and success with its interval.
+``dvc exp show`` has a column for every parameter, metric and file. This table has only the settings that differ
+between experiments, and success rates with their intervals.
 """
 
 import csv
@@ -15,15 +15,15 @@ from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.terminal import console, stage
 
 RATE = re.compile(r"(?:.*:)?(?P<dataset>[^.:]+)\.(?P<agent>[^.]+)\.success_rate")
-"""Of ``report.tables.headline_numbers``, as DVC names it."""
+"""DVC's name of a success rate in ``reports/headline.json``."""
 SETTING = re.compile(
     r"(?:params\.yaml:)?(?P<name>(?:experiment|relabel|collect|train|evaluate|agents)\..+)"
 )
 Row = dict[str, str]
 
 
-def shown(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
-    """Heading and lines of the table, from the rows of ``dvc exp show --csv``."""
+def experiments_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """Column names and lines of the table, from the rows of ``dvc exp show --csv``."""
     columns = list(rows[0]) if rows else []
     differing = [column for column in columns if len({row[column] for row in rows}) > 1]
     settings = {c: found["name"] for c in differing if (found := SETTING.fullmatch(c))}
@@ -36,7 +36,7 @@ def shown(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     lines = [
         [
             row["Experiment"] or row["rev"],
-            row.get("State", "").lower(),  # DVC leaves it out where no experiment has one.
+            row.get("State", "").lower(),  # DVC omits the column if no experiment has a state.
             *(row[column] for column in settings),
             *(_rate(row, column) for column in rates),
         ]
@@ -56,7 +56,7 @@ def read_experiments() -> list[Row]:
     """The rows of ``dvc exp show``: the workspace, the commit, and its experiments.
 
     Raises:
-        OfflineGCRLError: DVC cannot show them.
+        OfflineGCRLError: the DVC command failed.
     """
     answer = subprocess.run(["dvc", "exp", "show", "--csv"], capture_output=True, text=True)  # noqa: S607
     if answer.returncode != 0:
@@ -66,8 +66,8 @@ def read_experiments() -> list[Row]:
 
 def main() -> None:
     """Print the table."""
-    with stage("experiments", "success at the last step, 95% intervals; settings that differ"):
-        heading, lines = shown(read_experiments())
+    with stage("experiments", "success rates with 95% intervals, and settings that differ"):
+        heading, lines = experiments_table(read_experiments())
         table = Table(*heading, box=None, header_style="bold", pad_edge=True)
         for line in lines:
             table.add_row(*line)

@@ -1,1 +1,1 @@
-"""Evaluation in MuJoCo: episodes, results, probes, videos."""
+"""Evaluation of policies in MuJoCo: episodes, results, probes and videos."""

@@ -1,4 +1,4 @@
-"""Figures of one evaluated agent."""
+"""Figures of the evaluation of one agent."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +14,10 @@ from offline_gcrl.figures.success import curves_figure
 
 
 def draw_results(
-    results: Mapping[int, SeedResult], over: Summary, dataset: Dataset, agent: str, folder: Path
+    results: Mapping[int, SeedResult], summary: Summary, dataset: Dataset, agent: str, folder: Path
 ) -> None:
-    """Draw how one agent was judged: over all seeds, and below it each seed."""
-    draw_result(over.episodes, over.curve, dataset, agent, folder)
+    """Write the figures of an agent over all seeds into ``folder``, and those of each seed into ``seed-<n>``."""
+    draw_result(summary.episodes, summary.curve, dataset, agent, folder)
     for seed, result in results.items():
         draw_result(result.episodes, result.curve, dataset, agent, folder / f"seed-{seed}")
 
@@ -25,7 +25,7 @@ def draw_results(
 def draw_result(
     episodes: pl.DataFrame, curve: pl.DataFrame, dataset: Dataset, agent: str, folder: Path
 ) -> None:
-    """Draw how one agent was judged: where goals were reached and missed, and its learning curve."""
+    """Write the map of reached and missed goals, if a map can show them, and the learning curve."""
     if can_map_goals(episodes):
         save(goals_figure({agent: episodes}, dataset_scene(dataset)), folder / "goals.svg")
     save(curves_figure({dataset.name: {agent: curve}}), folder / "learning_curve.svg")

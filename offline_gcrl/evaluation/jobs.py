@@ -1,4 +1,4 @@
-"""The episodes that evaluate a policy: their seeds, tasks and goals."""
+"""The episodes in which a policy is evaluated: their seeds, tasks and goals."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,41 +9,41 @@ from offline_gcrl.config import Dataset, Evaluate, Evaluation, Goal, Recipe, Reg
 from offline_gcrl.environments.selection import evaluated_goal
 
 FINAL, CURVE, HELD_OUT = 1, 2, 3
-"""Purposes of evaluation seeds: those of the learning curve are not those of the final judgement, nor are those
-of episodes to goals that were held out from training.
+"""Purposes of evaluation episodes. The seeds of the final evaluation, of the learning curve and of episodes with
+held-out goals all differ.
 
-Never 0: NumPy pads seed sequences with zeros, and [seed, n, 0] would be the collector's [seed, n].
+A purpose is never 0: NumPy pads seed sequences with zeros, so [seed, n, 0] would equal the collector's [seed, n].
 """
 
 
 @dataclass(frozen=True)
 class EpisodeJob:
-    """One episode to run."""
+    """One evaluation episode to run."""
 
     policy: Path
     evaluation: Evaluation
     goal: Goal
-    """As it holds in the evaluation environment."""
+    """The goal spec for the evaluation environment."""
     task: str
     task_id: int | None
-    """Which of the environment's own numbered tasks, if it has any."""
+    """The number of the environment's fixed task, if it has any."""
     discount: float
     number: int
     seed: int
     held_out: Region | None = None
-    """Goals that training left out, if any."""
+    """The region of goals that were held out from training, if any."""
     stop_at_success: bool = False
     conditioned_task: str | None = None
-    """What the policy is told in place of the task, to see what it makes of a wrong one."""
+    """A wrong task that the policy is conditioned on instead of ``task``."""
     conditioned_goal: tuple[float, ...] | None = None
-    """The same of the goal; success is still about the episode's own."""
+    """A wrong goal that the policy is conditioned on; success is measured on the episode's own goal."""
 
 
 def evaluation_seeds(seed: int, training_seed: int, purpose: int, count: int) -> list[int]:
-    """Reset seeds of evaluation episodes: each chooses a start and a goal.
+    """Reset seeds of evaluation episodes; each determines a start and a goal.
 
-    They depend on the training seed and not on the agent: agents are compared on the same episodes,
-    and more training seeds cover more of the goals.
+    The seeds depend on the training seed and not on the agent. Agents are therefore compared on the same
+    episodes, and more training seeds cover more goals.
     """
     states = np.random.SeedSequence([seed, training_seed, purpose]).generate_state(count)
     return [int(state) for state in states]
@@ -52,7 +52,7 @@ def evaluation_seeds(seed: int, training_seed: int, purpose: int, count: int) ->
 def episode_jobs(
     policy: Path, dataset: Dataset, settings: Evaluate, training_seed: int, purpose: int
 ) -> list[EpisodeJob]:
-    """The episodes that judge one policy: the tasks take turns, and within each its numbered tasks."""
+    """The evaluation episodes of one policy, alternating between tasks, and between the fixed tasks of each."""
     count = settings.episodes if purpose == FINAL else settings.curve_episodes
     seeds = evaluation_seeds(settings.seed, training_seed, purpose, count)
     recipes = evaluated_recipes(dataset)
@@ -65,14 +65,14 @@ def episode_jobs(
 
 
 def evaluated_recipes(dataset: Dataset) -> list[Recipe]:
-    """The tasks that have an environment to judge policies in."""
+    """The recipes that have an evaluation environment."""
     return [recipe for recipe in dataset.recipes if recipe.evaluation]
 
 
 def episode_job(
     policy: Path, recipe: Recipe, settings: Evaluate, number: int, seed: int, turn: int = 0
 ) -> EpisodeJob:
-    """One episode of a task; ``turn`` chooses among its numbered tasks, if it has any."""
+    """One episode of a task; ``turn`` selects one of its fixed tasks, if it has any."""
     assert recipe.evaluation is not None
     fixed = recipe.evaluation.fixed_tasks
     return EpisodeJob(

@@ -1,4 +1,4 @@
-"""Evaluating the policies of several training seeds, and their snapshots."""
+"""Evaluation of the policies of several training seeds and of their snapshots."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import islice
@@ -21,18 +21,18 @@ from offline_gcrl.evaluation.rollouts import run_episodes
 from offline_gcrl.support.processes import with_callback
 
 EvaluationPlan = dict[tuple[int, int], list[EpisodeJob]]
-"""Episodes by (training seed, purpose)."""
+"""Evaluation episodes by (training seed, purpose)."""
 
 
 def plan_evaluation(
     policies: Mapping[int, Path], dataset: Dataset, settings: Evaluate
 ) -> EvaluationPlan:
-    """The episodes that judge the policies, and their snapshots, of several training seeds.
+    """Plan the evaluation of the policies and snapshots of several training seeds.
 
     Args:
-        policies: the folder of each training seed, with its policy and snapshots.
-        dataset: the environments, goals and success tests.
-        settings: how many episodes, on which seeds.
+        policies: the folder with policy and snapshots of each training seed.
+        dataset: environments, goals and success tests.
+        settings: number of episodes and evaluation seed.
     """
     return {
         (seed, purpose): [
@@ -56,7 +56,10 @@ def run_plan(
     workers: int | None = None,
     on_episode: Callable[[], None] = lambda: None,
 ) -> dict[Key, pl.DataFrame]:
-    """The table of episodes of each part of a plan; ``on_episode`` hears of each episode."""
+    """Run the episodes of a plan and return one table of episodes per key.
+
+    ``on_episode`` is called after each episode.
+    """
     rows = run_episodes((job for jobs in plan.values() for job in jobs), workers)
     return {
         key: episode_table(with_callback(islice(rows, len(jobs)), lambda row: on_episode()))
@@ -69,7 +72,13 @@ def evaluate(
     workers: int | None = None,
     on_episode: Callable[[], None] = lambda: None,
 ) -> dict[int, "SeedResult"]:
-    """Run all episodes of a plan; ``on_episode`` hears of each. Returns the results by training seed."""
+    """Run all episodes of a plan and return the results by training seed.
+
+    Args:
+        plan: the episodes, from ``plan_evaluation``.
+        workers: number of worker processes; one per core by default.
+        on_episode: called after each episode.
+    """
     tables = run_plan(plan, workers, on_episode)
     return {
         seed: seed_result(tables[seed, FINAL], tables[seed, CURVE], plan[seed, CURVE])
@@ -80,17 +89,17 @@ def evaluate(
 def seed_result(
     final: pl.DataFrame, snapshots: pl.DataFrame, jobs: Sequence[EpisodeJob]
 ) -> "SeedResult":
-    """How one policy was judged, from the episodes of it and of its snapshots.
+    """The results of one training seed.
 
     Args:
-        final: episodes of the policy.
+        final: episodes of the final policy.
         snapshots: episodes of all its snapshots.
-        jobs: of the snapshots; they say which success counts.
+        jobs: jobs of the snapshots; their criterion selects the main success.
     """
     success = headline(jobs)
     return SeedResult(final, learning_curve(snapshots, success), task_curves(snapshots, success))
 
 
 def headline(jobs: Sequence[EpisodeJob]) -> str:
-    """The column of the success that the field reports of these episodes."""
+    """The column of the main success: at the last step or at any step, by the recipe's criterion."""
     return SUCCESS_COLUMNS[jobs[0].evaluation.criterion]

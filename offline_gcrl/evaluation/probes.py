@@ -1,12 +1,12 @@
-"""What else is asked of a policy, beside how often it succeeds.
+"""Probes: further evaluations of a policy, in addition to its success rate.
 
-- Specialists: the same agent, trained on one task alone, in the very episodes of that task that the
-  generalist faced.
-- Wrong identifiers: the same episodes, while the policy is told another task, or another goal. A policy that
-  listens must fail; one that does not was never conditioned, whatever its settings say.
-- Held-out goals: episodes that ask for goals which training left out, where the recipe names any.
+- Specialists: the same algorithm, trained on one task only, is evaluated in the same episodes of that task as the
+  multi-task policy.
+- Wrong identifiers: the same episodes are run with the policy conditioned on another task or another goal. The
+  success of a policy that uses its conditioning drops.
+- Held-out goals: episodes with goals from the region that the recipe holds out from training.
 
-Each has files of its own: the headline is what it is without them.
+Each probe writes its own files, so the main results do not depend on which probes run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -44,12 +44,12 @@ TASK_IDENTIFIERS = {"one_hot", "embedding"}
 
 
 class Probe(NamedTuple):
-    """One group of episodes."""
+    """The key of a group of probe episodes."""
 
     kind: str
     """``specialist``, ``wrong`` or ``held_out``."""
     subject: str
-    """The task of a specialist, or the kind of identifier that is wrong."""
+    """The task of a specialist, or the identifier that is wrong (``task`` or ``goal``)."""
     seed: int
     purpose: int = FINAL
 
@@ -59,16 +59,16 @@ ProbePlan = dict[Probe, list[EpisodeJob]]
 
 @dataclass(frozen=True)
 class ProbeResults:
-    """The answers, by training seed."""
+    """Results of the probes by training seed."""
 
     specialists: dict[str, dict[int, SeedResult]]
-    """By task first."""
+    """Results by task and training seed."""
     wrong: dict[int, pl.DataFrame]
-    """Columns of the table of episodes, and ``wrong``: which identifier was."""
+    """Tables of episodes with the additional column ``wrong``, the identifier that is wrong."""
     held_out: dict[int, pl.DataFrame]
 
     def write(self, folder: Path) -> None:
-        """Write them below the results of an agent; nothing of what was not asked."""
+        """Write the results into the folder of an agent's results; probes that did not run write no file."""
         for task, results in self.specialists.items():
             for seed, result in results.items():
                 result.write(folder / SPECIALISTS / task / f"seed-{seed}")
@@ -84,14 +84,14 @@ def plan_probes(
     evaluation_plan: EvaluationPlan,
     results: Mapping[int, SeedResult],
 ) -> ProbePlan:
-    """All episodes of all probes of one agent.
+    """Plan all probes of one agent.
 
     Args:
-        models: its folder, of ``seed-<n>`` and, where there are any, ``specialists/<task>/seed-<n>``.
-        dataset: what it is judged on.
-        settings: how many episodes.
-        evaluation_plan: the plan of the headline; probes run episodes of it again.
-        results: what came of it, for other episodes' goals.
+        models: the agent's folder with ``seed-<n>`` and, if there are specialists, ``specialists/<task>/seed-<n>``.
+        dataset: the tasks of the evaluation.
+        settings: number of episodes.
+        evaluation_plan: the plan of the main evaluation, whose episodes are run again.
+        results: results of the main evaluation; they contain the goals of the episodes.
     """
     plan: ProbePlan = {}
     for seed, result in results.items():
@@ -113,7 +113,7 @@ def plan_probes(
 def run_probes(
     plan: ProbePlan, workers: int | None = None, on_episode: Callable[[], None] = lambda: None
 ) -> ProbeResults:
-    """Run all episodes of a plan; ``on_episode`` hears of each."""
+    """Run all episodes of a plan; ``on_episode`` is called after each."""
     tables = run_plan(plan, workers, on_episode)
     specialists: dict[str, dict[int, SeedResult]] = {}
     wrong: dict[int, list[pl.DataFrame]] = {}
@@ -136,7 +136,7 @@ def run_probes(
 def _specialist_probes(
     folder: Path, task: str, seed: int, evaluation_plan: EvaluationPlan
 ) -> ProbePlan:
-    """The generalist's own episodes of the task, with the specialist and its snapshots in its place."""
+    """The multi-task policy's episodes of a task, run with the specialist and with its snapshots."""
     by_number = {job.number: job for job in evaluation_plan[seed, CURVE] if job.task == task}
     snapshots = sorted((folder / SNAPSHOTS).iterdir())
     return {
@@ -152,26 +152,26 @@ def _specialist_probes(
 
 
 def conditioned_identifiers(policy: Policy, dataset: Dataset) -> list[str]:
-    """What a policy is told that can be told wrongly: the ``task``, the ``goal``, both, or neither."""
-    told = policy.settings.conditioning.split("+")
-    hears_task = bool(set(told) & TASK_IDENTIFIERS) or policy.settings.task_network == "heads"
-    kinds = ["task"] if hears_task and len(dataset.tasks) > 1 else []
-    return kinds + (["goal"] if "goal" in told else [])
+    """The identifiers that a policy is conditioned on and that can be wrong: ``task``, ``goal``, both or none."""
+    inputs = policy.settings.conditioning.split("+")
+    uses_task = bool(set(inputs) & TASK_IDENTIFIERS) or policy.settings.task_network == "heads"
+    kinds = ["task"] if uses_task and len(dataset.tasks) > 1 else []
+    return kinds + (["goal"] if "goal" in inputs else [])
 
 
 def with_wrong_identifier(
     kind: str, jobs: Sequence[EpisodeJob], episodes: pl.DataFrame, dataset: Dataset
 ) -> list[EpisodeJob]:
-    """Episodes in which the policy is told the next task of the suite, or the goal of another episode.
+    """The same episodes with the policy conditioned on the next task of the suite, or on another episode's goal.
 
-    That episode is the next one of the same task whose goal would not count as this one's; episodes for which
-    there is none are left out.
+    The other goal is that of the next episode of the same task whose goal does not count as the same. Episodes
+    without such a goal are left out.
 
     Args:
         kind: ``task`` or ``goal``.
-        jobs: the episodes as they are.
-        episodes: what came of them, in the same order.
-        dataset: its tasks, and when goals count as the same.
+        jobs: the original episodes.
+        episodes: the results of ``jobs``, in the same order.
+        dataset: the tasks, and the test of whether goals count as the same.
     """
     if kind == "task":
         following = dict(zip(dataset.tasks, [*dataset.tasks[1:], dataset.tasks[0]], strict=True))
@@ -196,10 +196,10 @@ def _same(goal: NDArray[Any], other: NDArray[Any], success: Success) -> bool:
 def held_out_jobs(
     policy: Path, dataset: Dataset, settings: Evaluate, training_seed: int
 ) -> list[EpisodeJob]:
-    """Episodes to goals that were held out, as many of each task that has any.
+    """Episodes with held-out goals, in equal numbers for each task that holds any out.
 
     Raises:
-        SettingsError: no reset asks for such a goal.
+        SettingsError: no reset of the environment gives such a goal.
     """
     recipes = evaluated_recipes(dataset)
     jobs: list[EpisodeJob] = []

@@ -1,4 +1,4 @@
-"""The results of evaluation: tables of episodes, metrics with intervals, learning curves."""
+"""Results of an evaluation: tables of episodes, metrics with intervals, learning curves."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from offline_gcrl.support.files import write_json
 
 SUCCESS_COLUMNS = {"last_step": "success", "any_step": "success_any"}
 HEADLINES = {"last_step": "success_rate", "any_step": "success_any_rate"}
-"""Column of episodes, and metric, of the success that is put first, by a recipe's criterion."""
+"""The column of episodes and the metric with the main success, by the recipe's criterion."""
 EPISODE_COLUMNS: dict[str, Any] = {
     "update": pl.Int64,
     "episode": pl.Int32,
@@ -37,22 +37,22 @@ EPISODE_COLUMNS: dict[str, Any] = {
 
 
 def episode_table(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
-    """The rows as a table."""
+    """The table of episodes from its rows."""
     return pl.DataFrame(list(rows), schema=EPISODE_COLUMNS)
 
 
 Metrics = dict[str, dict[str, float | int | None]]
-"""By metric: mean, low, high, and how many episodes and seeds they are of."""
+"""By metric: mean, low and high of the interval, and the number of episodes and seeds."""
 
 
 @dataclass(frozen=True)
 class SeedResult:
-    """How one trained seed was judged."""
+    """The results of one training seed."""
 
     episodes: pl.DataFrame
     curve: pl.DataFrame
     task_curves: pl.DataFrame = field(default_factory=pl.DataFrame)
-    """Empty where there is one task."""
+    """The learning curve of each task; empty if there is only one task."""
 
     @functools.cached_property
     def metrics(self) -> Metrics:
@@ -61,11 +61,11 @@ class SeedResult:
 
     @functools.cached_property
     def by_task(self) -> dict[str, Metrics]:
-        """The same of each task; empty where there is one."""
+        """Metrics of each task; empty if there is only one."""
         return summarise_by_task([self.episodes])
 
     def write(self, folder: Path) -> None:
-        """Write ``episodes.parquet``, ``curve.parquet`` and ``metrics.json``; of suites, curves of tasks too."""
+        """Write ``episodes.parquet``, ``curve.parquet``, ``metrics.json`` and, for suites, ``task_curves.parquet``."""
         folder.mkdir(parents=True)
         self.episodes.write_parquet(folder / EPISODES)
         self.curve.write_parquet(folder / LEARNING_CURVE)
@@ -76,7 +76,7 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class Summary:
-    """How several trained seeds were judged together."""
+    """The results of several training seeds together."""
 
     episodes: pl.DataFrame
     curve: pl.DataFrame
@@ -85,7 +85,7 @@ class Summary:
     by_task: dict[str, Metrics]
 
     def sentence(self, headline: str) -> str:
-        """What a stage says of it."""
+        """The main success rate as text, for the closing line of the stage."""
         rate = self.metrics[headline]
         return (
             f"success {rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}], "
@@ -94,7 +94,7 @@ class Summary:
 
 
 def combine_seeds(results: Sequence[SeedResult]) -> Summary:
-    """The results of several seeds together, with intervals across seeds."""
+    """Combine the results of several seeds; intervals are across seeds."""
     tables = [result.episodes for result in results]
     return Summary(
         pl.concat(tables),
@@ -106,12 +106,12 @@ def combine_seeds(results: Sequence[SeedResult]) -> Summary:
 
 
 def with_tasks(metrics: Metrics, by_task: Mapping[str, Metrics]) -> dict[str, Any]:
-    """Metrics as they are written: those of each task under ``tasks``, where there are several."""
+    """Metrics in the format of ``metrics.json``: the metrics of several tasks are under the key ``tasks``."""
     return {**metrics, "tasks": dict(by_task)} if by_task else dict(metrics)
 
 
 def flat_metrics(result: SeedResult | Summary) -> dict[str, float]:
-    """Metrics as ``name``, ``name_low`` and ``name_high``; with ``/task`` behind it, those of each task."""
+    """Metrics as ``name``, ``name_low`` and ``name_high``; the metrics of a task end in ``/<task>``."""
     flat = _flat(result.metrics)
     for task, metrics in result.by_task.items():
         flat |= {f"{name}/{task}": value for name, value in _flat(metrics).items()}
@@ -134,7 +134,7 @@ def _task_name(task: str, task_id: int | None) -> str:
 def summarise(tables: list[pl.DataFrame]) -> Metrics:
     """Metrics with 95% intervals over the episodes of one or several training seeds.
 
-    Each says how many episodes it is of: steps to the goal, of those that reached it.
+    Each metric has the number of its episodes. ``steps_to_goal`` uses only episodes that reached the goal.
     """
     counts = {"episodes": sum(map(len, tables)), "seeds": len(tables)}
     summary: Metrics = {}
@@ -151,7 +151,7 @@ def summarise(tables: list[pl.DataFrame]) -> Metrics:
 
 
 def summarise_by_task(tables: list[pl.DataFrame]) -> dict[str, Metrics]:
-    """``summarise`` for each task, and each of its numbered tasks; empty where there is but one."""
+    """``summarise`` for each task and each of its fixed tasks; empty if there is only one."""
     every = pl.concat(tables)
     keys = every.select("task", "task_id").unique(maintain_order=True).sort("task", "task_id")
     if len(keys) < 2:
@@ -168,7 +168,11 @@ def summarise_by_task(tables: list[pl.DataFrame]) -> dict[str, Metrics]:
 
 
 def learning_curve(table: pl.DataFrame, success: str = "success") -> pl.DataFrame:
-    """Success rate with Wilson's interval at each snapshot: update, mean, low, high, episodes."""
+    """Success rate with Wilson's interval at each snapshot.
+
+    Returns:
+        Columns update, mean, low, high, episodes.
+    """
     counts = (
         table.group_by("update")
         .agg(successes=pl.col(success).sum(), episodes=pl.len())
@@ -192,7 +196,11 @@ def learning_curve(table: pl.DataFrame, success: str = "success") -> pl.DataFram
 
 
 def task_curves(table: pl.DataFrame, success: str = "success") -> pl.DataFrame:
-    """The learning curve of each task: task, update, mean, low, high, episodes; none where there is one."""
+    """The learning curve of each task; empty if there is only one task.
+
+    Returns:
+        Columns task, update, mean, low, high, episodes.
+    """
     tasks = table["task"].unique(maintain_order=True)
     if len(tasks) < 2:
         return pl.DataFrame()
@@ -205,7 +213,7 @@ def task_curves(table: pl.DataFrame, success: str = "success") -> pl.DataFrame:
 
 
 def task_curves_across_seeds(curves: list[pl.DataFrame]) -> pl.DataFrame:
-    """The learning curves of each task over the seeds: task, update, mean, low, high."""
+    """The learning curve of each task across seeds: columns task, update, mean, low, high."""
     if not len(curves[0]):
         return pl.DataFrame()
     return pl.concat(
@@ -217,7 +225,7 @@ def task_curves_across_seeds(curves: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def curve_across_seeds(curves: list[pl.DataFrame]) -> pl.DataFrame:
-    """The learning curve over the seeds, from that of each: update, mean, low, high."""
+    """The learning curve across seeds, from the curve of each seed: columns update, mean, low, high."""
     rows = []
     for (update,), group in pl.concat(curves).group_by("update", maintain_order=True):
         rates = [_outcomes(row["mean"], row["episodes"]) for row in group.iter_rows(named=True)]
@@ -226,7 +234,7 @@ def curve_across_seeds(curves: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _outcomes(rate: float, episodes: int) -> NDArray[np.float64]:
-    """Ones and zeros with this rate."""
+    """``episodes`` outcomes of 0 or 1 with the given rate."""
     return (np.arange(episodes) < round(rate * episodes)).astype(np.float64)
 
 

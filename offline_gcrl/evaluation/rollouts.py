@@ -1,7 +1,7 @@
-"""Complete episodes in MuJoCo, in worker processes, each with a seed and a goal of its own.
+"""Runs complete evaluation episodes in MuJoCo, in worker processes.
 
-An episode is a function of (policy, environment, seed) alone, so any number of workers gives the same
-table, row for row.
+An episode depends only on (policy, environment, seed). Any number of workers therefore gives the same table, row for
+row.
 """
 
 import functools
@@ -35,10 +35,12 @@ def run_episodes(
 
 @dataclass(frozen=True)
 class RolloutStep:
-    """What is seen at one step of an episode."""
+    """The state of an episode at one step."""
 
     achieved: NDArray[Any]
+    """Achieved goal, (goal,)."""
     desired: NDArray[Any]
+    """Desired goal, (goal,)."""
     reached: bool
     ended: bool
 
@@ -46,19 +48,19 @@ class RolloutStep:
 def rollout(
     environment: gymnasium.Env[Any, Any], policy: Policy, job: EpisodeJob
 ) -> Iterator[RolloutStep]:
-    """Run one episode from its seed until the environment ends it: the start, then every step.
+    """Run one episode from its seed until the environment ends it; yields the start, then every step.
 
-    A goal that is told at the reset holds for the episode. In a suite with padding, observations and goals
-    are filled with zeros to the size that the policy knows, and its action is cut to the environment's.
+    Entries of the reset's info, such as a goal, are valid for the complete episode. In a suite with padding,
+    observations and goals are padded with zeros to the policy's sizes, and actions are cut to the environment's size.
     """
     fixed, sizes = job.evaluation.fixed_tasks, policy.dimensions
     options = {fixed.option: job.task_id} if fixed else None
     assert job.goal.desired is not None
     actions, acting = environment.action_space.shape or (0,), policy.episode()
-    observation, told = environment.reset(seed=job.seed, options=options)
-    info, ended, reached = told, False, False
+    observation, reset_info = environment.reset(seed=job.seed, options=options)
+    info, ended, reached = reset_info, False, False
     while True:
-        tree = as_tree(observation, {**told, **info})
+        tree = as_tree(observation, {**reset_info, **info})
         achieved, desired = select(tree, job.goal.achieved), select(tree, job.goal.desired)
         yield RolloutStep(achieved, desired, reached, ended)
         if ended:
@@ -69,19 +71,19 @@ def rollout(
         action = acting.act(state, _padded(goal, sizes.goal), task)[: actions[0]]
         observation, _, terminated, truncated, info = environment.step(action)
         ended = terminated or truncated
-        tree = as_tree(observation, {**told, **info})
+        tree = as_tree(observation, {**reset_info, **info})
         reached = has_reached(tree, job.goal, job.evaluation.success)
         ended = ended or (reached and job.stop_at_success)
 
 
 def run_episode(job: EpisodeJob) -> dict[str, Any]:
-    """Run one episode and say how it went, as a row of ``EPISODE_COLUMNS``."""
+    """Run one episode and return its row with the columns ``EPISODE_COLUMNS``."""
     policy = _policy(job.policy)
     environment = shared_environment(job.evaluation.environment)
     with seeded_episode(environment, job.seed):
-        moments = list(rollout(environment, policy, job))
-    start, end = moments[0], moments[-1]
-    reached = [moment.reached for moment in moments[1:]]
+        steps = list(rollout(environment, policy, job))
+    start, end = steps[0], steps[-1]
+    reached = [step.reached for step in steps[1:]]
     rewards = np.array(reached, dtype=np.float64)
     return {
         "update": policy.training["updates"],
@@ -102,22 +104,28 @@ def run_episode(job: EpisodeJob) -> dict[str, Any]:
     }
 
 
-def has_reached(tree: dict[str, Any], goal: Goal, says: str = "goal") -> bool:
-    """The recipe's success test; what the environment says, where the recipe asks for that.
+def has_reached(tree: dict[str, Any], goal: Goal, source: str = "goal") -> bool:
+    """Whether the goal is reached, by the recipe's success test or by the success that the environment reports.
+
+    Args:
+        tree: observation and info of a step, as ``as_tree`` returns them.
+        goal: the goal spec with its success test.
+        source: ``goal`` for the success test, ``environment`` for the environment's own success.
 
     Raises:
-        SettingsError: the environment is asked, and does not say.
+        SettingsError: the environment does not report success.
     """
-    if says == "goal" and goal.success.kind != "same_step":
+    if source == "goal" and goal.success.kind != "same_step":
         assert goal.desired is not None
         return bool(reaches(select(tree, goal.achieved), select(tree, goal.desired), goal.success))
-    said = reported_success(tree[INFOS])
-    if said is None:
+    success = reported_success(tree[INFOS])
+    if success is None:
         raise SettingsError(
-            "success is asked of the environment (goal.success.kind 'same_step', or evaluation.success "
-            "'environment'), and it tells neither 'success' nor 'is_success'"
+            "the recipe takes success from the environment (goal.success.kind 'same_step', or evaluation.success "
+            "'environment'), but the environment's info has neither 'success' nor 'is_success'; choose another "
+            "goal.success.kind"
         )
-    return said
+    return success
 
 
 def _padded(values: NDArray[Any], size: int) -> NDArray[Any]:

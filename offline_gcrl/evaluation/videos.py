@@ -1,4 +1,4 @@
-"""Rollout videos: episodes of a policy side by side, each with its goal, and whether it was reached."""
+"""Rollout videos: episodes of a policy side by side, with their goals and whether they were reached."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -22,13 +22,13 @@ from offline_gcrl.policies.policy import Policy, load_policy
 from offline_gcrl.support.processes import balanced_workers, ordered_map
 
 FRAMES_PER_SECOND = 25
-MAX_FRAMES = 100  # Frames; steps between are passed over.
-BORDER = 5
+MAX_FRAMES = 100  # Longer episodes are subsampled to this number of frames.
+BORDER = 5  # Pixels.
 RUNNING, REACHED, FAILED = (120, 120, 120), (0, 158, 115), (213, 94, 0)  # Okabe and Ito's colours.
 PAPER, INK = (255, 255, 255), (34, 34, 34)
 STRIP, LETTERS = 24, 15  # Height of a line of text and of its letters, in pixels.
 GOAL_NUMBERS_SHOWN = 4
-LAST_FRAME_REPEATS = 20  # Frames, before the video starts again.
+LAST_FRAME_REPEATS = 20  # How often the last frame is repeated before the video ends.
 Frame = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
@@ -40,39 +40,39 @@ def write_all_rollouts(
     output: Path,
     on_video: Callable[[], None] = lambda: None,
 ) -> str | None:
-    """Film the first episodes of every seed, side by side, as ``seed-<n>/rollouts.mp4``.
+    """Render the first episodes of every seed, side by side, as ``seed-<n>/rollouts.mp4``.
 
     Returns:
-        Why there are no videos, if so; None when all were made.
+        The reason why videos are missing; None if all were made.
     """
     if settings.video.episodes == 0:
         return "evaluate.video.episodes is 0"
     if not can_render():
         return "no GL library found; install libegl1 or libosmesa6 for videos"
-    films = []
+    jobs_by_video = []
     for seed, folder in policies.items():
         jobs = episode_jobs(folder / POLICY, dataset, settings, seed, FINAL)
         path = output / f"seed-{seed}" / ROLLOUTS
-        films.append((path, jobs[: settings.video.episodes], settings.video))
+        jobs_by_video.append((path, jobs[: settings.video.episodes], settings.video))
     errors = []
-    for error in ordered_map(_try_write, films, balanced_workers(len(films))):
+    for error in ordered_map(_try_write, jobs_by_video, balanced_workers(len(jobs_by_video))):
         errors.append(error)
         on_video()
     return next(filter(None, errors), None)
 
 
-def _try_write(film: tuple[Path, list[EpisodeJob], Video]) -> str | None:
-    """A GL library may be there and not work; a video is not worth failing a stage for."""
+def _try_write(video: tuple[Path, list[EpisodeJob], Video]) -> str | None:
+    """Write a video, or return why that failed: an installed GL library may not work, which must not fail the stage."""
     try:
-        write_rollouts(*film)
+        write_rollouts(*video)
     except Exception as error:
-        film[0].unlink(missing_ok=True)
+        video[0].unlink(missing_ok=True)
         return f"rendering failed ({type(error).__name__}: {error})"
     return None
 
 
 def write_rollouts(path: Path, jobs: list[EpisodeJob], settings: Video) -> None:
-    """Run the episodes again with a camera, and write them side by side as MP4, under one heading."""
+    """Run the episodes again with a camera, and write them side by side as MP4, below a heading."""
     policy = load_policy(jobs[0].policy)
     episodes = [_rendered_episode(job, policy, settings) for job in jobs]
     heading = _strip(settings.size * len(jobs), _title(policy), PAPER, INK)
@@ -108,26 +108,26 @@ def _rendered_episode(job: EpisodeJob, policy: Policy, settings: Video) -> list[
 def _frames(
     environment: gymnasium.Env[Any, Any], policy: Policy, job: EpisodeJob
 ) -> Iterator[Frame]:
-    """Pictures of one episode, in steps; the border turns green at the goal, red at a failed end."""
+    """Frames of one episode. The border turns green at the goal, and orange if the episode ends without success."""
     limit = environment.spec.max_episode_steps if environment.spec else None
     stride = max(1, (limit or MAX_FRAMES) // MAX_FRAMES)
     is_marked = False
-    for step, moment in enumerate(rollout(environment, policy, job)):
-        if step == 0:  # Not before the reset: OGBench's arms have no model before.
+    for step, state in enumerate(rollout(environment, policy, job)):
+        if step == 0:  # Only after the reset: OGBench's arms have no model before it.
             prepare(environment)
             is_marked = shows_goal(environment)
-        if moment.ended or step % stride == 0:
+        if state.ended or step % stride == 0:
             picture = np.array(environment.render(), dtype=np.uint8)
             if not is_marked:
-                _write_goal(picture, moment.desired)
-            yield _captioned(picture, step, moment)
+                _write_goal(picture, state.desired)
+            yield _captioned(picture, step, state)
 
 
-def _captioned(picture: Frame, step: int, moment: RolloutStep) -> Frame:
-    """A picture in a border, over a strip that says what the border's colour does."""
-    if moment.reached:
+def _captioned(picture: Frame, step: int, state: RolloutStep) -> Frame:
+    """A picture with a coloured border, above a line of text with the same information."""
+    if state.reached:
         colour, text = REACHED, f"reached, step {step}"
-    elif moment.ended:
+    elif state.ended:
         colour, text = FAILED, f"missed, step {step}"
     else:
         colour, text = RUNNING, f"step {step}"
@@ -144,7 +144,7 @@ def _strip(width: int, text: str, background: Colour, foreground: Colour) -> Fra
 
 
 def _write(picture: Frame, text: str, place: tuple[int, int], colour: Colour) -> Frame:
-    """Write on a picture, in smaller letters where it is narrow; what does not fit is cut."""
+    """Write text on a picture, smaller if the picture is narrow; text that does not fit is cut."""
     size = min(LETTERS, max(8, picture.shape[1] // 12))
     image = Image.fromarray(picture)
     ImageDraw.Draw(image).text(place, text, fill=colour, font=_font(size))
@@ -158,7 +158,7 @@ def _font(size: int) -> Any:
 
 
 def _write_goal(picture: Frame, goal: NDArray[Any]) -> None:
-    """Write the first numbers of a goal over the top of a picture, on a lighter ground."""
+    """Write the first numbers of a goal at the top of a picture, on a lighter background."""
     first = ", ".join(f"{value:.2f}" for value in goal[:GOAL_NUMBERS_SHOWN])
     rest = ", ..." if len(goal) > GOAL_NUMBERS_SHOWN else ""
     top = picture[: BORDER + STRIP]
@@ -167,7 +167,7 @@ def _write_goal(picture: Frame, goal: NDArray[Any]) -> None:
 
 
 def _resampled(frames: list[Frame]) -> list[Frame]:
-    """At most ``MAX_FRAMES`` frames, the last one kept."""
+    """At most ``MAX_FRAMES`` frames at equal distances, including the last one."""
     if len(frames) <= MAX_FRAMES:
         return frames
     chosen = np.linspace(0, len(frames) - 1, MAX_FRAMES).round().astype(int)

@@ -1,1 +1,4 @@
-"""What dataset cards, evaluation and report draw alike: SVG, colours for the colour-blind, the same bytes for the same numbers."""
+"""Figures shared by dataset cards, evaluation and report.
+
+Figures are SVG files with a palette for colour-blind readers. The same numbers give the same bytes.
+"""

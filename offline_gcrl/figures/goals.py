@@ -1,4 +1,4 @@
-"""Goals reached and missed, and final distances."""
+"""Figures of reached and missed goals, and of final distances."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,14 +16,14 @@ from offline_gcrl.config import Region
 from offline_gcrl.figures.scenes import Scene, Table, Walls
 from offline_gcrl.figures.style import HELD_OUT, MISSED, REACHED, STYLE, WALL, colours
 
-MAX_MAP_DIMENSIONS = 3  # Dimensions of a goal that a map of goals can still show.
+MAX_MAP_DIMENSIONS = 3  # Goals of more dimensions are not drawn on a map.
 
 
 def goals_figure(episodes: Mapping[str, pl.DataFrame], scene: Scene) -> Figure:
-    """Where goals were reached and missed, a panel an agent.
+    """Map of reached and missed goals, one panel per agent.
 
-    In the plane of the first two axes, walls or table drawn to scale; goals of one dimension lie along
-    the horizontal axis, below how far from them the episode ended.
+    The map shows the first two dimensions, with walls or table drawn to scale. For goals of one dimension, the
+    horizontal axis is the goal and the vertical axis the final distance.
     """
     with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(
@@ -49,7 +49,7 @@ def goals_figure(episodes: Mapping[str, pl.DataFrame], scene: Scene) -> Figure:
 def distances_figure(
     episodes: Mapping[str, pl.DataFrame], tolerance: float | None, unit: str = ""
 ) -> Figure:
-    """How far from the goal episodes ended: the share of them within each distance, a line an agent."""
+    """Cumulative distribution of the final distance to the goal, one line per agent."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.2, 3.1))
         longest = max(
@@ -63,7 +63,7 @@ def distances_figure(
         if tolerance is not None:
             axes.axvline(tolerance, color="#888888", linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xlabel("distance to the goal at the last step" + (f" ({unit})" if unit else ""))
-        axes.set_ylabel("share of episodes within it")
+        axes.set_ylabel("share of episodes within distance")
         axes.set_ylim(0, 1.02)
         axes.set_xlim(0, longest * 1.02 or 1.0)
         axes.legend(loc="lower right")
@@ -97,7 +97,7 @@ def _draw_goals(axes: Axes, table: pl.DataFrame, walls: Walls) -> None:
         return
     axes.set_aspect("equal")
     axes.grid(visible=False)
-    if walls:  # Drawn to scale; the frame of the maze says enough.
+    if walls:  # Axes are left out because the maze itself shows the scale.
         axes.set_axis_off()
         axes.set_xlim(min(x for x, _, _ in walls) + 0.5, max(x + s for x, _, s in walls) - 0.5)
         axes.set_ylim(min(y for _, y, _ in walls) + 0.5, max(y + s for _, y, s in walls) - 0.5)
@@ -111,7 +111,7 @@ def _draw_table(axes: Axes, table_top: Table) -> None:
 
 
 def _draw_held_out(axes: Axes, region: Region) -> None:
-    """The region that training had no goals in, in the first two dimensions, over what else there is."""
+    """The first two dimensions of the region of held-out goals."""
     (x, y), (right, top) = region.low[:2], region.high[:2]
     axes.add_patch(
         Rectangle(
@@ -129,7 +129,7 @@ def _draw_held_out(axes: Axes, region: Region) -> None:
 
 
 def _plane(table: pl.DataFrame, column: str) -> Any:
-    """The first two coordinates, (n, 2); the second of one-dimensional goals is the final distance."""
+    """The first two coordinates, (n, 2); for one-dimensional goals, the second one is the final distance."""
     values = np.array(table[column].to_list(), dtype=np.float64).reshape(len(table), -1)
     if values.shape[1] == 1:
         return np.column_stack([values, table["final_distance"].to_numpy()])

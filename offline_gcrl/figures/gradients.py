@@ -1,4 +1,4 @@
-"""Cosines between the gradients of tasks."""
+"""Figure of the cosines between the gradients of tasks."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,14 +16,13 @@ from offline_gcrl.figures.style import PALETTE, STYLE, save
 
 
 def conflicts_figure(cosines: pl.DataFrame) -> Figure:
-    """How far the gradients of tasks agree: a column for each network of an agent.
+    """Cosines between the gradients of tasks, one column per network of an agent.
 
-    Above, the cosine of the angle between the gradients of each pair of tasks, mean over training and seeds:
-    below zero, what helps one task hurts the other. Below, the mean over pairs, and the least of them,
-    over updates.
+    The upper panels show the cosine of each pair of tasks, as a mean over training and seeds. Below zero, an update
+    for one task hurts the other. The lower panels show the mean and the minimum over all pairs during training.
 
     Args:
-        cosines: the tables ``gradients.parquet`` of one or more seeds, one below the other.
+        cosines: the concatenated tables ``gradients.parquet`` of one or more seeds.
     """
     networks = cosines["network"].unique(maintain_order=True).to_list()
     tasks = cosines["task_a"].unique(maintain_order=True).to_list()
@@ -50,7 +49,7 @@ def conflicts_figure(cosines: pl.DataFrame) -> Figure:
 
 
 def draw_gradients(models: Iterable[Path], folder: Path) -> None:
-    """Draw how far the gradients of tasks agreed, where training left tables of it in the folders of seeds."""
+    """Write ``gradients.svg`` into ``folder`` if the folders of seeds contain ``gradients.parquet``."""
     tables = [model / GRADIENTS for model in models]
     found = [pl.read_parquet(path) for path in tables if path.exists()]
     if found and found[0]["task_a"].n_unique() > 1:
@@ -58,7 +57,7 @@ def draw_gradients(models: Iterable[Path], folder: Path) -> None:
 
 
 def _draw_cosines(axes: Axes, cosines: pl.DataFrame, tasks: Sequence[str]) -> Any:
-    """A cell for each pair of tasks, with its number where there is room; returns what a colour bar needs."""
+    """Draw one cell per pair of tasks with its number; returns the image for the colour bar."""
     table = np.full((len(tasks), len(tasks)), np.nan)
     for first, second, mean in (
         cosines.group_by("task_a", "task_b").agg(pl.col("cosine").mean()).iter_rows()
@@ -76,10 +75,10 @@ def _draw_cosines(axes: Axes, cosines: pl.DataFrame, tasks: Sequence[str]) -> An
 
 
 def _draw_agreement(axes: Axes, cosines: pl.DataFrame) -> None:
-    """Mean and least cosine over updates."""
+    """Draw the mean and the minimum of the cosines over updates."""
     rounds = cosines.group_by("update", maintain_order=True).agg(
         pl.col("cosine").mean().alias("mean over pairs"),
-        pl.col("cosine").min().alias("least of all pairs"),
+        pl.col("cosine").min().alias("minimum over pairs"),
     )
     for name, colour in zip(rounds.columns[1:], PALETTE, strict=False):
         axes.plot(
@@ -92,7 +91,7 @@ def _draw_agreement(axes: Axes, cosines: pl.DataFrame) -> None:
 
 
 def _without_common_start(names: Sequence[str]) -> list[str]:
-    """Names of tasks without the words that all of them begin with."""
+    """Names of tasks without the words that all of them start with."""
     words = [name.split("-") for name in names]
     shared = 0
     while len({tuple(parts[: shared + 1]) for parts in words}) == 1 and all(

@@ -1,4 +1,4 @@
-"""Statistics of hindsight goals."""
+"""Figures of the statistics of hindsight goals."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from offline_gcrl.figures.style import STYLE, colours
 
 
 def hindsight_figure(statistics: Mapping[str, Any]) -> Figure:
-    """Share of positive labels for each strategy beside the expected one, and how far its goals lie."""
+    """Measured and expected share of positive labels, and steps to the goal, for each strategy."""
     with mpl.rc_context(STYLE):
         figure, (shares, distances) = plt.subplots(1, 2, figsize=(8.6, 3.3))
         draw_shares(shares, statistics)
@@ -23,7 +23,7 @@ def hindsight_figure(statistics: Mapping[str, Any]) -> Figure:
 
 
 def draw_shares(axes: Axes, statistics: Mapping[str, Any]) -> None:
-    """Share of positive labels for each strategy, beside the one that theory expects."""
+    """Draw the measured share of positive labels of each strategy, and the share expected in theory."""
     strategies = statistics["strategies"]
     colour = _strategy_colours(strategies)
     expected = {name: values.get("expected_if_exact") for name, values in strategies.items()}
@@ -38,9 +38,7 @@ def draw_shares(axes: Axes, statistics: Mapping[str, Any]) -> None:
         axes.plot(max(share, least), place, "o", color=colour[name], markersize=7)
         _label_share(axes, share, (max(share, least), place))
     axes.plot([], [], "o", color="#888888", markersize=7, label="measured")
-    axes.plot(
-        [], [], "k|", markersize=11, markeredgewidth=2, label="if only the next state counted"
-    )
+    axes.plot([], [], "k|", markersize=11, markeredgewidth=2, label="expected without tolerance")
     axes.set_xscale("log")
     axes.set_xlim(least / 1.5, 8.0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
@@ -59,7 +57,7 @@ def _label_share(axes: Axes, share: float, place: tuple[float, float]) -> None:
 
 
 def draw_distances(axes: Axes, statistics: Mapping[str, Any]) -> None:
-    """How many steps from a transition its goals lie, for each strategy within the episode."""
+    """Draw the distribution of steps from transition to goal, for each strategy within the episode."""
     strategies = statistics["strategies"]
     colour = _strategy_colours(strategies)
     for name, values in strategies.items():
@@ -69,11 +67,11 @@ def draw_distances(axes: Axes, statistics: Mapping[str, Any]) -> None:
             axes.stairs(counts, histogram["edges"], color=colour[name], label=name, linewidth=1.5)
     axes.set_title("Steps from transition to goal")
     axes.set_ylabel("share of goals")
-    axes.set_xlabel("steps (negative: the goal lies in the past)")
+    axes.set_xlabel("steps (negative: the goal is in the past)")
     axes.legend()
 
 
 def _strategy_colours(strategies: Mapping[str, Any]) -> dict[str, str]:
-    """Colours of the strategies; grey for the goals that the behaviour pursued."""
+    """Colours of the strategies; original goals are grey."""
     drawn = [name for name in strategies if name != "original"]
     return colours(drawn) | {"original": "#888888"}

@@ -1,4 +1,4 @@
-"""What surrounds the goals of a task, to scale: walls of a maze, a table, a held-out region."""
+"""The surroundings of the goals of a task, to scale: walls of a maze, a table, a held-out region."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,16 +17,16 @@ Table = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """What surrounds the goals, drawn to scale."""
+    """The surroundings of the goals, in units of the goals."""
 
     walls: Walls = ()
     table_top: Table | None = None
     held_out: Region | None = None
-    """Goals that training left out."""
+    """The region of goals that are held out from training."""
 
 
 def dataset_scene(dataset: Dataset) -> Scene:
-    """Walls or table where policies are judged; nothing where there is no such place, or more than one."""
+    """The scene of the evaluation environment; empty without one, or for suites of several tasks."""
     evaluation = dataset.recipes[0].evaluation
     if evaluation is None or len(dataset.recipes) > 1:
         return Scene()
@@ -35,13 +35,13 @@ def dataset_scene(dataset: Dataset) -> Scene:
 
 
 def environment_scene(environment: Any) -> Scene:
-    """Walls or table of an environment, which is reset: OGBench's arms have no model before."""
+    """Walls or table of an environment. Resets the environment, because OGBench's arms have no model before."""
     environment.reset(seed=0)
     return Scene(maze_walls(environment), table_top(environment))
 
 
 def maze_walls(environment: Any) -> Walls:
-    """Wall cells of an environment that has a maze, Gymnasium-Robotics' or OGBench's; none for others."""
+    """Wall cells of a maze of Gymnasium-Robotics or OGBench; empty for other environments."""
     maze = environment.unwrapped
     if hasattr(maze, "ij_to_xy"):
         cells, centre_of, size = maze.maze_map, maze.ij_to_xy, float(maze._maze_unit)
@@ -64,7 +64,7 @@ def maze_walls(environment: Any) -> Walls:
 
 
 def table_top(environment: Any) -> Table | None:
-    """The table of an environment that has one (Fetch), from its model; None for others."""
+    """The table of an environment, from its MuJoCo model (Fetch); None for environments without one."""
     model: Any = getattr(environment.unwrapped, "model", None)
     if model is None:
         return None

@@ -1,4 +1,4 @@
-"""Colours and style of every figure, and how one is saved."""
+"""Colours and style of all figures, and saving them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ STYLE: Any = {
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure, as the kind of file that its name says, and close it."""
+    """Save a figure in the format of the file name's suffix, and close it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if path.suffix == ".svg" else None
     with mpl.rc_context(STYLE):
@@ -41,5 +41,5 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def colours(agents: Sequence[str]) -> dict[str, str]:
-    """A colour for each agent, by its place in the experiment."""
+    """A colour for each agent, by its position in the experiment."""
     return {agent: PALETTE[number % len(PALETTE)] for number, agent in enumerate(agents)}

@@ -1,4 +1,4 @@
-"""Success rates with intervals, and learning curves."""
+"""Figures of success rates with intervals, and of learning curves."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 
 from offline_gcrl.figures.style import STYLE, colours
 
-LABEL_HEIGHT = 0.07  # Of a curve's name, in units of the success rate.
+LABEL_HEIGHT = 0.07  # Height of a curve's name in units of the success rate.
 
 
 def success_figure(
     metrics: Mapping[str, Mapping[str, Any]], headlines: Mapping[str, str] | None = None
 ) -> Figure:
-    """Success rate with its 95% interval, for each dataset and agent, the best on top.
+    """Success rates with 95% intervals, one panel per dataset and one row per agent, the best on top.
 
     Args:
-        metrics: by dataset and agent.
-        headlines: the metric that is the success of a dataset, where it is not ``success_rate``.
+        metrics: metrics by dataset and agent.
+        headlines: the name of the main success rate by dataset; ``success_rate`` by default.
     """
     with mpl.rc_context(STYLE):
         rows = sum(len(agents) for agents in metrics.values())
@@ -42,7 +42,7 @@ def success_figure(
 
 
 def curves_figure(curves: Mapping[str, Mapping[str, pl.DataFrame]]) -> Figure:
-    """Learning curves: success over updates, with its 95% interval, a panel a dataset."""
+    """Learning curves: success rate over updates with 95% intervals, one panel per dataset."""
     with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(
             1, len(curves), figsize=(0.8 + 4.4 * len(curves), 3.1), squeeze=False, sharey=True
@@ -60,7 +60,7 @@ def curves_figure(curves: Mapping[str, Mapping[str, pl.DataFrame]]) -> Figure:
 
 
 def _draw_rates(axes: Axes, rates: Mapping[str, Mapping[str, float]]) -> None:
-    """A row an agent, the best on top: its rate as a dot with the number, its interval as a bar."""
+    """Draw one row per agent, the best on top: a dot with the rate, and a bar for its interval."""
     colour_of = colours(list(rates))
     order = sorted(rates, key=lambda name: rates[name]["mean"], reverse=True)
     for place, agent in enumerate(order):
@@ -83,7 +83,7 @@ def _draw_rates(axes: Axes, rates: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str) -> None:
-    """A curve with its band."""
+    """Draw a curve and the band of its interval."""
     update, mean = curve["update"].to_numpy(), curve["mean"].to_numpy()
     low, high = curve["low"].to_numpy(), curve["high"].to_numpy()
     axes.fill_between(update, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -91,7 +91,7 @@ def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str) -> None:
 
 
 def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame]) -> None:
-    """Each curve's name beside its end; names that would cover each other are moved apart."""
+    """Write the name of each curve next to its end; names that would overlap are moved apart."""
     colour = colours(list(agents))
     places = _apart({name: float(curve["mean"][-1]) for name, curve in agents.items()})
     for agent, place in places.items():
@@ -108,7 +108,7 @@ def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame]) -> None:
 
 
 def _apart(ends: Mapping[str, float]) -> dict[str, float]:
-    """Heights of names, from the top down: each at its curve's end or as far below as it must, none below 0."""
+    """Heights of the names: each at its curve's end, moved down as far as needed, and never below 0."""
     order = sorted(ends, key=ends.__getitem__, reverse=True)
     places, above, below = {}, 2.0, 0.0
     for name in order:

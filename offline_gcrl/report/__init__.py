@@ -1,6 +1,6 @@
-"""What a person looks at after a run: one page, tables, figures, and numbers for ``dvc metrics``.
+"""The report of a run: one page, tables, figures, and numbers for ``dvc metrics``.
 
-``results`` reads what the evaluation left, ``verdict`` says what it means in plain words, ``content`` gathers
-what the page tells, a function a section, and ``sections/`` words it; ``tables`` writes the same as Markdown
-and CSV; ``drawing`` turns figures into pictures within the page.
+``results`` reads the outputs of the evaluation. ``findings`` reads those of the probes. ``verdict`` recommends an
+agent in sentences. ``content`` has one function per section of the page, and ``sections/`` one template per section.
+``tables`` writes the numbers as Markdown and CSV. ``drawing`` embeds figures in the page. ``writing`` writes all files.
 """

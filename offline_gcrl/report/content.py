@@ -1,7 +1,7 @@
-"""What the page tells of one dataset, section by section.
+"""The content of the report page for one dataset, section by section.
 
-A section is a function here, which gathers what it tells (None where there is nothing to tell), and the
-block of the same name in ``sections/``, which words it. ``SECTIONS`` has them in the order of the page.
+A section is a function of this module and the template of the same name in ``sections/``. The function returns
+the variables of the template, or None if the section is left out. ``SECTIONS`` lists them in the order of the page.
 """
 
 import json
@@ -43,25 +43,25 @@ MOMENTS = {"last_step": "at the last step", "any_step": "at any step"}
 
 @dataclass(frozen=True)
 class ReportedDataset:
-    """A dataset, and all that is known of it."""
+    """A dataset with its settings, results and files."""
 
     params: Params
     dataset: Dataset
     results: DatasetResults
     folders: Folders
     videos: Mapping[Path, str]
-    """Those that the page holds, as data URIs."""
+    """Videos that are embedded in the page, as data URIs by path."""
     findings: Findings
-    """Of the probes of each agent."""
+    """Results of the probes of each agent."""
 
     @property
     def name(self) -> str:
-        """Of the dataset."""
+        """The dataset's name."""
         return self.dataset.name
 
 
 def summary(subject: ReportedDataset) -> Content:
-    """Which agent to use, how sure to be, and the numbers behind it."""
+    """The recommended agent, how certain that is, and the table of metrics."""
     results = subject.results
     picture = success_picture(subject.name, results) if results.agents else None
     return {
@@ -76,7 +76,7 @@ def summary(subject: ReportedDataset) -> Content:
 
 
 def tasks(subject: ReportedDataset) -> Content:
-    """Success for each task, where there is more than one."""
+    """Success rate per task and agent, if there are several tasks."""
     results = subject.results
     if len(results.tasks) < 2:
         return None
@@ -90,19 +90,19 @@ def tasks(subject: ReportedDataset) -> Content:
 
 
 def multitask(subject: ReportedDataset) -> Content:
-    """What is asked beside the headline: transfer, forgetting, held-out goals, wrong identifiers."""
+    """Transfer, forgetting, unseen goals and wrong identifiers."""
     return page_content(subject.name, subject.findings)
 
 
 def agents(subject: ReportedDataset) -> Content:
-    """What each agent is."""
+    """The algorithm and the goal mixture of each agent."""
     if not subject.results.agents:
         return None
     return {"described": described_agents(subject.params, subject.name)}
 
 
 def curves(subject: ReportedDataset) -> Content:
-    """Success while training, and how far from the goal the final episodes ended."""
+    """Learning curves, and the distance to the goal at the end of the evaluation episodes."""
     if not subject.results.agents:
         return None
     tolerance = success_distance(subject.dataset)
@@ -110,38 +110,38 @@ def curves(subject: ReportedDataset) -> Content:
 
 
 def goals(subject: ReportedDataset) -> Content:
-    """Maps of reached and missed goals, or why there are none."""
+    """Maps of reached and missed goals, or the reason why there are none."""
     results = subject.results
     if not results.agents:
         return None
     scene = dataset_scene(subject.dataset)
-    said = ["Grey: the walls, to scale."] if scene.walls else []
-    said += ["Grey: the table from above, to scale."] if scene.table_top else []
-    said += ["Hatched: goals that were held out from training."] if scene.held_out else []
+    notes = ["Grey areas are walls, drawn to scale."] if scene.walls else []
+    notes += ["The grey area is the table from above, drawn to scale."] if scene.table_top else []
+    notes += ["Hatched: goals that were held out from training."] if scene.held_out else []
     if goal_dimensions(results) == MAX_MAP_DIMENSIONS:
-        said.append("Drawn in the first two of three dimensions.")
+        notes.append("The map shows the first two of three dimensions.")
     return {
         "pictures": goal_pictures(subject.name, results, scene),
         "no_map": _why_no_map(results),
-        "key": " ".join(said),
+        "notes": " ".join(notes),
     }
 
 
 def rollouts(subject: ReportedDataset) -> Content:
-    """Videos by training seed, each with how many of its episodes reached the goal."""
+    """Videos by training seed, each with the number of its episodes that reached the goal."""
     seeds = enumerate(subject.params.experiment.seeds)
-    rows = {seed: films for number, seed in seeds if (films := _videos(subject, number))}
+    rows = {seed: videos for number, seed in seeds if (videos := _videos(subject, number))}
     return {"rows": rows} if rows else None
 
 
 def pairwise(subject: ReportedDataset) -> Content:
-    """Every agent against every other."""
+    """Comparison of each pair of agents."""
     comparison = subject.results.comparison
     return {"comparison": comparison} if comparison and comparison.against_best else None
 
 
 def data(subject: ReportedDataset) -> Content:
-    """The dataset: facts, sources, its card."""
+    """Facts of the dataset, its sources, and the figures of its card."""
     schema = json.loads((subject.folders.parquet / subject.name / SCHEMA).read_text())
     card = dataset_card(subject.folders.cards / subject.name)
     return {
@@ -152,7 +152,7 @@ def data(subject: ReportedDataset) -> Content:
 
 
 def hindsight(subject: ReportedDataset) -> Content:
-    """What relabelling gave."""
+    """Statistics of the hindsight goals."""
     statistics = json.loads((subject.folders.hindsight / subject.name / STATS).read_text())
     return {
         "transitions": statistics["transitions"],
@@ -162,7 +162,7 @@ def hindsight(subject: ReportedDataset) -> Content:
 
 
 def settings(subject: ReportedDataset) -> Content:
-    """Every setting, and fingerprints of what came of them."""
+    """All settings, and digests of the files that they produced."""
     params, name = subject.params, subject.name
     seeds = params.experiment.seeds
     return {
@@ -181,12 +181,12 @@ SECTIONS: dict[str, Callable[[ReportedDataset], Content]] = {
 
 
 def sections(subject: ReportedDataset) -> dict[str, dict[str, Any]]:
-    """What the sections that have something to tell of a dataset tell, in their order."""
-    return {name: told for name, section in SECTIONS.items() if (told := section(subject))}
+    """The content of each section by its name, in the order of the page, without empty sections."""
+    return {name: content for name, section in SECTIONS.items() if (content := section(subject))}
 
 
 def _agent_rows(results: DatasetResults) -> list[dict[str, Any]]:
-    """The headline table, the best agent first."""
+    """Rows of the main table, the best agent first."""
     comparison = results.comparison
     if comparison is None:
         return []
@@ -207,20 +207,20 @@ def _why_no_map(results: DatasetResults) -> str | None:
         return None
     dimensions = goal_dimensions(results)
     if dimensions > MAX_MAP_DIMENSIONS:
-        return f"A goal here is {dimensions} numbers: too many to draw as a map of reached and missed goals."
-    return "The goals are of several tasks, each in a place of its own: see success by task."
+        return f"Goals have {dimensions} dimensions here, too many for a map of reached and missed goals."
+    return "The goals belong to several tasks, which have no common map. See the success rates by task."
 
 
 def _videos(subject: ReportedDataset, number: int) -> list[dict[str, Any]]:
-    """The video of each agent that has one of the seed of this number."""
+    """The videos of all agents for one training seed, given by its position among the seeds."""
     results = subject.results
-    filmed = subject.params.evaluate_for(subject.name).video.episodes
-    films = []
+    count = subject.params.evaluate_for(subject.name).video.episodes
+    videos = []
     for agent, found in results.agents.items():
         path = found.videos[number] if number < len(found.videos) else None
         if path is not None:
-            shown = found.episodes[number][results.column][:filmed]
-            said = f"{int(shown.sum())} of {len(shown)} goals reached"
+            shown = found.episodes[number][results.column][:count]
+            caption = f"{int(shown.sum())} of {len(shown)} goals reached"
             uri = subject.videos.get(path)
-            films.append({"agent": agent, "path": path.as_posix(), "uri": uri, "said": said})
-    return films
+            videos.append({"agent": agent, "path": path.as_posix(), "uri": uri, "caption": caption})
+    return videos

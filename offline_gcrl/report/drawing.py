@@ -1,7 +1,7 @@
-"""Figures as pictures within the page: SVG without fixed colours for ink, so that they fit light and dark.
+"""Figures embedded in the report page, as SVG whose colours follow the page's light or dark theme.
 
-One picture holds one panel: panels then stand beside each other on a wide screen and below each other
-on a phone, with text that stays readable.
+Each picture has one panel. Panels are therefore next to each other on a wide screen and below each other on a
+phone, and their text stays readable.
 """
 
 import io
@@ -23,7 +23,7 @@ from offline_gcrl.figures.style import PALETTE, STYLE, WALL
 from offline_gcrl.figures.success import curves_figure, success_figure
 from offline_gcrl.report.results import DatasetResults
 
-WIDTH = 4.6  # Inches: on a phone, text of 9 points is then still read with ease.
+WIDTH = 4.6  # Inches. Text of 9 points is then readable on a phone.
 INKS = {
     "#000000": "currentColor",
     "#ffffff": "var(--paper, #ffffff)",
@@ -36,19 +36,19 @@ INKS = {
         if colour != "#000000"
     },
 }
-"""Colours of the figures, and what stands for them in the page's style sheet."""
+"""Colours of the figures, and the variables of the page's style sheet that replace them."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure within the page."""
+    """A figure that is embedded in the page."""
 
     svg: str
     caption: str
 
 
 def success_picture(dataset: str, results: DatasetResults) -> Picture:
-    """Success rates with their intervals."""
+    """Success rate of each agent with its interval."""
     figure = success_figure({dataset: results.metrics}, {dataset: results.metric})
     figure.axes[0].set_title("", loc="left")
     figure.set_figwidth(WIDTH)
@@ -57,23 +57,23 @@ def success_picture(dataset: str, results: DatasetResults) -> Picture:
 
 
 def curve_pictures(dataset: str, results: DatasetResults, tolerance: float | None) -> list[Picture]:
-    """Learning curves, and how far from the goal the final episodes ended."""
+    """Learning curves, and the distribution of the final distance to the goal."""
     curves = curves_figure({dataset: {name: found.curve for name, found in results.agents.items()}})
     curves.axes[0].set_title("", loc="left")
     curves.set_size_inches(WIDTH, 3.0)
     distances = distances_figure(results.episodes, tolerance, results.unit)
     distances.set_size_inches(WIDTH, 3.0)
     unit = f" {results.unit}".rstrip()
-    within = (
+    reached = (
         ""
         if tolerance is None
-        else f" Left of the dashed line, {tolerance:g}{unit}, it is reached."
+        else f" A goal counts as reached up to {tolerance:g}{unit} (dashed line)."
     )
     return [
         Picture(
             inline_svg(curves, f"curves-{dataset}", _alt_text("Learning curves", results)),
-            "Success while training, on episodes that are used for nothing else. "
-            "Bands are 95% intervals.",
+            "Success rate over the course of training, on evaluation episodes that are used only for this "
+            "curve. Bands are 95% intervals.",
         ),
         Picture(
             inline_svg(
@@ -81,13 +81,14 @@ def curve_pictures(dataset: str, results: DatasetResults, tolerance: float | Non
                 f"distances-{dataset}",
                 _alt_text("Final distance to the goal, cumulative", results),
             ),
-            f"Where the final episodes ended: the higher a line, the closer to the goal.{within}",
+            "Cumulative distribution of the final distance to the goal. A higher line means that more "
+            f"episodes ended close to their goal.{reached}",
         ),
     ]
 
 
 def goal_pictures(dataset: str, results: DatasetResults, scene: Scene) -> list[Picture]:
-    """Goals reached and missed, a picture an agent; none where a map cannot show them."""
+    """Maps of reached and missed goals, one per agent; an empty list if a map cannot show them."""
     if not all(map(can_map_goals, results.episodes.values())):
         return []
     pictures = []
@@ -101,13 +102,13 @@ def goal_pictures(dataset: str, results: DatasetResults, scene: Scene) -> list[P
 
 
 def goal_dimensions(results: DatasetResults) -> int:
-    """How many numbers a goal is made of."""
+    """The number of dimensions of a goal."""
     tables = results.episodes.values()
     return max(int(table["goal"].list.len().max()) for table in tables)  # type: ignore[arg-type]
 
 
 def hindsight_pictures(dataset: str, statistics: Mapping[str, Any]) -> list[Picture]:
-    """What relabelling gave: how many labels are positive, and how far goals lie."""
+    """The share of positive labels, and the distribution of steps from transition to goal."""
     pictures = []
     for name, draw in (("shares", draw_shares), ("ahead", draw_distances)):
         with mpl.rc_context(STYLE):
@@ -121,7 +122,7 @@ def hindsight_pictures(dataset: str, statistics: Mapping[str, Any]) -> list[Pict
 def stored_pictures(
     dataset: str, paths: Sequence[Path], captions: Mapping[str, str]
 ) -> list[Picture]:
-    """Figures that another stage drew, as SVG files."""
+    """Figures that another stage saved as SVG files."""
     pictures = []
     for path in paths:
         caption = captions.get(
@@ -134,12 +135,12 @@ def stored_pictures(
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:
-    """A figure as an element of the page, and closed.
+    """Convert a figure to an SVG element of the page, and close the figure.
 
     Args:
-        figure: with a single panel.
-        name: prefix of the ids within it, unique on the page.
-        label: what a person who cannot see it is told.
+        figure: a figure with a single panel.
+        name: prefix of the ids within the SVG; it must be unique on the page.
+        label: description for screen readers.
     """
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
@@ -156,7 +157,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
 
 
 def _themed(svg: str, name: str, label: str) -> str:
-    """An SVG document as an element that takes ink, fonts and width from the page."""
+    """An SVG document as an element that takes colours, fonts and width from the page."""
     body = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     head, rest = body.split(">", 1)
     view_box = (

@@ -1,4 +1,4 @@
-"""What stands on the page beside the results: facts of the data, settings, fingerprints, versions."""
+"""Content of the page other than results: facts of the data, settings, digests and versions."""
 
 import json
 import sys
@@ -11,7 +11,6 @@ from typing import Any
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Dataset, Params, Part, Section, Success, agent_settings
 from offline_gcrl.config.outputs import CARD, EPISODES, STEPS, TABLE
-from offline_gcrl.config.outputs import EPISODES as EVALUATED
 from offline_gcrl.report.drawing import stored_pictures
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.support.files import digest
@@ -31,7 +30,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the stages before left what the page tells of."""
+    """Folders with the outputs of the earlier stages."""
 
     parquet: Path = Path("datasets/parquet")
     hindsight: Path = Path("datasets/hindsight")
@@ -40,21 +39,25 @@ class Folders:
 
 
 def dataset_facts(schema: Mapping[str, Any], dataset: Dataset) -> dict[str, str]:
-    """What a person asks first of a dataset."""
+    """The main facts of a dataset, by their labels on the page."""
     counts, statistics = schema["counts"], schema["statistics"]
-    judged = [recipe.evaluation.environment.id for recipe in dataset.recipes if recipe.evaluation]
+    environments = [
+        recipe.evaluation.environment.id for recipe in dataset.recipes if recipe.evaluation
+    ]
     goals = statistics["observation" if schema["goals_are_states"] else "achieved_goal"]
     where = " and ".join(map(_part, dataset.recipes[0].goal.achieved))
     facts = {
-        "judged in": ", ".join(dict.fromkeys(judged)) or "no environment",
+        "evaluated in": ", ".join(dict.fromkeys(environments)) or "no environment",
         "episodes": f"{counts['episodes']:,}",
         "transitions": f"{counts['transitions']:,}",
         "observation": f"{len(statistics['observation']['mean'])} numbers",
         "goal": f"{len(goals['mean'])} numbers: {where}",
-        "goal reached": _success(dataset.success),
+        "goal counts as reached": _success(dataset.success),
         "action": f"{len(statistics['action']['mean'])} numbers",
         "tasks": ", ".join(dataset.tasks),
-        "made with": ", ".join(f"{name} {version}" for name, version in schema["versions"].items()),
+        "ingested with": ", ".join(
+            f"{name} {version}" for name, version in schema["versions"].items()
+        ),
         "licence": ", ".join(dict.fromkeys(recipe.licence for recipe in dataset.recipes)),
         "citation": ", ".join(dict.fromkeys(recipe.citation for recipe in dataset.recipes)),
     }
@@ -62,13 +65,13 @@ def dataset_facts(schema: Mapping[str, Any], dataset: Dataset) -> dict[str, str]
 
 
 def success_distance(dataset: Dataset) -> float | None:
-    """The distance within which goals count as reached, where that alone decides."""
+    """The distance up to which goals count as reached; None if something else decides that."""
     asked = any(r.evaluation and r.evaluation.success == "environment" for r in dataset.recipes)
     return dataset.success.tolerance if dataset.success.has_distance and not asked else None
 
 
 def dataset_card(folder: Path) -> dict[str, Any]:
-    """What the dataset's card tells beyond its schema, where there is one."""
+    """Facts and figures of the dataset's card; empty if there is no card."""
     path = folder / CARD
     content = json.loads(path.read_text()) if path.exists() else {"facts": {}, "figures": {}}
     captions = content["figures"]
@@ -80,7 +83,7 @@ def dataset_card(folder: Path) -> dict[str, Any]:
 
 
 def described_agents(params: Params, dataset: str) -> dict[str, dict[str, str]]:
-    """What each agent is: the first line of its algorithm's file, and the goals that it learns to act on."""
+    """The algorithm of each agent (first line of its file), and the goal mixture of its actor."""
     described = {}
     for agent in params.experiment.agents:
         kind = settings_type(params.agents[agent]["algorithm"])
@@ -93,7 +96,7 @@ def described_agents(params: Params, dataset: str) -> dict[str, dict[str, str]]:
 
 
 def settings_of_stages(params: Params, dataset: str) -> dict[str, dict[str, str]]:
-    """The settings of collecting, relabelling, training and evaluation that held for a dataset."""
+    """The settings of collecting, relabelling, training and evaluation that were used for a dataset."""
     sections: dict[str, Section] = {
         "collect": params.collect_for(dataset),
         "relabel": params.relabel_for(dataset),
@@ -104,7 +107,7 @@ def settings_of_stages(params: Params, dataset: str) -> dict[str, dict[str, str]
 
 
 def settings_of_agents(params: Params, dataset: str) -> dict[str, dict[str, str]]:
-    """A row a setting, with its value for each agent that has it; of training, what is not the same for all."""
+    """One row per setting with its value by agent; training settings only if agents differ in them."""
     rows: dict[str, dict[str, str]] = {}
     for agent in params.experiment.agents:
         kind = settings_type(params.agents[agent]["algorithm"])
@@ -114,7 +117,7 @@ def settings_of_agents(params: Params, dataset: str) -> dict[str, dict[str, str]
 
 
 def _training_of_agents(params: Params, dataset: str) -> dict[str, dict[str, str]]:
-    """The settings of training that some agent has to itself (``train.per_agent``)."""
+    """The training settings in which an agent differs from the common ones (``train.per_agent``)."""
     common = _flat(params.train_for(dataset))
     own = {agent: _flat(params.train_for(dataset, agent)) for agent in params.experiment.agents}
     names = [
@@ -129,7 +132,7 @@ def _training_of_agents(params: Params, dataset: str) -> dict[str, dict[str, str
 def fingerprints(
     name: str, results: DatasetResults, folders: Folders, seeds: Iterable[int]
 ) -> dict[str, str]:
-    """SHA-256 of the data, the hindsight table and the final episodes of each agent."""
+    """SHA-256 digests of the data, the hindsight table and the evaluation episodes of each agent."""
     parquet, hindsight = folders.parquet / name, folders.hindsight / name
     seeds = list(seeds)
     files = {
@@ -137,7 +140,7 @@ def fingerprints(
         "hindsight": [hindsight / TABLE],
         **{
             f"results of {agent}": [
-                folders.results / name / agent / f"seed-{seed}" / EVALUATED for seed in seeds
+                folders.results / name / agent / f"seed-{seed}" / EPISODES for seed in seeds
             ]
             for agent in results.agents
         },
@@ -146,12 +149,12 @@ def fingerprints(
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that the numbers depend on, without what tells one build from another."""
+    """Versions of the packages that the numbers depend on, without build tags such as ``+cpu``."""
     return {name: metadata.version(name).split("+")[0] for name in PACKAGES}
 
 
 def _flat(section: Section) -> dict[str, str]:
-    """Settings as text; workers are left out, since they change no number."""
+    """Settings as text. The number of workers is left out because results do not depend on it."""
     flat: dict[str, str] = {}
     for name, value in section.model_dump(exclude={"workers"}).items():
         if isinstance(value, dict) and not name.endswith("goals"):
@@ -174,7 +177,7 @@ def _readable(value: Any) -> str:
 
 
 def _part(part: Part) -> str:
-    """A part of the observation in words."""
+    """A part of the observation as text."""
     if part.key is None:
         return "a constant"
     columns = "" if part.columns is None else f"[{', '.join(map(str, part.columns))}]"
@@ -182,12 +185,12 @@ def _part(part: Part) -> str:
 
 
 def _success(success: Success) -> str:
-    """When a goal counts as reached, in words."""
+    """The success test as text, to follow "goal counts as reached"."""
     if success.kind == "distance":
-        each = "" if success.parts is None else ", each of its parts"
-        return f"within {success.tolerance:g} of it{each}"
+        each = "" if success.parts is None else " for each part of the goal"
+        return f"within a distance of {success.tolerance:g}{each}"
     if success.kind == "per_dimension":
-        return f"within {_readable(success.tolerances)} in its dimensions"
+        return f"within {_readable(success.tolerances)} in each dimension"
     if success.kind == "predicate":
-        return f"{success.predicate} it in dimension {_readable(success.dimensions)}"
-    return "at the very same state"
+        return f"{success.predicate} the goal in dimension {_readable(success.dimensions)}"
+    return "only at the state it was taken from"

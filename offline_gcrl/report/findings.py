@@ -1,4 +1,4 @@
-"""What the probes of each agent say: transfer, cost of sharing, wrong identifiers, held-out goals, forgetting."""
+"""Results of the probes of each agent: transfer, cost of sharing, wrong identifiers, unseen goals, forgetting."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from offline_gcrl.statistics.transfer import (
 
 @dataclass(frozen=True)
 class Phases:
-    """Which tasks were learned one after another, and until which update each."""
+    """The tasks of sequential training in their order, and the update at which each phase ends."""
 
     tasks: tuple[str, ...]
     boundaries: tuple[int, ...]
@@ -44,15 +44,15 @@ class Phases:
 
 @dataclass(frozen=True)
 class AgentFindings:
-    """The probes of one agent on one dataset; empty where something was not asked."""
+    """Results of the probes of one agent on one dataset; fields of probes that did not run are empty."""
 
     episodes: Tables
     column: str
-    """Of episodes: the success that is put first."""
+    """The column of episodes with the success that the dataset is measured by."""
     batch_size: int
     task_curves: Tables
     specialists: dict[str, Tables]
-    """Episodes of each task's specialist."""
+    """Evaluation episodes of the specialists, by task."""
     specialist_curves: dict[str, Tables]
     wrong: Tables
     held_out: Tables
@@ -60,21 +60,21 @@ class AgentFindings:
 
     @cached_property
     def transfers(self) -> list[Contrast]:
-        """Generalist beside specialist, by task."""
+        """Success of the multi-task policy compared with the specialist, for each task."""
         if not self.specialists:
             return []
         return transfers(self.episodes, self.specialists, self.column)
 
     @cached_property
     def average(self) -> Contrast | None:
-        """The same over all tasks."""
+        """Success of the multi-task policy compared with the specialists, over all tasks."""
         if not self.specialists:
             return None
         return average_transfer(self.episodes, self.specialists, self.column)
 
     @cached_property
     def task_costs(self) -> tuple[TaskCost, ...]:
-        """When each task was learned, with others and alone."""
+        """The updates after which each task was learned, by the multi-task policy and by its specialist."""
         if not self.specialists or not self.task_curves:
             return ()
         finals = {found.name: found.second.mean for found in self.transfers}
@@ -82,7 +82,7 @@ class AgentFindings:
 
     @cached_property
     def cost(self) -> SharingCost | None:
-        """What learning all of them together costs; None where no task tells."""
+        """The cost of learning all tasks together; None if it is unknown for every task."""
         if not self.task_costs:
             return None
         costs = self.task_costs
@@ -101,24 +101,24 @@ class AgentFindings:
 
     @cached_property
     def sequence(self) -> SequentialResult | None:
-        """How tasks fared that were learned one after another."""
+        """Success on all tasks after each phase of sequential training; None for joint training."""
         if self.phases is None or not self.task_curves:
             return None
         return sequence_metrics(self.task_curves, self.phases.tasks, self.phases.boundaries)
 
     @cached_property
     def wrong_identifiers(self) -> list[Contrast]:
-        """Told right beside told wrong, by what is wrong."""
+        """Success with right and with wrong identifiers, one contrast per kind of identifier."""
         return wrong_identifiers(self.episodes, self.wrong, self.column) if self.wrong else []
 
     @cached_property
     def zero_shot(self) -> Contrast | None:
-        """Goals that training had beside those that were held out."""
+        """Success on goals seen in training and on held-out goals; None if no goals were held out."""
         return zero_shot(self.episodes, self.held_out, self.column) if self.held_out else None
 
     @cached_property
     def curves_by_task(self) -> dict[str, pl.DataFrame]:
-        """Learning curves over the seeds; none where there is one task."""
+        """Learning curve of each task across seeds; empty if there is only one task."""
         if not self.task_curves:
             return {}
         every = task_curves_across_seeds(list(self.task_curves))
@@ -126,7 +126,7 @@ class AgentFindings:
 
     @cached_property
     def specialist_curves_by_task(self) -> dict[str, pl.DataFrame]:
-        """The same of the specialists."""
+        """Learning curve of each task's specialist across seeds."""
         return {
             task: curve_across_seeds(list(tables))
             for task, tables in self.specialist_curves.items()
@@ -134,19 +134,19 @@ class AgentFindings:
 
 
 Findings = dict[str, AgentFindings]
-"""By agent."""
+"""Results of the probes by agent."""
 
 
 def load_findings(
     params: Params, dataset: Dataset, results: DatasetResults, folder: Path
 ) -> Findings:
-    """Read what the probes of all agents of a dataset left.
+    """Read the results of the probes of all agents on a dataset.
 
     Args:
-        params: which seeds there are, and how agents were trained.
-        dataset: its tasks.
-        results: of the headline.
-        folder: of all results of the dataset.
+        params: seeds and training settings.
+        dataset: the dataset, with its tasks.
+        results: results of the main evaluation.
+        folder: folder with all results of the dataset.
     """
     seeds = params.experiment.seeds
     return {
@@ -196,7 +196,7 @@ def _phases(train: Train, dataset: Dataset) -> Phases | None:
 def all_findings(
     params: Params, datasets: Mapping[str, Dataset], results: Results, folder: Path
 ) -> dict[str, Findings]:
-    """The findings of every dataset, by its name."""
+    """The results of the probes of every dataset, by its name."""
     return {
         name: load_findings(params, datasets[name], found, folder / name)
         for name, found in results.items()
@@ -204,7 +204,7 @@ def all_findings(
 
 
 def sharing_models(findings: Mapping[str, Findings]) -> dict[str, SharingModel]:
-    """Shared share and interference of each agent whose specialists were trained on suites of several sizes."""
+    """The fitted model of sharing of each agent that has specialists on suites of several sizes."""
     points: dict[str, list[tuple[int, float]]] = {}
     for agents in findings.values():
         for agent, found in agents.items():

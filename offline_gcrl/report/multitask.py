@@ -1,4 +1,4 @@
-"""What the report says of many tasks: tables for the page and for Markdown, and sentences on the cost of sharing."""
+"""Multi-task results of the report: tables for the page and for Markdown, and sentences on the cost of sharing."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,28 +30,30 @@ from offline_gcrl.statistics.transfer import (
 
 WRONG_NAMES = {"task": "another task", "goal": "another goal"}
 TRANSFER_NOTE = (
-    "Difference: one policy for all minus the specialist, in the same episodes; the intervals of all tasks hold "
-    "jointly. Positive and negative leave out zero, unclear does not."
+    "The difference is the success rate of the multi-task policy minus that of the specialist, in the same "
+    "episodes. The intervals of all tasks hold jointly with 95%. Transfer is positive or negative if the interval "
+    "of the difference excludes zero, and unclear otherwise."
 )
 WRONG_NOTE = (
-    "The same episodes twice: told right, and told another task's number or another episode's goal. A policy that "
-    "listens to what it is told must fall."
+    "Both success rates are of the same episodes. With a wrong identifier, the policy is conditioned on another task, "
+    "or on the goal of another episode; success is still measured on the episode's own goal. The success of a policy "
+    "that uses its conditioning drops."
 )
 ZERO_SHOT_NOTE = (
-    "Held-out goals lie in a region that training never had a goal in, though its states did pass there. A policy "
-    "that is told only the task cannot be asked for a goal: what it reaches there, it reaches by accident."
+    "Unseen goals are in a region in which training had no goals, although trajectories may pass through it. A "
+    "policy that is conditioned on the task alone cannot be given such a goal, and reaches it only by chance."
 )
 SEQUENCE_NOTE = (
-    "Average success over all tasks once the last was learned; backward transfer, what later tasks did to earlier "
-    "ones since each was learned; forgetting, how far earlier tasks fell from their best. On the episodes of the "
-    "learning curve; intervals resample training seeds and episodes."
+    "Average success is the success rate over all tasks after the last one was learned. Backward transfer is the "
+    "mean change of earlier tasks since each was learned. Forgetting is the mean drop of earlier tasks from their "
+    "best success. All three use the episodes of the learning curve. Intervals resample training seeds and episodes."
 )
 Table = tuple[list[str], list[list[str]]]
-"""Heading and rows."""
+"""Column names and rows."""
 
 
 def task_metrics(results: Results) -> dict[str, dict[str, Any]]:
-    """Metrics of each task with intervals, by dataset and agent; none where there is one task."""
+    """Metrics of each task with intervals, by dataset and agent; empty if there is only one task."""
     found = {
         dataset: {agent: summarise_by_task(own.episodes) for agent, own in of.agents.items()}
         for dataset, of in results.items()
@@ -60,7 +62,7 @@ def task_metrics(results: Results) -> dict[str, dict[str, Any]]:
 
 
 def flat_task_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
-    """One row a dataset, agent, task and metric."""
+    """One row per dataset, agent, task and metric."""
     rows = [
         {"dataset": dataset, "agent": agent, "task": task, "metric": metric, **values}
         for dataset, agents in metrics.items()
@@ -73,9 +75,9 @@ def flat_task_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def transfer_table(found: AgentFindings) -> Table:
-    """Generalist beside specialists, a row a task and one for all."""
+    """The multi-task policy compared with specialists: one row per task, and one for all tasks."""
     rows = [*found.transfers, *([found.average] if found.average else [])]
-    heading = ["task", "one policy for all", "specialist", "difference", "transfer"]
+    heading = ["task", "multi-task policy", "specialist", "difference", "transfer"]
     return heading, [
         [row.name, interval(row.first), interval(row.second), interval(row.difference), row.kind]
         for row in rows
@@ -83,8 +85,8 @@ def transfer_table(found: AgentFindings) -> Table:
 
 
 def cost_table(costs: Sequence[TaskCost]) -> Table:
-    """Updates until each task is learned, a row a task."""
-    heading = ["task", "threshold", "updates, specialist", "updates, one for all", "ratio"]
+    """The number of updates until a task is learned, one row per task."""
+    heading = ["task", "threshold", "updates, specialist", "updates, multi-task policy", "ratio"]
     return heading, [
         [
             cost.task,
@@ -104,47 +106,58 @@ def _updates(reached: ThresholdCrossing | None) -> str:
 
 
 def cost_sentences(cost: SharingCost | None) -> list[str]:
-    """What the costs say of f and c, and what they cannot say."""
+    """Sentences on the cost of sharing and on the values of f and c that it allows.
+
+    In the model of sharing, K specialists need K N updates, and a multi-task policy with the shared fraction f and
+    the interference c needs c N f + K (1 - f) N.
+    """
     threshold = (
         f"A task counts as learned at {SHARE_OF_FINAL:.0%} of its specialist's final success."
     )
     if cost is None:
         return [
-            f"{threshold} No task tells what sharing costs: each was above that at a first snapshot already, or "
-            "never. More snapshots would tell."
+            f"{threshold} The cost of sharing is unknown: every task was above this threshold at its first snapshot, "
+            "or never reached it. More snapshots would help."
         ]
     total, batch = cost.tasks * cost.specialist, cost.batch_size
-    said = [
-        f"{threshold} Of both, that moment is known for {cost.compared} of {cost.tasks} tasks: a specialist needs N = "
-        f"{cost.specialist:,.0f} updates on average ({cost.specialist * batch:,.0f} transitions), the policy for all "
-        f"{cost.multitask:,.0f} ({cost.multitask * batch:,.0f} transitions, of all tasks).",
-        f"{cost.tasks} specialists take {total:,.0f} updates in all; the policy for all takes "
-        f"{cost.multitask / total:.0%} of that, {interval(cost.ratio)} times what one takes.",
+    sentences = [
+        f"{threshold} The number of updates to this threshold is known for {cost.compared} of {cost.tasks} tasks. "
+        f"A specialist needs N = {cost.specialist:,.0f} updates on average "
+        f"({cost.specialist * batch:,.0f} transitions). The multi-task policy needs {cost.multitask:,.0f} updates "
+        f"({cost.multitask * batch:,.0f} transitions of all tasks).",
+        f"{cost.tasks} specialists need {total:,.0f} updates together. The multi-task policy needs "
+        f"{cost.multitask / total:.0%} of that, which is {interval(cost.ratio)} times the updates of one specialist.",
     ]
     if cost.ratio.mean <= 1:
-        return [*said, "That is less than one specialist: beyond what the model of sharing allows."]
+        return [
+            *sentences,
+            "That is fewer than one specialist needs, which the model of sharing cannot explain.",
+        ]
     if cost.ratio.mean >= cost.tasks:
-        return [*said, "That is no less than all of them: nothing was shared, or sharing cost it."]
+        return [
+            *sentences,
+            "That is at least as many as all specialists need: nothing was shared, or sharing slowed learning down.",
+        ]
     return [
-        *said,
-        f"In c N f + K (1 - f) N that is one equation for two unknowns: any f from {cost.least_shared:.2f} "
-        f"(if nothing interfered, c = 1) to 1 (if all were shared, with c = {cost.most_interference:.1f}). "
-        "Suites of two sizes tell them apart.",
+        *sentences,
+        "The model c N f + K (1 - f) N has two unknowns, the shared fraction f and the interference c, so one suite "
+        f"does not determine them. Possible values of f are {cost.least_shared:.2f} (no interference, c = 1) to 1 "
+        f"(everything shared, c = {cost.most_interference:.1f}). Suites of two sizes would determine both.",
     ]
 
 
 def model_sentence(agent: str, model: SharingModel) -> str:
-    """Shared share and interference, from suites of several sizes."""
+    """The shared fraction and the interference, fitted to suites of several sizes."""
     interference = "undefined" if model.interference is None else f"{model.interference:.2f}"
     return (
-        f"{agent}, over suites of several sizes: shared share f = {model.shared:.2f}, interference c = "
-        f"{interference}, if both are the same in all of them."
+        f"{agent}: shared fraction f = {model.shared:.2f}, interference c = {interference}, assuming that both are "
+        "the same in all suites."
     )
 
 
 def wrong_table(findings: Findings) -> Table:
-    """Told right beside told wrong, a row an agent and identifier."""
-    heading = ["agent", "told", "success, told right", "success, told wrong", "falls by"]
+    """Success with the right and with a wrong identifier, one row per agent and identifier."""
+    heading = ["agent", "wrong identifier", "success, right", "success, wrong", "drop"]
     return heading, [
         [agent, WRONG_NAMES[row.name], *_contrast(row)]
         for agent, found in findings.items()
@@ -153,8 +166,8 @@ def wrong_table(findings: Findings) -> Table:
 
 
 def zero_shot_table(findings: Findings) -> Table:
-    """Goals seen in training beside goals held out, a row an agent."""
-    heading = ["agent", "seen goals", "held-out goals", "difference"]
+    """Success on goals that training saw and on held-out goals, one row per agent."""
+    heading = ["agent", "seen goals", "unseen goals", "difference"]
     return heading, [
         [agent, *_contrast(found.zero_shot)]
         for agent, found in findings.items()
@@ -163,14 +176,14 @@ def zero_shot_table(findings: Findings) -> Table:
 
 
 def sequences_of(findings: Findings) -> dict[str, SequentialResult]:
-    """Agents that learned the tasks one after another."""
+    """Results of the agents that were trained on the tasks one after another."""
     return {
         agent: found.sequence for agent, found in findings.items() if found.sequence is not None
     }
 
 
 def sequence_table(sequences: Mapping[str, SequentialResult]) -> Table:
-    """The figures of forgetting, a row an agent."""
+    """Average success, backward transfer and forgetting, one row per agent."""
     heading = ["agent", "average success", "backward transfer", "forgetting"]
     return heading, [
         [agent, *(interval(found.metrics[name]) for name in SEQUENCE_METRICS)]
@@ -179,7 +192,7 @@ def sequence_table(sequences: Mapping[str, SequentialResult]) -> Table:
 
 
 def _boundaries(findings: Findings) -> tuple[int, ...]:
-    """Updates where phases end, where all agents share them."""
+    """Updates at which the phases of sequential training end; empty if agents differ in them."""
     found = {sequence.boundaries for sequence in sequences_of(findings).values()}
     return found.pop() if len(found) == 1 else ()
 
@@ -189,15 +202,15 @@ def _contrast(row: Contrast) -> list[str]:
 
 
 def markdown_multitask(findings: Mapping[str, Findings]) -> str:
-    """All of it in Markdown, by dataset."""
-    lines = ["# Many tasks", ""]
+    """The multi-task results of all datasets in Markdown."""
+    lines = ["# Multi-task results", ""]
     for dataset, agents in findings.items():
         part = _dataset_lines(agents)
         if part:
             lines += [f"## {dataset}", "", *part]
     lines += model_sentences(findings)
     if len(lines) == 2:
-        lines.append("No suite, held-out goals or wrong identifiers in this experiment.")
+        lines.append("This experiment has no suite, no held-out goals and no wrong identifiers.")
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -205,16 +218,16 @@ def _dataset_lines(agents: Findings) -> list[str]:
     lines: list[str] = []
     for agent, found in agents.items():
         if found.transfers:
-            lines += [f"### {agent} beside its specialists", ""]
+            lines += [f"### {agent} compared with its specialists", ""]
             lines += [*_markdown(transfer_table(found)), "", TRANSFER_NOTE, ""]
         if found.task_costs:
             lines += [*_markdown(cost_table(found.task_costs)), ""]
             lines += [*cost_sentences(found.cost), ""]
     sequences = sequences_of(agents)
     for title, table, note in (
-        ("One task after another", sequence_table(sequences), SEQUENCE_NOTE),
-        ("Told wrong", wrong_table(agents), WRONG_NOTE),
-        ("Held-out goals", zero_shot_table(agents), ZERO_SHOT_NOTE),
+        ("Sequential training", sequence_table(sequences), SEQUENCE_NOTE),
+        ("Wrong identifiers", wrong_table(agents), WRONG_NOTE),
+        ("Unseen goals", zero_shot_table(agents), ZERO_SHOT_NOTE),
     ):
         if table[1]:
             lines += [f"### {title}", "", *_markdown(table), "", note, ""]
@@ -228,7 +241,7 @@ def _markdown(table: Table) -> list[str]:
 
 
 def draw_multitask(findings: Mapping[str, Findings], figures: Path) -> None:
-    """Transfer of each agent that has specialists, and learning curves of each task."""
+    """Write figures of transfer, forgetting and the learning curves of each task."""
     for dataset, agents in findings.items():
         curves, alone = _task_curves(agents)
         if curves:
@@ -243,7 +256,7 @@ def draw_multitask(findings: Mapping[str, Findings], figures: Path) -> None:
 
 
 def _task_curves(findings: Findings) -> tuple[dict[str, Curves], dict[str, Curves]]:
-    """Learning curves of each task, of agents and of their specialists."""
+    """Learning curves by agent and task: those of multi-task policies, and those of their specialists."""
     curves: dict[str, Curves] = {
         agent: own.curves_by_task for agent, own in findings.items() if own.curves_by_task
     }
@@ -251,14 +264,14 @@ def _task_curves(findings: Findings) -> tuple[dict[str, Curves], dict[str, Curve
 
 
 def page_content(dataset: str, findings: Findings) -> dict[str, Any] | None:
-    """What the page shows of one dataset; None where nothing was asked beside the headline."""
+    """The multi-task section of the page for one dataset; None if it would be empty."""
     curves, alone = _task_curves(findings)
     pictures = []
     if curves:
         label = "Learning curves of each task"
         figure = task_curves_figure(curves, alone, _boundaries(findings))
-        said = "Success on each task while training; bands are 95% intervals."
-        pictures.append(Picture(inline_svg(figure, f"tasks-{dataset}", label), said))
+        caption = "Success rate of each task over the course of training. Bands are 95% intervals."
+        pictures.append(Picture(inline_svg(figure, f"tasks-{dataset}", label), caption))
     sequences = sequences_of(findings)
     wrong, held_out = wrong_table(findings), zero_shot_table(findings)
     if not (pictures or sequences or wrong[1] or held_out[1]):
@@ -274,7 +287,7 @@ def page_content(dataset: str, findings: Findings) -> dict[str, Any] | None:
                     inline_svg(
                         transfer_figure(found.transfers),
                         f"transfer-{dataset}-{agent}",
-                        f"Success of {agent} on each task beside that of specialists",
+                        f"Success rate of {agent} and of its specialists on each task",
                     ),
                     "",
                 ),
@@ -298,9 +311,10 @@ def page_content(dataset: str, findings: Findings) -> dict[str, Any] | None:
 
 def _matrix_picture(dataset: str, sequences: Mapping[str, SequentialResult]) -> Picture:
     figure = success_matrix_figure(sequences)
-    return Picture(inline_svg(figure, f"matrix-{dataset}", "Success on each task by phase"), "")
+    label = "Success rate of each task after each phase of training"
+    return Picture(inline_svg(figure, f"matrix-{dataset}", label), "")
 
 
 def model_sentences(findings: Mapping[str, Findings]) -> Sequence[str]:
-    """The same of all agents that were judged so, in sentences."""
+    """A sentence on the model of sharing for each agent with specialists on suites of several sizes."""
     return [model_sentence(agent, model) for agent, model in sharing_models(findings).items()]

@@ -1,4 +1,4 @@
-"""Figures of many tasks: transfer, learning curves of each task, and what is left of earlier ones."""
+"""Figures of multi-task results: transfer, learning curves of each task, and forgetting."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,13 +22,13 @@ Curves = Mapping[str, pl.DataFrame]
 
 
 def transfer_figure(contrasts: Sequence[Contrast]) -> Figure:
-    """Success of the generalist and of each specialist, with 95% intervals, a row a task."""
+    """Success rate of the multi-task policy and of specialists with 95% intervals, one row per task."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 1.2 + 0.36 * len(contrasts)))
         for place, contrast in enumerate(contrasts):
             _draw_rate(axes, contrast.second, place + 0.16, SPECIALIST)
             _draw_rate(axes, contrast.first, place - 0.16, MULTITASK)
-        for colour, label in ((MULTITASK, "one policy for all"), (SPECIALIST, "specialist")):
+        for colour, label in ((MULTITASK, "multi-task policy"), (SPECIALIST, "specialist")):
             axes.plot([], [], "o", color=colour, label=label)
         axes.set_yticks(range(len(contrasts)), short_names([c.name for c in contrasts]))
         axes.set_ylim(len(contrasts) - 0.4, -0.6)
@@ -40,7 +40,7 @@ def transfer_figure(contrasts: Sequence[Contrast]) -> Figure:
 
 
 def short_names(tasks: Sequence[str]) -> list[str]:
-    """Names of tasks without the words that all of them begin with."""
+    """Names of tasks without the words that all of them start with."""
     words = [task.split("-") for task in tasks]
     shared = 0
     while len(tasks) > 1 and all(len(own) > shared + 1 for own in words):
@@ -60,12 +60,12 @@ def task_curves_figure(
     specialists: Mapping[str, Curves],
     boundaries: Sequence[int] = (),
 ) -> Figure:
-    """A panel a task: success over updates of each agent, and dashed of its specialist.
+    """Learning curves of each agent (solid) and of its specialists (dashed), one panel per task.
 
     Args:
         agents: learning curves, by agent and task.
-        specialists: those of its specialists, where an agent has any.
-        boundaries: updates where the phases of sequential training end.
+        specialists: learning curves of specialists, for agents that have any.
+        boundaries: updates at which the phases of sequential training end.
     """
     tasks = list(next(iter(agents.values())))
     names = short_names(tasks)
@@ -131,7 +131,7 @@ def _legend(
 
 
 def success_matrix_figure(agents: Mapping[str, SequentialResult]) -> Figure:
-    """R[i, j], a panel an agent: success on each task after each phase, in the order of learning."""
+    """R[i, j], the success rate on task j after phase i, with tasks in training order; one panel per agent."""
     count = len(next(iter(agents.values())).tasks)
     columns = min(MATRICES_PER_ROW, len(agents))
     rows = -(-len(agents) // columns)

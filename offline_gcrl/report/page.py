@@ -1,7 +1,7 @@
-"""The page that a person opens after a run: one file, nothing fetched, the same bytes for the same inputs.
+"""The report page: one HTML file that loads nothing else, with the same bytes for the same inputs.
 
-It holds no date and no commit: `dvc.lock` of the commit that it was made in identifies code and data,
-and the fingerprints on the page identify the data themselves.
+The page contains no date and no commit. ``dvc.lock`` of the commit that contains the page identifies code and data,
+and the digests on the page identify the data.
 """
 
 import base64
@@ -28,7 +28,7 @@ from offline_gcrl.statistics.comparison import (
 
 HERE = Path(__file__).parent
 MAX_VIDEO_BYTES = 6_000_000
-"""Videos beyond this sum are named on the page, and not put into it."""
+"""Limit for all embedded videos together; the page names the files of further videos."""
 
 
 def render_page(
@@ -38,7 +38,7 @@ def render_page(
     folders: Folders,
     findings: Mapping[str, Findings] | None = None,
 ) -> str:
-    """The whole page as HTML; findings of the probes are read where they are not given."""
+    """The page as HTML. Results of the probes are read from ``folders`` if ``findings`` is None."""
     if findings is None:
         findings = all_findings(params, datasets, results, folders.results)
     videos = _embedded(results)
@@ -77,20 +77,22 @@ def _dataset(subject: ReportedDataset) -> dict[str, Any]:
 
 
 def _overall(results: Results) -> Comparison | None:
-    """All agents over all datasets that were judged, where there are several."""
-    judged = [found for found in results.values() if found.agents]
-    if len(judged) < 2:
+    """The comparison of agents over all evaluated datasets; None if there are fewer than two."""
+    evaluated = [found for found in results.values() if found.agents]
+    if len(evaluated) < 2:
         return None
-    names = [agent for agent in judged[0].agents if all(agent in found.agents for found in judged)]
+    names = [
+        agent for agent in evaluated[0].agents if all(agent in found.agents for found in evaluated)
+    ]
     outcomes = [
         paired_outcomes({agent: found.agents[agent].episodes for agent in names}, found.column)
-        for found in judged
+        for found in evaluated
     ]
     return compare_outcomes(names, join_datasets(outcomes)) if names else None
 
 
 def _embedded(results: Results) -> dict[Path, str]:
-    """Videos as data URIs, the first seed of every agent before the next, until their sum is too large."""
+    """Videos as data URIs by path, in the order of seeds, as many as fit into ``MAX_VIDEO_BYTES``."""
     agents = [agent for found in results.values() for agent in found.agents.values()]
     by_seed = zip(*(agent.videos for agent in agents), strict=False)
     left, uris = MAX_VIDEO_BYTES, {}
@@ -103,5 +105,5 @@ def _embedded(results: Results) -> dict[Path, str]:
 
 
 def _colours(agents: Iterable[str]) -> dict[str, int]:
-    """The number of each agent's colour in the figures."""
+    """The position of each agent's colour in the palette of the figures."""
     return {agent: number % len(PALETTE) for number, agent in enumerate(agents)}

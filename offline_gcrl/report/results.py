@@ -1,4 +1,4 @@
-"""What evaluation left for each dataset and agent, gathered over training seeds."""
+"""Evaluation results of each dataset and agent, combined over training seeds."""
 
 import json
 import re
@@ -24,17 +24,17 @@ from offline_gcrl.statistics.intervals import Estimate, rate_across_seeds
 from offline_gcrl.support.errors import DataError
 
 METRES = re.compile(r"(PointMaze|AntMaze|Fetch|HandReach|ogbench:(point|ant)maze|.*MetaWorld)")
-"""Ids of environments whose goals are places, in metres."""
+"""Pattern of the ids of environments whose goals are positions in metres."""
 
 
 @dataclass(frozen=True)
 class AgentResults:
-    """All seeds of one dataset and agent."""
+    """Results of all training seeds of one agent on one dataset."""
 
     episodes: list[pl.DataFrame]
     curves: list[pl.DataFrame]
     videos: tuple[Path | None, ...] = ()
-    """One a seed, where it could be filmed."""
+    """One video per seed; None for a seed without one."""
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class AgentResults:
 
     @cached_property
     def all_episodes(self) -> pl.DataFrame:
-        """The episodes of all seeds."""
+        """The evaluation episodes of all seeds in one table."""
         return pl.concat(self.episodes)
 
     @cached_property
@@ -52,7 +52,7 @@ class AgentResults:
         return curve_across_seeds(self.curves)
 
     def success_by_task(self, column: str = "success") -> dict[str, Estimate]:
-        """Rate of a column of successes for each task, over all seeds."""
+        """Success rate of each task over all seeds, for one of the success columns."""
         tables = [
             table.select(pl.col(column).alias("success"), task_names(table).alias("name"))
             for table in self.episodes
@@ -71,29 +71,29 @@ class AgentResults:
 
 @dataclass(frozen=True)
 class DatasetResults:
-    """All agents of one dataset: those that were judged, and why others were not."""
+    """Results of all agents on one dataset, and the reasons why agents were not evaluated."""
 
     agents: dict[str, AgentResults]
     skipped: dict[str, str]
-    """Reason by agent."""
+    """Reasons by agent."""
     criterion: str = "last_step"
-    """Which success is put first: at the ``last_step``, or at ``any_step``."""
+    """When success is measured: at the ``last_step`` or at ``any_step``."""
     unit: str = ""
-    """Of distances between goals, where they have one."""
+    """Unit of distances between goals; empty if it is unknown."""
 
     @property
     def metric(self) -> str:
-        """The success rate that is put first."""
+        """The name of the main success rate."""
         return HEADLINES[self.criterion]
 
     @property
     def column(self) -> str:
-        """The column of episodes that says of each whether it succeeded."""
+        """The column of episodes with the main success."""
         return SUCCESS_COLUMNS[self.criterion]
 
     @cached_property
     def episodes(self) -> dict[str, pl.DataFrame]:
-        """All episodes of each agent, whose ``success`` is the one that is put first."""
+        """All episodes of each agent; their column ``success`` is the main success."""
         success = pl.col(self.column).alias("success")
         return {
             name: found.all_episodes.with_columns(success) for name, found in self.agents.items()
@@ -101,7 +101,7 @@ class DatasetResults:
 
     @cached_property
     def comparison(self) -> Comparison | None:
-        """The agents beside each other; None where none was judged."""
+        """The comparison of agents; None if no agent was evaluated."""
         if not self.agents:
             return None
         tables = {agent: result.episodes for agent, result in self.agents.items()}
@@ -114,40 +114,41 @@ class DatasetResults:
 
     @property
     def tasks(self) -> list[str]:
-        """Tasks that the agents were judged on."""
+        """The tasks that agents were evaluated on."""
         if not self.agents:
             return []
         tables = next(iter(self.agents.values())).episodes
         return list(pl.concat(task_names(table) for table in tables).unique(maintain_order=True))
 
     def fastest(self) -> str | None:
-        """Of agents level with the best, the one that clearly arrives fastest where all of them arrive."""
+        """The agent that clearly needs the fewest steps among those level with the best.
+
+        Agents are compared in the episodes that all of them solved. None if there is no such agent.
+        """
         if self.comparison is None or not self.comparison.tied_with_best:
             return None
         level = [self.comparison.best, *self.comparison.tied_with_best]
-        arrivals = _episodes_all_solve(
-            [self.agents[agent].episodes for agent in level], self.column
-        )
-        if not all(len(table) for table in arrivals[0]):
+        solved = _episodes_all_solve([self.agents[agent].episodes for agent in level], self.column)
+        if not all(len(table) for table in solved[0]):
             return None
-        swiftness = compare(dict(zip(level, arrivals, strict=True)), "swiftness")
-        return None if swiftness.tied_with_best else swiftness.best
+        speeds = compare(dict(zip(level, solved, strict=True)), "speed")
+        return None if speeds.tied_with_best else speeds.best
 
 
 Results = dict[str, DatasetResults]
-"""By dataset."""
+"""Results by dataset."""
 
 
 def load_results(experiment: Experiment, datasets: Mapping[str, Dataset], root: Path) -> Results:
-    """The results of everything that an experiment names.
+    """Read the results of all datasets and agents of an experiment.
 
     Args:
-        experiment: what ran.
-        datasets: as they were resolved, by name.
-        root: the folder of all results.
+        experiment: names of the datasets and agents, and the seeds.
+        datasets: resolved datasets by name.
+        root: folder with all results.
 
     Raises:
-        DataError: some of them are missing.
+        DataError: results are missing.
     """
     return {
         name: _load_dataset(root / name, experiment, datasets[name]) for name in experiment.datasets
@@ -155,9 +156,9 @@ def load_results(experiment: Experiment, datasets: Mapping[str, Dataset], root: 
 
 
 def distance_unit(dataset: Dataset) -> str:
-    """``m`` where all goals are places in a simulator that measures in metres, else nothing."""
-    judged = [recipe.evaluation for recipe in dataset.recipes]
-    metres = all(found and METRES.match(found.environment.id) for found in judged)
+    """``m`` if all goals are positions in metres, else an empty string."""
+    evaluations = [recipe.evaluation for recipe in dataset.recipes]
+    metres = all(found and METRES.match(found.environment.id) for found in evaluations)
     return "m" if metres else ""
 
 
@@ -167,9 +168,9 @@ def _load_dataset(folder: Path, experiment: Experiment, dataset: Dataset) -> Dat
         for agent in experiment.agents
         if (folder / agent / SKIPPED).exists()
     }
-    judged = [agent for agent in experiment.agents if agent not in skipped]
+    evaluated = [agent for agent in experiment.agents if agent not in skipped]
     return DatasetResults(
-        {agent: _load_agent(folder / agent, experiment.seeds) for agent in judged},
+        {agent: _load_agent(folder / agent, experiment.seeds) for agent in evaluated},
         skipped,
         dataset.criterion,
         distance_unit(dataset),
@@ -195,7 +196,7 @@ def all_metrics(results: Results) -> dict[str, Any]:
 
 
 def all_curves(results: Results) -> Mapping[str, dict[str, pl.DataFrame]]:
-    """Learning curves over all seeds, of datasets with results."""
+    """Learning curves across seeds by dataset and agent, for datasets with results."""
     return {
         dataset: {agent: result.curve for agent, result in found.agents.items()}
         for dataset, found in results.items()
@@ -204,25 +205,25 @@ def all_curves(results: Results) -> Mapping[str, dict[str, pl.DataFrame]]:
 
 
 def _episodes_all_solve(agents: list[list[pl.DataFrame]], column: str) -> list[list[pl.DataFrame]]:
-    """The episodes in which all agents succeed, with how soon each did: minus its steps.
+    """The episodes in which all agents succeed, with a column ``speed``: minus the steps to the goal.
 
-    Of all tasks together: a seed may have such episodes of some tasks only.
+    Tasks are merged into one, because a seed may have such episodes for some tasks only.
     """
-    arrivals = []
+    solved = []
     for tables in zip(*agents, strict=True):
         shared = np.all([table[column].to_numpy() for table in tables], axis=0)
-        swiftness = -pl.col("steps_to_goal").cast(pl.Float64)
-        arrivals.append(
+        speed = -pl.col("steps_to_goal").cast(pl.Float64)
+        solved.append(
             [
                 table.filter(pl.Series(shared)).with_columns(
-                    swiftness=swiftness, task=pl.lit("all"), task_id=pl.lit(None, pl.Int32)
+                    speed=speed, task=pl.lit("all"), task_id=pl.lit(None, pl.Int32)
                 )
                 for table in tables
             ]
         )
-    return [list(tables) for tables in zip(*arrivals, strict=True)]
+    return [list(tables) for tables in zip(*solved, strict=True)]
 
 
 def _rate(groups: list[Any]) -> Estimate:
-    """Over the seeds that have any of what is counted."""
+    """The success rate across the seeds that have any episodes."""
     return rate_across_seeds([group for group in groups if len(group)])

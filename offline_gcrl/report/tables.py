@@ -1,4 +1,4 @@
-"""The numbers of a report as Markdown, CSV and JSON."""
+"""The numbers of the report as Markdown, CSV and JSON."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,19 +31,19 @@ COMPARISON_SCHEMA = {
 
 
 def columns(found: DatasetResults) -> dict[str, str]:
-    """``COLUMNS`` with the success first that the field reports of this dataset, and units."""
+    """``COLUMNS`` with units, and with the main success rate of the dataset first."""
     named = {found.metric: COLUMNS[found.metric], **COLUMNS}
     unit = f" ({found.unit})" if found.unit else ""
     return named | {"final_distance": f"{COLUMNS['final_distance']}{unit}"}
 
 
 def markdown_table(results: Results) -> str:
-    """A table a dataset: a row an agent, each number with its 95% interval."""
+    """One table per dataset with one row per agent; each number has its 95% interval."""
     lines = []
     for dataset, found in results.items():
         comparison = found.comparison
         if comparison is None:
-            lines += [f"**{dataset}**: not judged", ""]
+            lines += [f"**{dataset}**: not evaluated", ""]
             continue
         counts = f"{comparison.seeds} seeds, {comparison.episodes} episodes"
         names = columns(found)
@@ -60,22 +60,22 @@ def markdown_table(results: Results) -> str:
 
 
 def markdown_report(results: Results) -> str:
-    """The report in Markdown: the verdict, the table, the comparison and the tasks of each dataset."""
+    """The report in Markdown: recommendation, metrics, comparison and success by task of each dataset."""
     lines = ["# Report", ""]
     for dataset, found in results.items():
-        said = verdict(found)
-        lines += [f"## {dataset}", "", f"**{said.headline}** {' '.join(said.sentences)}", ""]
-        if said.confidence:
-            lines += [f"**How sure to be.** {' '.join(said.confidence)}", ""]
+        summary = verdict(found)
+        lines += [f"## {dataset}", "", f"**{summary.headline}** {' '.join(summary.sentences)}", ""]
+        if summary.confidence:
+            lines += [f"**Confidence.** {' '.join(summary.confidence)}", ""]
         if found.agents:
             table = markdown_table({dataset: found}).splitlines()
             lines += [*table, "", *_comparison_lines(found), *_task_lines(found)]
-        lines += [f"- {agent}: not judged; {reason}" for agent, reason in found.skipped.items()]
+        lines += [f"- {agent}: not evaluated; {reason}" for agent, reason in found.skipped.items()]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def headline_numbers(results: Results) -> dict[str, Any]:
-    """The few numbers that ``dvc metrics diff`` shows: success with its interval, distance, return."""
+    """The numbers that ``dvc metrics diff`` shows: success rate with interval, final distance and return."""
     return {
         dataset: {
             agent: {
@@ -92,7 +92,7 @@ def headline_numbers(results: Results) -> dict[str, Any]:
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> pl.DataFrame:
-    """One row a dataset, agent and metric."""
+    """One row per dataset, agent and metric."""
     return pl.DataFrame(
         [
             {"dataset": dataset, "agent": agent, "metric": metric, **values}
@@ -104,7 +104,7 @@ def flat_metrics(metrics: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def flat_comparisons(results: Results) -> pl.DataFrame:
-    """One row a dataset and agent: its rank, and how it compares with the best one."""
+    """One row per dataset and agent: its rank, and its comparison with the best agent."""
     rows = []
     for dataset, found in results.items():
         comparison = found.comparison
@@ -126,7 +126,7 @@ def flat_comparisons(results: Results) -> pl.DataFrame:
 
 
 def flat_curves(curves: Mapping[str, Mapping[str, pl.DataFrame]]) -> pl.DataFrame:
-    """One row a dataset, agent and snapshot, for ``dvc plots``."""
+    """One row per dataset, agent and snapshot, for ``dvc plots``."""
     tables = [
         curve.select(
             pl.lit(dataset).alias("dataset"),
@@ -144,14 +144,14 @@ def flat_curves(curves: Mapping[str, Mapping[str, pl.DataFrame]]) -> pl.DataFram
 
 
 def cell(values: Mapping[str, Any]) -> str:
-    """A number with its interval, or ``none`` where no episode gave one."""
+    """A metric with its interval, or ``none`` if no episode has a value."""
     if values["mean"] is None:
         return "none"
     return interval(Estimate(values["mean"], values["low"], values["high"]))
 
 
 def rank_text(rank: int, low: int, high: int) -> str:
-    """``2``, or ``2 (1 to 3)`` where the interval leaves others."""
+    """A rank, with its interval if that contains other ranks: ``2`` or ``2 (1 to 3)``."""
     return str(rank) if low == high else f"{rank} ({low} to {high})"
 
 

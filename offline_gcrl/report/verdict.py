@@ -1,6 +1,6 @@
-"""What the numbers of a dataset say, in sentences for a person who has to choose an agent.
+"""Sentences that recommend an agent for a dataset, or say that no agent can be recommended.
 
-They claim no more than the intervals hold: agents whose difference could be nothing are called level.
+A sentence calls a difference clear only if its 95% interval excludes zero.
 """
 
 from dataclasses import dataclass
@@ -10,82 +10,83 @@ from offline_gcrl.statistics.comparison import Comparison
 from offline_gcrl.statistics.intervals import Estimate
 
 MIN_USEFUL_RATE = 0.05
-"""A success rate below which no agent is recommended."""
+"""No agent is recommended if the best success rate is below this one."""
 MIN_RELIABLE_SEEDS = 5
-"""Training runs from which a bootstrap over them is no longer coarse: five can be drawn in 126 ways, three in 10."""
+"""With fewer training runs, the text warns that intervals are rough: 5 runs can be resampled in 126 ways, 3 in only 10."""
 MORE_DATA_HELPS = "More training seeds or episodes would narrow the intervals."
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which agent to use, and how sure one may be."""
+    """Which agent to use, and how certain the recommendation is."""
 
     headline: str
     sentences: tuple[str, ...]
-    """What was reached, and by how much more than by others."""
+    """Success rate of the best agent, and its differences from the others."""
     confidence: tuple[str, ...]
-    """What this rests on, and what it cannot show."""
+    """The number of training runs and episodes, and what they cannot show."""
     is_clear: bool
+    """Whether one agent is clearly better than all others."""
 
     @property
     def text(self) -> str:
-        """All of it, as one paragraph."""
+        """Headline and all sentences as one paragraph."""
         return " ".join([self.headline, *self.sentences, *self.confidence])
 
 
 def verdict(results: DatasetResults) -> Verdict:
-    """Say which agent to use on a dataset."""
+    """Recommend an agent for a dataset, if the results allow it."""
     comparison = results.comparison
     if comparison is None:
         reasons = dict.fromkeys(results.skipped.values())
-        return Verdict("Not judged.", tuple(_sentence(reason) for reason in reasons), (), False)
+        return Verdict("Not evaluated.", tuple(_sentence(reason) for reason in reasons), (), False)
     best = comparison.best
     success = _estimate(results.metrics[best][results.metric])
-    judged = _evaluated_on(comparison)
+    basis = _evaluated_on(comparison)
     if success.mean < MIN_USEFUL_RATE:
-        said = f"The best, {best}, reached {_rate(success)}."
-        return Verdict("None of these agents is of use yet.", (said,), judged, False)
+        sentence = f"The best agent, {best}, reached {_rate(success)}."
+        return Verdict("No agent reaches the goals yet.", (sentence,), basis, False)
     if not comparison.against_best:
-        said = f"It reached {_rate(success)}, and is the only agent that was judged."
-        return Verdict(f"{best} stands alone.", (said,), judged, False)
+        sentence = f"It reached {_rate(success)}. There is no other agent to compare it with."
+        return Verdict(f"{best} is the only agent.", (sentence,), basis, False)
     if not comparison.tied_with_best:
-        said = f"It reached {_rate(success)}."
-        confidence = (*judged, *_retraining(comparison))
-        return Verdict(f"Use {best}.", (said, *_lead(comparison)), confidence, True)
-    said = f"{best} reached {_rate(success)}."
-    beside = (*_level(comparison), *_lower(comparison), *_fastest(results))
+        sentence = f"It reached {_rate(success)}."
+        confidence = (*basis, *_retraining(comparison))
+        return Verdict(f"Use {best}.", (sentence, *_lead(comparison)), confidence, True)
+    sentence = f"{best} reached {_rate(success)}."
+    others = (*_level(comparison), *_lower(comparison), *_fastest(results))
     level = _listed([best, *comparison.tied_with_best], "or")
-    headline = f"{level}: these episodes cannot tell {_them(comparison)} apart."
-    return Verdict(headline, (said, *beside), (*judged, MORE_DATA_HELPS), False)
+    headline = f"{level}: there is no clear difference between {_them(comparison)}."
+    return Verdict(headline, (sentence, *others), (*basis, MORE_DATA_HELPS), False)
 
 
 def _lead(comparison: Comparison) -> list[str]:
-    """By how much the best leads."""
+    """By how much the best agent leads."""
     second, *others = comparison.against_best
-    whom = f"any other agent: {second}, the next best," if others else f"{second}, which"
+    rival = f"any other agent: {second}, the next best," if others else f"{second}, which"
     lead = _points(comparison.against_best[second].difference)
-    return [f"On the same goals that is clearly more than {whom} was {lead}."]
+    return [f"On the same goals, this is clearly more than {rival} was {lead}."]
 
 
 def _retraining(comparison: Comparison) -> list[str]:
-    """How likely a new training run of the best is the better one."""
+    """How likely a new training run of the best agent is better than one of the second."""
     if comparison.seeds == 1:
         return []
     best, second = comparison.best, next(iter(comparison.against_best))
     chance = comparison.against_best[second].improvement
     return [
-        f"Trainings differ: {best} won {_percent(chance.mean)} of the pairings with those of {second}, so "
-        f"with a probability of {_percent(chance.low)} to {_percent(chance.high)} new ones come out the same way."
+        f"{best} scored higher than {second} in {_percent(chance.mean)} of the pairs of training runs "
+        f"(95% interval of this probability: {_percent(chance.low)} to {_percent(chance.high)})."
     ]
 
 
 def _level(comparison: Comparison) -> list[str]:
-    """What is said of those that may be as good, once where it is the same of several."""
+    """Sentences on agents that may be as good as the best; agents with the same numbers share one."""
     agents_by_words: dict[str, list[str]] = {}
     for agent in comparison.tied_with_best:
         difference = comparison.against_best[agent].difference
         if round(100 * difference.mean) == 0:
-            words = f"level with it ({_range(difference)} points)"
+            words = f"level with it ({_range(difference)} percentage points)"
         else:
             words = f"{_points(difference)}, which may be chance"
         agents_by_words.setdefault(words, []).append(agent)
@@ -101,20 +102,23 @@ def _lower(comparison: Comparison) -> list[str]:
 
 def _fastest(results: DatasetResults) -> list[str]:
     agent = results.fastest()
-    return [f"Where all of them arrived, {agent} clearly arrived fastest."] if agent else []
+    if agent is None:
+        return []
+    return [f"In the episodes that all of them solved, {agent} clearly needed the fewest steps."]
 
 
 def _evaluated_on(comparison: Comparison) -> tuple[str, ...]:
-    """How much was looked at, and what so little cannot show."""
+    """The number of training runs and episodes, with a warning if there are few runs."""
     seeds, episodes = comparison.seeds, comparison.episodes
     if seeds == 1:
         return (
-            f"Each agent was judged on {episodes} episodes of one training run: that says how good "
-            "these policies are, not how another training would come out.",
+            f"Each agent was trained once and evaluated on {episodes} episodes.",
+            "One training run shows how good these policies are, not how much training runs differ.",
         )
-    judged = f"Each agent was trained {seeds} times and judged on {episodes} episodes"
-    few = "; so few trainings make the intervals rough" if seeds < MIN_RELIABLE_SEEDS else ""
-    return (f"{judged}{few}.",)
+    basis = f"Each agent was trained {seeds} times and evaluated on {episodes} episodes."
+    if seeds >= MIN_RELIABLE_SEEDS:
+        return (basis,)
+    return (basis, "With so few training runs, the intervals are rough.")
 
 
 def _them(comparison: Comparison) -> str:
@@ -124,7 +128,8 @@ def _them(comparison: Comparison) -> str:
 def _points(difference: Estimate) -> str:
     """A difference of rates in percentage points, with its interval."""
     lower = _signed(-difference.mean)
-    return f"{lower} {'point' if lower == '1' else 'points'} lower ({_range(difference)})"
+    unit = "percentage point" if lower == "1" else "percentage points"
+    return f"{lower} {unit} lower ({_range(difference)})"
 
 
 def _range(difference: Estimate) -> str:
@@ -136,7 +141,7 @@ def _signed(value: float) -> str:
 
 
 def _percent(share: float) -> str:
-    """Rounded as in the tables beside it."""
+    """A share as a percentage, rounded as in the tables."""
     return f"{round(share, 2):.0%}"
 
 
@@ -148,10 +153,11 @@ def _rate(estimate: Estimate) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """``0.92 [0.87, 0.96]``; two digits, or one from ten on."""
+    """An estimate with its interval, such as ``0.92 [0.87, 0.96]``; one decimal digit if it is 10 or more."""
     digits = 1 if abs(estimate.mean) >= 10 else 2
     rounded = (round(part, digits) + 0.0 for part in (estimate.mean, estimate.low, estimate.high))
-    parts = (f"{part:.{digits}f}" for part in rounded)  # Never -0.00.
+    # Adding 0.0 above turns -0.0 into 0.0, so that no text reads -0.00.
+    parts = (f"{part:.{digits}f}" for part in rounded)
     mean, low, high = (part.replace("-", "\N{MINUS SIGN}") for part in parts)
     return f"{mean} [{low}, {high}]"
 

@@ -1,4 +1,4 @@
-"""Writing the report: the page, tables, figures, and numbers for ``dvc metrics`` and ``dvc plots``."""
+"""Writes the report: the page, tables, figures, and numbers for ``dvc metrics`` and ``dvc plots``."""
 
 import json
 from collections.abc import Mapping
@@ -41,11 +41,11 @@ def write_report(
     folders: Folders,
     output: Path,
 ) -> dict[str, Any]:
-    """Write page, tables and figures into ``output``.
+    """Write the page, tables and figures into ``output``.
 
     Returns:
-        ``{dataset: {agent: {metric: {mean, low, high, episodes, seeds}}}}``, as in ``metrics.json``, which also
-        has them of each task.
+        ``{dataset: {agent: {metric: {mean, low, high, episodes, seeds}}}}``. ``metrics.json`` also contains the
+        metrics of each task.
     """
     metrics, curves, by_task = all_metrics(results), all_curves(results), task_metrics(results)
     findings = all_findings(params, datasets, results, folders.results)
@@ -60,9 +60,9 @@ def write_report(
     write_text(output / "learning_curves.csv", flat_curves(curves).write_csv())
     with atomic_directory(output / "figures") as figures:
         if curves:
-            judged = {name: agents for name, agents in metrics.items() if agents}
+            evaluated = {name: agents for name, agents in metrics.items() if agents}
             headlines = {name: found.metric for name, found in results.items()}
-            save(success_figure(judged, headlines), figures / "success.svg")
+            save(success_figure(evaluated, headlines), figures / "success.svg")
             save(curves_figure(curves), figures / "learning_curves.svg")
         for name, found in results.items():
             statistics = json.loads((folders.hindsight / name / STATS).read_text())
@@ -74,7 +74,7 @@ def write_report(
 
 
 def _with_tasks(metrics: Mapping[str, Any], by_task: Mapping[str, Any]) -> dict[str, Any]:
-    """All metrics, those of each task under ``tasks`` of its agent."""
+    """Metrics of all agents; the metrics of each task are under the key ``tasks`` of the agent."""
     return {
         dataset: {
             agent: with_tasks(values, by_task.get(dataset, {}).get(agent, {}))
@@ -85,7 +85,7 @@ def _with_tasks(metrics: Mapping[str, Any], by_task: Mapping[str, Any]) -> dict[
 
 
 def _draw_episodes(dataset: Dataset, found: DatasetResults, figures: Path) -> None:
-    """Where the evaluation episodes of a dataset ended."""
+    """Write figures of where the evaluation episodes of a dataset ended."""
     if not found.agents:
         return
     distances = distances_figure(found.episodes, success_distance(dataset), found.unit)

@@ -1,4 +1,4 @@
-"""What the stage `evaluate` puts into the store: results, on the runs of the seeds and the one over them."""
+"""Logs the results of the stage ``evaluate`` to the runs of the seeds and to their parent run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,24 +26,24 @@ def log_results(
     subject: Subject,
     policies: Mapping[int, Path],
     results: Mapping[int, SeedResult],
-    over: Summary,
+    summary: Summary,
     headline: str,
     folder: Path,
     settings: dict[str, Any],
     probes: ProbeResults | None = None,
 ) -> None:
-    """Log how the policies of all seeds were judged.
+    """Log the evaluation of all seeds of an agent.
 
     Args:
-        tracker: the experiment of the store.
-        subject: what the runs are about.
-        policies: the folder of each training seed.
-        results: of each training seed.
-        over: of all of them together.
-        headline: the metric of success that the field reports here.
-        folder: with the files of all results, and a folder ``seed-<n>`` for those of each.
-        settings: of the evaluation.
-        probes: what else was asked of the policies.
+        tracker: the MLflow experiment.
+        subject: dataset, agent and algorithm.
+        policies: the model folder of each training seed.
+        results: the results of each training seed.
+        summary: the results of all seeds together.
+        headline: the name of the main success rate.
+        folder: the folder of the results, with ``seed-<n>`` for each seed.
+        settings: the settings of the evaluation.
+        probes: the results of the probes.
     """
     probed = probe_metrics(results, probes, headline) if probes else {}
     runs = []
@@ -59,26 +59,26 @@ def log_results(
         _log_files(run, folder / f"seed-{seed}")
         run.finish()
         runs.append(run)
-    over_run = tracker.parent_run(subject, runs, evaluation_digest(settings))
-    _log_parent(over_run, runs, over, headline, folder, probed.get(None, {}))
+    parent = tracker.parent_run(subject, runs, evaluation_digest(settings))
+    _log_parent(parent, runs, summary, headline, folder, probed.get(None, {}))
 
 
 def _log_parent(
     run: TrackedRun,
     runs: Sequence[TrackedRun],
-    over: Summary,
+    summary: Summary,
     headline: str,
     folder: Path,
     probed: dict[str, float],
 ) -> None:
-    """Log the results over the seeds, unless the run has them of more seeds already."""
+    """Log the results of all seeds to the parent run, unless it has the results of more seeds already."""
     if run.content().metrics.get("seeds", 0) > len(runs):
         return
     params = runs[0].content().params
     run.log_params({name: value for name, value in params.items() if name != "seed"})
-    _log_metrics(run, over, headline)
-    run.log_metrics({"seeds": len(runs)} | probed, _updates(over))
-    run.set_tags({NOTE: _sentence(headline, over)})
+    _log_metrics(run, summary, headline)
+    run.log_metrics({"seeds": len(runs)} | probed, _updates(summary))
+    run.set_tags({NOTE: _sentence(headline, summary)})
     _log_files(run, folder)
     run.finish()
 
@@ -87,7 +87,7 @@ def _log_metrics(
     run: TrackedRun, result: SeedResult | Summary, headline: str, model: str | None = None
 ) -> None:
     rate, flat = result.metrics[headline], flat_metrics(result)
-    # First and by one name for all datasets: what tables sort by, and comparisons show at once.
+    # The main success has the same name for all datasets, so that tables can sort by it.
     run.log_metrics({"success": flat[headline]} | flat, _updates(result), model)
     run.log_curve(SUCCESS_CURVE, result.curve)
     for task in result.by_task:

@@ -1,4 +1,4 @@
-"""``make ui``: MLflow's page on the project's store, and the address that opens the runs side by side."""
+"""``make ui``: starts MLflow's server, and prints the address of the table of runs."""
 
 import os
 import sys
@@ -12,13 +12,13 @@ HOST = "127.0.0.1"
 
 
 def command(port: str) -> list[str]:
-    """What starts MLflow's server: one worker, for one reader."""
+    """The command that starts MLflow's server with one worker."""
     server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri()]
     return [*server, "--host", HOST, "--port", port, "--workers", "1"]
 
 
 def main() -> None:
-    """Say where the runs are, and serve them until the reader has had enough."""
+    """Print the address of the runs, and serve MLflow's page until the process is stopped."""
     port = sys.argv[1] if len(sys.argv) > 1 else "5000"
     with stage("MLflow", store_uri()):
         experiment = load_params().experiment.name

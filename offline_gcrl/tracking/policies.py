@@ -1,4 +1,4 @@
-"""Policies as MLflow's logged models: listed with their metrics, loaded by ``mlflow.pyfunc.load_model``."""
+"""Policies as MLflow logged models, which are listed with their metrics and loaded by ``mlflow.pyfunc.load_model``."""
 
 import tempfile
 import warnings
@@ -16,11 +16,11 @@ from offline_gcrl.policies.policy import Policy, load_policy
 
 SERVING = "offline_gcrl.tracking.serving"
 REQUIREMENTS = ("offline-gcrl", "torch", "numpy")
-"""What loading needs, named here: MLflow would load the model in a new process to find out."""
+"""Packages that loading needs. Without this list, MLflow would load the model in a new process to find them."""
 
 
 def signature(policy: Policy) -> ModelSignature:
-    """Observations and goals to actions; the task is a parameter."""
+    """The signature of a policy: observations and goals to actions, with the task as a parameter."""
     sizes = policy.dimensions
 
     def rows(size: int, name: str | None = None) -> TensorSpec:
@@ -34,19 +34,19 @@ def signature(policy: Policy) -> ModelSignature:
 
 
 def find_or_log_policy(client: MlflowClient, run_id: str, path: Path, digest: str) -> str:
-    """The id of the logged model of a policy, made when there is none.
+    """The id of the logged model of a policy; the model is created if there is none.
 
     Args:
-        client: of the store.
-        run_id: the run that made the policy.
+        client: client of the MLflow store.
+        run_id: the run that trained the policy.
         path: the policy's file.
-        digest: of that file, by which its model is found again.
+        digest: digest of that file, which identifies the model.
     """
     experiment = client.get_run(run_id).info.experiment_id
     for model in _found(client, experiment, digest):
         if model.status == "READY":
             return str(model.model_id)
-        client.delete_logged_model(model.model_id)  # Its making was interrupted.
+        client.delete_logged_model(model.model_id)  # Its creation was interrupted.
     policy = load_policy(path)
     of = {name: str(policy.training[name]) for name in ("dataset", "agent", "seed")}
     model = client.create_logged_model(
@@ -68,7 +68,7 @@ def find_or_log_policy(client: MlflowClient, run_id: str, path: Path, digest: st
 def save(policy: Policy, path: Path, folder: Path) -> None:
     """Write a policy as an MLflow model into a new folder."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of MLflow's own type hints, at this import.
+        warnings.simplefilter("ignore")  # This import warns about MLflow's own type hints.
         from mlflow import pyfunc
 
         pyfunc.save_model(

@@ -1,4 +1,4 @@
-"""What else was asked of policies, as metrics of the runs that hold their evaluation."""
+"""Results of the probes as metrics of the evaluation's runs."""
 
 from collections.abc import Mapping
 
@@ -14,10 +14,12 @@ COLUMNS = {HEADLINES[criterion]: column for criterion, column in SUCCESS_COLUMNS
 def probe_metrics(
     results: Mapping[int, SeedResult], probes: ProbeResults, headline: str
 ) -> dict[int | None, dict[str, float]]:
-    """Metrics of each training seed, and under None those over all of them.
+    """Metrics of the probes by training seed; the key None has the metrics over all seeds.
 
-    ``specialist/<task>`` is a success rate, ``transfer/<task>`` and ``transfer`` are generalist minus specialist;
-    ``told_wrong/task`` and ``told_wrong/goal`` are success rates; ``held_out`` and ``seen`` too.
+    ``specialist/<task>`` is the success rate of a specialist. ``transfer/<task>`` and ``transfer`` are success rates of
+    the multi-task policy minus those of specialists. ``told_wrong/task`` and ``told_wrong/goal`` are success rates with
+    a wrong identifier, and ``told_wrong_drop/...`` the decrease that it causes. ``held_out`` and ``seen`` are success
+    rates on held-out goals and on all others.
     """
     groups: dict[int | None, list[int]] = {seed: [seed] for seed in results}
     groups[None] = list(results)
@@ -39,17 +41,17 @@ def _metrics(
             flat |= _parts(f"specialist/{contrast.name}", contrast.second)
             flat |= _parts(f"transfer/{contrast.name}", contrast.difference)
         flat |= _parts("transfer", average_transfer(every, specialists, column).difference)
-    told = [seed for seed in seeds if seed in probes.wrong]
-    if told:
-        right = [results[seed].episodes for seed in told]
-        for contrast in wrong_identifiers(right, [probes.wrong[seed] for seed in told], column):
+    tested = [seed for seed in seeds if seed in probes.wrong]
+    if tested:
+        right = [results[seed].episodes for seed in tested]
+        for contrast in wrong_identifiers(right, [probes.wrong[seed] for seed in tested], column):
             flat |= _parts(f"told_wrong/{contrast.name}", contrast.second)
             flat |= _parts(f"told_wrong_drop/{contrast.name}", contrast.difference)
-    asked = [seed for seed in seeds if seed in probes.held_out]
-    if asked:
+    tested = [seed for seed in seeds if seed in probes.held_out]
+    if tested:
         contrast = zero_shot(
-            [results[seed].episodes for seed in asked],
-            [probes.held_out[seed] for seed in asked],
+            [results[seed].episodes for seed in tested],
+            [probes.held_out[seed] for seed in tested],
             column,
         )
         flat |= _parts("seen", contrast.first) | _parts("held_out", contrast.second)

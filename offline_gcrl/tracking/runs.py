@@ -1,4 +1,4 @@
-"""Writing to one MLflow run, in few calls: one call a metric would be the slowest part of training."""
+"""Writes to one MLflow run in few calls; one call per metric would be the slowest part of training."""
 
 import time
 import warnings
@@ -15,15 +15,15 @@ import yaml
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunData, RunTag
 from mlflow.tracking import MlflowClient
 
-METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100  # What one `log_batch` takes.
+METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100  # Limits of one `log_batch` call.
 UPDATE = "update"
 INTERVAL = (("mean", ""), ("low", "_low"), ("high", "_high"))
-"""Columns of an estimate, and what they add to the name of its metric."""
+"""Columns of an estimate, with the suffixes of their metrics."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Values that belong to a moment, beside the update it fell on."""
+    """Values that were measured at a time, with the number of the update at that time."""
 
     update: int
     milliseconds: int
@@ -31,17 +31,17 @@ class Sample:
 
 
 class TrackedRun:
-    """One run of the store. What it has already is not written again, so nothing is doubled."""
+    """One run of the MLflow store. Values that the run has already are not written again."""
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self.client, self.run_id = client, run_id
 
     def content(self) -> RunData:
-        """What the run holds: params, the latest metrics, tags."""
+        """The run's params, latest metrics and tags."""
         return self.client.get_run(self.run_id).data
 
     def log_params(self, params: dict[str, Any]) -> None:
-        """Log settings, nested ones with dots in their names."""
+        """Log settings; the keys of nested settings are joined by dots."""
         entities = [Param(key, str(value)[:500]) for key, value in _flat(params).items()]
         known = self.content().params
         entities = [param for param in entities if param.key not in known]
@@ -49,9 +49,9 @@ class TrackedRun:
             self.client.log_batch(self.run_id, params=entities[start : start + PARAMS_PER_CALL])
 
     def log_points(self, points: Sequence[dict[str, float]]) -> None:
-        """Log points of curves: each has its ``update``, the step of all its other values.
+        """Log points of curves; the ``update`` of a point is the step of its other values.
 
-        Points at updates that the run has are passed over: a resumed training repeats them.
+        Points at updates that the run has already are skipped, because a resumed training repeats them.
         """
         new: dict[int, dict[str, float]] = {}
         for point in points:
@@ -60,13 +60,13 @@ class TrackedRun:
                 new.setdefault(update, {}).update(point)
         metrics = []
         for update, values in new.items():
-            mark = values.pop(UPDATE)  # Sent last: a point of which a half was sent is sent again.
+            mark = values.pop(UPDATE)  # Sent last, so that an incomplete point is sent again.
             metrics += [(name, value, update) for name, value in (*values.items(), (UPDATE, mark))]
         self._send(metrics)
         self._known_updates.update(new)
 
     def log_samples(self, samples: Sequence[Sample]) -> None:
-        """Log values at the times they were taken."""
+        """Log values with the times at which they were measured."""
         self._log(
             [
                 Metric(name, value, sample.milliseconds, sample.update)
@@ -78,13 +78,13 @@ class TrackedRun:
     def log_metrics(
         self, metrics: dict[str, float], step: int = 0, model: str | None = None
     ) -> None:
-        """Log values that belong to one step, and to a logged model if one is named."""
+        """Log values at one step, and for a logged model if ``model`` is given."""
         known = self.content().metrics
         new = [(name, value, step) for name, value in metrics.items() if known.get(name) != value]
         self._send(new, model)
 
     def log_curve(self, name: str, curve: pl.DataFrame) -> None:
-        """Log a learning curve with its interval: columns update, mean, low, high."""
+        """Log a learning curve with its interval, from the columns update, mean, low, high."""
         for column, suffix in INTERVAL:
             metric = f"{name}{suffix}"
             known = {
@@ -95,11 +95,11 @@ class TrackedRun:
             self._send([(metric, value, update) for update, value in new])
 
     def log_dataset(self, name: str, folder: Path) -> None:
-        """Log the ingested dataset as an input, with its DVC digest; the data is not read."""
+        """Log the ingested dataset as an input with its DVC digest, without reading the data."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = mlflow.data.from_polars(  # type: ignore[attr-defined]
-                # MLflow has no unsigned integers, and says so at length.
+                # MLflow has no unsigned integers and would warn about them.
                 pl.read_parquet(folder / "steps.parquet", n_rows=0).select(pl.exclude(pl.UInt32)),
                 source=str(folder),
                 digest=dvc_digest("dvc.lock", f"ingest@{name}"),
@@ -117,13 +117,13 @@ class TrackedRun:
         self.client.log_batch(self.run_id, tags=[RunTag(*item) for item in tags.items()])
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Mark the run as finished, or as ``FAILED``; what was finished before keeps its duration."""
+        """Set the status of the run; a run with this status already keeps its duration."""
         if self.client.get_run(self.run_id).info.status != status:
             self.client.set_terminated(self.run_id, status)
 
     @cached_property
     def _known_updates(self) -> set[int]:
-        """Updates of all points that the run has."""
+        """The updates of all points of the run."""
         history = self.client.get_metric_history(self.run_id, UPDATE)
         return {point.step for point in history}
 
@@ -144,7 +144,7 @@ class TrackedRun:
 
 @contextmanager
 def mark_failed_on_error(runs: Iterable[TrackedRun]) -> Iterator[None]:
-    """Mark the runs as failed when the block fails; a later attempt takes them up again."""
+    """Mark the runs as failed if the block raises; a later attempt continues the same runs."""
     try:
         yield
     except BaseException:
@@ -154,7 +154,7 @@ def mark_failed_on_error(runs: Iterable[TrackedRun]) -> Iterator[None]:
 
 
 def dvc_digest(lock: str, stage: str) -> str | None:
-    """MD5 that ``dvc.lock`` holds of a stage's first output; None outside of DVC."""
+    """The MD5 digest of a stage's first output in ``dvc.lock``; None outside of DVC."""
     path = Path(lock)
     stages = (yaml.safe_load(path.read_text()) or {}).get("stages", {}) if path.exists() else {}
     outs = stages.get(stage, {}).get("outs", [{}])
@@ -165,7 +165,7 @@ def dvc_digest(lock: str, stage: str) -> str | None:
 def _flat(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in params.items():
-        if isinstance(value, dict) and key.endswith("goals"):  # Shares: one column of a table.
+        if isinstance(value, dict) and key.endswith("goals"):  # A goal mixture becomes one param.
             flat[f"{prefix}{key}"] = ", ".join(f"{share:g} {name}" for name, share in value.items())
         elif isinstance(value, dict) and value:
             flat |= _flat(value, f"{prefix}{key}.")

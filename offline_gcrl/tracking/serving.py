@@ -1,4 +1,4 @@
-"""What ``mlflow.pyfunc.load_model`` runs for a logged policy; this package has to be installed there."""
+"""Loader of logged policies for ``mlflow.pyfunc.load_model``, which needs this package to be installed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from offline_gcrl.policies.policy import Policy, load_policy
 
 
 class ServedPolicy:
-    """Answers observations and goals with actions, as MLflow asks."""
+    """A policy with the interface of MLflow's models."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -17,11 +17,14 @@ class ServedPolicy:
     def predict(
         self, model_input: Mapping[str, NDArray[Any]], params: Mapping[str, Any] | None = None
     ) -> NDArray[Any]:
-        """Actions, (batch, action).
+        """Compute actions.
 
         Args:
             model_input: ``observation``, (batch, observation), and ``goal``, (batch, goal).
             params: ``task``, for policies of several tasks.
+
+        Returns:
+            Actions, (batch, action).
 
         Raises:
             PolicyError: a shape or a task does not fit the policy.
@@ -31,5 +34,5 @@ class ServedPolicy:
 
 
 def _load_pyfunc(path: str) -> ServedPolicy:
-    """MLflow's entry point: the model of a policy's file."""
+    """MLflow's entry point: load the policy of a file."""
     return ServedPolicy(load_policy(path))

@@ -1,8 +1,8 @@
-"""The MLflow store: one run a dataset, agent and seed, and over the seeds one that holds them together.
+"""The MLflow store: one child run per dataset, agent and seed, and one parent run over the seeds.
 
-A run is found again by what it is of, never by a stored id: training by its fingerprint (a resumed or
-repeated training lands on its own run), evaluation by the digest of the policy it judged, and the run
-over the seeds by the runs within it.
+Runs are found by tags, and not by stored ids. A training run is found by the fingerprint of its training, so a
+resumed or repeated training continues the same run. An evaluation is found by the digest of the evaluated policy. A
+parent run is found by its child runs.
 """
 
 import hashlib
@@ -27,26 +27,26 @@ from offline_gcrl.tracking.views import agent_views
 
 PARENT = "mlflow.parentRunId"
 ALL_SEEDS = "all"
-"""The tag ``seed`` of a run over the seeds."""
+"""The value of the tag ``seed`` of a parent run."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a run is about."""
+    """The dataset, agent and algorithm of a run."""
 
     dataset: str
     agent: str
     algorithm: str
 
     def name(self, seed: int | None) -> str:
-        """Of a seed's run, or of the run over all of them; names its experiment, if it is DVC's."""
+        """The name of a seed's run, or of the parent run if ``seed`` is None; includes the DVC experiment."""
         part = "" if seed is None else f" seed {seed}"
         experiment = os.environ.get("DVC_EXP_NAME", "")
         return f"{self.agent}{part} on {self.dataset}{experiment and f' ({experiment})'}"
 
 
 def store_root() -> Path:
-    """Where the store lies: DVC's root, also for queued experiments, which run in a temporary folder."""
+    """The folder of the store: the root of the DVC project, even for queued experiments in temporary folders."""
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()
 
 
@@ -56,18 +56,18 @@ def store_uri() -> str:
 
 
 def evaluation_digest(settings: dict[str, Any]) -> str:
-    """Name the settings of an evaluation."""
+    """A digest that identifies the settings of an evaluation."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Tracker:
-    """One experiment of the MLflow store, with views of it that are saved there."""
+    """An experiment of the MLflow store with its saved views."""
 
     def __init__(self, experiment: str, views: Mapping[str, str] | None = None) -> None:
         self.views = agent_views() if views is None else views
-        for name in ("mlflow", "alembic"):  # Migrations of the store are no news to a user.
+        for name in ("mlflow", "alembic"):  # Users need no messages about store migrations.
             logging.getLogger(name).setLevel(logging.ERROR)
-        # Several stages that open a fresh SQLite store at once would destroy it.
+        # Several stages that create the SQLite store at the same time would corrupt it.
         with FileLock(store_root() / ".mlflow.lock"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -76,20 +76,20 @@ class Tracker:
             except MlflowException as error:
                 raise OfflineGCRLError(
                     f"the MLflow store {store_uri()} cannot be used: {error.message}; "
-                    "MLFLOW_TRACKING_URI names another"
+                    "set MLFLOW_TRACKING_URI to use another one"
                 ) from error
 
     def training_run(self, subject: Subject, seed: int, fingerprint: str) -> TrackedRun:
-        """The run of a training, made when there is none."""
+        """The run of a training, found by its fingerprint; it is created if there is none."""
         found = self._find(f"tags.fingerprint = '{fingerprint}'")
         run = found[0] if found else self._create(subject, seed, {"fingerprint": fingerprint})
         return self._wrap(run)
 
     def record_policy(self, run: TrackedRun, fingerprint: str, policy: str) -> TrackedRun:
-        """Note the digest of the policy that a run trained.
+        """Tag a run with the digest of the policy that it trained, and return the run of that policy.
 
-        Code that changed and gave the same policy made nothing new: then the earlier run, which may
-        have been evaluated already, stands for both.
+        Changed code may train the same policy again. The new run is then deleted, and the earlier run of the same
+        policy, which may have been evaluated already, is returned.
         """
         earlier = self._find(f"tags.policy = '{policy}'")
         if earlier and run.run_id not in {other.info.run_id for other in earlier}:
@@ -101,9 +101,10 @@ class Tracker:
     def evaluation_run(
         self, subject: Subject, seed: int, policy: str, settings: dict[str, Any]
     ) -> TrackedRun:
-        """The run that trained a policy, to hold its evaluation under these settings.
+        """The run to which the evaluation of a policy is logged.
 
-        Judged under other settings before, or unknown to the store, the policy gets a run of its own.
+        This is the run that trained the policy. A new run is created if the store does not know the policy, or if the
+        policy was evaluated with other settings before.
         """
         evaluation = evaluation_digest(settings)
         found = self._find(f"tags.policy = '{policy}'")
@@ -120,13 +121,13 @@ class Tracker:
     def parent_run(
         self, subject: Subject, runs: Sequence[TrackedRun], evaluation: str | None = None
     ) -> TrackedRun:
-        """The run over these seeds: the one that some are in already, else a new one.
+        """The parent run of the runs of several seeds: an existing parent of some of them, else a new one.
 
         Args:
-            subject: what all of them are about.
-            runs: one a seed.
-            evaluation: the digest of settings under which all of them were judged, if they were:
-                judged under others too, a policy has several runs, and each is in a run of its own.
+            subject: dataset, agent and algorithm.
+            runs: one child run per seed.
+            evaluation: the digest of the evaluation settings, or None before the evaluation. A policy that was
+                evaluated with several settings has one run, with its own parent run, for each of them.
         """
         parents = [self.client.get_run(run.run_id).data.tags.get(PARENT) for run in runs]
         known = [self.client.get_run(parent) for parent in dict.fromkeys(filter(None, parents))]
@@ -136,19 +137,19 @@ class Tracker:
             if run.info.lifecycle_stage == "active"
             and (evaluation is None or _fits(run, evaluation))
         ]
-        over = self._wrap(fitting[0] if fitting else self._create(subject, None, {}))
+        chosen = self._wrap(fitting[0] if fitting else self._create(subject, None, {}))
         active = {run.info.run_id for run in fitting}
         for run, parent in zip(runs, parents, strict=True):
             if evaluation is not None or parent not in active:
-                run.set_tags({PARENT: over.run_id})
+                run.set_tags({PARENT: chosen.run_id})
         if evaluation is not None:
-            over.set_tags({"evaluation": evaluation})
+            chosen.set_tags({"evaluation": evaluation})
         for other in known:
             self.delete_if_empty(other.info.run_id)
-        return over
+        return chosen
 
     def card_run(self, dataset: str, card: str) -> TrackedRun:
-        """The run that holds the card of a dataset, by the card's digest; made when there is none."""
+        """The run of a dataset card, found by the card's digest; it is created if there is none."""
         found = self._find(f"tags.card = '{card}'")
         tags = {"card": card, "dataset": dataset, "mlflow.source.name": "dvc.yaml"}
         return self._wrap(
@@ -158,7 +159,7 @@ class Tracker:
         )
 
     def delete_if_empty(self, run_id: str) -> None:
-        """Delete a run over seeds that none is left in."""
+        """Delete a parent run that has no child runs left."""
         if not self._find(f"tags.`{PARENT}` = '{run_id}'"):
             self.client.delete_run(run_id)
 
@@ -177,7 +178,7 @@ class Tracker:
         return known
 
     def _artifacts(self, experiment: str) -> str | None:
-        """An absolute location: a SQLite store would put artifacts below the process's folder."""
+        """An absolute location, because a SQLite store would put artifacts into the working directory."""
         if store_uri().startswith("sqlite:"):
             return (store_root() / "mlartifacts" / experiment).as_uri()
         return None
@@ -203,11 +204,11 @@ class Tracker:
 
 
 def _fits(run: Run, evaluation: str) -> bool:
-    """Whether a run holds this evaluation, or none yet."""
+    """Whether a run has this evaluation, or none yet."""
     return bool(run.data.tags.get("evaluation", evaluation) == evaluation)
 
 
 def _git_commit() -> str:
-    """The commit that is checked out; empty outside of a repository."""
+    """The current commit; an empty string outside of a repository."""
     answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)  # noqa: S607
     return answer.stdout.strip() if answer.returncode == 0 else ""

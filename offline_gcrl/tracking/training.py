@@ -1,7 +1,7 @@
-"""What the stage `train` puts into the store: the runs of the seeds, and the one over them.
+"""Logs the stage ``train`` to one run per seed and to their parent run.
 
-Specialists have no runs of their own, which would bury those that are compared: their curves lie in the run of
-the generalist of the same seed.
+Specialists have no runs of their own, because their runs would outnumber those that are compared. Their training curves
+are artifacts of the multi-task policy's run with the same seed.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from offline_gcrl.training.jobs import TrainingJob
 
 
 class TrainingRuns:
-    """The runs of all seeds that train side by side, and the one over them."""
+    """The runs of all seeds that are trained in parallel, and their parent run."""
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class TrainingRuns:
 
     @property
     def all_runs(self) -> list[TrackedRun]:
-        """The run over the seeds, and each seed's."""
+        """The parent run and the run of each seed."""
         return [self.parent, *self.runs.values()]
 
     def log_event(self, event: Event) -> None:
-        """Log what a worker tells, and what it uses of the machine; of specialists, nothing until the end."""
+        """Log the points of an event, and the resource usage of its worker; events of specialists are not logged."""
         if event.task is not None:
             return
         run = self.runs[event.seed]
@@ -57,7 +57,7 @@ class TrainingRuns:
         run.log_points(event.points)
 
     def finish(self) -> None:
-        """Log policies and curves; the runs are complete."""
+        """Log policies and training curves, and mark all runs as finished."""
         finished = []
         for job in self.jobs:
             path = job.output / POLICY
@@ -70,7 +70,7 @@ class TrainingRuns:
                     run.log_artifact(other.output / TRAINING_CURVE, f"{SPECIALISTS}/{other.task}")
             run.finish()
             finished.append(run)
-        over = self.tracker.parent_run(self.subject, finished)
-        over.finish()
-        if over.run_id != self.parent.run_id:  # The seeds' policies were known before.
+        parent = self.tracker.parent_run(self.subject, finished)
+        parent.finish()
+        if parent.run_id != self.parent.run_id:  # The same policies had been trained before.
             self.tracker.delete_if_empty(self.parent.run_id)

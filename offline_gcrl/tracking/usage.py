@@ -1,4 +1,4 @@
-"""What training uses of the machine: processor, memory and rate, sampled when a worker sends news."""
+"""Resource usage of training: processor, memory and update rate, sampled when a worker sends an event."""
 
 import time
 from dataclasses import dataclass
@@ -21,18 +21,18 @@ class _Worker:
 
 
 class Usage:
-    """Samples each seed's process at most once every few seconds, for some microseconds of work."""
+    """Samples the process of each seed, at most once per ``SECONDS_BETWEEN_SAMPLES``."""
 
     def __init__(self) -> None:
         self.workers: dict[int, _Worker] = {}
 
     def sample(self, event: Event) -> list[Sample]:
-        """Take a sample if it is time. With points of the curve, returns those taken since the last."""
+        """Take a sample if it is due; if the event has points, return the samples since the last points."""
         try:
             worker = self._worker(event)
             if time.monotonic() - worker.time >= SECONDS_BETWEEN_SAMPLES:
                 self._sample(worker, event)
-        except psutil.NoSuchProcess:  # Its last news, heard after its end.
+        except psutil.NoSuchProcess:  # The worker ended before its last event was received.
             return []
         if not event.points:
             return []
@@ -42,7 +42,7 @@ class Usage:
     def _worker(self, event: Event) -> _Worker:
         if event.seed not in self.workers:
             process = psutil.Process(event.process)
-            process.cpu_percent()  # Of the time since this call, from now on.
+            process.cpu_percent()  # Later calls measure the time since this call.
             self.workers[event.seed] = _Worker(process, time.monotonic(), event.updates, [])
         return self.workers[event.seed]
 

@@ -1,7 +1,7 @@
-"""Views of the runs table: the columns, filter and order with which MLflow's page shows something useful.
+"""Saved views of MLflow's runs table: columns, filter and order.
 
-MLflow keeps a saved view in a tag of the experiment: it stands under `Views` on the page, and an address
-that ends in ``viewStateShareKey=<key>`` opens it.
+MLflow stores a view in a tag of the experiment. The page lists it under `Views`, and an address that ends in
+``viewStateShareKey=<key>`` opens it.
 """
 
 import json
@@ -15,18 +15,17 @@ WIDTHS = {
     "metrics.`discounted_return`": 140,
     "metrics.`steps_to_goal`": 120,
 }
-CREATED_AT = (
-    1767225600000  # Milliseconds; a view has to say when it was made, and always says the same.
-)
+CREATED_AT = 1767225600000
+"""Creation time of the views in milliseconds, which MLflow requires; it is fixed so that views stay the same."""
 
 
 def agent_views() -> dict[str, str]:
-    """The saved views of an experiment that compares agents, as its tags."""
-    judged = ["tags.`success`", *_metrics("success", "discounted_return", "steps_to_goal")]
+    """The saved views of an experiment that compares agents, as tags of the experiment."""
+    results = ["tags.`success`", *_metrics("success", "discounted_return", "steps_to_goal")]
     origin = ["params.`train.updates`", "tags.`dvc.experiment`", "attributes.`Version`"]
     described = {
-        AGENTS: ("Agents, over their seeds", "tags.seed = 'all'", [*judged, *origin]),
-        SEEDS: ("Every seed", "tags.seed != 'all'", [*judged, *origin]),
+        AGENTS: ("Agents (parent runs)", "tags.seed = 'all'", [*results, *origin]),
+        SEEDS: ("Seeds (child runs)", "tags.seed != 'all'", [*results, *origin]),
     }
     return {
         f"mlflow.sharedViewState.{key}": _envelope(name, where, columns)
@@ -35,7 +34,7 @@ def agent_views() -> dict[str, str]:
 
 
 def dataset_views() -> dict[str, str]:
-    """The saved view of the experiment that compares datasets, as its tag."""
+    """The saved view of the experiment that compares datasets, as a tag of the experiment."""
     shares = ("success_mean", "idle_share", "moving_share", "still_moving_share")
     columns = [
         *_metrics("episodes", "transitions", *shares),
@@ -46,7 +45,7 @@ def dataset_views() -> dict[str, str]:
 
 
 def address(experiment: str, view: str = AGENTS) -> str:
-    """Where the page of MLflow's server shows an experiment in a view; follows the host and port."""
+    """The part of the address after host and port that opens an experiment in a view."""
     return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={view}"
 
 
