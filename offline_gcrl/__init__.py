@@ -1,7 +1,7 @@
 """Offline goal-conditioned reinforcement learning as a data pipeline.
 
-Data flows one way: recipe, Minari dataset, episodes, hindsight table, policy, results, report. Each
-arrow is a stage in ``dvc.yaml``, a script in ``pipelines/`` and a part of this package.
+Data flows in one direction: recipe, Minari dataset, episodes, hindsight table, policy, results, report. Each step is a
+stage in ``dvc.yaml``, a script in ``pipelines/`` and a folder of this package.
 """
 
 import os
@@ -16,19 +16,19 @@ __version__ = "0.1.0"
 
 
 def _rendering_backend() -> str:
-    """The off-screen GL library there is: MuJoCo fails at import if told of one there is not."""
+    """The off-screen GL library of this machine; MuJoCo fails at import with a library that is not installed."""
     found = (
         name for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")) if find_library(library)
     )
     return next(found, "disabled")
 
 
-# MuJoCo reads it once, when it is imported: so it is chosen before any part of the package imports that.
+# MuJoCo reads this variable once, at its import, so it must be set before any module of the package imports MuJoCo.
 os.environ.setdefault("MUJOCO_GL", _rendering_backend())
 
 
 def __getattr__(name: str) -> Any:
-    """Import the policy module, and with it torch, only when somebody asks for a policy."""
+    """Import the policy module, and torch with it, only when a policy is used."""
     if name in {"Policy", "load_policy"}:
         from offline_gcrl.policies import policy
 

@@ -98,7 +98,7 @@ EPISODE_BROKEN: dict[str, tuple[str, Any, str]] = {
     "goals too wide": ("observations/desired_goal", np.zeros((6, 3)), "achieved goals have 2 numbers and desired ones 3"),
     "a single number": ("actions", 1.0, "'actions' is a single float64, expected rows of numbers"),
     "text": ("rewards", [b"a"] * 5, "'rewards' is rows of type .*, expected rows of numbers"),
-    "text in states": ("observations/observation", [b"a"] * 6, "'observation' holds values of type"),
+    "text in states": ("observations/observation", [b"a"] * 6, "'observation' has values of type"),
     "rewards too wide": ("rewards", np.zeros((5, 2)), "'rewards' has 2 numbers a step, expected one"),
     "no numbers": ("observations/observation", np.zeros((6, 0)), "has no numbers"),
 }  # fmt: skip
@@ -208,7 +208,7 @@ def with_goal(**changes: Any) -> Recipe:
     [
         ({"achieved": (Part(key="achieved"),)}, r"no observation key 'achieved'; did you mean 'achieved_goal'\?.*\(goal.achieved of the recipe\)"),
         ({"desired": (Part(key="infos.goal"),)}, r"no observation key 'infos.goal'.*\(goal.desired of the recipe\)"),
-        ({"achieved": (Part(key="observation", columns=(0, 4)),)}, "no column 4 of 'observation', which has 4 numbers"),
+        ({"achieved": (Part(key="observation", columns=(0, 4)),)}, "no column 4 in 'observation', which has 4 columns"),
         ({"achieved": (Part(key="observation", columns=(0, 1, 2)),)}, "achieved goals have 3 numbers and desired ones 2"),
         ({"success": Success(kind="per_dimension", tolerances=(0.1,))}, "goal.success of the recipe: .*; the goals have 2 numbers"),
     ],

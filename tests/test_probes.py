@@ -296,7 +296,7 @@ def test_a_region_without_goals_ends_in_a_sentence() -> None:
     with pytest.raises(SettingsError, match=r"held_out: none of 5 resets of PointMaze_UMaze-v3"):
         held_out_seeds(nowhere, np.arange(5), 1)
     wide = short(UMAZE, held_out=Region(low=(0.0,), high=(1.0,)))
-    with pytest.raises(SettingsError, match="a goal has 2 numbers, and 'low' 1"):
+    with pytest.raises(SettingsError, match="a goal has 2 dimensions, and 'low' has 1"):
         check_region(wide, "maze.yaml")
 
 

@@ -317,7 +317,7 @@ def faulty_suites() -> Iterator[tuple[Dataset, str]]:
     )
     yield (
         as_dataset(maze, pendulum(), pad=True),
-        r"'pendulum' have different bounds of actions: number 0 lies in \[-1.0, 1.0\] in the one and in "
+        r"'pendulum' have different bounds of actions: the range of dimension 0 is \[-1.0, 1.0\] in one and "
         r"\[-2.0, 2.0\]",
     )
     assert reach.evaluation is not None
@@ -326,11 +326,11 @@ def faulty_suites() -> Iterator[tuple[Dataset, str]]:
     )
     yield (
         as_dataset(reach.model_copy(update={"evaluation": elsewhere})),
-        "'fetch-reach' is collected in one environment and judged in another, with observations of 10 and of 25",
+        "the environments for collecting and evaluation of 'fetch-reach' have observations of 10 and of 25",
     )
     yield (
         as_dataset(pendulum(evaluation=None, environment={"id": "CartPole-v1"})),
-        r"CartPole-v1: its actions are Discrete\(2\); agents need a Box with finite bounds",
+        r"CartPole-v1: the action space is Discrete\(2\); agents need a Box with finite bounds",
     )
     split = Success(kind="distance", tolerance=0.3, parts=(1, 1))
     goal = maze.goal.model_copy(update={"success": split})
@@ -338,7 +338,7 @@ def faulty_suites() -> Iterator[tuple[Dataset, str]]:
         as_dataset(reach, maze.model_copy(update={"goal": goal})).model_copy(
             update={"recipes": (maze.model_copy(update={"goal": goal}), reach), "pad": True}
         ),
-        "'parts' sum to 2, and padded goals have 3 numbers",
+        "'parts' sum to 2, and padded goals have 3 dimensions",
     )
 
 

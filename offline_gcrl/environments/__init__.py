@@ -1,1 +1,1 @@
-"""Environments: making them, observations and goals out of them, suites, robots, cameras."""
+"""Creating environments, their observations and goals, checks of suites, robots and cameras."""

@@ -1,4 +1,4 @@
-"""How an environment is looked at for a video: the camera, cheap rendering, and whether its goal shows."""
+"""Rendering of environments for videos: the camera, cheap settings, and whether the goal is visible."""
 
 import math
 from typing import Any
@@ -6,17 +6,19 @@ from typing import Any
 import mujoco
 import numpy as np
 
-OUTER_WALL = 0.5  # How much of the outer walls is seen, in cells.
+OUTER_WALL = 0.5
+"""Width of the outer walls that is visible, in cells."""
 NESTED = ("point_env", "ant_env")
-"""Where maze environments keep the environment that they draw."""
+"""Attributes in which maze environments store the environment that they draw."""
 MARKERS = ("target", "goal")
-"""Words in the names of what environments draw at a goal."""
+"""Words in the names of objects that mark a goal."""
 
 
 def prepare(environment: Any) -> None:
-    """Before the first picture: mazes from straight above and whole; no shadows and reflections.
+    """Set up rendering: no shadows and reflections, and a camera above the complete maze.
 
-    Software renderers spend most of their time on those (AntMaze is drawn six times as fast without).
+    Software renderers spend most of their time on shadows and reflections; AntMaze is drawn six times as fast without
+    them. Call this before the first picture.
     """
     drawn = _drawn(environment)
     if drawn is None:
@@ -29,7 +31,7 @@ def prepare(environment: Any) -> None:
 
 
 def shows_goal(environment: Any) -> bool:
-    """Whether something in the environment's model is named as the mark of a goal."""
+    """Whether the model of the environment has an object with the name of a goal marker."""
     drawn = _drawn(environment)
     if drawn is None:
         return False
@@ -47,7 +49,7 @@ def shows_goal(environment: Any) -> bool:
 
 
 def _drawn(environment: Any) -> Any | None:
-    """The environment that has the MuJoCo model; none where it is hidden."""
+    """The environment that has the MuJoCo model; None if it is not accessible."""
     base = environment.unwrapped
     for candidate in (*(getattr(base, name, None) for name in NESTED), base):
         if isinstance(getattr(candidate, "model", None), mujoco.MjModel):
@@ -56,7 +58,7 @@ def _drawn(environment: Any) -> Any | None:
 
 
 def _from_above(maze: Any, model: Any) -> dict[str, Any]:
-    """A camera so high over the middle that the maze fills the picture along its longer side."""
+    """A camera above the centre, at the height at which the longer side of the maze fills the picture."""
     cells = max(maze.map_length, maze.map_width) - 2 * (1 - OUTER_WALL)
     half = cells * maze.maze_size_scaling / 2
     height = maze.maze_height * maze.maze_size_scaling

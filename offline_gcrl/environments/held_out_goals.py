@@ -1,7 +1,4 @@
-"""Episodes to goals that were held out from training: what a policy makes of goals it never had.
-
-The recipe names a region of goal space; reset seeds are tried until their episode asks for a goal in it.
-"""
+"""Evaluation episodes with unseen goals: reset seeds whose episode has a goal in the held-out region of the recipe."""
 
 from typing import Any
 
@@ -15,16 +12,22 @@ from offline_gcrl.goals.held_out import in_region
 from offline_gcrl.support.errors import SettingsError
 
 TRIES = 200
-"""Reset seeds that are tried for each episode that is wanted."""
+"""Number of reset seeds that ``check_region`` tries."""
 
 
 def held_out_seeds(
     recipe: Recipe, candidates: NDArray[Any], wanted: int, where: str = "the recipe"
 ) -> list[int]:
-    """Reset seeds whose episode asks for a goal in the recipe's region: the first among the candidates.
+    """The first reset seeds among the candidates whose episode has a goal in the region of the recipe.
+
+    Args:
+        recipe: a recipe with ``held_out`` and ``evaluation``.
+        candidates: reset seeds to try, in order.
+        wanted: number of seeds to return; fewer if the candidates have fewer.
+        where: name of the recipe, for errors.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: no candidate has a goal in the region.
     """
     assert recipe.evaluation is not None
     assert recipe.held_out is not None
@@ -38,8 +41,8 @@ def held_out_seeds(
     if not found:
         raise SettingsError(
             f"{where}: held_out: none of {len(candidates)} resets of "
-            f"{recipe.evaluation.environment.id} asks for a goal between {list(recipe.held_out.low)} and "
-            f"{list(recipe.held_out.high)}; name a region that its goals lie in"
+            f"{recipe.evaluation.environment.id} has a goal between {list(recipe.held_out.low)} and "
+            f"{list(recipe.held_out.high)}; set a region that contains goals of the environment"
         )
     return found
 
@@ -47,7 +50,7 @@ def held_out_seeds(
 def goal_at_reset(
     evaluation: Evaluation, goal: Goal, seed: int, options: dict[str, Any] | None = None
 ) -> NDArray[Any]:
-    """The goal, (goal,), that an environment asks for after a reset with this seed."""
+    """The goal of an environment, (goal,), after a reset with this seed."""
     environment = shared_environment(evaluation.environment)
     assert goal.desired is not None
     with seeded_episode(environment, seed):
@@ -57,21 +60,22 @@ def goal_at_reset(
 
 
 def check_region(recipe: Recipe, where: str) -> None:
-    """Check that a recipe's region is one of goals, and that episodes ask for them.
+    """Check that the held-out region of a recipe fits its goals, and that episodes have goals in it.
 
     Raises:
-        SettingsError: naming ``where`` the recipe stands, the key and the remedy.
+        SettingsError: naming the recipe (``where``), the key and the remedy.
     """
     if recipe.held_out is None or recipe.evaluation is None:
         return
     if recipe.evaluation.fixed_tasks is not None:
         raise SettingsError(
-            f"{where}: held_out: the goals of evaluation.fixed_tasks are fixed; leave one of both out"
+            f"{where}: held_out: the goals of evaluation.fixed_tasks are fixed; leave one of the two out"
         )
     size = len(goal_at_reset(recipe.evaluation, evaluated_goal(recipe), 0))
     if size != len(recipe.held_out.low):
         raise SettingsError(
-            f"{where}: held_out: a goal has {size} numbers, and 'low' {len(recipe.held_out.low)}"
+            f"{where}: held_out: a goal has {size} dimensions, and 'low' has {len(recipe.held_out.low)}; "
+            "give one number per dimension"
         )
     candidates = np.random.SeedSequence(0).generate_state(TRIES)
     held_out_seeds(recipe, candidates, 1, where)

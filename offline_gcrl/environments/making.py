@@ -1,4 +1,4 @@
-"""Making Gymnasium environments from settings, with errors that say what is missing."""
+"""Creating Gymnasium environments from settings, with errors that name the missing package or key."""
 
 import difflib
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 import farama_notifications
 
-# A print at import, on environments that no recipe of ours uses; nothing a user could act on.
+# At its import, gymnasium_robotics prints a notice about environments that no recipe uses.
 farama_notifications.notifications.pop("gymnasium_robotics", None)
 
 import gymnasium  # noqa: E402
@@ -26,22 +26,22 @@ from offline_gcrl.support.errors import DataError, SettingsError  # noqa: E402
 gymnasium.register_envs(gymnasium_robotics)
 
 EXTRAS = ("ogbench", "metaworld")
-"""Packages of environments that are optional extras of this one."""
+"""Packages of environments that are optional extras of this package."""
 
 
 def can_render() -> bool:
-    """Whether there is a GL library to draw pictures with."""
+    """Whether a GL library for rendering is available."""
     return os.environ["MUJOCO_GL"].lower() not in ("disabled", "disable", "off", "false", "0")
 
 
 def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, Any]:
-    """Make the environment that a recipe names; ``extra`` goes to ``gymnasium.make`` as well.
+    """Create the environment of a recipe; ``extra`` are further arguments of ``gymnasium.make``.
 
     Raises:
-        SettingsError: unknown environment id, or keyword arguments that it does not take.
+        SettingsError: the environment id is unknown, its package is missing, or it does not accept an argument.
     """
     with warnings.catch_warnings():
-        # The passive checker warns of float64 observations outside float32 bounds: not our data.
+        # The passive checker warns of float64 observations outside float32 bounds, which no stage uses.
         warnings.simplefilter("ignore")
         try:
             environment = gymnasium.make(
@@ -49,7 +49,7 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             )
             environment = _with_one_action_space(environment)
         except ModuleNotFoundError as error:
-            # Of `module:id`, Gymnasium raises an error of its own about the one that names the module.
+            # For `module:id`, Gymnasium raises a new error; its cause names the missing module.
             package = error.name or getattr(error.__cause__, "name", None)
             raise SettingsError(
                 f"environment.id: '{settings.id}' needs the package '{package}', which is not "
@@ -70,28 +70,30 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
 
 
 def _remedy(package: str | None) -> str:
-    """How to get a package: by the extra that has it, where there is one."""
+    """How to install a package: with its extra, if there is one."""
     extra = str(package).split(".")[0]
-    return "`make extras` adds it" if extra in EXTRAS else f"`pip install {extra}` adds it"
+    return "`make extras` installs it" if extra in EXTRAS else f"`pip install {extra}` installs it"
 
 
 def shared_environment(settings: Environment) -> gymnasium.Env[Any, Any]:
-    """The one environment of this process with these settings; making it costs more than an episode."""
-    return _kept(settings.model_dump_json())
+    """The environment with these settings that this process shares; creating one takes longer than an episode."""
+    return _cached_environment(settings.model_dump_json())
 
 
-@lru_cache(maxsize=16)  # A suite takes turns at its tasks, of which Meta-World's has ten.
-def _kept(settings: str) -> gymnasium.Env[Any, Any]:
+@lru_cache(
+    maxsize=16
+)  # Episodes of a suite alternate between its tasks; Meta-World's MT10 has ten.
+def _cached_environment(settings: str) -> gymnasium.Env[Any, Any]:
     return make_environment(Environment.model_validate_json(settings))
 
 
 @contextmanager
 def seeded_episode(environment: gymnasium.Env[Any, Any], seed: int) -> Iterator[None]:
-    """Make an episode a function of its seed alone, also in what ``reset(seed)`` does not reach.
+    """Make an episode a function of its seed alone, including draws that ``reset(seed)`` does not control.
 
-    Some environments draw from NumPy's global generator, or from their action space (OGBench: the noise of
-    starts and goals, the pose in which a goal is shown). Within the block both start from the seed; the
-    global one is given back as it was.
+    Some environments draw from NumPy's global generator or from their action space (OGBench: noise of starts and
+    goals, and the pose in which a goal is shown). Within the block both generators start from the seed; afterwards the
+    global generator is restored.
     """
     environment.action_space.seed(seed)
     before = np.random.get_state()
@@ -105,9 +107,9 @@ def seeded_episode(environment: gymnasium.Env[Any, Any], seed: int) -> Iterator[
 def _with_one_action_space(
     environment: gymnasium.Env[Any, Any],
 ) -> gymnasium.Env[Any, Any]:
-    """The environment, with an action space that can be seeded.
+    """The environment with one action space, which can be seeded.
 
-    OGBench's arms make another one at every look, and draw from it in ``reset``.
+    OGBench's arms create a new action space at every access, and draw from it in ``reset``.
     """
     inner = environment.unwrapped
     if inner.action_space is not inner.action_space:
@@ -117,23 +119,23 @@ def _with_one_action_space(
 
 
 def reported_success(info: dict[str, Any]) -> bool | None:
-    """What an environment says of success, mazes and Fetch by different names; None if nothing."""
-    said = info.get("success", info.get("is_success"))
-    return None if said is None else bool(said)
+    """The success that an environment reports, under the key of mazes or of Fetch; None if it reports none."""
+    success = info.get("success", info.get("is_success"))
+    return None if success is None else bool(success)
 
 
 def check_environments(recipe: Recipe, where: str) -> None:
-    """Make the environments of a recipe once, and look for its goals in what they show.
+    """Create the environments of a recipe, and check that their observations contain its goals.
 
-    Data from elsewhere may hold goals that its environment does not show in that place: they are looked for in the
-    data itself, at ingest.
+    Published data may contain desired goals under keys that the environment itself lacks. For such data the stage
+    ``ingest`` checks them.
 
     Raises:
-        SettingsError: naming ``where`` the recipe stands, and the key.
+        SettingsError: naming the recipe (``where``) and the key.
     """
     if recipe.environment is not None:
-        elsewhere = not any(source.collect for source in recipe.sources)
-        goal = recipe.goal.model_copy(update={"desired": None}) if elsewhere else recipe.goal
+        published = not any(source.collect for source in recipe.sources)
+        goal = recipe.goal.model_copy(update={"desired": None}) if published else recipe.goal
         _check_environment(recipe.environment, goal, f"{where}: ")
     if recipe.evaluation is not None:
         goal, settings = evaluated_goal(recipe), recipe.evaluation.environment
@@ -142,7 +144,7 @@ def check_environments(recipe: Recipe, where: str) -> None:
 
 
 def first_options(recipe: Recipe) -> dict[str, Any] | None:
-    """Options of ``reset`` for the first of the environment's numbered tasks, if it has any."""
+    """Options of ``reset`` for the first numbered task of the evaluation environment; None without such tasks."""
     tasks = recipe.evaluation.fixed_tasks if recipe.evaluation else None
     return {tasks.option: tasks.values[0]} if tasks else None
 
@@ -157,13 +159,13 @@ def _check_environment(
     sizes = shown_sizes(environment, goal, where, options)
     if sizes.get("desired_goal", sizes["achieved_goal"]) != sizes["achieved_goal"]:
         raise SettingsError(
-            f"{where}goal: {settings.id} shows achieved goals of {sizes['achieved_goal']} numbers and "
-            f"desired ones of {sizes['desired_goal']}"
+            f"{where}goal: achieved goals of {settings.id} have {sizes['achieved_goal']} dimensions, and "
+            f"desired goals {sizes['desired_goal']}; select parts of the same size"
         )
     wrong = size_mismatch(goal.success, sizes["achieved_goal"])
     if wrong:
         raise SettingsError(
-            f"{where}goal.success: {wrong}, and the goals have {sizes['achieved_goal']} numbers"
+            f"{where}goal.success: {wrong}, and goals have {sizes['achieved_goal']} dimensions"
         )
 
 
@@ -173,19 +175,19 @@ def shown_sizes(
     where: str = "",
     options: dict[str, Any] | None = None,
 ) -> dict[str, int]:
-    """Numbers in what an environment shows at a reset: the observation and the goals of a recipe.
+    """Sizes of the observation and the goals of a recipe in an environment, after a reset.
 
     Args:
-        environment: a freshly made one.
-        goal: which parts to take.
-        where: the recipe and key, for errors.
-        options: of ``reset``.
+        environment: the environment; it is reset.
+        goal: selection of the parts.
+        where: recipe and key, for errors.
+        options: options of ``reset``.
 
     Returns:
-        By the columns' names in ``steps.parquet``; without ``desired_goal`` where the goal spec has none.
+        Sizes by the names of the columns in ``steps.parquet``; without ``desired_goal`` if the goal spec has none.
 
     Raises:
-        SettingsError: it shows no such key or column.
+        SettingsError: the observation has no such key or column.
     """
     tree = as_tree(*environment.reset(seed=0, options=options))
     sizes = {}

@@ -1,8 +1,9 @@
-"""Meta-World's tasks as one Gymnasium environment, whose episodes depend on the reset seed alone.
+"""Meta-World's tasks as a Gymnasium environment whose episodes depend on the reset seed alone.
 
-``offline_gcrl.environments.metaworld:offline-gcrl/MetaWorld-v0`` with ``task: reach-v3``, say. The package's own
-``Meta-World/MT1`` draws from goals made with NumPy's global generator whatever ``reset(seed)`` says, and Minari
-cannot store its entry point. Physics, rewards and success are the package's (Yu et al., CoRL 2019).
+Its id is ``offline_gcrl.environments.metaworld:offline-gcrl/MetaWorld-v0``, with an argument such as
+``task: reach-v3``. The environment ``Meta-World/MT1`` of the package draws goals with NumPy's global generator and
+ignores ``reset(seed)``, and Minari cannot store its entry point. Physics, rewards and success are those of the package
+(Yu et al., CoRL 2019).
 """
 
 from typing import Any
@@ -18,17 +19,17 @@ from offline_gcrl.support.errors import SettingsError
 
 ID = "offline-gcrl/MetaWorld-v0"
 HORIZON = 500
-"""Steps an episode in Meta-World's benchmarks; its environments refuse more."""
+"""Steps per episode in Meta-World's benchmarks, and the largest number that its environments accept."""
 CAMERA = "corner4"
 
 
 class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]], EzPickle):
-    """One task, its goal in the observation, a new start and goal at every reset.
+    """One task with its goal in the observation, and a new start and goal at every reset.
 
-    Observations have 39 numbers: position of the hand (0-2), opening of the gripper (3), positions and
-    rotations of up to two objects (4-17, zeros where there are none), all of these one step earlier
-    (18-35), and the goal (36-38); lengths in metres. Actions have 4, in [-1, 1]: displacement of the
-    hand in centimetres, and closing of the gripper. Only ``max_episode_steps`` ends an episode.
+    Observations have 39 numbers: the position of the hand (0-2), the opening of the gripper (3), positions and
+    rotations of up to two objects (4-17, zeros for missing objects), all of these one step earlier (18-35), and the
+    goal (36-38). Lengths are in metres. Actions have 4 numbers in [-1, 1]: the displacement of the hand in
+    centimetres, and the closing of the gripper. Only ``max_episode_steps`` ends an episode.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}
@@ -42,29 +43,30 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]], EzPi
             render_mode=render_mode, width=width, height=height, camera_name=CAMERA
         )
         self.sawyer._set_task_called = True
-        self.sawyer._partially_observable = False  # The goal is seen,
-        del self.sawyer.sawyer_observation_space  # also by the space, made while it was not.
-        self.sawyer.seeded_rand_vec = True  # Starts and goals come from the generator set at reset.
+        self.sawyer._partially_observable = False  # The goal is part of the observation.
+        del self.sawyer.sawyer_observation_space  # Cached for observations without the goal.
+        self.sawyer.seeded_rand_vec = True  # Starts and goals are drawn from self.np_random.
         self.action_space = self.sawyer.action_space
         self.observation_space = self.sawyer.sawyer_observation_space
 
     @property
     def data(self) -> Any:
-        """MuJoCo's state."""
+        """State of the MuJoCo simulation."""
         return self.sawyer.data
 
     @property
     def model(self) -> Any:
-        """MuJoCo's model: what is drawn."""
+        """Model of the MuJoCo simulation."""
         return self.sawyer.model
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:
-        """A start and a goal: a function of ``seed``, or, without one, of the generator's state.
+        """Draw a start and a goal, which depend on ``seed`` alone, or without a seed on the generator's state.
 
-        Meta-World places objects while the arm settles, and first shows some of them where they stood before.
-        So they are drawn first, then everything is reset to what was drawn, and then looked at.
+        Meta-World places objects while the arm settles, and its first observation contains some objects at their
+        previous positions. Therefore the positions are drawn first, then everything is reset to them, and then the
+        observation is computed again.
         """
         super().reset(seed=seed)
         self.sawyer.np_random = self.np_random
@@ -82,12 +84,12 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]], EzPi
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
-        """One step of 12.5 ms; ``info["success"]`` is Meta-World's own test of it."""
+        """One step of 12.5 ms; ``info["success"]`` is the success test of Meta-World."""
         observation, reward, terminated, truncated, info = self.sawyer.step(action)
         return observation, float(reward), terminated, truncated, info
 
     def render(self) -> NDArray[np.uint8]:
-        """A picture, (height, width, 3); turned, for this camera of Meta-World hangs upside down."""
+        """A picture, (height, width, 3), rotated by 180 degrees because this camera of Meta-World is upside down."""
         picture: NDArray[np.uint8] = self.sawyer.render()[::-1, ::-1]
         return picture
 
@@ -97,7 +99,7 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]], EzPi
 
 
 def _task(name: str) -> Any:
-    """The class of a task; the package is an extra, and imported only where it is used."""
+    """The class of a task; the package is an optional extra, and imported only here."""
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS as TASKS
 
     if name not in TASKS:

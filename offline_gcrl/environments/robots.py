@@ -1,8 +1,7 @@
-"""Quicker access to joints, sites and the guided gripper of gymnasium-robotics' simulators, bit for bit the same.
+"""Faster access to joints, sites and actuators of gymnasium-robotics' robots, with identical results.
 
-Its robots look up every joint by name, several times a step, which takes a quarter of the time of collecting
-or judging; sites, actuators and welds another twentieth. Here their places are looked up once for each
-environment.
+Its robots look up every joint by name, several times per step. This takes a quarter of the time of collecting and
+evaluation; lookups of sites, actuators and welds take another twentieth. Here they are looked up once per environment.
 """
 
 from collections.abc import Callable
@@ -18,27 +17,27 @@ from numpy.typing import NDArray
 
 
 def cache_lookups(environment: gymnasium.Env[Any, Any]) -> None:
-    """Let a Fetch or Shadow hand environment find its parts at once; leave any other as it is."""
+    """Replace the lookups by name in a Fetch or Shadow hand environment; other environments are not changed."""
     robot = environment.unwrapped
     if isinstance(robot, MujocoRobotEnv):
         model, names = robot.model, robot._model_names
-        ours = {
+        replacements = {
             "robot_get_obs": _reader(model, names),
             "set_joint_qpos": _setter(model, names),
             **_site_readers(model, names.site_name2id),
         }
         if model.nmocap == 1:
-            ours |= {
+            replacements |= {
                 "ctrl_set_action": _actuator(model),
-                "mocap_set_action": _guide(model),
+                "mocap_set_action": _mocap(model),
             }
-        robot._utils = SimpleNamespace(**{**vars(mujoco_utils), **ours})
+        robot._utils = SimpleNamespace(**{**vars(mujoco_utils), **replacements})
 
 
 def _reader(model: Any, names: Any) -> Callable[..., Any]:
-    """In place of ``mujoco_utils.robot_get_obs``: positions and velocities of the robot's joints.
+    """A replacement of ``mujoco_utils.robot_get_obs``: positions and velocities of the robot's joints.
 
-    Every joint of these robots turns or slides, so that it has one number of each.
+    Every joint of these robots is a hinge or a slide, so it has one position and one velocity.
     """
     joints = [names.joint_name2id[name] for name in names.joint_names if name.startswith("robot")]
     positions, velocities = model.jnt_qposadr[joints], model.jnt_dofadr[joints]
@@ -52,7 +51,7 @@ def _reader(model: Any, names: Any) -> Callable[..., Any]:
 
 
 def _setter(model: Any, names: Any) -> Callable[..., None]:
-    """In place of ``mujoco_utils.set_joint_qpos``: writes the position of one joint."""
+    """A replacement of ``mujoco_utils.set_joint_qpos``, which sets the position of one joint."""
     ends = [*model.jnt_qposadr[1:], model.nq]
     places = {
         name: slice(model.jnt_qposadr[joint], ends[joint])
@@ -66,7 +65,7 @@ def _setter(model: Any, names: Any) -> Callable[..., None]:
 
 
 def _site_readers(model: Any, sites: dict[str, int]) -> dict[str, Callable[..., Any]]:
-    """In place of the functions of ``mujoco_utils`` that read positions and velocities of a site."""
+    """Replacements of the functions of ``mujoco_utils`` that read positions and velocities of a site."""
 
     def get_site_xpos(model: Any, data: Any, name: str) -> Any:
         return data.site_xpos[sites[name]]
@@ -91,26 +90,26 @@ def _site_readers(model: Any, sites: dict[str, int]) -> dict[str, Callable[..., 
     }
 
 
-GUIDE = 7
-"""Numbers of an action that move the guide of the gripper: a displacement and a turn (quaternion)."""
+MOCAP_SIZE = 7
+"""Numbers of an action that move the mocap body of the gripper: a displacement and a rotation (quaternion)."""
 
 
 def _actuator(model: Any) -> Callable[..., None]:
-    """In place of ``mujoco_utils.ctrl_set_action``: what an action asks of the fingers, relative to where they are."""
+    """A replacement of ``mujoco_utils.ctrl_set_action``, which sets the controls of the fingers."""
     relative = model.actuator_biastype != 0
     positions = model.jnt_qposadr[model.actuator_trnid[:, 0]]
 
     def ctrl_set_action(model: Any, data: Any, action: NDArray[Any]) -> None:
-        asked = action[GUIDE : GUIDE + model.nu]  # FetchReach has no fingers to move.
-        data.ctrl[:] = np.where(relative, data.qpos[positions] + asked, asked)
+        control = action[MOCAP_SIZE : MOCAP_SIZE + model.nu]  # FetchReach has no actuators.
+        data.ctrl[:] = np.where(relative, data.qpos[positions] + control, control)
 
     return ctrl_set_action
 
 
-def _guide(model: Any) -> Callable[..., None]:
-    """In place of ``mujoco_utils.mocap_set_action``: moves the one guide from where its body is.
+def _mocap(model: Any) -> Callable[..., None]:
+    """A replacement of ``mujoco_utils.mocap_set_action``, which moves the mocap body relative to the gripper.
 
-    The guide is a body without mass that a weld ties the gripper to.
+    The mocap body has no mass; a weld constraint ties the gripper to it.
     """
     (weld,) = np.flatnonzero(model.eq_type == mujoco.mjtEq.mjEQ_WELD)
     ends = int(model.eq_obj1id[weld]), int(model.eq_obj2id[weld])
@@ -118,6 +117,6 @@ def _guide(model: Any) -> Callable[..., None]:
 
     def mocap_set_action(model: Any, data: Any, action: NDArray[Any]) -> None:
         data.mocap_pos[0] = data.xpos[body] + action[:3]
-        data.mocap_quat[0] = data.xquat[body] + action[3:GUIDE]
+        data.mocap_quat[0] = data.xquat[body] + action[3:MOCAP_SIZE]
 
     return mocap_set_action

@@ -1,7 +1,7 @@
-"""Choosing parts of what an environment shows: the same for recorded episodes and for live steps.
+"""Selection of parts of an observation, for recorded episodes and live steps alike.
 
-An observation, with the infos beside it, is seen as a tree: dict observations have their own keys, any other
-stands under ``observation``, and infos under ``infos``.
+An observation and its infos form a tree. A dict observation contributes its own keys; any other observation has the key
+``observation``. Infos have the key ``infos``.
 """
 
 import math
@@ -24,23 +24,23 @@ def as_tree(observation: Any, infos: Mapping[str, Any] | None = None) -> dict[st
 
 
 def select(tree: Mapping[str, Any], selection: Selection, rows: int | None = None) -> NDArray[Any]:
-    """The selected numbers side by side.
+    """The selected numbers, concatenated.
 
     Args:
-        tree: as ``as_tree`` makes it; every array is of one step, or of ``rows`` steps.
-        selection: what to take.
+        tree: result of ``as_tree``; its arrays contain one step, or ``rows`` steps.
+        selection: parts to select.
         rows: number of steps; None for a single step.
 
     Returns:
-        (size,) for a single step, else (rows, size).
+        (size,) for a single step, otherwise (rows, size).
 
     Raises:
-        DataError: the tree has no such key or column, with the nearest it has.
+        DataError: the tree has no such key or column; the message names the nearest key.
     """
     if rows is None and len(selection) == 1 and selection[0].columns is None:
         array = tree.get(selection[0].key or "")
         if isinstance(array, np.ndarray) and array.ndim == 1:
-            return array  # One array as it is: what most environments need, at every step.
+            return array  # A fast path, as most environments select one complete array per step.
     parts = [array for part in selection for array in _arrays(tree, part, rows)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
@@ -54,16 +54,16 @@ def _arrays(tree: Mapping[str, Any], part: Part, rows: int | None) -> list[NDArr
     arrays = [_flat(values, key, rows) for key, values in leaves]
     if part.columns is None:
         return arrays
-    whole = np.concatenate(arrays, axis=-1)
-    if max(part.columns) >= whole.shape[-1]:
+    values = np.concatenate(arrays, axis=-1)
+    if max(part.columns) >= values.shape[-1]:
         raise DataError(
-            f"no column {max(part.columns)} of '{part.key}', which has {whole.shape[-1]} numbers"
+            f"no column {max(part.columns)} in '{part.key}', which has {values.shape[-1]} columns"
         )
-    return [whole[..., list(part.columns)]]
+    return [values[..., list(part.columns)]]
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:
-    """What stands at a dotted key."""
+    """The content of a tree at a dotted key."""
     place: Any = tree
     for name in key.split("."):
         known = place if isinstance(place, Mapping) else {}
@@ -74,7 +74,7 @@ def _at(tree: Mapping[str, Any], key: str) -> Any:
 
 
 def _keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """All dotted keys of a tree that lead to numbers."""
+    """All dotted keys of the arrays of a tree."""
     keys = []
     for name, value in tree.items():
         if isinstance(value, Mapping):
@@ -85,7 +85,7 @@ def _keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def _leaves(place: Any, key: str) -> list[tuple[str, Any]]:
-    """Arrays at and below a key, by sorted name: nested goals have one order, whatever wrote them."""
+    """Arrays at and below a key, sorted by name, so that the order does not depend on the writer of the data."""
     if isinstance(place, Mapping):
         return [leaf for name in sorted(place) for leaf in _leaves(place[name], f"{key}.{name}")]
     return [(key, place)]
@@ -95,18 +95,18 @@ def _flat(values: Any, key: str, rows: int | None) -> NDArray[Any]:
     try:
         array = np.asarray(values)
     except ValueError:  # Several arrays of different lengths.
-        raise DataError(f"'{key}' is no array of numbers") from None
+        raise DataError(f"'{key}' is not an array of numbers") from None
     if rows is None:
         return array.reshape(-1)
     if array.ndim == 0 or len(array) != rows:
         found = f"{len(array)} rows" if array.ndim else "no rows"
         raise DataError(f"'{key}' has {found}, expected {rows}, one more than there are actions")
     if array.dtype.kind not in "biuf":
-        raise DataError(f"'{key}' holds values of type {array.dtype}, expected numbers")
+        raise DataError(f"'{key}' has values of type {array.dtype}, expected numbers")
     return array.reshape(rows, math.prod(array.shape[1:]))
 
 
 def evaluated_goal(recipe: Recipe) -> Goal:
-    """The goal spec as it holds in the evaluation environment."""
+    """The goal spec for the evaluation environment."""
     desired = recipe.evaluation.desired if recipe.evaluation else None
     return recipe.goal.model_copy(update={"desired": desired}) if desired else recipe.goal

@@ -1,4 +1,4 @@
-"""One policy for several tasks: what their environments must have in common, looked at before any work."""
+"""Checks that one policy fits all environments of a dataset, before any work starts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,34 +15,33 @@ from offline_gcrl.support.errors import SettingsError
 
 @dataclass(frozen=True)
 class Shape:
-    """What a policy sees and does in an environment."""
+    """Sizes of the inputs and outputs of a policy in an environment."""
 
     observation: int
     goal: int
     action: tuple[tuple[float, float], ...]
-    """Bounds of each of its numbers."""
+    """Bounds of each dimension of an action."""
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many numbers each has."""
+        """Number of dimensions of observations, goals and actions."""
         return {"observation": self.observation, "goal": self.goal, "action": len(self.action)}
 
 
 def check_tasks(dataset: Dataset, where: str) -> None:
-    """Check that one policy fits all environments of a dataset, which work each by itself.
+    """Check that one policy fits all environments of a dataset.
 
-    Tasks without an environment are seen at ingest.
+    The environments of each recipe must have been checked. Tasks without an environment are checked in ``ingest``.
 
     Raises:
-        SettingsError: naming ``where`` the recipe or suite stands, and what differs.
+        SettingsError: naming the recipe or suite (``where``) and the difference.
     """
     shapes = {recipe.task: _shapes(recipe, where) for recipe in dataset.recipes}
     for task, own in shapes.items():
         difference = _difference(own, pad=False)
         if difference:
             raise SettingsError(
-                f"{where}: '{task}' is collected in one environment and judged in another, with "
-                f"{difference}"
+                f"{where}: the environments for collecting and evaluation of '{task}' have {difference}"
             )
     known = {task: own[0] for task, own in shapes.items() if own}
     for task, shape in known.items():
@@ -53,11 +52,13 @@ def check_tasks(dataset: Dataset, where: str) -> None:
     largest = max((shape.goal for shape in known.values()), default=0)
     wrong = size_mismatch(dataset.success, largest) if known else None
     if wrong:
-        raise SettingsError(f"{where}: members: {wrong}, and padded goals have {largest} numbers")
+        raise SettingsError(
+            f"{where}: members: {wrong}, and padded goals have {largest} dimensions"
+        )
 
 
 def _shapes(recipe: Recipe, where: str) -> list[Shape]:
-    """Of the environments that a recipe names: for collecting and for judging."""
+    """Shapes of the environments of a recipe, for collecting and for evaluation."""
     shapes = []
     if recipe.environment is not None:
         shapes.append(_shape(recipe.environment, recipe.goal, None, where))
@@ -73,7 +74,7 @@ def _shape(settings: Environment, goal: Goal, options: dict[str, Any] | None, wh
     space = environment.action_space
     if not isinstance(space, gymnasium.spaces.Box) or not space.is_bounded():
         raise SettingsError(
-            f"{where}: {settings.id}: its actions are {space}; agents need a Box with finite bounds"
+            f"{where}: {settings.id}: the action space is {space}; agents need a Box with finite bounds"
         )
     return Shape(
         observation=select(tree, goal.observation).size,
@@ -85,18 +86,18 @@ def _shape(settings: Environment, goal: Goal, options: dict[str, Any] | None, wh
 
 
 def _difference(shapes: Sequence[Shape], *, pad: bool) -> str | None:
-    """What keeps one policy from fitting the first and the last of some environments, if anything."""
+    """The difference of the first and last shape that prevents one policy for both; None if there is none."""
     if not shapes:
         return None
     first, second = shapes[0], shapes[-1]
     for name, size in first.sizes.items():
         other = second.sizes[name]
         if size != other and not pad:
-            return f"{name}s of {size} and of {other} numbers; 'pad: true' of a suite adds zeros"
+            return f"{name}s of {size} and of {other} numbers; 'pad: true' in a suite adds zeros"
     for number, bounds in enumerate(zip(first.action, second.action, strict=False)):
         if bounds[0] != bounds[1]:
             return (
-                f"different bounds of actions: number {number} lies in {list(bounds[0])} in the one and "
-                f"in {list(bounds[1])} in the other"
+                f"different bounds of actions: the range of dimension {number} is {list(bounds[0])} in one and "
+                f"{list(bounds[1])} in the other"
             )
     return None

@@ -1,1 +1,1 @@
-"""When a goal is reached, and which goals are held out from training."""
+"""When a goal counts as reached, and which goals are held out from training."""

@@ -1,7 +1,7 @@
-"""Goals held out from training: a region of goal space that a recipe names, for judging zero-shot.
+"""Unseen goals: a region of goal space that a recipe holds out from training, for zero-shot evaluation.
 
-The sampler leaves them out of all batches, of training and of validation. States within the region stay in
-the data: what is held out is being asked to go there, not having been there.
+No batch of training or validation contains a goal in the region. States in the region remain in the data; only goals
+are held out.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from offline_gcrl.support.errors import DataError
 
 
 def in_region(goals: NDArray[Any], region: Region) -> NDArray[np.bool_]:
-    """Whether goals, (..., goal), lie in a region; numbers beyond the region's are padding."""
+    """Whether goals, (..., goal), are in a region: (...); dimensions that the region lacks are padding."""
     own = goals[..., : len(region.low)].astype(np.float32)
     low, high = (np.array(bound, dtype=np.float32) for bound in (region.low, region.high))
     return np.asarray(((own >= low) & (own <= high)).all(-1))
@@ -26,7 +26,13 @@ def in_region(goals: NDArray[Any], region: Region) -> NDArray[np.bool_]:
 def held_out_goals(
     goals: NDArray[np.float32], tasks: NDArray[Any], regions: Mapping[str, Region]
 ) -> NDArray[np.bool_]:
-    """Which goals, (goals, goal), lie in the region of their own task, given as (goals,) names."""
+    """Whether goals, (goals, goal), are in the region of their task: (goals,).
+
+    Args:
+        goals: goals of any tasks.
+        tasks: names of their tasks, (goals,).
+        regions: held-out region by task; tasks without a region have no held-out goals.
+    """
     found = np.zeros(len(goals), dtype=np.bool_)
     for task, region in regions.items():
         of_task = tasks == task
@@ -35,20 +41,21 @@ def held_out_goals(
 
 
 def without_held_out(columns: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of a transition's goals to draw in place of each of them, and which transitions have any.
+    """Replace held-out goals of a transition by other goals of the same transition.
 
-    A goal that is held out gives its place to the transition's next one that is not, in the order of the
-    columns, the first following the last; so the shares of strategies move a little.
+    A held-out goal is replaced by the goal in the next column that is not held out; the last column is followed by the
+    first. This changes the shares of the strategies slightly.
 
     Args:
-        columns: (transitions, columns), rows of goals.
-        held_out: (goals,), by row.
+        columns: rows of goals, (transitions, columns).
+        held_out: whether the goal in a row is held out, (rows,).
 
     Returns:
-        Numbers of columns, (transitions, columns), and which transitions are usable, (transitions,).
+        The index of the column to use instead of each column, (transitions, columns), and whether a transition has
+        any goal that is not held out, (transitions,).
 
     Raises:
-        DataError: none is.
+        DataError: no transition has such a goal.
     """
     allowed, count = ~held_out[columns.long()], columns.shape[1]
     own = torch.arange(count, device=columns.device)
@@ -59,7 +66,7 @@ def without_held_out(columns: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]
     usable = allowed.any(1)
     if not usable.any():
         raise DataError(
-            "no transition has a goal outside of the region that is held out; name a smaller one in "
-            "held_out of the recipe, or more strategies in the agent's mixture of goals"
+            "no transition has a goal outside the held-out region; set a smaller region in held_out of the "
+            "recipe, or add strategies to the agent's mixture of goals"
         )
     return chosen, usable

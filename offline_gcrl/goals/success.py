@@ -1,10 +1,9 @@
-"""What a goal is: when it counts as reached, and what reward that gives.
+"""When a goal counts as reached.
 
-The rule is written once, here, for the three places that need it: the relabelling (columns), the n-step
-targets of training (torch tensors) and the evaluation (NumPy arrays).
-Reward is about the *next* achieved goal: transition i reaches g when ``achieved_goal[i + 1]`` does.
-``same_step`` is not about what goals look like but about which row they are (OGBench's rule), and is decided
-where rows are known.
+The same functions serve relabelling (columns), n-step targets in training (torch tensors) and evaluation (NumPy
+arrays). The reward of transition i refers to the *next* achieved goal: transition i reaches g if
+``achieved_goal[i + 1]`` reaches g. The rule ``same_step`` (of OGBench) compares rows of the dataset instead of the
+values of goals, so it is applied where rows are known.
 """
 
 from collections.abc import Sequence
@@ -18,27 +17,28 @@ import numpy as np
 
 from offline_gcrl.config import Success
 
-Array = TypeVar("Array", bound=Any)  # np.ndarray or torch.Tensor: the arithmetic is the same.
+Array = TypeVar("Array", bound=Any)
+"""np.ndarray or torch.Tensor; the arithmetic is the same."""
 
 
 def squared_distance(achieved: Array, goal: Array) -> Array:
-    """Squared Euclidean distance over the last axis: (..., goal) and (..., goal) to (...)."""
+    """Squared Euclidean distance over the last axis, of (..., goal) and (..., goal): (...)."""
     difference = achieved - goal
     total: Array = (difference * difference).sum(-1)
     return total
 
 
 def is_within(achieved: Array, goal: Array, tolerance: float) -> Array:
-    """Whether ``achieved`` lies within ``tolerance`` (in the goal's own units) of ``goal``."""
+    """Whether the distance of (..., goal) and (..., goal) is at most ``tolerance``, in the units of the goal: (...)."""
     within: Array = squared_distance(achieved, goal) <= float(np.float32(tolerance) ** 2)
     return within
 
 
 def reaches(achieved: Array, goal: Array, success: Success) -> Array:
-    """Whether what was achieved counts as the goal: (..., goal) and (..., goal) to (...).
+    """Whether achieved goals, (..., goal), count as the goals, (..., goal): (...).
 
     Raises:
-        ValueError: the success test is ``same_step``, which is about rows.
+        ValueError: the success test is ``same_step``, which compares rows.
     """
     if success.has_distance:
         return is_within(achieved, goal, success.tolerance or 0.0)
@@ -52,7 +52,7 @@ def reaches(achieved: Array, goal: Array, success: Success) -> Array:
 
 
 def column_reaches(achieved: Sequence[Array], goal: Sequence[Array], success: Success) -> Array:
-    """``reaches`` between goals as columns, an array (rows,) for each dimension: quicker for few dimensions."""
+    """``reaches`` for goals as columns, one array (rows,) per dimension, which is faster for few dimensions."""
     met: list[Array] = [
         condition.met([achieved[dimension] - goal[dimension] for dimension in condition.dimensions])
         for condition in conditions(success, len(goal))
@@ -62,14 +62,14 @@ def column_reaches(achieved: Sequence[Array], goal: Sequence[Array], success: Su
 
 @dataclass(frozen=True)
 class Condition:
-    """One of the conditions that must all hold for a goal to count as reached."""
+    """A goal counts as reached if all conditions are met; this is one of them."""
 
     dimensions: tuple[int, ...]
     tolerance: float
     direction: Literal["near", "above", "below"] = "near"
 
     def met(self, differences: list[Any]) -> Any:
-        """From achieved minus goal in each dimension: arrays, tensors or expressions alike."""
+        """Whether the condition is met, from achieved minus goal in each dimension: arrays, tensors or expressions."""
         if self.direction == "near":
             limit = float(np.float32(self.tolerance) ** 2)
             squares = [difference * difference for difference in differences]
@@ -79,10 +79,10 @@ class Condition:
 
 
 def conditions(success: Success, size: int) -> list[Condition]:
-    """The conditions of a success test on goals of ``size`` numbers.
+    """The conditions of a success test for goals of ``size`` dimensions.
 
     Raises:
-        ValueError: the success test is ``same_step``, which is about rows.
+        ValueError: the success test is ``same_step``, which compares rows.
     """
     tolerance = success.tolerance or 0.0
     if success.kind == "distance":
@@ -97,11 +97,11 @@ def conditions(success: Success, size: int) -> list[Condition]:
     if success.kind == "predicate":
         assert success.predicate is not None
         return [Condition((i,), tolerance, success.predicate) for i in success.dimensions or ()]
-    raise ValueError("'same_step' is about rows, not about what goals look like")
+    raise ValueError("'same_step' compares rows, not values of goals")
 
 
 def size_mismatch(success: Success, size: int) -> str | None:
-    """Why a success test does not go with goals of ``size`` numbers; None if it does."""
+    """Why a success test does not fit goals of ``size`` dimensions; None if it fits."""
     if success.parts is not None and sum(success.parts) != size:
         return f"'parts' sum to {sum(success.parts)}"
     if success.tolerances is not None and len(success.tolerances) != size:
@@ -112,7 +112,7 @@ def size_mismatch(success: Success, size: int) -> str | None:
 
 
 def column_squared_distance(achieved: Sequence[Array], goal: Sequence[Array]) -> Array:
-    """``squared_distance`` between goals as columns."""
+    """``squared_distance`` for goals as columns, one array (rows,) per dimension."""
     differences = [mine - theirs for mine, theirs in zip(achieved, goal, strict=True)]
     total: Array = reduce(add, [difference * difference for difference in differences])
     return total

@@ -1,1 +1,1 @@
-"""What every other part leans on: errors, files, worker processes, the terminal. Imports nothing of the package."""
+"""Errors, files, worker processes and the terminal, for all other folders; imports no other folder of the package."""

@@ -1,8 +1,8 @@
-"""Errors a user can act on. Anything else that is raised is a bug and shows its traceback."""
+"""Errors that a user can fix. Any other exception is a bug and shows its traceback."""
 
 
 class OfflineGCRLError(Exception):
-    """Base of every error that the package raises on purpose; its text is a sentence with a remedy."""
+    """Base class of the errors of this package; the message names the problem and the remedy."""
 
 
 class SettingsError(OfflineGCRLError):
@@ -10,8 +10,8 @@ class SettingsError(OfflineGCRLError):
 
 
 class DataError(OfflineGCRLError):
-    """A dataset is missing, broken, or does not fit its recipe."""
+    """A dataset is missing, damaged, or does not fit its recipe."""
 
 
 class PolicyError(OfflineGCRLError):
-    """A policy file is missing or broken, or is asked for something it cannot do."""
+    """A policy file is missing or damaged, or the policy does not support a request."""

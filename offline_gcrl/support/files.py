@@ -1,4 +1,4 @@
-"""Writing so that a killed process leaves either the whole output or none of it."""
+"""Atomic writing: a killed process leaves either the complete output or none."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ from typing import Any
 
 @contextmanager
 def atomic_directory(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``target`` that takes its place when the block succeeds.
+    """Yield an empty temporary folder that replaces ``target`` if the block succeeds.
 
-    A block that fails, or a process that is killed, leaves ``target`` as it was, or absent: never half
-    of it. Leftovers are cleared by the next attempt.
+    If the block fails or the process is killed, ``target`` remains as it was before. The next call removes the
+    remains of a killed process.
     """
     partial = target.with_name(f".{target.name}.partial")
     replaced = target.with_name(f".{target.name}.old.partial")
@@ -34,7 +34,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file through a temporary name, so that readers see the old or the new one whole."""
+    """Write a file under a temporary name and rename it, so that readers see either the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)
@@ -42,17 +42,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """``write_bytes`` for text, in UTF-8."""
+    """Write text in UTF-8 with ``write_bytes``."""
     write_bytes(path, content.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that a person can read and ``diff``."""
+    """Write indented JSON, which is readable and suitable for ``diff``."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """SHA-256 over the contents of files, in the order given."""
+    """SHA-256 of the contents of files, in the given order."""
     total = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -1,8 +1,8 @@
-"""Work spread over processes; the one place to put a pool that spans machines.
+"""Worker processes; an executor that spans several machines would belong here.
 
-Workers come from a fork server that has imported the heavy packages once: no locks, threads or GPU state
-are forked, and a worker starts at once. They end with their parent, also when it is killed: an orphan
-would go on writing to files of the next run.
+Workers are forked from a fork server that has imported the heavy packages once. They start fast and inherit no locks,
+threads or GPU state. They end when their parent ends, even if it is killed, because an orphan would continue to write
+to files that the next run writes, too.
 """
 
 import multiprocessing
@@ -23,26 +23,28 @@ context = multiprocessing.get_context("forkserver")
 
 
 def preload(*modules: str) -> None:
-    """Start importing what workers need, in the background: once for all of them, not once each."""
+    """Start the fork server, which imports these modules once for all workers, in the background."""
     _one_thread_each()
     context.set_forkserver_preload(list(modules))
     forkserver.ensure_running()
 
 
 def _one_thread_each() -> None:
-    """Keep NumPy's matrix products within a worker from waiting for other cores, which have their own workers."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # This process has read it already.
+    """Restrict NumPy in each worker to one thread, as every core has its own worker."""
+    # This process has read the variable already, so it only affects the workers.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def balanced_workers(jobs: int) -> int:
-    """Processes for long jobs of equal length, so that no core idles through a last, half-empty round.
+    """Number of processes for long jobs of equal length, such that no core is idle in the last round.
 
-    Three jobs on two cores run all at once (1.5 rounds), not two and then one (2 rounds).
+    For example, three jobs on two cores all run at the same time, which takes 1.5 rounds; two jobs followed by one
+    would take 2 rounds.
     """
     rounds = max(1, jobs // cores())
     return -(-jobs // rounds)
@@ -51,7 +53,7 @@ def balanced_workers(jobs: int) -> int:
 def process_pool(
     workers: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
 ) -> ProcessPoolExecutor:
-    """A pool of ``workers`` processes; ``initializer(*arguments)`` runs first in each."""
+    """A pool of ``workers`` processes; each calls ``initializer(*arguments)`` at its start."""
     _one_thread_each()
     return ProcessPoolExecutor(
         max_workers=workers,
@@ -67,16 +69,16 @@ def ordered_map(
     workers: int,
     window: int | None = None,
 ) -> Iterator[Result]:
-    """Results in the order of ``items``, at most ``window`` of them waiting: memory stays flat.
+    """Results of ``function`` in the order of ``items``.
 
     Args:
-        function: what to do with an item; importable, as is the item.
-        items: taken as they are needed.
+        function: a function of one item; it and the items must be picklable.
+        items: consumed only as fast as needed.
         workers: number of processes.
-        window: 16 a worker when left out.
+        window: largest number of pending items, which bounds memory; if left out, 16 per worker.
 
     Raises:
-        OfflineGCRLError: if a worker dies, say for want of memory.
+        OfflineGCRLError: a worker process died, for example because memory ran out.
     """
     window = window or 16 * workers
     with process_pool(workers) as pool:
@@ -90,7 +92,7 @@ def ordered_map(
                 yield waiting.pop(0).result()
         except BrokenProcessPool as error:
             raise OfflineGCRLError(
-                "a worker process died (killed, or out of memory); run the stage again"
+                "a worker process died (it was killed, or memory ran out); run the stage again"
             ) from error
         finally:
             for future in waiting:
@@ -98,7 +100,7 @@ def ordered_map(
 
 
 def with_callback(items: Iterable[Item], on_item: Callable[[Item], None]) -> Iterator[Item]:
-    """The items as they come, each told to ``on_item`` once it has been used."""
+    """Pass items on, and call ``on_item`` with each one after the consumer has used it."""
     for item in items:
         yield item
         on_item(item)

@@ -1,4 +1,4 @@
-"""What a stage says: one heading, progress while it runs, one closing line; errors as sentences."""
+"""Terminal output of a stage: a heading, progress, a closing line, and errors as sentences without traceback."""
 
 import argparse
 import os
@@ -25,13 +25,15 @@ from rich.text import Text
 
 from offline_gcrl.support.errors import OfflineGCRLError
 
-SECONDS_BETWEEN_LINES = 10.0  # Where there is no terminal to draw bars on.
-SECONDS_OF_A_RATE = 1.0  # At least: two items that end at one moment are no rate.
+SECONDS_BETWEEN_LINES = 10.0
+"""Interval of lines of progress if the output is not a terminal."""
+MIN_SECONDS_OF_RATE = 1.0
+"""Shortest interval over which a rate is computed; two items that end at the same time give no rate."""
 console = Console(highlight=False, soft_wrap=True)
 
 
 def stage_arguments(description: str | None, *names: str) -> list[str]:
-    """The arguments of a stage's script, one for each name; with a ``--help``."""
+    """Parse the command line of a stage: one positional argument per name, and ``--help``."""
     parser = argparse.ArgumentParser(description=description)
     for name in names:
         parser.add_argument(name)
@@ -41,7 +43,7 @@ def stage_arguments(description: str | None, *names: str) -> list[str]:
 
 @contextmanager
 def stage(title: str, subject: str) -> Iterator[None]:
-    """Print the heading; end the process with a sentence, and no traceback, on the package's errors."""
+    """Print the heading of a stage; an error of the package ends the process with its message, without traceback."""
     console.print(f"[bold]{title}[/bold] {escape(subject)}")
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with_dvc, args=(os.getppid(),), daemon=True).start()
@@ -55,7 +57,7 @@ def stage(title: str, subject: str) -> Iterator[None]:
 
 
 def _end_with_dvc(parent: int) -> None:
-    """End when DVC does, also when it is killed: an orphan would write beside the next run."""
+    """End this process when DVC ends, even if it is killed; an orphan would write to the outputs of the next run."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
@@ -67,25 +69,31 @@ def close(line: str) -> None:
 
 
 def note(line: str | Text) -> None:
-    """Print a line between heading and closing; words in brackets are words, a ``Text`` has its styles."""
+    """Print an indented line; brackets in a string are text, not markup, and a ``Text`` keeps its styles."""
     console.print(Text("  ").append(line))
 
 
 def warn(line: str) -> None:
-    """Print a line that a reader should not miss."""
+    """Print a warning."""
     console.print(f"  [yellow]warning[/yellow] {escape(line)}")
 
 
 class Bars:
-    """One progress bar a name, to one total or to its own: live on a terminal, plain lines elsewhere."""
+    """One progress bar per name, on a terminal; otherwise a line of progress every few seconds.
+
+    Args:
+        names: names of the bars.
+        total: amount of work of every bar, or of each bar by its name.
+        unit: unit of the work, in the plural.
+    """
 
     def __init__(self, names: list[str], total: int | Mapping[str, int], unit: str) -> None:
         self.unit = unit
         self.totals = dict.fromkeys(names, total) if isinstance(total, int) else dict(total)
         self.done = dict.fromkeys(names, 0)
-        self.said = dict.fromkeys(names, time.monotonic())
+        self.printed = dict.fromkeys(names, time.monotonic())
         self.since: dict[str, tuple[float, int]] = {}
-        """Time of the last line, or of the first news, and the work done then: what rates are taken from."""
+        """Time of the last line, or of the first update, and the work done by then; rates are computed from it."""
         self.live: Progress | None = None
         if console.is_terminal and not console.is_dumb_terminal:
             self.live = Progress(
@@ -116,30 +124,32 @@ class Bars:
             self.live.stop()
 
     def advance(self, name: str, amount: int) -> None:
-        """Add to what is done."""
+        """Add to the work done."""
         self.update(name, self.done[name] + amount)
 
     def update(self, name: str, done: int) -> None:
-        """Set what is done."""
+        """Set the work done."""
         self.done[name] = done
         if self.live is not None:
             self.live.update(self.tasks[name], completed=done)
             return
         now = time.monotonic()
-        if name not in self.since:  # The first news ends the start-up, which is no part of a rate.
+        if (
+            name not in self.since
+        ):  # The time until the first update is start-up, and not part of a rate.
             self.since[name] = (now, done)
         elif self._is_due(name, now) and done < self.totals[name]:
-            self._say(name, done, now)
+            self._print_progress(name, done, now)
 
     def _is_due(self, name: str, now: float) -> bool:
-        """Whether the last line is long past, and there is time to take a rate over."""
-        taken_over = now - self.since[name][0]
-        return now - self.said[name] > SECONDS_BETWEEN_LINES and taken_over >= SECONDS_OF_A_RATE
+        """Whether the last line is old enough, and the interval is long enough for a rate."""
+        interval = now - self.since[name][0]
+        return now - self.printed[name] > SECONDS_BETWEEN_LINES and interval >= MIN_SECONDS_OF_RATE
 
-    def _say(self, name: str, done: int, now: float) -> None:
-        """Print a line, with the rate since the last one."""
+    def _print_progress(self, name: str, done: int, now: float) -> None:
+        """Print a line of progress, with the rate since the last line."""
         then, before = self.since[name]
-        self.said[name], self.since[name] = now, (now, done)
+        self.printed[name], self.since[name] = now, (now, done)
         rate = (done - before) / (now - then)
         total = self.totals[name]
         left = f", {duration((total - done) / rate)} left" if rate else ""
@@ -147,15 +157,15 @@ class Bars:
 
 
 def duration(seconds: float) -> str:
-    """A time for people: 48 s, 12 min, 2 h 5 min."""
+    """A duration as text, such as 48 s, 12 min or 2 h 5 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _rate(a_second: float) -> str:
-    return f"{a_second:,.0f}" if a_second >= 10 else f"{a_second:.2g}"
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
 
 
 class _Rate(ProgressColumn):
@@ -164,7 +174,7 @@ class _Rate(ProgressColumn):
         self.unit = unit
 
     def render(self, task: Task) -> Text:
-        # Never above the average: two items that end at one moment are none.
+        # At most the average, because two items that end at the same time would give an infinite rate.
         average = task.completed / task.elapsed if task.elapsed else 0.0
         speed = min(task.finished_speed or task.speed or 0.0, average)
         return Text(f"{_rate(speed)} {self.unit}/s", style="progress.data.speed")
