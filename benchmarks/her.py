@@ -21,6 +21,16 @@ from offline_gcrl.training.batches.sampler import BatchSampler
 BATCH, BATCHES, K = 1024, 64, 4
 EPISODES = 20
 Work = Callable[[], int]
+FIELDS = (
+    "observations",
+    "next_observations",
+    "achieved_goals",
+    "value_goals",
+    "actions",
+    "rewards",
+    "masks",
+)
+"""What the peers give in a batch too."""
 
 
 def figures() -> Iterator[Figure]:
@@ -51,7 +61,7 @@ def our_batches(folder: Path) -> tuple[Episodes, Work]:
     sampler = BatchSampler(
         DeviceData(episodes),
         folder,
-        Sampling(value_goals=mixture, actor_goals=mixture),
+        Sampling(fields=FIELDS, value_goals=mixture, actor_goals=mixture),
         split="train",
         batch_size=BATCH,
         seed=0,

@@ -269,7 +269,8 @@ def with_tasks(episodes: Episodes, names: tuple[str, ...] = NAMES) -> Episodes:
 @pytest.fixture(scope="module")
 def sampler(dataset: SmallDataset) -> BatchSampler:
     data = DeviceData(with_tasks(dataset.episodes))
-    sampling = Sampling(actor_goals={"future": 1.0}, value_goals={"geometric": 1.0})
+    fields = ("observations", "tasks", "actor_goals", "value_goals", "rewards")
+    sampling = Sampling(fields=fields, actor_goals={"future": 1.0}, value_goals={"geometric": 1.0})
     return BatchSampler(data, dataset.hindsight, sampling, split="train", batch_size=64, seed=0)
 
 
@@ -284,7 +285,7 @@ def test_tasks_come_up_as_often_as_stated(sampler: BatchSampler) -> None:
 def test_within_a_task_every_transition_comes_up_as_often(sampler: BatchSampler) -> None:
     counter = torch.arange(120_000)
     pick = sampler._pick(counter, torch.tensor([0.0, 1.0, 0.0, 0.0]))
-    own = (sampler.task == 1).nonzero()[:, 0]
+    own = (sampler.transitions.task == 1).nonzero()[:, 0]
     counts = torch.bincount(pick, minlength=len(sampler))[own]
     assert counts.sum() == len(counter)
     expected = len(counter) / len(own)
@@ -295,7 +296,7 @@ def test_a_task_without_transitions_is_never_drawn(dataset: SmallDataset) -> Non
     episodes = with_tasks(dataset.episodes, (*NAMES[:3], "nowhere"))
     table = episodes.table.with_columns(pl.col("task").replace("nowhere", "near"))
     data = DeviceData(replace(episodes, table=table))
-    sampling = Sampling(actor_goals={"future": 1.0})
+    sampling = Sampling(fields=("tasks",), actor_goals={"future": 1.0})
     found = BatchSampler(data, dataset.hindsight, sampling, split="train", batch_size=64, seed=0)
     tasks = found.batches(0, 50, torch.tensor([0.2, 0.2, 0.2, 0.4]))["tasks"]
     assert sorted(tasks.unique().tolist()) == [0, 1, 2]

@@ -166,14 +166,14 @@ def test_asking_for_specialists_leaves_the_generalist_as_it_is(
 
 
 def test_a_specialist_sees_its_own_task_only(suite: Suite) -> None:
-    sampling = Sampling(actor_goals={"geometric": 1.0})
+    sampling = Sampling(fields=("observations", "tasks"), actor_goals={"geometric": 1.0})
     sampler = BatchSampler(
         DeviceData(suite.episodes), suite.root / "hindsight", sampling,
         split="train", batch_size=64, seed=0, task=MEDIUM,
     )  # fmt: skip
     assert (sampler.batches(0, 20)["tasks"] == 1).all()
     tasks = suite.episodes.per_row("task")
-    assert set(tasks[sampler.rows.numpy()]) == {MEDIUM}
+    assert set(tasks[sampler.transitions.rows.numpy()]) == {MEDIUM}
 
 
 def test_work_counts_specialists_together(suite: Suite) -> None:
@@ -201,6 +201,7 @@ def test_specialists_face_the_very_episodes_of_the_generalist(evaluated: Evaluat
 @pytest.fixture(scope="module")
 def sampler(suite: Suite) -> BatchSampler:
     sampling = Sampling(
+        fields=("tasks", "actor_goals", "value_goals"),
         actor_goals={"original": 0.3, "geometric": 0.4, "random": 0.3},
         value_goals={"current": 0.2, "future": 0.4, "original": 0.4},
     )
@@ -221,10 +222,9 @@ def test_held_out_goals_never_occur_in_a_thousand_batches(sampler: BatchSampler)
     held_out = sampler.data.held_out
     assert 0.02 < held_out.float().mean() < 0.5  # There are many to leave out.
     for first in range(0, 1000, 100):
-        counter = torch.arange(first * 64, (first + 100) * 64)
-        pick = sampler._draw("transition", counter, len(sampler))
-        for purpose in ("actor_goal", "value_goal"):
-            assert not held_out[sampler._goals(purpose, pick, counter)[0]].any()
+        draw = sampler.draw(first, 100)
+        for goals in (draw.actor_goal, draw.value_goal):
+            assert not held_out[goals.row].any()
     batch = sampler.batches(0, 50)
     for name in ("actor_goals", "value_goals"):
         goals = raw_goals(sampler, batch, name)
@@ -240,12 +240,12 @@ def test_a_region_is_that_of_one_task() -> None:
 
 
 def test_validation_has_no_held_out_goals_either(suite: Suite) -> None:
-    sampling = Sampling(actor_goals={"original": 0.5, "random": 0.5})
+    sampling = Sampling(fields=("tasks",), actor_goals={"original": 0.5, "random": 0.5})
     source = BatchSampler(
         DeviceData(suite.episodes), suite.root / "hindsight", sampling,
         split="validation", batch_size=64, seed=0,
     )  # fmt: skip
-    assert not source.data.held_out[source.tables["actor_goal"].goals.long()].any()
+    assert not source.data.held_out[source.transitions.tables["actor_goal"].goals.long()].any()
 
 
 def test_a_goal_that_is_held_out_gives_way_with_its_label(
@@ -254,9 +254,9 @@ def test_a_goal_that_is_held_out_gives_way_with_its_label(
     """Each column is one of the transition's own goals, with the reward of that goal."""
     table = pl.read_parquet(suite.root / "hindsight/table.parquet")
     rows = {int(row): number for number, row in enumerate(table["row"])}
-    shift, kept = len(sampler.data.observations), sampler.tables["value_goal"]
+    shift, kept = len(sampler.data.observations), sampler.transitions.tables["value_goal"]
     for number in range(0, len(sampler), 7):
-        row = int(sampler.rows[number])
+        row = int(sampler.transitions.rows[number])
         line = table.row(rows[row], named=True)
         pairs = {(row, line["current_reward_0"]), (row + shift, line["original_reward_0"])}
         pairs |= {(line[f"future_goal_{i}"], line[f"future_reward_{i}"]) for i in range(2)}

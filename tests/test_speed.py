@@ -15,9 +15,10 @@ from offline_gcrl.config import Train
 from offline_gcrl.config.outputs import CHECKPOINT
 from offline_gcrl.networks.mlp import GELU, sigmoid_gelu
 from offline_gcrl.policies.policy import load_policy
+from offline_gcrl.training import speed
 from offline_gcrl.training.captured import CapturedUpdater, Work, recorded_by_cuda
 from offline_gcrl.training.jobs import TrainingJob, fingerprint, train_seeds
-from offline_gcrl.training.module import speed, train_seed, train_together
+from offline_gcrl.training.module import train_seed, train_together
 from offline_gcrl.training.speed import CompiledLoss, Plan, onednn_is_accurate, plan_for
 from offline_gcrl.training.stacked import StackedLoss, StackedUpdater
 from offline_gcrl.training.updates import PlainUpdater

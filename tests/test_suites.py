@@ -171,7 +171,7 @@ def test_labels_are_those_of_the_task_by_itself(suite: SuiteFolders) -> None:
 
 def test_a_batch_says_the_task_of_each_state(suite: SuiteFolders) -> None:
     data = DeviceData(suite.episodes)
-    sampling = Sampling(actor_goals={"original": 1.0})
+    sampling = Sampling(fields=("observations", "tasks"), actor_goals={"original": 1.0})
     sampler = BatchSampler(
         data, suite.root / "hindsight", sampling, split="train", batch_size=64, seed=0
     )
@@ -190,6 +190,9 @@ class Witness:
 
     def __init__(self) -> None:
         self.asked: list[tuple[NDArray[Any], NDArray[Any], str]] = []
+
+    def episode(self) -> "Witness":
+        return self
 
     def act(self, observation: Any, goal: Any, task: str) -> NDArray[np.float32]:
         self.asked.append((observation, goal, task))
