@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from offline_gcrl.agents import agent_type, settings_type
-from offline_gcrl.agents.gciql import expectile_losses
 from offline_gcrl.agents.gofar import log_mean_exp
+from offline_gcrl.agents.shared.values import expectile_losses
 from offline_gcrl.config import AgentSettings, algorithm_names
 from offline_gcrl.networks.actors import LAST_GAIN
 from offline_gcrl.networks.conditioning import Dimensions, FiLM
@@ -119,15 +119,20 @@ def test_an_update_changes_what_it_should_and_targets_move_only_by_the_lerp(vari
     targets = {id(p): None for pair in agent.target_pairs() for p in pair[0]}
     assert not learning & set(targets)
     before = snapshot(agent)
-    old_targets = [[p.clone() for p in targets] for targets, _, _ in agent.target_pairs()]
+    with torch.no_grad():  # Before the first update a target equals its source.
+        for pair in agent.target_pairs():
+            for target in pair[0]:
+                target.add_(0.1)
+    before = snapshot(agent)
+    old = [[[p.clone() for p in part] for part in pair[:2]] for pair in agent.target_pairs()]
     info = PlainUpdater(agent, agent.loss, optimizer).update(make_batch())
     assert all(torch.isfinite(value) for value in info.values())
     for name, parameter in agent.named_parameters():
         changed = not torch.equal(before[name], parameter)
         assert changed == (id(parameter) in learning or id(parameter) in targets), name
-    for old, (moved, sources, rate) in zip(old_targets, agent.target_pairs(), strict=True):
-        for before_move, target, source in zip(old, moved, sources, strict=True):
-            torch.testing.assert_close(target, torch.lerp(before_move, source, rate))
+    for (old_targets, sources), (moved, _, rate) in zip(old, agent.target_pairs(), strict=True):
+        for target, source, now in zip(old_targets, sources, moved, strict=True):
+            torch.testing.assert_close(now, torch.lerp(target, source, rate))
 
 
 def test_losses_are_pure(variant) -> None:  # type: ignore[no-untyped-def]

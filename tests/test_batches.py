@@ -288,3 +288,11 @@ def test_scaling_goes_there_and_back() -> None:
     assert scaled.tolist() == [[-1.0, -1.0], [1.0, 1.0], [0.0, 0.0]]
     assert torch.equal(scaling.environment_actions(scaled), actions)
     assert scaling.environment_actions(torch.tensor([9.0, -9.0])).tolist() == [2.0, 0.0]
+
+
+def test_an_agent_may_read_observations_and_goals_as_they_are(dataset: SmallDataset) -> None:
+    episodes = dataset.episodes
+    data = DeviceData(episodes, normalise=False)
+    assert torch.equal(data.observations, torch.from_numpy(episodes.observation))
+    assert torch.equal(data.goals[: len(data)], torch.from_numpy(episodes.achieved_goal))
+    assert not torch.equal(data.observations, DeviceData(episodes).observations)

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from offline_gcrl.agents import Batch, Losses, batch_mean
+from offline_gcrl.agents.shared.actors import awr_loss, ddpg_bc_loss
+from offline_gcrl.agents.shared.values import expectile_losses
 from offline_gcrl.config import Activation, AgentSettings, Discount, Mixture, Sampling, Units
 from offline_gcrl.networks.actors import LAST_GAIN, Actor
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
+from offline_gcrl.networks.frozen import frozen
 from offline_gcrl.networks.goal_conditioned import GoalConditioned
 from offline_gcrl.networks.targets import TargetPair, copy_as_target, target_pair
 from offline_gcrl.networks.values import Ensemble, Value
@@ -109,41 +111,34 @@ class Agent(nn.Module):
         return loss, {"critic/loss": loss.detach(), "critic/mean": q.mean().detach()}
 
     def awr_loss(self, batch: Batch) -> Losses:
-        """Advantage-weighted regression: min(exp(alpha A), max) on the log-likelihood (equation 7)."""
+        """Advantage-weighted regression with A = min Q(s, a, g) - V(s, g) (IQL, equation 7)."""
         observations, goals, tasks = batch["observations"], batch["actor_goals"], batch["tasks"]
         with torch.no_grad():
             q = self.critic(observations, goals, batch["actions"], tasks).amin(0)
             advantage = q - self.value(observations, goals, task=tasks)
-            weight = (self.settings.alpha * advantage).exp().clamp(max=self.settings.max_weight)
-        actions = self.actor(observations, goals, tasks)
-        squared_error = (actions - batch["actions"]).square().sum(-1)
-        loss = batch_mean(weight * 0.5 * squared_error, batch)
-        return loss, {
-            "actor/loss": loss.detach(),
-            "actor/advantage": advantage.mean(),
-            "actor/weight_mean": weight.mean(),
-            "actor/mse": batch_mean(squared_error, batch).detach(),
-        }
+        actions, settings = self.actor(observations, goals, tasks), self.settings
+        return awr_loss(
+            actions,
+            batch["actions"],
+            advantage,
+            settings.alpha,
+            batch,
+            max_weight=settings.max_weight,
+        )
 
     def ddpg_loss(self, batch: Batch) -> Losses:
-        """-Q(s, pi(s, g), g) / mean|Q| and alpha times the BC loss (Fujimoto and Gu 2021, as OGBench)."""
+        """DDPG with behaviour cloning on min Q, which receives no gradient."""
         observations, goals, tasks = batch["observations"], batch["actor_goals"], batch["tasks"]
-        actions = self.actor(observations, goals, tasks)
-        frozen = {name: value.detach() for name, value in self.critic.named_parameters()}
-        q = functional_call(
-            self.critic, frozen, (observations, goals, actions.clamp(-1.0, 1.0), tasks)
-        ).amin(0)
-        squared_error = (actions - batch["actions"]).square().sum(-1)
-        # One scale for the batch, whatever its weights: the loss is then a sum over transitions.
-        q_loss = -batch_mean(q, batch) / q.abs().mean().detach().clamp(min=1e-6)
-        loss = q_loss + self.settings.alpha * 0.5 * batch_mean(squared_error, batch)
+        critic = frozen(self.critic)
+        loss, q, info = ddpg_bc_loss(
+            self.actor(observations, goals, tasks),
+            lambda actions: critic(observations, goals, actions, tasks).amin(0),
+            self.settings.alpha,
+            batch,
+        )
         with torch.no_grad():
             advantage = q - self.value(observations, goals, task=tasks)
-        return loss, {
-            "actor/loss": loss.detach(),
-            "actor/advantage": advantage.mean(),
-            "actor/mse": batch_mean(squared_error, batch).detach(),
-        }
+        return loss, info | {"actor/advantage": advantage.mean()}
 
     def disagreement(self, batch: Batch) -> Tensor:
         """|Q_1 - Q_2| of the data's actions, (batch,): how uncertain the critics are of them."""
@@ -162,9 +157,3 @@ class Agent(nn.Module):
     def target_pairs(self) -> list[TargetPair]:
         """The target critic follows the critic."""
         return [target_pair(self.target_critic, self.critic, self.settings.tau)]
-
-
-def expectile_losses(difference: Tensor, expectile: float) -> Tensor:
-    """|expectile - 1(difference < 0)| difference^2, of each (IQL, equation 4)."""
-    weight = torch.where(difference < 0.0, 1.0 - expectile, expectile)
-    return weight * difference.square()

@@ -58,6 +58,8 @@ class AgentSettings(Section):
     task_network: Literal["concatenate", "film", "heads"] = "concatenate"
     """How a network is conditioned: by concatenation with the state; by scale and shift of the hidden layers
     (FiLM); or by concatenation, with one output layer per task."""
+    normalise: bool = True
+    """Normalise observations and goals by the statistics of the dataset; OGBench's agents read them as they are."""
     embedding_size: PositiveInt = 16
     """Size of a learned embedding."""
 
@@ -91,4 +93,4 @@ class AgentSettings(Section):
 def algorithm_names() -> list[str]:
     """Names of the files in ``agents/``, listed without importing them, because importing torch takes seconds."""
     folder = Path(__file__).parent.parent / "agents"
-    return sorted(module.name for module in pkgutil.iter_modules([str(folder)]))
+    return sorted(module.name for module in pkgutil.iter_modules([str(folder)]) if not module.ispkg)

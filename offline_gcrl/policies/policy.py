@@ -174,7 +174,7 @@ def load_policy(path: str | Path) -> Policy:
     agent.actor.eval()
     return Policy(
         actor=agent.actor,
-        scaling=Scaling(**{key: tuple(value) for key, value in content["scaling"].items()}),
+        scaling=Scaling.from_saved(content["scaling"]),
         dimensions=dimensions,
         tasks=tuple(content["tasks"]),
         algorithm=content["algorithm"],

@@ -1,5 +1,6 @@
 """How inputs are normalised and actions scaled; saved with the policy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -28,9 +29,11 @@ class Scaling:
     goal_std: Vector
     action_low: Vector
     action_high: Vector
+    normalise: bool = True
+    """Whether observations and goals are normalised and clipped, or read as they are."""
 
     @classmethod
-    def of(cls, schema: dict[str, Any]) -> "Scaling":
+    def of(cls, schema: dict[str, Any], *, normalise: bool = True) -> "Scaling":
         """From the statistics of a dataset (the released GoFAR updates them from training batches)."""
         observation, goal = (
             schema["statistics"]["observation"],
@@ -44,14 +47,28 @@ class Scaling:
             goal_std=tuple(max(std, STD_FLOOR) for std in goal["std"]),
             action_low=tuple(np.ravel(space["low"]).tolist()),
             action_high=tuple(np.ravel(space["high"]).tolist()),
+            normalise=normalise,
         )
 
+    @classmethod
+    def from_saved(cls, saved: Mapping[str, Any]) -> "Scaling":
+        """From what ``dataclasses.asdict`` made of one, after saving, which may leave lists."""
+        fields: dict[str, Any] = {
+            name: value if isinstance(value, bool) else tuple(value)
+            for name, value in saved.items()
+        }
+        return cls(**fields)
+
     def observations(self, values: Array) -> Array:
-        """Normalised observations, (..., observation)."""
+        """Observations as networks read them, (..., observation)."""
+        if not self.normalise:
+            return values
         return _normalised(values, self.observation_mean, self.observation_std)
 
     def goals(self, values: Array) -> Array:
-        """Normalised goals, (..., goal)."""
+        """Goals as networks read them, (..., goal)."""
+        if not self.normalise:
+            return values
         return _normalised(values, self.goal_mean, self.goal_std)
 
     def scaled_actions(self, actions: Array) -> Array:

@@ -154,7 +154,7 @@ def _learners(jobs: list[TrainingJob], plan: Plan) -> list[Learner]:
     """The seeds, with one copy of the data among them."""
     job = jobs[0]
     episodes = open_episodes(job.episodes)
-    data = DeviceData(episodes, torch.device(plan.device))
+    data = DeviceData(episodes, torch.device(plan.device), normalise=job.settings.normalise)
     samplers = {
         split: BatchSampler(
             data,

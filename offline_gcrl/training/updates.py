@@ -1,4 +1,4 @@
-"""Updates of an agent: a gradient step on its loss, then its targets and running state move; many in one call.
+"""Updates of an agent: a gradient step on its loss, and a move of its targets and running state; many in one call.
 
 How the updates of a chunk are run is chosen once, when training starts; training itself knows only
 ``run``. What they compute is the same function of the agent and the batches in any case.
@@ -45,12 +45,12 @@ class PlainUpdater:
         return mean([self.update(one(batches, number)) for number in range(count)])
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """A gradient step on the loss, then targets and running state move. Returns diagnostics."""
+        """A gradient step on the loss; targets and running state move. Returns diagnostics."""
         loss, info = self.loss_function(batch)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        self.move_targets()  # Towards the weights before the step, as OGBench's targets do.
         self.optimizer.step()
-        self.move_targets()
         self.set_state(info)
         return diagnostics(info)
 

@@ -17,15 +17,18 @@ from offline_gcrl.policies.scaling import Scaling
 class DeviceData:
     """A dataset of R rows on the device, shared by the samplers of its splits.
 
-    ``observations`` (R, observation) and ``goals`` are normalised, ``actions`` (R, action) scaled to [-1, 1].
+    ``observations`` (R, observation) and ``goals`` are normalised, unless the agent reads them as they are;
+    ``actions`` (R, action) are scaled to [-1, 1].
     ``goals`` are the R achieved goals, followed by the R desired ones where the data contains any: a row of
     all goals below R is therefore also a row of the dataset.
     """
 
-    def __init__(self, episodes: Episodes, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, episodes: Episodes, device: torch.device | str = "cpu", *, normalise: bool = True
+    ) -> None:
         # The index and not the arrays: training needs only the tensors.
         self.episodes, self.device = episodes.index, torch.device(device)
-        self.scaling = Scaling.of(episodes.schema)
+        self.scaling = Scaling.of(episodes.schema, normalise=normalise)
         self.observations = self.scaling.observations(self.tensor(episodes.observation))
         self.actions = self.scaling.scaled_actions(self.tensor(episodes.action))
         goals = [episodes.achieved_goal, episodes.desired_goal]

@@ -60,7 +60,7 @@ class TaskGradientUpdater(PlainUpdater):
         self.done = 0
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One step, then the targets move. Returns diagnostics."""
+        """One step; the targets move. Returns diagnostics."""
         found = losses_by_task(self.agent.loss, batch, self.tasks, self.set_state)
         losses, info, present = stacked(found)
         matrices = task_gradients(found, self.agent)
@@ -77,8 +77,8 @@ class TaskGradientUpdater(PlainUpdater):
                 for name, matrix in matrices.items()
             },
         )
-        self.optimizer.step()
         self.move_targets()
+        self.optimizer.step()
         self.done += 1
         shares = weights * present / (weights * present).sum()
         return {name: (values * shares).sum() for name, values in info.items()}

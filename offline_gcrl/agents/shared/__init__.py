@@ -1,0 +1,1 @@
+"""Losses that several algorithms have in common, as pure functions; each algorithm's file puts its own together."""

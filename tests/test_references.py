@@ -1,0 +1,63 @@
+"""Losses and one update of each agent equal those of OGBench's released code."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from reference import DIMENSIONS, HERE, Reference, assert_same_update, put, read
+
+from offline_gcrl.agents import agent_type, settings_type
+
+RATE = 3e-4
+
+
+def make(algorithm: str, **changed: Any) -> Any:
+    content = {"algorithm": algorithm, "hidden": [32, 32], **changed}
+    settings = settings_type(algorithm).model_validate_json(json.dumps(content))
+    return agent_type(algorithm)(settings, DIMENSIONS)
+
+
+def gcbc(reference: Reference, when: str) -> Any:
+    agent = make("bc", actor_goals={"future": 1.0})
+    put(agent.actor, reference.layers("actor", when), "actor_net", last="mean_net")
+    return agent
+
+
+def gciql(reference: Reference, when: str, **changed: Any) -> Any:
+    agent = make("gciql", **changed)
+    put(agent.actor, reference.layers("actor", when), "actor_net", last="mean_net")
+    put(agent.value, reference.layers("value", when), "value_net")
+    for name, ensemble in (("critic", agent.critic), ("target_critic", agent.target_critic)):
+        for number, member in enumerate(ensemble.members):
+            layers = reference.layers(name, when)
+            put(member, layers, "value_net", member=number, order=HERE)
+    return agent
+
+
+def test_gcbc_equals_the_released_one() -> None:
+    reference = read("gcbc")
+    agent = gcbc(reference, "params")
+    loss, info = agent.loss(reference.batch)
+    constant = 0.5 * 3 * torch.log(torch.tensor(2 * torch.pi)).item()
+    assert loss.item() + constant == pytest.approx(reference.info("total"), rel=1e-5)
+    assert info["actor/mse"].item() / 3 == pytest.approx(reference.info("actor/mse"), rel=1e-5)
+    assert_same_update(agent, gcbc(reference, "after"), reference.batch, RATE)
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("gciql-awr", {"actor_loss": "awr", "alpha": 3.0}),
+        ("gciql-ddpgbc", {"actor_loss": "ddpg+bc", "alpha": 0.3}),
+    ],
+)
+def test_gciql_equals_the_released_one(file: str, changed: dict[str, Any]) -> None:
+    reference = read(file)
+    agent = gciql(reference, "params", **changed)
+    _, info = agent.loss(reference.batch)
+    for name in ("value/loss", "critic/loss"):
+        part = name.replace("/loss", "/" + name.partition("/")[0] + "_loss")
+        assert info[name].item() == pytest.approx(reference.info(part), rel=1e-5)
+    assert info["actor/mse"].item() / 3 == pytest.approx(reference.info("actor/mse"), rel=1e-5)
+    assert_same_update(agent, gciql(reference, "after", **changed), reference.batch, RATE)
