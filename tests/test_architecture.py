@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,34 +34,94 @@ def imported(script: Path) -> list[str]:
     return [name for name in names if name.startswith("offline_gcrl")]
 
 
+@cache
+def imported_at_once(path: Path) -> list[str]:
+    """Names that a file imports when it is imported itself: modules, and what is taken out of them."""
+    nodes: list[ast.AST] = [ast.parse(path.read_text())]
+    names = []
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            assert node.level == 0, f"{path} has a relative import"
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif not (isinstance(node, ast.FunctionDef) or is_for_types_only(node)):
+            nodes += ast.iter_child_nodes(node)
+    return names
+
+
+def is_for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def files_behind(modules: Iterable[str]) -> set[Path]:
+    """Files of the package that importing these modules runs, without running them."""
+    found: set[Path] = set()
+    waiting = list(modules)
+    while waiting:
+        parts = waiting.pop().split(".")
+        if parts[0] != "offline_gcrl":
+            continue
+        for length in range(1, len(parts) + 1):
+            place = ROOT.joinpath(*parts[:length])
+            for path in (place / "__init__.py", place.with_suffix(".py")):
+                if path.is_file() and path not in found:
+                    found.add(path)
+                    waiting += imported_at_once(path)
+    return found
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_a_stage_imports_lies_within_its_dependencies(stage: str) -> None:
     modules = imported(ROOT / f"pipelines/{stage}.py") + IN_WORKERS.get(stage, [])
     assert len(modules) > 2
-    program = (
-        f"import sys, {', '.join(modules)}\n"
-        "print('\\n'.join(m.__file__ for n, m in sys.modules.items() if n.startswith('offline_gcrl')))"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
-    )
     declared = [dep for dep in STAGES[stage]["deps"] if "$" not in dep]
-    for line in answer.stdout.split():
-        path = Path(line).relative_to(ROOT)
+    for file in files_behind(modules):
+        path = file.relative_to(ROOT)
         if any(path.is_relative_to(Path("offline_gcrl") / part) for part in WITHOUT_EFFECT):
             continue
         assert any(path.is_relative_to(dep) for dep in declared), f"{stage} imports {path}"
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_script_imports_nothing_heavy_before_it_knows_what_to_do(stage: str) -> None:
+def test_the_files_behind_a_stage_are_those_that_python_loads() -> None:
+    modules = imported(ROOT / "pipelines/ingest.py")
+    program = f"import sys, {', '.join(modules)}; print(*[m.__file__ for n, m in sys.modules.items() if n.startswith('offline_gcrl')])"
+    assert files_behind(modules) == {Path(path) for path in output_of(program).split()}
+
+
+def output_of(program: str) -> str:
+    """What a program prints that runs in a process of its own."""
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """Modules that the package loads, and then those that the script of each stage adds."""
     program = (
-        f"import sys; sys.path.insert(0, 'pipelines'); import {stage}; print(' '.join(sys.modules))"
+        "import sys; sys.path.insert(0, 'pipelines'); import offline_gcrl, offline_gcrl.config\n"
+        "print('package', *sys.modules)\n"
+        f"for stage in {list(STAGES)}:\n"
+        "    before = set(sys.modules)\n"
+        "    __import__(stage)\n"
+        "    print(stage, *(set(sys.modules) - before))\n"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert not HEAVY & set(answer.stdout.split())
+    lines = [line.split() for line in output_of(program).splitlines()]
+    return {name: set(modules) for name, *modules in lines}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_script_imports_nothing_heavy_before_it_knows_what_to_do(
+    stage: str, loaded: dict[str, set[str]]
+) -> None:
+    assert stage in loaded[stage]
+    assert not HEAVY & loaded[stage]
+
+
+def test_importing_the_package_imports_nothing_heavy(loaded: dict[str, set[str]]) -> None:
+    assert not HEAVY & loaded["package"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -82,14 +144,6 @@ def test_functions_are_short_and_scripts_thin() -> None:
             assert length <= 60, f"{path}: {function.name} has {length} lines"
     for path in (ROOT / "pipelines").glob("*.py"):
         assert len(path.read_text().splitlines()) <= 70, path
-
-
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    program = "import sys, offline_gcrl, offline_gcrl.config; print(' '.join(sys.modules))"
-    answer = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert not HEAVY & set(answer.stdout.split())
 
 
 @pytest.mark.parametrize("stage", STAGES)
