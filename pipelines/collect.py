@@ -11,7 +11,7 @@ from offline_gcrl.support.terminal import Bars, close, stage, stage_arguments
 def main() -> None:
     """Fill ``datasets/minari/<dataset>``, a Minari root of its own."""
     (name,) = stage_arguments(__doc__, "dataset")
-    from offline_gcrl.collect.collector import collect_source, steps_an_episode
+    from offline_gcrl.collect.collector import collect_source, max_steps_per_episode
     from offline_gcrl.collect.published import fetch_published
 
     with stage("collect", name):
@@ -27,7 +27,7 @@ def main() -> None:
                     fetch_published(source.dataset, root)
                     continue
                 assert source.episodes is not None
-                total = source.episodes * steps_an_episode(recipe)
+                total = source.episodes * max_steps_per_episode(recipe)
                 part = source.dataset.split("/")[-1]
                 with Bars([part], total, "steps") as bars:
 

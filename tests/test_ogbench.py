@@ -13,7 +13,7 @@ from offline_gcrl.collect.collector import (
     EpisodeJob,
     collect_episode,
     collect_source,
-    steps_an_episode,
+    max_steps_per_episode,
 )
 from offline_gcrl.collect.ogbench import OGBenchMaze, cube_in_sight, free_cells, junctions
 from offline_gcrl.config import (
@@ -118,7 +118,7 @@ def test_the_recorded_environments_can_be_made_again(collected: Any) -> None:
     made, data = collected
     again, judged = data.recover_environment(), data.recover_environment(eval_env=True)
     assert not again.spec.kwargs["terminate_at_goal"]
-    assert again.spec.max_episode_steps == steps_an_episode(made)
+    assert again.spec.max_episode_steps == max_steps_per_episode(made)
     assert "terminate_at_goal" not in judged.spec.kwargs
     assert judged.spec.max_episode_steps == (750 if "scene" in judged.spec.id else 1000)
 
@@ -205,8 +205,8 @@ def test_a_rejected_episode_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_array_equal(seen[2], third.infos["qpos"])
     assert len({tuple(draw[0]) for draw in seen}) == 3
     monkeypatch.setattr(OGBenchMaze, "accepts", staticmethod(lambda *_: False), raising=False)
-    monkeypatch.setattr("offline_gcrl.collect.collector.MOST_DRAWS", 2)
-    with pytest.raises(DataError, match="'ogbench_maze' kept none of 2 draws of episode 0"):
+    monkeypatch.setattr("offline_gcrl.collect.collector.MAX_DRAWS", 2)
+    with pytest.raises(DataError, match="'ogbench_maze' rejected all 2 draws of episode 0"):
         episode(STITCH)
 
 

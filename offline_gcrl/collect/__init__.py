@@ -1,1 +1,1 @@
-"""Recipe to Minari dataset: explorers, demonstrators, and the collector that runs them."""
+"""From recipe to Minari dataset: explorers, demonstrators, and the collector that runs them."""

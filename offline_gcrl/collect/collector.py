@@ -1,9 +1,9 @@
 """Runs collecting policies in worker processes and writes Minari datasets (HDF5).
 
-Every episode is a function of (recipe, seed, index) alone, so the data does not depend on how many
-processes made it. What is recorded follows the published ``D4RL/pointmaze`` data: the observations with
-their goals, and as infos success, the simulator's qpos and qvel (enough to replay) and the goal; as in
-OGBench's, the states of buttons too, which stand beside the simulator.
+Every episode is a function of (recipe, seed, index) alone, so the data does not depend on the number of processes. As in
+the published ``D4RL/pointmaze`` data, an episode contains the observations with their goals, and as infos the success,
+the simulator's qpos and qvel (which are sufficient to replay it) and the goal. As in OGBench's data, it also contains
+the states of buttons, which are not part of the simulator's state.
 """
 
 import os
@@ -28,8 +28,8 @@ from offline_gcrl.environments.selection import as_tree, select
 from offline_gcrl.support.errors import DataError, SettingsError
 from offline_gcrl.support.processes import cores, ordered_map, with_callback
 
-MOST_DRAWS = 100
-"""How often an episode is drawn anew that its policy does not keep."""
+MAX_DRAWS = 100
+"""Largest number of draws of an episode that its policy rejects."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class EpisodeJob:
     environment: Environment
     collect: Collect
     desired: Selection | None
-    """Where the goal that is pursued stands, if anywhere."""
+    """Selection of the goal that is recorded, if there is one."""
     index: int
 
 
@@ -50,12 +50,20 @@ def collect_source(
     workers: int | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> minari.MinariDataset:
-    """Collect one source of a recipe into the Minari root ``root``; ``on_steps`` hears of progress."""
+    """Collect one source of a recipe into a Minari root.
+
+    Args:
+        recipe: the recipe, with an environment.
+        source: a source with ``collect`` and a number of episodes.
+        root: the Minari root.
+        workers: number of processes; if left out, one per core. The data does not depend on it.
+        on_steps: called with the number of steps of each finished episode.
+    """
     assert recipe.environment is not None
     assert source.collect is not None
     assert source.episodes is not None
     environment, collect = recipe.environment, source.collect
-    judged = recipe.evaluation and shared_environment(recipe.evaluation.environment)
+    evaluation = recipe.evaluation and shared_environment(recipe.evaluation.environment)
     jobs = (
         EpisodeJob(environment, collect, recipe.goal.desired, index)
         for index in range(source.episodes)
@@ -68,7 +76,7 @@ def collect_source(
             source.dataset,
             with_callback(episodes, lambda episode: on_steps(len(episode.rewards))),
             env=shared_environment(environment),
-            eval_env=judged,
+            eval_env=evaluation,
             algorithm_name=f"{collect.policy}, action noise {collect.noise}",
             author="offline-gcrl",
             author_email="unknown",
@@ -80,10 +88,10 @@ def collect_source(
 
 
 def check_sources(recipe: Recipe, where: str) -> None:
-    """Let the policy of every source that is made here act once, before any work.
+    """Check that the policy of every generated source can act in the environment, before any work starts.
 
     Raises:
-        SettingsError: naming ``where`` the recipe stands, the key, and what is wrong.
+        SettingsError: naming the recipe (``where``), the key and the problem.
     """
     if recipe.environment is None or not any(source.collect for source in recipe.sources):
         return
@@ -91,41 +99,42 @@ def check_sources(recipe: Recipe, where: str) -> None:
     for number, source in enumerate(recipe.sources):
         if source.collect is not None:
             check_policy(source.collect, environment, f"{where}: sources.{number}.collect")
-    if not steps_an_episode(recipe):
+    if not max_steps_per_episode(recipe):
         raise SettingsError(
-            f"{where}: environment.kwargs: max_episode_steps is needed to end collected episodes"
+            f"{where}: environment.kwargs: set max_episode_steps, which ends collected episodes"
         )
 
 
-def steps_an_episode(recipe: Recipe) -> int:
-    """The most steps that an episode of the collecting environment has; 0 if it has no end."""
+def max_steps_per_episode(recipe: Recipe) -> int:
+    """Largest number of steps per episode of the collecting environment; 0 if there is no limit."""
     spec = shared_environment(recipe.environment).spec if recipe.environment else None
     return (spec.max_episode_steps or 0) if spec else 0
 
 
 def collect_episode(job: EpisodeJob) -> EpisodeBuffer:
-    """Run one episode from its own seed until the environment ends it; anew if its policy rejects it.
+    """Run one episode with its own seed until the environment ends it; draw it again if its policy rejects it.
 
     Raises:
-        DataError: its policy rejected every draw.
+        DataError: the policy rejected every draw.
     """
     environment = shared_environment(job.environment)
-    for draw in range(MOST_DRAWS):
-        # Three numbers with a last one above 0 would be seeds of evaluation.
+    for draw in range(MAX_DRAWS):
+        # Not three numbers of which the last is positive: those are seeds of evaluation episodes.
         entropy = [job.collect.seed, job.index] + ([0, draw] if draw else [])
         episode = _first_success(environment, job, np.random.SeedSequence(entropy))
         if accepts(job.collect, environment, episode.infos):
             return episode
     raise DataError(
-        f"policy '{job.collect.policy}' kept none of {MOST_DRAWS} draws of episode {job.index}"
+        f"policy '{job.collect.policy}' rejected all {MAX_DRAWS} draws of episode {job.index}; change "
+        "'settings' or 'seed' of 'collect' in the recipe"
     )
 
 
 def _first_success(
     environment: gymnasium.Env[Any, Any], job: EpisodeJob, seeds: np.random.SeedSequence
 ) -> EpisodeBuffer:
-    """The first of the job's attempts that ends in success, else the last; all from the same start."""
-    # The first numbers of a sequence do not depend on how many are drawn.
+    """The first attempt that ends in success, or the last attempt; all have the same start."""
+    # The first numbers of a seed sequence do not depend on how many are generated.
     reset_seed, *policy_seeds = map(int, seeds.generate_state(1 + job.collect.attempts))
     for policy_seed in policy_seeds:
         with seeded_episode(environment, reset_seed):
@@ -176,9 +185,9 @@ def _run_episode(
 
 
 def cut_at_success(episode: EpisodeBuffer) -> Iterator[EpisodeBuffer]:
-    """The episode in pieces: each ends where a goal was reached, and the next begins in that state.
+    """Cut an episode into pieces, each of which ends where a goal was reached; the next piece starts in that state.
 
-    The first alone has the seed of the reset. What follows the last goal is a piece too.
+    Only the first piece has the seed of the reset. The steps after the last reached goal are a piece, too.
     """
     length = len(episode.rewards)
     reached = np.flatnonzero(episode.infos["success"][1:]) + 1
@@ -199,9 +208,9 @@ def cut_at_success(episode: EpisodeBuffer) -> Iterator[EpisodeBuffer]:
 
 @contextmanager
 def minari_root(root: Path) -> Iterator[None]:
-    """Let Minari read and write below ``root`` within the block."""
+    """Use ``root`` as the Minari root within the block."""
     before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = str(root.resolve())  # Minari trips over relative paths.
+    os.environ["MINARI_DATASETS_PATH"] = str(root.resolve())  # Minari fails with relative paths.
     try:
         yield
     finally:
@@ -214,11 +223,11 @@ def minari_root(root: Path) -> Iterator[None]:
 def _recorded_info(
     environment: gymnasium.Env[Any, Any], job: EpisodeJob, observation: Any, info: dict[str, Any]
 ) -> dict[str, NDArray[Any]]:
-    """What is recorded beside the observation, as in the published ``D4RL/pointmaze`` data."""
+    """The infos of a step, as in the published ``D4RL/pointmaze`` data."""
     recorded = {"success": np.asarray(bool(reported_success(info)))}
     if job.desired is not None:
         recorded["goal"] = select(as_tree(observation, info), job.desired).copy()
-    simulator = getattr(environment.unwrapped, "data", None)  # MuJoCo's state, where there is one.
+    simulator = getattr(environment.unwrapped, "data", None)  # The state of MuJoCo, if any.
     if simulator is not None:
         recorded |= {"qpos": simulator.qpos.copy(), "qvel": simulator.qvel.copy()}
     if "button_states" in info:
@@ -227,14 +236,14 @@ def _recorded_info(
 
 
 def _sliced(arrays: Any, first: int, last: int) -> Any:
-    """Steps ``first`` to ``last - 1`` of an array, or of a dict of them."""
+    """Steps ``first`` to ``last - 1`` of an array, or of a dict of arrays."""
     if isinstance(arrays, dict):
         return {key: _sliced(values, first, last) for key, values in arrays.items()}
     return arrays[first:last]
 
 
 def _stacked(steps: list[Any]) -> Any:
-    """A list of arrays, or of dicts of them, with a leading step axis."""
+    """A list of arrays, or of dicts of arrays, stacked along a new first axis for steps."""
     if isinstance(steps[0], dict):
         return {key: _stacked([step[key] for step in steps]) for key in steps[0]}
     return np.stack(steps)

@@ -1,4 +1,4 @@
-"""How often a demonstrator ends on its goal: run it as it would be collected, keep only the outcome.
+"""Success rates of demonstrators: run episodes as in collecting, and record only their outcomes.
 
 python -m offline_gcrl.collect.demonstrators fetch-push fetch-slide --episodes 500
 """
@@ -14,7 +14,7 @@ from offline_gcrl.collect.collector import (
     EpisodeJob,
     check_sources,
     collect_episode,
-    steps_an_episode,
+    max_steps_per_episode,
 )
 from offline_gcrl.config import Recipe, Source, load_recipe
 from offline_gcrl.statistics.intervals import Estimate, wilson
@@ -23,19 +23,19 @@ from offline_gcrl.support.terminal import Bars, console, stage
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What is kept of one episode."""
+class EpisodeOutcome:
+    """The outcome of one episode."""
 
     last_step: bool
     any_step: bool
     steps: int
     cpu_seconds: float
-    """Of all its attempts."""
+    """CPU time of all attempts."""
 
 
 @dataclass(frozen=True)
 class DemonstratorSuccess:
-    """A demonstrator's success over many episodes, and what collecting them cost."""
+    """Success rates of a demonstrator over several episodes, and the cost of collecting them."""
 
     last_step: Estimate
     any_step: Estimate
@@ -51,14 +51,14 @@ def measure_demonstrator(
     workers: int | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> DemonstratorSuccess:
-    """Success of one source's policy over its first ``episodes`` episodes, with 95% Wilson intervals.
+    """Success rates of the policy of a source over its first episodes, with 95% Wilson intervals.
 
     Args:
-        recipe: where it acts.
-        source: one that is made here; its noise, seed and attempts count as they do in collecting.
-        episodes: how many to run.
-        workers: processes; all cores when left out. Changes the speed alone.
-        on_steps: hears of progress.
+        recipe: a recipe with an environment.
+        source: a source with ``collect``; noise, seed and attempts apply as in collecting.
+        episodes: number of episodes.
+        workers: number of processes; if left out, one per core. The success rates do not depend on it.
+        on_steps: called with the number of steps of each finished episode.
     """
     assert recipe.environment is not None
     assert source.collect is not None
@@ -79,11 +79,11 @@ def measure_demonstrator(
     )
 
 
-def episode_outcome(job: EpisodeJob) -> Outcome:
-    """Collect one episode, and throw it away."""
+def episode_outcome(job: EpisodeJob) -> EpisodeOutcome:
+    """Collect one episode, and return its outcome only."""
     began = time.process_time()
     episode = collect_episode(job)
-    return Outcome(
+    return EpisodeOutcome(
         last_step=bool(episode.infos["success"][-1]),
         any_step=bool(episode.infos["success"].any()),
         steps=len(episode.rewards),
@@ -92,43 +92,43 @@ def episode_outcome(job: EpisodeJob) -> Outcome:
 
 
 def main() -> None:
-    """Print a table with a row for each demonstrating source of the recipes named."""
-    parser = argparse.ArgumentParser(description="How often demonstrators end on their goals.")
+    """Print a table with one row per demonstrator of the given recipes."""
+    parser = argparse.ArgumentParser(description="Success rates of demonstrators.")
     parser.add_argument("recipe", nargs="+")
     parser.add_argument("--episodes", type=int, default=500)
-    parser.add_argument("--noise", type=float, help="in place of what the recipe says")
-    parser.add_argument("--attempts", type=int, help="in place of what the recipe says")
+    parser.add_argument("--noise", type=float, help="instead of the value in the recipe")
+    parser.add_argument("--attempts", type=int, help="instead of the value in the recipe")
     arguments = parser.parse_args()
-    instead = {
+    overrides = {
         key: value
         for key in ("noise", "attempts")
         if (value := getattr(arguments, key)) is not None
     }
-    with stage("judge demonstrators", f"{arguments.episodes} episodes each"):
+    with stage("evaluate demonstrators", f"{arguments.episodes} episodes each"):
         preload("offline_gcrl.collect.collector")
-        sources = list(demonstrations(arguments.recipe, instead))
+        sources = list(demonstrations(arguments.recipe, overrides))
         console.print(table(measurements(sources, arguments.episodes)))
 
 
 def demonstrations(
-    names: list[str], instead: dict[str, float]
+    names: list[str], overrides: dict[str, float]
 ) -> Iterator[tuple[str, Recipe, Source]]:
-    """The demonstrating sources that are made here, with some settings of collecting replaced."""
+    """The generated demonstrations of recipes, with some settings of collecting overridden."""
     for name in names:
         recipe = load_recipe(name)
         check_sources(recipe, name)
         for source in recipe.sources:
             if source.kind == "demonstration" and source.collect is not None:
-                collect = source.collect.model_copy(update=instead)
+                collect = source.collect.model_copy(update=overrides)
                 yield name, recipe, source.model_copy(update={"collect": collect})
 
 
 def measurements(
     sources: list[tuple[str, Recipe, Source]], episodes: int
 ) -> Iterator[tuple[str, Source, DemonstratorSuccess]]:
-    """Each source with its success and cost, and a progress bar while it runs."""
+    """Measure each source, with a progress bar."""
     for name, recipe, source in sources:
-        with Bars([name], episodes * steps_an_episode(recipe), "steps") as bars:
+        with Bars([name], episodes * max_steps_per_episode(recipe), "steps") as bars:
 
             def on_steps(count: int, bars: Bars = bars, name: str = name) -> None:
                 bars.advance(name, count)
@@ -137,11 +137,13 @@ def measurements(
 
 
 def table(rows: Iterator[tuple[str, Source, DemonstratorSuccess]]) -> Table:
-    """The judgements as a table for the terminal."""
-    shown = Table(caption="success with 95% Wilson intervals; rates with all attempts counted once")
+    """The measurements as a table for the terminal."""
+    shown = Table(
+        caption="success rates with 95% Wilson intervals; an episode counts once, whatever its attempts"
+    )
     for heading in ("recipe", "policy"):
         shown.add_column(heading, no_wrap=True)
-    for heading in ("noise", "attempts", "last step", "any step", "transitions/s", "a CPU-second"):
+    for heading in ("noise", "attempts", "last step", "any step", "transitions/s", "/CPU-second"):
         shown.add_column(heading, justify="right")
     for name, source, measured in rows:
         assert source.collect is not None

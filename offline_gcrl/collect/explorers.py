@@ -1,4 +1,4 @@
-"""Policies that know nothing of the goal: random exploration."""
+"""Random exploration, independent of goals."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from offline_gcrl.support.errors import SettingsError
 
 
 class UniformExplorer:
-    """A new action, uniform in the action space, at every step."""
+    """Draws an action uniformly from the action space at every step."""
 
     def __init__(self, environment: gymnasium.Env[Any, Any], random: np.random.Generator) -> None:
         space = environment.action_space
@@ -20,14 +20,14 @@ class UniformExplorer:
 
     def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
         """An action within bounds, shape (action,)."""
-        # What `uniform` gives with these bounds, without its checks of them at every step.
+        # Equal to random.uniform(low, high), without its checks of the bounds at every step.
         return self.low + self.width * self.random.random(self.low.shape)
 
 
 class HeldDirectionExplorer:
-    """A random direction at full strength, held for a random number of steps, then another.
+    """Holds a random direction at full strength for a random number of steps, and then draws another one.
 
-    Independent actions average out and hardly leave the start; held ones cover a maze.
+    Independent actions average out, so that a point mass stays near its start; held actions cover a maze.
     """
 
     def __init__(

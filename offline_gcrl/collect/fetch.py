@@ -1,8 +1,8 @@
-"""Scripted demonstrations of a Fetch arm: reach, push, pick and place, slide.
+"""Scripted demonstrators of the Fetch arm: reach, push, pick and place, slide.
 
-All act on observations alone. Layout of the observation (Plappert et al. 2018, arXiv 1802.09464): gripper
-0:3, object 3:6, fingers 9:11, the object's velocity relative to the gripper's 14:17, the gripper's 20:23. An
-action moves the gripper by up to ``STRIDE`` and opens (above 0) or closes its fingers.
+They act on observations alone. The observation consists of (Plappert et al. 2018, arXiv 1802.09464): the gripper, 0:3;
+the object, 3:6; the fingers, 9:11; the velocity of the object relative to the gripper, 14:17; the velocity of the
+gripper, 20:23. An action moves the gripper by at most ``STRIDE``, and opens (above 0) or closes its fingers.
 """
 
 from typing import Any
@@ -16,12 +16,12 @@ from offline_gcrl.support.errors import SettingsError
 Vector = NDArray[np.float64]
 
 STRIDE = 0.033
-"""Metres that the gripper moves in one step at full action, as measured in the simulator."""
+"""Distance that the gripper moves in one step at full action, in metres, measured in the simulator."""
 STEP_SECONDS = 0.04
 
 
 class FetchReachDemonstrator:
-    """Moves the gripper of a Fetch arm straight to the goal, slowing down near it."""
+    """Moves the gripper on a straight line to the goal and slows down near it."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class FetchReachDemonstrator:
         self.space, self.gain = environment.action_space, gain
 
     def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
-        """An action within bounds, shape (4,): displacement of the gripper, and its fingers."""
+        """An action within bounds, shape (4,): the displacement of the gripper, and its fingers."""
         assert isinstance(self.space, gymnasium.spaces.Box)
         action = np.zeros(self.space.shape)
         action[:3] = self.gain * (observation["desired_goal"] - observation["achieved_goal"])
@@ -40,14 +40,14 @@ class FetchReachDemonstrator:
 
 
 class FetchPushDemonstrator:
-    """Goes behind the block, pushes it to the goal, and then keeps away from it.
+    """Moves the gripper behind the block, pushes the block to the goal, and then moves away.
 
     Args:
         environment: a Fetch environment with an object.
-        random: unused; the pushing itself is deterministic.
-        near: distance to the goal, in metres, at which the block is left.
-        far: distance at which it is pushed again: action noise may have moved it.
-        speed: largest action while pushing; more and the block overshoots.
+        random: unused, as the demonstrator is deterministic.
+        near: distance of the block to the goal, in metres, at which pushing ends.
+        far: distance at which pushing starts again, as action noise can move the block.
+        speed: largest action while pushing; with larger values the block overshoots.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class FetchPushDemonstrator:
         aside = beside - along * direction
         low = block[2] - 0.008
         if along < -0.03 and np.linalg.norm(aside) < 0.015 and gripper[2] < block[2] + 0.01:
-            # Towards the goal, and back onto the line through block and goal.
+            # Towards the goal, and back to the line through block and goal.
             ahead = min(self.speed * STRIDE, 0.6 * distance) * direction - aside
             return _move([*ahead, low - gripper[2]])
         return _go_behind(gripper, block, block[:2] - 0.065 * direction, low, direction)
 
 
 class FetchPickAndPlaceDemonstrator:
-    """Opens the gripper above the block, goes down, closes it, and carries the block to the goal."""
+    """Opens the gripper above the block, lowers and closes it, and carries the block to the goal."""
 
     def __init__(self, environment: gymnasium.Env[Any, Any], random: np.random.Generator) -> None:
         _require_object(environment, "fetch_pick_and_place")
@@ -96,31 +96,31 @@ class FetchPickAndPlaceDemonstrator:
             above = self._clearance(float(off), -to_block[2])
             return _move(to_block + np.array([0.0, 0.0, above]), 1.0)
         opening = observation["observation"][9:11].sum()
-        if opening > 0.055:  # The block is 0.05 wide: not yet held.
+        if opening > 0.055:  # The block is 0.05 m wide, so the fingers do not hold it yet.
             return _move(to_block, -1.0)
         return _move(observation["desired_goal"] - block, -1.0)
 
     def _clearance(self, off: float, height: float) -> float:
-        """How far above the block to stay, in metres, until the gripper is over it."""
+        """Height above the block, in metres, to keep until the gripper is above it."""
         if off <= 0.015 or (off < 0.03 and height < 0.03):
             return 0.0
         return 0.08 if off > 0.03 else 0.05
 
 
 class FetchSlideDemonstrator:
-    """Touches the puck from behind, gives it one push of the right speed, and lets it coast.
+    """Touches the puck from behind, pushes it once, and lets it slide.
 
-    MuJoCo's friction pyramid brakes the puck along x + y and along x - y independently, each like dry
-    friction: a start at speed u along such an axis ends u^2 / (2 friction) further along it. Solved for the
-    start, this gives the velocity of the push (``_starting_velocity``). Whatever noise falls on that one
-    action moves the puck's end: at 1 m/s, a twentieth of the speed is a tenth of the way.
+    MuJoCo's friction pyramid decelerates the puck along x + y and along x - y independently, each like dry friction:
+    with an initial speed u along such an axis, the puck moves by u^2 / (2 friction). Solved for u, this gives the
+    velocity of the push (``_starting_velocity``). Noise on this single action changes where the puck stops: at 1 m/s,
+    an error of 5% in speed is an error of 10% in distance.
 
     Args:
         environment: a Fetch environment with an object.
-        random: draws the strength of this episode's push, so that another attempt differs.
-        friction: deceleration of the coasting puck, in m/s^2.
-        gain: speed of the puck, in m/s, that a push at full action gives.
-        jitter: standard deviation of the strength, as a share of it.
+        random: draws the strength of the push of this episode, so that attempts differ.
+        friction: deceleration of the sliding puck, in m/s^2.
+        gain: speed of the puck, in m/s, after a push at full action.
+        jitter: standard deviation of the strength, relative to the strength.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class FetchSlideDemonstrator:
         velocity = _starting_velocity(observation["desired_goal"] - puck, self.friction)
         direction = velocity / (np.linalg.norm(velocity) + 1e-9)
         stand = puck[:2] + _touching(direction) - 0.005 * direction
-        low = puck[2] + 0.012  # Lower, and the fingers rub on the table.
+        low = puck[2] + 0.012  # Any lower, the fingers touch the table.
         off = stand - gripper[:2]
         if np.linalg.norm(off) < 0.003 and abs(gripper[2] - low) < 0.008:
             self.steps_since_push = 0
@@ -159,7 +159,7 @@ class FetchSlideDemonstrator:
         return _go_behind(gripper, puck, stand, low, direction, margin=0.012)
 
     def _may_try_again(self, observation: Any, puck: Vector) -> bool:
-        """Whether the puck lies still, off the goal, within reach, with time left to coast once more."""
+        """Whether the puck is at rest, not at the goal, within reach, and there is time to slide again."""
         moving = observation["observation"][14:16] + observation["observation"][20:22]
         return bool(
             self.steps_since_push is not None
@@ -180,19 +180,19 @@ def _require_object(environment: gymnasium.Env[Any, Any], policy: str) -> None:
 
 
 def _gripper_and_object(observation: Any) -> tuple[Vector, Vector]:
-    """Where they are, shape (3,) each, in metres."""
+    """Positions of the gripper and the object, shape (3,) each, in metres."""
     return observation["observation"][:3], observation["observation"][3:6]
 
 
 def _way(start: Vector, goal: Vector) -> tuple[Vector, float]:
-    """Direction in the plane, shape (2,), and distance in it."""
+    """Direction, shape (2,), and distance from start to goal in the horizontal plane."""
     way = (goal - start)[:2]
     distance = float(np.linalg.norm(way))
     return way / (distance + 1e-9), distance
 
 
 def _move(displacement: Any, fingers: float = 0.0) -> Vector:
-    """The action, shape (4,), that moves the gripper by metres, as far as one step goes."""
+    """The action, shape (4,), that moves the gripper by a displacement in metres, limited to one step."""
     action: Vector = np.clip([*(np.asarray(displacement) / STRIDE), fingers], -1.0, 1.0)
     return action
 
@@ -205,7 +205,15 @@ def _go_behind(
     direction: Vector,
     margin: float = 0.02,
 ) -> Vector:
-    """A step towards ``stand`` behind the object: over it where it is in the way, then down to ``low``.
+    """A step towards a position behind the object, above the object if it is in the way.
+
+    Args:
+        gripper: position of the gripper, (3,), in metres.
+        block: position of the object, (3,).
+        stand: position behind the object, (2,).
+        low: height of the gripper at that position.
+        direction: direction of the push, (2,).
+        margin: distance to the position within which the gripper is lowered.
 
     Returns:
         The action, shape (4,).
@@ -218,15 +226,17 @@ def _go_behind(
         return _move([*to_stand, low - gripper[2]])
     high = block[2] + 0.055
     if gripper[2] < high - 0.015 and np.linalg.norm(beside) < 0.1:
-        to_stand = 0.2 * to_stand  # Up first, or the object is knocked away.
+        to_stand = (
+            0.2 * to_stand
+        )  # Mostly upwards first, so that the gripper does not hit the object.
     return _move([*to_stand, high - gripper[2]])
 
 
 def _touching(direction: Vector) -> Vector:
-    """From the puck to the gripper whose edge touches it from behind, shape (2,), in metres.
+    """Offset from the puck to a gripper that touches it from behind, shape (2,), in metres.
 
-    The closed fingers are a box 27 by 31 mm wide, the puck a disc of 25 mm radius: it is met with that
-    corner of the box that points in the direction of the push, or nearly straight, with the box's face.
+    The closed fingers are a box of 27 mm by 31 mm, and the puck is a disc with a radius of 25 mm. The corner of the box
+    that points in the direction of the push touches the puck, or the face of the box for pushes along an axis.
     """
     corner = np.array([0.0135, 0.0155]) * np.clip(8.0 * direction, -1.0, 1.0)
     offset: Vector = -0.025 * direction - corner
@@ -234,7 +244,7 @@ def _touching(direction: Vector) -> Vector:
 
 
 def _starting_velocity(way: Vector, friction: float) -> Vector:
-    """The velocity, shape (2,), in m/s, from which a puck coasts ``way`` and stops."""
+    """The initial velocity, shape (2,), in m/s, with which a puck slides by ``way`` (in metres) and stops."""
     plus, minus = way[0] + way[1], way[0] - way[1]
     plus, minus = (np.sign(part) * np.sqrt(2.0 * friction * abs(part)) for part in (plus, minus))
     return np.array([plus + minus, plus - minus]) / 2.0

@@ -1,4 +1,4 @@
-"""Scripted demonstrations of the Shadow hand: fingertips to where they should be."""
+"""Scripted demonstrator of the Shadow hand, which moves the fingertips to their goals."""
 
 from typing import Any
 
@@ -13,20 +13,20 @@ FINGERTIPS = tuple(f"robot0:S_{finger}tip" for finger in ("ff", "mf", "rf", "lf"
 
 
 class HandReachDemonstrator:
-    """A servo: moves the commanded joint angles by damped least squares on the fingertips' error.
+    """Changes the commanded joint angles by damped least squares on the error of the fingertips.
 
-    With error e of the 15 coordinates and their Jacobian J by commanded angles, each step adds
-    gain J^T (J J^T + damping^2 I)^-1 e (Wampler 1986; Nakamura and Hanafusa 1986). It adds to what is
-    commanded, not to where the joints are: the actuators are springs that give way to weight and touch, and
-    this makes up for it. The environment's model gives J, at the joint angles that are observed.
+    With the error e of the 15 coordinates and their Jacobian J by commanded angles, each step adds
+    gain J^T (J J^T + damping^2 I)^-1 e (Wampler 1986; Nakamura and Hanafusa 1986). It adds to the commanded angles and
+    not to the observed angles, because the actuators are springs that yield to weight and contact. J is computed with
+    the model of the environment at the observed joint angles.
 
     Args:
         environment: HandReach, for its model.
-        random: unused; the servo is deterministic.
-        gain: share of the error that a step makes up for.
-        damping: in metres; more is steadier, and slower.
-        foresight: seconds that the fingertips are thought ahead at their present velocity.
-        largest: largest change of a commanded angle in a step, in radians.
+        random: unused, as the demonstrator is deterministic.
+        gain: share of the error that one step corrects.
+        damping: damping in metres; larger values are more stable and slower.
+        foresight: time in seconds by which positions are extrapolated with the present velocities.
+        largest: largest change of a commanded angle per step, in radians.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class HandReachDemonstrator:
         self.commanded: NDArray[np.float64] | None = None
 
     def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
-        """An action within bounds, shape (20,): where each actuated joint should be in its range."""
+        """An action within bounds, shape (20,): the target of each actuated joint, scaled from its range to [-1, 1]."""
         angles, velocities = np.split(observation["observation"][:48], 2)
         low, high = self.hand.low, self.hand.high
         if self.commanded is None:
@@ -65,7 +65,7 @@ class HandReachDemonstrator:
 
 
 class HandModel:
-    """How the fingertips move with the commanded angles, worked out beside the simulation."""
+    """The Jacobian of the fingertips by commanded angles, computed on a copy of the simulation's state."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.data = model, mujoco.MjData(model)
@@ -74,15 +74,15 @@ class HandModel:
         ]
         self.actuated = model.jnt_dofadr[model.actuator_trnid[:, 0]]
         self.low, self.high = model.actuator_ctrlrange.T
-        # Shape (joints, actuators). A joint without an actuator, the last of a finger, is tied by a
-        # tendon to the one before it and turns as that does.
+        # Shape (joints, actuators). A joint without an actuator, the last of a finger, is coupled by a tendon to the
+        # joint before it and moves by the same angle.
         self.coupling = np.zeros((model.nv, model.nu))
         self.coupling[self.actuated, np.arange(model.nu)] = 1.0
         for joint in sorted(set(range(model.nv)) - set(self.actuated.tolist())):
             self.coupling[joint] = self.coupling[joint - 1]
 
     def jacobian(self, angles: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Change of the fingertips with each commanded angle, shape (15, 20), in metres a radian."""
+        """Derivatives of the fingertips' positions by commanded angles, shape (15, 20), in metres per radian."""
         self.data.qpos[:] = angles
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)

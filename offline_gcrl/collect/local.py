@@ -1,4 +1,4 @@
-"""The local Minari root, where a user's own and downloaded datasets lie."""
+"""The local Minari root, the folder of downloaded datasets and of the user's own datasets."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from offline_gcrl.support.files import atomic_directory
 
 @contextmanager
 def placed_atomically(dataset: str) -> Iterator[None]:
-    """Let Minari make ``dataset`` within the block; it stands in the local root once that succeeds.
+    """Let Minari write ``dataset`` within the block, and move it to the local root if the block succeeds.
 
-    A block that fails, or a process that is killed, leaves nothing there that Minari would list.
+    If the block fails or the process is killed, Minari lists no incomplete dataset.
     """
     with atomic_directory(get_dataset_path(dataset)) as folder:
         staging = folder / "root"
@@ -26,12 +26,12 @@ def placed_atomically(dataset: str) -> Iterator[None]:
 
 
 def local_datasets() -> list[str]:
-    """Ids of all datasets in the local root."""
+    """Ids of all datasets in the local Minari root."""
     root = get_dataset_path()
     found = (path.parent.parent.relative_to(root) for path in root.glob("**/data/metadata.json"))
     return sorted(map(Path.as_posix, filter(_is_listed, found)))
 
 
 def _is_listed(path: Path) -> bool:
-    """Whether no part of it is hidden: what is hidden is half made."""
+    """Whether no part of a path is hidden; hidden folders contain incomplete datasets."""
     return not any(part.startswith(".") for part in path.parts)

@@ -1,4 +1,4 @@
-"""Scripted demonstrations in mazes."""
+"""Scripted demonstrator for mazes."""
 
 from collections import deque
 from typing import Any
@@ -13,9 +13,9 @@ Cell = tuple[int, int]
 
 
 class MazeWaypointDemonstrator:
-    """Breadth-first search over the cells of a maze, and a PD controller from waypoint to waypoint.
+    """Plans waypoints by breadth-first search over the cells of a maze, and follows them with a PD controller.
 
-    The controller of the published ``D4RL/pointmaze`` data (p = 10, d = -1, waypoint radius 0.1).
+    The controller is that of the published ``D4RL/pointmaze`` data (p = 10, d = -1, waypoint radius 0.1).
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class MazeWaypointDemonstrator:
         self.waypoints: deque[NDArray[Any]] = deque()
 
     def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
-        """An action within bounds, shape (2,): the force on the point."""
+        """An action within bounds, shape (2,): the force on the point mass."""
         position, velocity = observation["observation"][:2], observation["observation"][2:4]
         if self.goal is None or not np.array_equal(self.goal, observation["desired_goal"]):
             self.goal = observation["desired_goal"].copy()
@@ -51,7 +51,7 @@ class MazeWaypointDemonstrator:
         return clipped
 
     def _route(self, start: NDArray[Any], goal: NDArray[Any]) -> list[NDArray[Any]]:
-        """Centres of the cells on a shortest way, then the goal itself."""
+        """Centres of the cells on a shortest path, and then the goal itself."""
         first, last = self._cell(start), self._cell(goal)
         centres = [self.maze.cell_rowcol_to_xy(cell) for cell in self._cells_between(first, last)]
         return [*centres[:-1], goal]

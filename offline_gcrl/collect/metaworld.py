@@ -1,4 +1,4 @@
-"""Demonstrations of Meta-World's tasks by the scripted policies of its package."""
+"""Demonstrator for Meta-World's tasks: the scripted policies of its package."""
 
 import warnings
 from typing import Any
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from offline_gcrl.support.errors import SettingsError
 
 HEIGHT_OF_GOAL = 38
-"""Place of the goal's height in an observation, in metres."""
+"""Index of the height of the goal in an observation."""
 
 
 class MetaWorldDemonstrator:
     """The scripted policy of the environment's task (Yu et al., CoRL 2019).
 
     Args:
-        environment: one of Meta-World's tasks.
-        random: not drawn from; the scripted policies are deterministic.
-        aim_above: how far above the goal the policy is told that it lies, in metres.
+        environment: a task of Meta-World.
+        random: unused, as the scripted policies are deterministic.
+        aim_above: offset in metres that is added to the height of the goal in the observation of the policy.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class MetaWorldDemonstrator:
         self.space, self.aim_above = environment.action_space, aim_above
 
     def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
-        """An action within bounds, shape (4,): displacement of the hand, closing of the gripper."""
+        """An action within bounds, shape (4,): the displacement of the hand, and the closing of the gripper."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # It warns that its actions will be clipped.
-            # A copy: the one that opens doors writes into what it is shown, and that is recorded.
+            warnings.simplefilter("ignore")  # The policies warn that their actions will be clipped.
+            # A copy, because the policy of door-open modifies its input, which is also recorded.
             shown = np.array(observation)
             shown[HEIGHT_OF_GOAL] += self.aim_above
             action = self.policy.get_action(shown)

@@ -1,8 +1,8 @@
-"""The behaviours that made the OGBench data, from the oracles that ship in its package.
+"""The behaviours that generated the OGBench data, with the oracles of its package.
 
-The procedure and its numbers are those of the benchmark's data generation (Park et al. 2025,
-``data_gen_scripts``: ``generate_locomaze.py``, ``generate_manipspace.py`` and ``commands.sh``). The package is
-an optional extra and is imported only where an environment of its own is at hand.
+The procedure and its constants are those of the benchmark's data generation (Park et al. 2025, ``data_gen_scripts``:
+``generate_locomaze.py``, ``generate_manipspace.py`` and ``commands.sh``). The package is an optional extra and is
+imported only for its environments.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ Cell = tuple[int, int]
 
 BEHAVIOURS = ("navigate", "stitch")
 STITCH_CELLS = 4
-"""``stitch``: how many cells lie between start and goal, so that episodes must be joined to go far."""
+"""``stitch``: distance from start to goal in cells, so short that far goals need several episodes combined."""
 
 STACKING = {
     "single": (0.0, 0.0),
@@ -26,17 +26,17 @@ STACKING = {
     "quadruple": (0.1, 0.5),
     "octuple": (0.0, 0.35),
 }
-"""Bounds of an episode's probability of putting a cube onto another, by the number of cubes."""
+"""Bounds of the probability that an episode puts a cube onto another one, by the number of cubes."""
 
 CUBE_OF_SCENE = slice(14, 17)
-"""Where the cube's position stands in qpos of the scene."""
+"""Position of the cube in qpos of the scene."""
 
 
 class OGBenchMaze:
-    """Goes at full speed from the centre of a cell to the next on a shortest way to a goal.
+    """Moves at full speed from the centre of a cell to the next on a shortest path to a goal.
 
-    ``navigate`` draws another goal when one is reached; ``stitch`` goes to one nearby and stays. Action noise is
-    the collector's.
+    ``navigate`` draws a new goal when the goal is reached; ``stitch`` moves to a nearby goal and stays there. The
+    collector adds the action noise.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class OGBenchMaze:
         random: np.random.Generator,
         behaviour: str = "navigate",
     ) -> dict[str, Any]:
-        """The cells in which an episode starts and pursues its first goal."""
+        """Options of ``reset`` with the cells of the start and of the first goal."""
         maze = _maze(environment, behaviour)
         cells = free_cells(maze.maze_map)
         start = _any(cells, random)
@@ -73,7 +73,7 @@ class OGBenchMaze:
         return direction
 
     def _next_centre(self) -> NDArray[Any]:
-        """Where the oracle goes next: searched once for each pair of cells, as it depends on no more."""
+        """Next subgoal of the oracle, cached per pair of cells, as it depends on nothing else."""
         place, goal = self.maze.get_xy(), self.maze.cur_goal_xy
         cells = (self.maze.xy_to_ij(place), self.maze.xy_to_ij(goal))
         if cells not in self.next_centres:
@@ -82,10 +82,10 @@ class OGBenchMaze:
 
 
 class OGBenchPlay:
-    """Moves whatever the environment draws as the next object to move, to where it draws it to.
+    """Moves objects to targets, both drawn by the environment, as in the ``play`` data of the arms.
 
-    Each move follows a plan made beforehand, with noise that is correlated in time: no noise of the
-    collector's is added. The ``play`` data of the arms.
+    Each move follows a plan that is computed at its start, with noise that is correlated in time. Recipes therefore
+    add no noise in the collector.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ class OGBenchPlay:
 
     @staticmethod
     def accepts(environment: gymnasium.Env[Any, Any], infos: dict[str, NDArray[Any]]) -> bool:
-        """Whether an episode may be recorded: of a scene, that its cube can be seen all along."""
+        """Whether an episode is recorded; episodes of the scene are rejected if the cube is out of sight."""
         has_drawer = getattr(environment.unwrapped, "_env_type", None) == "scene"
         return not has_drawer or cube_in_sight(infos["qpos"][:, CUBE_OF_SCENE])
 
     def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
-        """An action in units of the bounds, shape (5,): displacement, turn and opening of the gripper."""
+        """A normalised action, shape (5,): displacement, rotation and opening of the gripper."""
         if self.oracle is None:
             self._begin(observation, info)
         elif self.oracle.done:
@@ -116,26 +116,26 @@ class OGBenchPlay:
         return action
 
     def _begin(self, observation: Any, info: dict[str, Any]) -> None:
-        """Plan the move that the environment has drawn."""
+        """Plan the move to the target that the environment has drawn."""
         self.oracle = self.oracles[info["privileged/target_task"]]
         self.oracle.reset(observation, info)
 
 
 def free_cells(walls: NDArray[Any]) -> list[Cell]:
-    """Cells without a wall, row by row; ``walls`` is 1 at walls and 0 elsewhere."""
+    """Cells without a wall, in row order; ``walls`` is 1 at walls and 0 elsewhere."""
     return [(int(row), int(column)) for row, column in np.argwhere(walls == 0)]
 
 
 def junctions(walls: NDArray[Any]) -> list[Cell]:
-    """Free cells that are not the middle of a straight corridor: where goals lie."""
+    """Free cells that are not in the middle of a straight corridor; ``navigate`` draws its goals from them."""
     return [cell for cell in free_cells(walls) if not _in_corridor(walls, cell)]
 
 
 def cube_in_sight(places: NDArray[Any]) -> bool:
-    """Whether a scene's cube was on the table or in the drawer all along: else goals would be ambiguous.
+    """Whether the cube of a scene was always on the table or in the drawer; otherwise goals would be ambiguous.
 
     Args:
-        places: (steps, 3), in metres.
+        places: positions of the cube, (steps, 3), in metres.
     """
     _, aside, height = places.T
     in_drawer = (height >= 0.06) & (height <= 0.08)
@@ -146,7 +146,7 @@ def _maze(environment: gymnasium.Env[Any, Any], behaviour: str) -> Any:
     maze = environment.unwrapped
     if not hasattr(maze, "get_oracle_subgoal"):
         name = environment.spec.id if environment.spec else "this environment"
-        raise SettingsError(f"'ogbench_maze' needs a maze of OGBench, and {name} is none")
+        raise SettingsError(f"'ogbench_maze' needs a maze of OGBench, and {name} is not one")
     if behaviour not in BEHAVIOURS:
         raise SettingsError(f"'ogbench_maze' has behaviours {BEHAVIOURS}, not '{behaviour}'")
     return maze
@@ -174,14 +174,14 @@ def _in_corridor(walls: NDArray[Any], cell: Cell) -> bool:
 
 
 def _nearby(maze: Any, start: Cell) -> list[Cell]:
-    """Cells that are ``STITCH_CELLS`` from the start along a shortest way."""
+    """Cells at a distance of ``STITCH_CELLS`` from the start along a shortest path."""
     place = np.array(maze.ij_to_xy(start))
     _, distances = maze.get_oracle_subgoal(place, place)
     return [cell for cell in free_cells(maze.maze_map) if distances[cell] == STITCH_CELLS]
 
 
 def _plan_oracles(environment: gymnasium.Env[Any, Any], **settings: float) -> dict[str, Any]:
-    """The package's planning oracles by the kind of object that they move."""
+    """Planning oracles of the package by the kind of object that they move."""
     from ogbench.manipspace.envs.puzzle_env import PuzzleEnv
     from ogbench.manipspace.oracles.plan.button_plan import ButtonPlanOracle
     from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle

@@ -1,4 +1,4 @@
-"""The collecting policies by the names that recipes use."""
+"""Collecting policies by the names that recipes use."""
 
 import inspect
 from typing import Any, Protocol
@@ -24,14 +24,14 @@ from offline_gcrl.support.errors import SettingsError
 
 
 class CollectingPolicy(Protocol):
-    """Chooses actions from the environment's own observation, for one episode.
+    """Chooses actions from observations of the environment, for one episode.
 
-    A policy may have two static methods more: ``reset_options(environment, random, **settings)``, how its episode
-    starts, and ``accepts(environment, infos)``, whether the episode is fit to be recorded.
+    A policy may have two static methods: ``reset_options(environment, random, **settings)`` returns the options of
+    ``reset`` for its episode, and ``accepts(environment, infos)`` decides whether a finished episode is recorded.
     """
 
     def act(self, observation: Any, info: dict[str, Any]) -> NDArray[Any]:
-        """An action for the environment, shape (action,), from what it showed and told last."""
+        """An action, shape (action,), from the last observation and info of the environment."""
         ...
 
 
@@ -51,10 +51,10 @@ POLICIES: dict[str, Any] = {
 
 
 def check_policy(collect: Collect, environment: gymnasium.Env[Any, Any], where: str) -> None:
-    """Check a policy's name and settings, and that it acts in the environment.
+    """Check the name and settings of a policy, and that it can act in the environment.
 
     Raises:
-        SettingsError: naming ``where`` it was asked for, and the nearest valid name.
+        SettingsError: naming the place in the recipe (``where``), and the nearest valid name.
     """
     if collect.policy not in POLICIES:
         raise SettingsError(
@@ -88,7 +88,7 @@ def make_policy(
 def reset_options(
     collect: Collect, environment: gymnasium.Env[Any, Any], random: np.random.Generator
 ) -> dict[str, Any] | None:
-    """What a policy asks of the reset that starts its episode; None if nothing."""
+    """Options of ``reset`` that a policy needs for its episode; None if it needs none."""
     choose = getattr(POLICIES[collect.policy], "reset_options", None)
     return choose(environment, random, **collect.settings) if choose else None
 
@@ -96,6 +96,6 @@ def reset_options(
 def accepts(
     collect: Collect, environment: gymnasium.Env[Any, Any], infos: dict[str, NDArray[Any]]
 ) -> bool:
-    """Whether a policy lets its episode be recorded: most record all."""
-    judge = getattr(POLICIES[collect.policy], "accepts", None)
-    return judge is None or bool(judge(environment, infos))
+    """Whether a policy accepts its finished episode; most policies accept all."""
+    check = getattr(POLICIES[collect.policy], "accepts", None)
+    return check is None or bool(check(environment, infos))

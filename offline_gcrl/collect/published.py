@@ -1,4 +1,4 @@
-"""Published Minari datasets: from the local Minari root, else downloaded."""
+"""Published Minari datasets, from the local Minari root or by download."""
 
 import os
 import shutil
@@ -15,12 +15,13 @@ from offline_gcrl.support.errors import DataError
 
 
 def fetch_published(dataset: str, root: Path) -> None:
-    """Place a dataset that is not made here below the Minari root ``root``.
+    """Copy a published dataset to the Minari root ``root``.
 
-    It comes from the local Minari root; what is not there is downloaded to it first, once for all recipes.
+    The dataset is copied from the local Minari root. If it is missing there, it is first downloaded to it, once for all
+    recipes.
 
     Raises:
-        DataError: the dataset is neither here nor to be had, with what to place where.
+        DataError: the dataset is not available; the message says which files to place where.
     """
     local = get_dataset_path(dataset)
     if not (local / "data" / "metadata.json").exists():
@@ -33,12 +34,12 @@ def _download(dataset: str, local: Path) -> None:
     try:
         with placed_atomically(dataset):
             minari.download_dataset(dataset)
-    except Exception as error:  # Minari and the hub raise many kinds; each means: not to be had.
+    except Exception as error:  # Minari and its client raise many types for an unavailable dataset.
         raise _unavailable(dataset, local, str(error).strip().split("\n")[0]) from error
 
 
 def _require_network(dataset: str, local: Path) -> None:
-    """Fail at once without network: the hub's client would go on trying for half a minute."""
+    """Fail immediately without network; the download client would retry for half a minute."""
     from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
 
     if HF_HUB_OFFLINE:
@@ -53,13 +54,13 @@ def _require_network(dataset: str, local: Path) -> None:
 
 
 def _unavailable(dataset: str, local: Path, reason: str) -> DataError:
-    there = local_datasets()
-    hint = f"There: {nearest(dataset, there)}\n" if there else ""
+    available = local_datasets()
+    hint = f"In the root: {nearest(dataset, available)}\n" if available else ""
     return DataError(
         f"dataset '{dataset}' is not in the local Minari root and cannot be downloaded ({reason}).\n{hint}"
         f"Place its files here and run again:\n"
         f"  {local / 'data' / 'main_data.hdf5'}\n"
         f"  {local / 'data' / 'metadata.json'}\n"
-        f"(`minari download {dataset}` on a machine with network makes them; "
-        "MINARI_DATASETS_PATH names another root)"
+        f"(`minari download {dataset}` on a machine with network downloads them; "
+        "MINARI_DATASETS_PATH sets another root)"
     )

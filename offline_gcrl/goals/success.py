@@ -17,8 +17,7 @@ import numpy as np
 
 from offline_gcrl.config import Success
 
-Array = TypeVar("Array", bound=Any)
-"""np.ndarray or torch.Tensor; the arithmetic is the same."""
+Array = TypeVar("Array", bound=Any)  # np.ndarray or torch.Tensor; the arithmetic is the same.
 
 
 def squared_distance(achieved: Array, goal: Array) -> Array:
