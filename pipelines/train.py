@@ -53,12 +53,12 @@ def main() -> None:
             ):
 
                 def on_event(event: Event) -> None:
-                    bars.update(*work.hear(event))
+                    bars.update(*work.count(event))
                     runs.log_event(event)
 
                 train_seeds(jobs, on_event)
             runs.finish()
-        close(f"{work.said}, in {output}")
+        close(f"{work.summary}, in {output}")
 
 
 if __name__ == "__main__":

@@ -179,9 +179,9 @@ def test_a_specialist_sees_its_own_task_only(suite: Suite) -> None:
 def test_work_counts_specialists_together(suite: Suite) -> None:
     work = Work(suite.jobs)
     assert work.totals == {"seed 0": 20, "specialists": 20}
-    assert work.hear(Event(0, 7)) == ("seed 0", 7)
-    assert work.hear(Event(0, 4, task=UMAZE)) == ("specialists", 4)
-    assert work.hear(Event(0, 10, task=MEDIUM)) == ("specialists", 14)
+    assert work.count(Event(0, 7)) == ("seed 0", 7)
+    assert work.count(Event(0, 4, task=UMAZE)) == ("specialists", 4)
+    assert work.count(Event(0, 10, task=MEDIUM)) == ("specialists", 14)
 
 
 def test_specialists_face_the_very_episodes_of_the_generalist(evaluated: Evaluated) -> None:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from offline_gcrl.networks.goal_conditioned import GoalConditioned
 
 LAST_GAIN = 0.1
-"""Of an actor's last layer: OGBench's 1e-2 is a factor on the variance of the initial weights."""
+"""Gain of the initial weights of an actor's last layer: OGBench's 1e-2 is a factor on their variance."""
 
 
 class Actor(nn.Module):

@@ -22,14 +22,14 @@ class Dimensions:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a network is told of its task beside the state, and how it takes that in."""
+    """The inputs z that a network is conditioned on besides the state, and how it is conditioned."""
 
-    told: str = "goal"
+    on: str = "goal"
     """``goal``, ``one_hot``, ``embedding``, a goal and one of these joined by ``+``, or ``none``."""
     network: str = "concatenate"
     """``concatenate``, ``film`` or ``heads``."""
     goal_encoder: str = "concatenate"
-    """``separate``: state and what is told are encoded by a layer each first."""
+    """``concatenate``, or ``separate``: the state and z are first encoded by one layer each."""
     embedding: int = 16
     tasks: int = 1
 
@@ -37,7 +37,7 @@ class Conditioning:
     def of(cls, settings: AgentSettings, dimensions: Dimensions) -> "Conditioning":
         """The same for all networks of an agent."""
         return cls(
-            told=settings.conditioning,
+            on=settings.conditioning,
             network=settings.task_network,
             goal_encoder=settings.goal_encoder,
             embedding=settings.embedding_size,
@@ -46,20 +46,20 @@ class Conditioning:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What is told, one thing after another."""
-        return () if self.told == "none" else tuple(self.told.split("+"))
+        """The parts of z in order."""
+        return () if self.on == "none" else tuple(self.on.split("+"))
 
     def size(self, goal: int) -> int:
-        """Numbers that are told, with goals of ``goal`` numbers."""
+        """Size of z for goals of size ``goal``."""
         sizes = {"goal": goal, "one_hot": self.tasks, "embedding": self.embedding}
         return sum(sizes[part] for part in self.parts)
 
 
 class FiLM(nn.Module):
-    """An MLP whose hidden layers are scaled and shifted by what it is told (Perez et al., AAAI 2018).
+    """An MLP whose hidden layers are scaled and shifted by linear functions of z (FiLM; Perez et al., AAAI 2018).
 
     Hidden layer l computes activation((1 + scale_l(z)) * (W_l h + b_l) + shift_l(z)), with scale and shift
-    linear in z, of ``told`` numbers.
+    linear in z.
     """
 
     def __init__(
@@ -67,29 +67,29 @@ class FiLM(nn.Module):
         sizes: Sequence[int],
         activation: str,
         *,
-        told: int,
+        condition: int,
         layer_norm: bool = False,
         last_gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.layers = MLP(sizes, activation, layer_norm=layer_norm, last_gain=last_gain)
         self.modulations = nn.ModuleList(
-            MLP([told, 2 * units], activation) for units in sizes[1:-1]
+            MLP([condition, 2 * units], activation) for units in sizes[1:-1]
         )
 
-    def forward(self, inputs: Tensor, told: Tensor) -> Tensor:
-        """(batch, inputs) and (batch, told) to (batch, outputs)."""
+    def forward(self, inputs: Tensor, condition: Tensor) -> Tensor:
+        """(batch, inputs) and z, (batch, condition), to (batch, outputs)."""
         modulations = iter(self.modulations)
         for number, layer in enumerate(self.layers):
             inputs = layer(inputs)
             if isinstance(layer, nn.Linear) and number + 1 < len(self.layers):
-                scale, shift = next(modulations)(told).chunk(2, -1)
+                scale, shift = next(modulations)(condition).chunk(2, -1)
                 inputs = (1.0 + scale) * inputs + shift
         return inputs
 
 
 class Heads(nn.Module):
-    """An output layer for each task, on what a shared trunk computes."""
+    """One output layer per task, on the features of a shared trunk."""
 
     def __init__(
         self, inputs: int, outputs: int, activation: str, *, tasks: int, last_gain: float
@@ -106,7 +106,7 @@ class Heads(nn.Module):
 
 
 class TaskEncoder(nn.Module):
-    """What a network is told of its task, as one vector: the goal, a task identifier, both, or nothing."""
+    """The condition z of a network as one vector: the goal, a task identifier, both, or nothing."""
 
     def __init__(self, conditioning: Conditioning) -> None:
         super().__init__()
@@ -116,13 +116,13 @@ class TaskEncoder(nn.Module):
 
     def forward(self, goal: Tensor, task: Tensor | None) -> Tensor:
         """(batch, goal) and task numbers (batch,) to (batch, size)."""
-        told = [
+        condition = [
             goal if part == "goal" else self._identifier(part, goal, task) for part in self.parts
         ]
-        return torch.cat(told, -1) if told else goal[..., :0]
+        return torch.cat(condition, -1) if condition else goal[..., :0]
 
     def _identifier(self, part: str, goal: Tensor, task: Tensor | None) -> Tensor:
-        assert task is not None, "a network that is told the task needs its number"
+        assert task is not None, "a network conditioned on the task needs its number"
         if part == "one_hot":
             numbers = torch.arange(self.tasks, device=task.device)
             return (task[..., None] == numbers).to(goal.dtype)

@@ -36,19 +36,23 @@ class GoalConditioned(nn.Module):
     ) -> None:
         super().__init__()
         self.network = conditioning.network
-        told = conditioning.size(goal)
+        condition = conditioning.size(goal)
         self.task_encoder = TaskEncoder(conditioning)
         self.state_encoder: nn.Module = nn.Identity()
         self.goal_encoder: nn.Module = nn.Identity()
         if conditioning.goal_encoder == "separate":
             self.state_encoder = vector_encoder(state, hidden[0], activation)
-            self.goal_encoder = vector_encoder(told, hidden[0], activation)
-            state = told = hidden[0]
+            self.goal_encoder = vector_encoder(condition, hidden[0], activation)
+            state = condition = hidden[0]
         self.trunk: nn.Module
-        sizes = [state, *hidden] if self.network == "film" else [state + told, *hidden]
+        sizes = [state, *hidden] if self.network == "film" else [state + condition, *hidden]
         if self.network == "film":
             self.trunk = FiLM(
-                [*sizes, outputs], activation, told=told, layer_norm=layer_norm, last_gain=last_gain
+                [*sizes, outputs],
+                activation,
+                condition=condition,
+                layer_norm=layer_norm,
+                last_gain=last_gain,
             )
         elif self.network == "heads":
             self.trunk = MLP(sizes, activation, layer_norm=layer_norm, ends_hidden=True)
@@ -67,12 +71,12 @@ class GoalConditioned(nn.Module):
         if action is not None:
             state = torch.cat([state, action], -1)
         state = self.state_encoder(state)
-        told = self.goal_encoder(self.task_encoder(goal, task))
+        condition = self.goal_encoder(self.task_encoder(goal, task))
         outputs: Tensor
         if self.network == "film":
-            outputs = self.trunk(state, told)
+            outputs = self.trunk(state, condition)
             return outputs
-        outputs = self.trunk(torch.cat([state, told], -1))
+        outputs = self.trunk(torch.cat([state, condition], -1))
         if self.network == "heads":
             assert task is not None, "a network with a head for each task needs its number"
             outputs = self.heads(outputs, task)

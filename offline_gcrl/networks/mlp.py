@@ -33,19 +33,19 @@ def sigmoid_gelu(inputs: Tensor) -> Tensor:
 
 
 LAYER_NORM_EPSILON = 1.0e-6
-"""Of flax, and so of OGBench's agents; torch's default is 1e-5."""
+"""Epsilon of LayerNorm in flax, and so in OGBench's agents; torch's default is 1e-5."""
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": GELU, "tanh": nn.Tanh}
 
 
 class MLP(nn.Sequential):
-    """Linear layers with an activation, and LayerNorm after it where asked for, between them.
+    """Linear layers with an activation after each hidden layer, and optionally LayerNorm after the activation.
 
     Args:
         sizes: input, hidden and output units.
         activation: a name in ``ACTIVATIONS``.
         layer_norm: whether hidden layers are normalised.
         last_gain: factor on the initial weights of the last layer.
-        ends_hidden: whether the last layer is a hidden one too, with what follows it.
+        ends_hidden: whether the last layer is a hidden layer too, followed by activation and LayerNorm.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""An actor's forward pass in NumPy, for one state at a time: a sixth of the time that torch takes for so little.
+"""An actor's forward pass in NumPy for one state at a time, in a sixth of the time of torch's module calls.
 
-The network is defined in ``networks``, and nowhere else; here its layers are read from it. Only what is a plain
-MLP can be: anything else acts through torch, with the same result.
+Networks are defined in ``networks`` only; this module reads their layers. Only a plain MLP can be read; any other
+actor acts through torch, with the same result.
 """
 
 import math
@@ -19,7 +19,7 @@ Layer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def plain_layers(actor: nn.Module) -> list[Layer] | None:
-    """The layers of an actor that is one MLP over the state and the goal; None if it is more than that."""
+    """The layers of an actor that is one MLP of state and goal; None for any other actor."""
     if not isinstance(actor, Actor):
         return None
     network = actor.network
@@ -51,7 +51,7 @@ def _layer(module: nn.Module) -> Layer | None:
 
 
 def _gelu(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """By the tanh approximation, as ``networks.GELU``."""
+    """GELU by the tanh approximation, as ``networks.mlp.GELU``."""
     inner = np.float32(math.sqrt(2.0 / math.pi)) * (
         values + np.float32(0.044715) * values * values * values
     )
@@ -60,7 +60,7 @@ def _gelu(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def forward(layers: list[Layer], values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Through all layers: (inputs,) to (outputs,)."""
+    """Apply all layers: (inputs,) to (outputs,)."""
     for layer in layers:
         values = layer(values)
     return values

@@ -1,4 +1,4 @@
-"""A trained policy in one file, and the one call to use it."""
+"""A trained policy, which is saved in one file and used by one call."""
 
 import functools
 import io
@@ -25,7 +25,7 @@ FORMAT = 1
 
 
 class Acting(Protocol):
-    """What chooses the actions of one episode; it may keep state between its steps, as a planner does."""
+    """Chooses the actions of one episode; it may keep state between steps, as a planner does."""
 
     def act(
         self, observation: ArrayLike, goal: ArrayLike, task: str | None = None
@@ -35,7 +35,7 @@ class Acting(Protocol):
 
 @dataclass(frozen=True)
 class Policy:
-    """pi(a | s, g), in the environment's own units."""
+    """A trained policy pi(a | s, g), in the units of the environment."""
 
     actor: nn.Module
     """Maps normalised observations and goals, and task numbers, to scaled actions."""
@@ -54,8 +54,8 @@ class Policy:
 
         Args:
             observation: (observation,) or (batch, observation).
-            goal: (goal,) or (batch, goal); one goal goes with many observations, and the reverse.
-            task: name of the task, for policies conditioned on it; the dataset's first when left out.
+            goal: (goal,) or (batch, goal); one goal is broadcast over many observations, and the reverse.
+            task: name of the task, for policies conditioned on it; the first task of the dataset by default.
 
         Returns:
             (action,) or (batch, action).
@@ -82,7 +82,7 @@ class Policy:
         return self.scaling.environment_actions(scaled)
 
     def episode(self) -> "Acting":
-        """What acts in one episode: the policy itself, which keeps no state between steps."""
+        """What acts in one episode: the policy itself, since it keeps no state between steps."""
         return self
 
     def _forward(
@@ -127,7 +127,7 @@ def save_policy(
     tasks: tuple[str, ...],
     training: dict[str, Any],
 ) -> None:
-    """Write a policy; the same weights give the same bytes."""
+    """Write a policy to a file; the same weights give the same bytes."""
     content = {
         "format": FORMAT,
         "algorithm": algorithm,
@@ -147,7 +147,7 @@ def load_policy(path: str | Path) -> Policy:
     """Load a policy from its file, or from the folder of a trained seed.
 
     Raises:
-        PolicyError: there is none, or it cannot be read.
+        PolicyError: the file does not exist, or is not a policy of this version.
     """
     path = Path(path)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""How inputs are normalised and actions scaled; saved with the policy."""
+"""Normalisation of inputs and scaling of actions, saved with the policy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from torch import Tensor
 Array = TypeVar("Array", Tensor, NDArray[Any])
 Vector = tuple[float, ...]
 
-CLIP = 5.0  # Of normalised inputs, in standard deviations (GoFAR).
+CLIP = 5.0  # Bound of normalised inputs, in standard deviations (GoFAR).
 STD_FLOOR = 1e-2
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """How inputs are normalised and actions scaled.
+    """Normalises inputs and scales actions, of tensors and of NumPy arrays.
 
-    Tensors and NumPy arrays alike: torch on a single state would cost more than the policy itself.
+    A single state stays in NumPy, since torch would cost more time than the policy itself.
     """
 
     observation_mean: Vector
@@ -34,7 +34,7 @@ class Scaling:
 
     @classmethod
     def of(cls, schema: dict[str, Any], *, normalise: bool = True) -> "Scaling":
-        """From the statistics of a dataset (the released GoFAR updates them from training batches)."""
+        """The scaling with the statistics of a dataset (the released GoFAR updates them from training batches)."""
         observation, goal = (
             schema["statistics"]["observation"],
             schema["statistics"].get("achieved_goal", schema["statistics"]["observation"]),
@@ -72,13 +72,13 @@ class Scaling:
         return _normalised(values, self.goal_mean, self.goal_std)
 
     def scaled_actions(self, actions: Array) -> Array:
-        """Actions of the environment to [-1, 1], (..., action)."""
+        """Actions of the environment, (..., action), scaled to [-1, 1]."""
         low, high = _like(actions, self.action_low), _like(actions, self.action_high)
         scaled: Array = 2.0 * (actions - low) / (high - low) - 1.0
         return scaled
 
     def environment_actions(self, scaled: Array) -> Array:
-        """The inverse, clipped to the bounds."""
+        """Scaled actions, (..., action), in the units of the environment, clipped to its bounds."""
         low, high = _like(scaled, self.action_low), _like(scaled, self.action_high)
         actions: Array = low + (scaled.clip(-1.0, 1.0) + 1.0) / 2.0 * (high - low)
         return actions
@@ -90,7 +90,7 @@ def _normalised(values: Array, mean: Vector, std: Vector) -> Array:
 
 
 def _like(values: Array, vector: Vector) -> Array:
-    """The vector as the kind of array that ``values`` is, on its device."""
+    """The vector as a tensor or an array like ``values``, on the same device."""
     if isinstance(values, Tensor):
         return values.new_tensor(vector)
     return _as_numpy(vector)

@@ -1,8 +1,8 @@
 """Updates recorded once as a CUDA graph and replayed: a chunk of updates is one launch, not thousands.
 
-Recording asks that batches lie in the same place each time, that Adam counts its steps on the device, and that
-nothing waits for the host; diagnostics stay on the device. The work is that of the updater inside, which is
-also what runs where recording fails.
+Recording requires that batches are at the same address each time, that Adam counts its steps on the device, and
+that nothing waits for the host. Diagnostics stay on the device. The recorded work is that of the inner updater;
+where recording fails, the inner updater runs without it.
 """
 
 from collections.abc import Callable
@@ -15,27 +15,27 @@ from torch import Tensor
 from offline_gcrl.training.updates import Updater
 
 WARM_UP = 3
-"""Runs before recording: libraries make their workspaces, the optimizer its state."""
+"""Runs before recording, in which libraries allocate their workspaces and the optimizer its state."""
 Work = Callable[[], dict[str, Tensor]]
 Recorder = Callable[[Work], Work]
-"""Takes work that has run before; returns what repeats it, with its results in the same place each time."""
+"""Takes work that has run before, and returns a function that repeats it with its results at the same addresses."""
 
 
 class Recordable(Updater, Protocol):
-    """An updater whose work can be recorded."""
+    """An updater whose work can be recorded as a graph."""
 
     optimizer: torch.optim.Optimizer
 
     def tensors(self) -> list[Tensor]:
-        """All weights that an update may change."""
+        """All tensors that an update may change."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """The updates of a chunk, ready to be repeated."""
+    """The recorded updates of one length of chunk."""
 
     batches: dict[str, Tensor]
-    """Where they read from."""
+    """The buffers that the recorded updates read their batches from."""
     replay: Work
 
 
@@ -43,8 +43,8 @@ class CapturedUpdater:
     """Replays chunks of updates; each length of chunk is recorded at its first use.
 
     Args:
-        inner: does the work.
-        record: how it is recorded.
+        inner: the updater whose work is recorded.
+        record: records work; ``recorded_by_cuda`` on a GPU.
     """
 
     def __init__(self, inner: Recordable, record: Recorder) -> None:
@@ -64,16 +64,16 @@ class CapturedUpdater:
         return {name: value.clone() for name, value in recording.replay().items()}
 
     def finish_round(self) -> None:
-        """As the updater inside."""
+        """The same as the inner updater's."""
         self.inner.finish_round()
 
     def state_dict(self) -> dict[str, Any]:
-        """As the updater inside."""
+        """The same as the inner updater's."""
         return self.inner.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As the updater inside, before anything is recorded: a recording knows its tensors by their place."""
-        assert not self.recordings, "a recording is not told of new tensors"
+        """Load the state of the inner updater, before anything is recorded: a recording knows tensors by address."""
+        assert not self.recordings, "a recording does not see new tensors"
         self.inner.load_state_dict(state)
 
     def _prepare(self, batches: dict[str, Tensor], count: int) -> None:
@@ -93,10 +93,10 @@ class CapturedUpdater:
 
 
 def recorded_by_cuda(work: Work) -> Work:
-    """Record work as a CUDA graph; recording does not do it.
+    """Record work as a CUDA graph; recording does not execute it.
 
     Raises:
-        RuntimeError: something in it cannot be recorded.
+        RuntimeError: an operation cannot be recorded.
     """
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -110,7 +110,7 @@ def recorded_by_cuda(work: Work) -> Work:
 
 
 class Snapshot:
-    """The weights and the optimizer's state, to be put back in place after warming up."""
+    """Copies of the weights and of the optimizer's state, to be restored in the same tensors after warming up."""
 
     def __init__(self, updater: Recordable) -> None:
         self.updater = updater
@@ -121,7 +121,7 @@ class Snapshot:
         ]
 
     def restore(self) -> None:
-        """Put all back without moving any tensor; state that is new since then starts at zero."""
+        """Restore all values without replacing any tensor; state that is new since then is set to zero."""
         with torch.no_grad():
             for weight, saved in zip(self.updater.tensors(), self.weights, strict=True):
                 weight.copy_(saved)
@@ -137,7 +137,7 @@ class Snapshot:
 
 
 def _warm_up(work: Work) -> None:
-    """Run the work a few times, on a GPU on a stream of its own, as recording asks."""
+    """Run the work a few times; on a GPU on a separate stream, as recording requires."""
     if not torch.cuda.is_available():
         for _ in range(WARM_UP):
             work()

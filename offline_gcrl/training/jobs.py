@@ -1,6 +1,6 @@
-"""Training jobs: what the weights of a seed depend on, and seeds side by side.
+"""Training jobs: everything that the weights of a seed depend on, and seeds trained in parallel.
 
-This part is light; Lightning, which takes seconds to import, is loaded in the worker processes only.
+This module imports neither Lightning nor the agents' networks, which take seconds: only worker processes do.
 """
 
 import hashlib
@@ -35,15 +35,16 @@ CODE = (
     "support",
     "training",
 )
-"""Folders of the package that can change a weight, as dvc.yaml has them. Of the agents, only the job's own counts."""
+"""Folders of the package whose code can change a weight, the same as in dvc.yaml. In ``agents``, only the files of the
+job's own algorithm count."""
 EVENTS = "events.jsonl"
-"""File among its checkpoints through which a worker reports."""
+"""File in the folder of checkpoints through which a worker process reports its events."""
 POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """All that the weights of one seed depend on, and where they go."""
+    """Everything that the weights of one seed depend on, and the folders of its outputs."""
 
     dataset: str
     agent: str
@@ -53,14 +54,14 @@ class TrainingJob:
     train: Train
     settings: AgentSettings
     checkpoints: Path
-    """A folder that ends in the job's fingerprint; others beside it are stale."""
+    """A folder whose name is the job's fingerprint; other folders in the same parent are stale."""
     output: Path
     task: str | None = None
-    """The one task that a specialist learns; all of them when left out."""
+    """The only task of a specialist; None for a policy of all tasks."""
 
 
 class Work:
-    """How far the jobs of a stage are: each seed by itself, all specialists together."""
+    """Progress of the jobs of a stage: one count per seed, and one for all specialists together."""
 
     def __init__(self, jobs: Sequence[TrainingJob]) -> None:
         self.seeds = {f"seed {job.seed}": job.train.updates for job in jobs if job.task is None}
@@ -69,29 +70,29 @@ class Work:
 
     @property
     def totals(self) -> dict[str, int]:
-        """Updates to be done, by the names that news go by."""
+        """Updates to be done, by the label of the progress bar."""
         return self.seeds | ({SPECIALISTS: sum(self.alone.values())} if self.alone else {})
 
-    def hear(self, event: Event) -> tuple[str, int]:
-        """The name that news go by, and the updates done so far under it."""
+    def count(self, event: Event) -> tuple[str, int]:
+        """The label of the progress bar that an event belongs to, and the updates done so far under it."""
         if event.task is None:
             return f"seed {event.seed}", event.updates
         self.done[event.task, event.seed] = event.updates
         return SPECIALISTS, sum(self.done.values())
 
     @property
-    def said(self) -> str:
-        """What the stage says at its end."""
-        said = f"{len(self.seeds)} seed(s), {max(self.seeds.values()):,} updates each"
+    def summary(self) -> str:
+        """Summary for the last line of the stage."""
+        summary = f"{len(self.seeds)} seed(s), {max(self.seeds.values()):,} updates each"
         if self.alone:
-            said += f"; {len(self.alone)} specialists, {max(self.alone.values()):,} each"
-        return said
+            summary += f"; {len(self.alone)} specialists, {max(self.alone.values()):,} each"
+        return summary
 
 
 def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
-    """Train seeds of one dataset and agent: a process each side by side, or all stacked in one, as planned.
+    """Train seeds of one dataset and agent, in one process per seed or all stacked in one process, as planned.
 
-    ``on_event`` hears of all of them in this process.
+    ``on_event`` is called in this process with the events of all of them.
 
     Raises:
         OfflineGCRLError: a process died; its last checkpoint is kept.
@@ -119,7 +120,7 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
 
 
 def _groups(jobs: list[TrainingJob]) -> list[list[TrainingJob]]:
-    """Jobs that share a process: seeds of one task where they are stacked; else each has its own."""
+    """Jobs grouped by process: stacked seeds of one task share one, every other job has its own."""
     groups: dict[tuple[str | None, int | None], list[TrainingJob]] = {}
     for job in jobs:
         stacked = plan_for(job.train, job.settings).stacked
@@ -136,16 +137,16 @@ def training_jobs(
     output: Path,
     tasks: Sequence[str] = (),
 ) -> list[TrainingJob]:
-    """The jobs of all seeds of one dataset and agent, by the folders of the pipeline.
+    """The jobs of all seeds of one dataset and agent, with the folders of the pipeline.
 
     Args:
         dataset: name.
         agent: name.
-        seeds: one job each, and one more for each specialist.
+        seeds: training seeds; each has one job, and one more per specialist.
         train: settings of training.
         settings: of the agent.
         output: folder of ``seed-<n>`` and of ``specialists/<task>/seed-<n>``.
-        tasks: of which specialists are trained, where ``train`` asks for them and there are several.
+        tasks: names of the tasks; each has specialists if ``train`` asks for them and there are several tasks.
     """
     alone = tasks if train.has_specialists(agent) and len(tasks) > 1 else ()
     places = [(None, Path())] + [(task, Path(SPECIALISTS) / task) for task in alone]
@@ -170,13 +171,13 @@ def training_jobs(
 
 
 def content_digest(job: TrainingJob) -> str:
-    """Digest of the data and the code that a job reads; the same for all seeds and specialists."""
+    """Digest of the data and the code that a job reads, the same for all seeds and specialists."""
     data = [job.episodes / name for name in (STEPS, EPISODES, SCHEMA)]
     return digest([*code_files(job.settings.algorithm), *data, job.hindsight / TABLE])
 
 
 def code_files(algorithm: str) -> list[Path]:
-    """Files of the package that can change the weights of an algorithm, without the other algorithms."""
+    """Files of the package that can change the weights of an algorithm: not those of other algorithms."""
     package = Path(__file__).parents[1]
     others = {f"{name}.py" for name in algorithm_names()} - agent_files(algorithm)
     return [
@@ -188,9 +189,9 @@ def code_files(algorithm: str) -> list[Path]:
 
 
 def fingerprint(job: TrainingJob, content: str) -> str:
-    """Name all that the weights depend on: data and code (``content``), settings, seed, fast paths, torch.
+    """Digest of everything that the weights depend on: data and code (``content``), settings, seed, fast paths, torch.
 
-    A checkpoint is taken up again only under the same name, so nothing stale is ever resumed.
+    Training resumes from a checkpoint only if its fingerprint is the same, so never from a stale one.
     """
     plan = plan_for(job.train, job.settings)
     words = (content, job.seed, job.task, job.train, job.settings, plan, torch.__version__)

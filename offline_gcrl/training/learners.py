@@ -1,4 +1,4 @@
-"""One seed in training: its agent, optimizer, batches and curve, and all that is kept of them."""
+"""One seed in training: its agent, optimizer, batches and curve, with its checkpoints and exports."""
 
 import csv
 import io
@@ -28,25 +28,25 @@ VALIDATION_BATCHES = 4
 
 
 class Learner:
-    """A seed, at the round that its checkpoint has reached; at the first where it has none.
+    """A seed in training, which starts at the round of its checkpoint, or at the first where there is none.
 
     Args:
-        job: what it learns, and where that is kept.
-        samplers: of the batches, by split.
-        plan: how its updates are computed.
+        job: data, settings and folders.
+        samplers: samplers of batches, by split.
+        plan: the fast paths of its updates.
     """
 
     def __init__(self, job: TrainingJob, samplers: dict[str, BatchSampler], plan: Plan) -> None:
         self.job, self.samplers = job, samplers
         self.data: DeviceData = samplers["train"].data
-        # Of the initial weights; nothing else draws.
+        # The seed of the initial weights; nothing else draws from this generator.
         torch.manual_seed(stream_key(job.seed) % 2**63)
         agent = agent_type(job.settings.algorithm)(job.settings, self.data.dimensions)
         self.agent = agent.to(self.data.device)
         self.optimizer = torch.optim.Adam(
             self.agent.parameter_groups(),
             fused=True,
-            capturable=self.data.device.type == "cuda",  # Counts its steps there.
+            capturable=self.data.device.type == "cuda",  # Adam counts its steps on the device.
         )
         self.loss = plan.prepared(self.agent.loss)
         self.tasks = tuple(self.data.episodes.schema["tasks"])
@@ -56,19 +56,19 @@ class Learner:
         self.round = 0
         self.curve: list[Point] = []
         self.updater_state: dict[str, Any] | None = None
-        self._take_up()
+        self._resume()
 
     def batches(self, first: int, count: int) -> dict[str, Tensor]:
         """Batches of the updates from ``first`` on: (count, batch, ...)."""
         shares = self.several.shares if self.several else None
         return self.samplers["train"].batches(first, count, shares)
 
-    def news(self, updates: int, points: Sequence[Point] = ()) -> Event:
-        """What to tell after so many updates."""
+    def event(self, updates: int, points: Sequence[Point] = ()) -> Event:
+        """The event to report after a number of updates."""
         return Event(self.job.seed, updates, tuple(points), task=self.job.task)
 
     def end_round(self, points: list[Point], updater_state: dict[str, Any]) -> None:
-        """Validate, keep a snapshot of the policy, add to the curve, and save the state."""
+        """Validate, save a snapshot of the policy, extend the curve, and save a checkpoint."""
         self.round += 1
         done = self.round * self.job.train.updates // self.job.train.snapshots
         points[-1] |= self._validate()
@@ -97,8 +97,8 @@ class Learner:
         if self.several:
             self.several.export(output)
 
-    def _take_up(self) -> None:
-        """Take up the state of the checkpoint, if there is one."""
+    def _resume(self) -> None:
+        """Load the state of the checkpoint, if there is one."""
         path = self.job.checkpoints / CHECKPOINT
         if not path.exists():
             return
@@ -139,7 +139,7 @@ class Learner:
 
 
 def points_of(infos: Sequence[dict[str, Tensor]], seed: int = 0) -> list[Point]:
-    """Diagnostics as numbers, moved to the host at once; of one seed where they are of several."""
+    """Diagnostics as numbers, moved to the host in one copy; those of one seed where they are stacked."""
     names = list(infos[0])
     values = torch.stack(
         [torch.stack([info[name].reshape(-1) for name in names]) for info in infos]

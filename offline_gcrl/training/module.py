@@ -29,7 +29,7 @@ from offline_gcrl.training.updates import PlainUpdater, Updater
 
 
 class TrainingModule(L.LightningModule):
-    """Runs the updates of seeds that stand at the same round; knows nothing of what they compute."""
+    """Runs the updates of seeds that are at the same round; the updater knows how they are computed."""
 
     def __init__(self, learners: list[Learner], plan: Plan, on_event: Listener) -> None:
         super().__init__()
@@ -46,11 +46,11 @@ class TrainingModule(L.LightningModule):
         return self.train_settings.updates // self.train_settings.snapshots
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One Adam a seed over its agent's parameter groups, stepped by the updater."""
+        """One Adam per seed over its agent's parameter groups, stepped by the updater."""
         return [learner.optimizer for learner in self.learners]
 
     def train_dataloader(self) -> "RoundOfChunks":
-        """The batches of the current round, several updates' at a time."""
+        """The batches of the current round, in chunks of several updates."""
         return RoundOfChunks(self)
 
     def batches(self, first: int, count: int) -> dict[str, Tensor]:
@@ -65,10 +65,10 @@ class TrainingModule(L.LightningModule):
         first, count, batches = chunk
         self.recent.append((first + count, self.updater.run(batches, count)))
         for learner in self.learners:
-            self.on_event(learner.news(first + count))
+            self.on_event(learner.event(first + count))
 
     def on_train_epoch_end(self) -> None:
-        """End the round of each seed, and tell its part of the curve."""
+        """End the round of each seed, and report its part of the curve."""
         self.updater.finish_round()
         numbers, infos = zip(*self.recent, strict=True)
         self.recent.clear()
@@ -78,15 +78,15 @@ class TrainingModule(L.LightningModule):
                 for number, point in zip(numbers, points_of(infos, place), strict=True)
             ]
             learner.end_round(points, self.updater.state_dict())
-            self.on_event(learner.news(numbers[-1], points))
+            self.on_event(learner.event(numbers[-1], points))
 
 
 Chunk = tuple[int, int, dict[str, Tensor]]
-"""Number of the first update, how many there are, and their batches, stacked."""
+"""Number of the first update, number of updates, and their stacked batches."""
 
 
 class RoundOfChunks:
-    """The chunks of the round that training is in."""
+    """The chunks of the current round of training."""
 
     def __init__(self, module: TrainingModule) -> None:
         self.module = module
@@ -106,7 +106,7 @@ class RoundOfChunks:
 
 
 def updater_for(learners: list[Learner], plan: Plan) -> Updater:
-    """What runs the updates: as their tasks ask, one after another, of all seeds at once, or recorded as a CUDA graph."""
+    """The updater that fits: for several tasks, one update after another, stacked seeds, or recorded as a CUDA graph."""
     updater: PlainUpdater | StackedUpdater
     first = learners[0]
     if first.several:
@@ -126,14 +126,14 @@ def updater_for(learners: list[Learner], plan: Plan) -> Updater:
 
 
 def train_seed(job: TrainingJob, on_event: Listener) -> None:
-    """Train one seed, from its last checkpoint where there is one, and export it to ``job.output``."""
+    """Train one seed, from its last checkpoint if there is one, and export it to ``job.output``."""
     train_together([job], on_event)
 
 
 def train_together(jobs: list[TrainingJob], on_event: Listener) -> None:
     """Train seeds of one dataset and agent in this process, in one batched update where there are several.
 
-    Each goes on from its own checkpoint: those that stand at the same round train together.
+    Each seed resumes from its own checkpoint; seeds at the same round train together.
     """
     torch.set_num_threads(1)  # The same bytes whether seeds run alone or side by side.
     _quiet_lightning()
@@ -143,15 +143,15 @@ def train_together(jobs: list[TrainingJob], on_event: Listener) -> None:
     with plan.in_force():
         learners = _learners(jobs, plan)
         in_order = sorted(learners, key=lambda learner: learner.round)
-        for _, standing in groupby(in_order, key=lambda learner: learner.round):
-            _fit(list(standing), plan, on_event)
+        for _, together in groupby(in_order, key=lambda learner: learner.round):
+            _fit(list(together), plan, on_event)
     for learner in learners:
         learner.export()
-        on_event(learner.news(learner.job.train.updates, learner.curve))
+        on_event(learner.event(learner.job.train.updates, learner.curve))
 
 
 def _learners(jobs: list[TrainingJob], plan: Plan) -> list[Learner]:
-    """The seeds, with one copy of the data among them."""
+    """Learners of all seeds, which share one copy of the data."""
     job = jobs[0]
     episodes = open_episodes(job.episodes)
     data = DeviceData(episodes, torch.device(plan.device), normalise=job.settings.normalise)
@@ -177,7 +177,7 @@ def _learners(jobs: list[TrainingJob], plan: Plan) -> list[Learner]:
 
 
 def _fit(learners: list[Learner], plan: Plan, on_event: Listener) -> None:
-    """Train seeds that stand at one round through the rounds that are left."""
+    """Train seeds that are at the same round until the last round."""
     train = learners[0].job.train
     left = train.snapshots - learners[0].round
     if left == 0:
@@ -195,7 +195,7 @@ def _fit(learners: list[Learner], plan: Plan, on_event: Listener) -> None:
 
 
 def _discard_others(folder: Path) -> None:
-    """Make the folder of a fingerprint, and clear what other data, settings or code left."""
+    """Make the folder of a fingerprint, and delete checkpoints of other data, settings or code."""
     if folder.parent.exists():
         for other in folder.parent.iterdir():
             if other != folder:
@@ -204,6 +204,6 @@ def _discard_others(folder: Path) -> None:
 
 
 def _quiet_lightning() -> None:
-    """Lightning's hints on devices and loaders are of no use to a user of this pipeline."""
+    """Silence Lightning's hints on devices and loaders, which a user of this pipeline cannot act on."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")

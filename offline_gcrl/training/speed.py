@@ -1,7 +1,7 @@
-"""How the updates of a job are computed: the fast paths, chosen once, before training starts.
+"""The fast paths of the updates of a job, chosen once before training starts.
 
-A choice is a function of the settings and of what the machine is able to do, never of how busy it is, so
-that a resumed run computes as it did before; it is part of the name of a checkpoint, for it changes last bits.
+The choice is a function of the settings and of the capabilities of the machine, never of its load, so that a
+resumed run computes as before. It changes the last bits of weights, so it is part of the fingerprint of a checkpoint.
 """
 
 import os
@@ -20,16 +20,16 @@ from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.training.updates import LossFunction
 
 WORTH_ROUTING = 256
-"""Units of the widest layer from which oneDNN is quicker by more than a tenth."""
+"""Units of the widest layer from which oneDNN is faster by more than a tenth."""
 WORTH_COMPILING = 2.0e12
-"""Products of hidden layers (their widths squared, by transitions) from which compiling, a minute or two,
-is less than a third of what it saves: about 2,500 updates of 1,024 with 3x512, 60,000 of 256 with 2x256."""
+"""Multiplications of hidden layers (widths squared, times transitions) from which compiling, a minute or two, takes
+less than a third of the time that it saves: about 2,500 updates of 1,024 with 3x512, 60,000 of 256 with 2x256."""
 WORTH_COMPILING_ON_A_GPU = 300_000
-"""Updates from which it is there, where a recorded graph saves the launches already: an estimate, not measured."""
+"""Updates from which compiling pays on a GPU, where a recorded graph saves the launches already. An estimate."""
 ACCURATE = 2.0e-6
 """Relative error up to which a product of matrices counts as float32's; bfloat16 gives 3e-3."""
 TOLERANCES = {"fp32": 1.0e-4, "bf16": 5.0e-2}
-"""Relative difference up to which a compiled loss is the same loss: it adds up in another order."""
+"""Relative difference up to which a compiled loss, which adds up in another order, counts as the same."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Plan:
 
     device: Literal["cpu", "cuda"]
     matmul: Literal["default", "onednn"]
-    """Who multiplies float32 matrices on a CPU."""
+    """The library that multiplies float32 matrices on a CPU."""
     compile: bool
     precision: Literal["fp32", "bf16"]
     stacked: bool
-    """Whether the seeds train in one batched update, not in a process each."""
+    """Whether the seeds train in one batched update instead of one process per seed."""
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    """A line for each path that was wanted and cannot be had."""
+    """One line per fast path that was wanted and is not available."""
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
-        """Multiply matrices as planned, and as before afterwards."""
+        """Multiply matrices as planned within the block."""
         with _routed("bf16" if self.matmul == "onednn" else "none"):
             yield
 
@@ -148,12 +148,12 @@ class CompiledLoss:
         return self.current(batch)
 
     def _problem(self, batch: Batch) -> str:
-        """What is wrong with the compiled loss, beside the plain one; empty where nothing is."""
+        """The error of the compiled loss compared with the eager one; empty if there is none."""
         try:
             found = self.current(batch)[0].detach()
         except (
             Exception
-        ) as error:  # Of the compiler's many kinds; the plain loss repeats real ones.
+        ) as error:  # The compiler raises many kinds; the eager loss repeats real errors.
             return next(iter(str(error).splitlines()), type(error).__name__)
         expected = self.plain(batch)[0].detach()
         by = self.tolerance
@@ -188,7 +188,7 @@ def _in_bfloat16(loss: LossFunction, device: str) -> LossFunction:
 
 @contextmanager
 def _routed(precision: str) -> Iterator[None]:
-    """What oneDNN may round float32 to; with ``none`` it is not asked."""
+    """Set the type that oneDNN may round float32 to; with ``none`` it is not used."""
     backend = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = backend.fp32_precision
     backend.fp32_precision = precision

@@ -1,7 +1,7 @@
-"""Several seeds in one batched update: their weights are stacked, and the agent's own loss runs over the stack.
+"""Several seeds in one batched update: their weights are stacked, and the agent's own loss is mapped over them.
 
-Seeds do not touch each other: the gradient of the summed losses is each seed's own, and Adam and the lerp of
-the targets work number by number. So each learns what it would alone, to the last digits of float32.
+Seeds are independent: the gradient of the summed losses is each seed's own, and Adam and the lerp of the
+targets are elementwise. Each seed learns the same as it would alone, up to the last digits of float32.
 """
 
 import copy
@@ -18,14 +18,14 @@ from offline_gcrl.training.updates import PlainUpdater
 
 
 class StackedUpdater(PlainUpdater):
-    """Updates of agents of the same settings, each on batches (seeds, batch, ...) of its own.
+    """Updates of agents with the same settings on batches (seeds, batch, ...), one batch per seed.
 
-    Diagnostics are those of each seed, (seeds,).
+    Diagnostics have the shape (seeds,).
 
     Args:
-        agents: one a seed, with the weights to start from.
-        optimizers: Adam of each, with the state to start from.
-        prepare: what makes a loss compiled, or of another precision.
+        agents: one per seed, with its initial weights.
+        optimizers: Adam of each seed, with its initial state.
+        prepare: compiles a loss, or changes its precision.
         capturable: whether updates are recorded as a CUDA graph.
     """
 
@@ -61,7 +61,7 @@ class StackedUpdater(PlainUpdater):
         self._take_optimizer_states()
 
     def move_targets(self) -> None:
-        """Let the targets of all seeds follow."""
+        """Move the targets of all seeds."""
         for targets, sources, rate in self.moves:
             move_targets(targets, sources, rate)
 
@@ -70,11 +70,11 @@ class StackedUpdater(PlainUpdater):
         return self.stacked_buffers
 
     def tensors(self) -> list[Tensor]:
-        """All that an update may change: weights, targets and running state of all seeds."""
+        """All tensors that an update may change: weights, targets and running state of all seeds."""
         return [*self.stack.values(), *self.stacked_buffers.values()]
 
     def finish_round(self) -> None:
-        """Give each agent its weights, and its optimizer its state."""
+        """Copy weights, running state and the state of the optimizer to each agent."""
         state = self.optimizer.state
         for seed, (agent, optimizer) in enumerate(zip(self.agents, self.optimizers, strict=True)):
             state_of_all = self.stack | self.stacked_buffers
@@ -87,7 +87,7 @@ class StackedUpdater(PlainUpdater):
                 }
 
     def _take_optimizer_states(self) -> None:
-        """Stack what the optimizers of the seeds know; all have done the same number of updates."""
+        """Stack the states of the seeds' optimizers, which have done the same number of updates."""
         pairs = [self._optimized(optimizer) for optimizer in self.optimizers]
         for of_seeds in zip(*pairs, strict=True):
             stacked = of_seeds[0][1]
@@ -105,7 +105,7 @@ class StackedUpdater(PlainUpdater):
                 }
 
     def _optimized(self, optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, Tensor]]:
-        """(a seed's weight, its stack) of all that is learned, in the order of the groups."""
+        """Pairs of a seed's weight and its stack, for all that is learned, in the order of the parameter groups."""
         own = [p for group in optimizer.param_groups for p in group["params"]]
         stacked = [p for group in self.optimizer.param_groups for p in group["params"]]
         return list(zip(own, stacked, strict=True))
@@ -115,7 +115,7 @@ class StackedUpdater(PlainUpdater):
 
 
 class StackedLoss:
-    """The sum of the losses of all seeds, with the diagnostics of each: the agent's own loss, mapped."""
+    """The sum of the losses of all seeds, with the diagnostics of each, by mapping the agent's loss."""
 
     def __init__(self, agent: nn.Module, stack: dict[str, Tensor]) -> None:
         self.shape = _LossAsForward(copy.deepcopy(agent).to("meta"))
@@ -133,7 +133,7 @@ class StackedLoss:
 
 
 class _LossAsForward(nn.Module):
-    """``functional_call`` calls ``forward``; of an agent it is the loss that is wanted."""
+    """An agent whose ``forward`` is its loss, since ``functional_call`` calls ``forward``."""
 
     def __init__(self, agent: nn.Module) -> None:
         super().__init__()

@@ -23,17 +23,17 @@ class Updater(Protocol):
         """Run ``count`` updates on batches (count, batch, ...) and return their mean diagnostics."""
 
     def finish_round(self) -> None:
-        """Leave the agents and their optimizers with what was learned, to be saved."""
+        """Write weights and optimizer states back to the agents, to be saved."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What it learned on the way: plain values and tensors, a part of the checkpoint."""
+        """The updater's own state, plain values and tensors, as a part of the checkpoint."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up again what a checkpoint has."""
+        """Load the state of a checkpoint."""
 
 
 class PlainUpdater:
-    """One update after another."""
+    """Runs one update after another."""
 
     def __init__(
         self, agent: Agent, loss_function: LossFunction, optimizer: torch.optim.Optimizer
@@ -55,12 +55,12 @@ class PlainUpdater:
         return diagnostics(info)
 
     def move_targets(self) -> None:
-        """Let the targets of the agent follow."""
+        """Move the targets of the agent."""
         for targets, sources, rate in self.agent.target_pairs():
             move_targets(targets, sources, rate)
 
     def set_state(self, info: Mapping[str, Tensor]) -> None:
-        """Let the running state of the agent take the values that its loss returned."""
+        """Set the running state of the agent to the values that its loss returned."""
         with torch.no_grad():
             for name, value in next_state(info).items():
                 self.buffers()[name].copy_(value)
@@ -70,22 +70,22 @@ class PlainUpdater:
         return dict(self.agent.named_buffers())  # type: ignore[attr-defined]
 
     def tensors(self) -> list[Tensor]:
-        """All that an update may change: weights, targets and running state."""
+        """All tensors that an update may change: weights, targets and running state."""
         return [*self.agent.parameters(), *self.buffers().values()]  # type: ignore[attr-defined]
 
     def finish_round(self) -> None:
-        """Nothing: the agent has its weights already."""
+        """Do nothing: the agent has its weights already."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """No state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing."""
+        """Ignore the state, which is empty."""
 
 
 def diagnostics(info: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a loss returned to be logged, without the running state."""
+    """The diagnostics among the values that a loss returned, without the running state."""
     return {name: value for name, value in info.items() if not name.startswith(STATE)}
 
 

@@ -1,4 +1,4 @@
-"""Holding on to what earlier tasks taught: elastic weight consolidation, and heads that are frozen."""
+"""Against forgetting of earlier tasks: elastic weight consolidation, and frozen heads."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from torch.func import functional_call, jacrev
 from offline_gcrl.networks.conditioning import Heads
 
 CHUNK = 8
-"""Transitions whose Jacobians are held at once."""
+"""Transitions whose Jacobians are in memory at the same time."""
 
 
 def diagonal_fisher(
@@ -15,8 +15,8 @@ def diagonal_fisher(
 ) -> dict[str, Tensor]:
     """The diagonal of the Fisher information of a Gaussian policy with unit deviation, by parameter.
 
-    F_j = E[(d log pi(a | s, g) / d theta_j)^2] with actions of the policy itself is, for such a policy, the
-    mean over states of sum_o (d mu_o(s, g) / d theta_j)^2: no actions need be drawn.
+    F_j = E[(d log pi(a | s, g) / d theta_j)^2] over actions of the policy itself equals, for such a policy, the
+    mean over states of sum_o (d mu_o(s, g) / d theta_j)^2, so no actions are drawn.
 
     Args:
         actor: a policy's mean mu.
@@ -44,9 +44,9 @@ class ElasticPenalty:
     """Elastic weight consolidation (Kirkpatrick et al., PNAS 2017) of the policy.
 
     The penalty is weight / 2 sum_k sum_j F_kj (theta_j - theta*_kj)^2 over the finished tasks k, F_k the Fisher
-    information of task k at the parameters theta*_k that it ended with. But for a constant it is a
-    single quadratic with the summed information F and the anchor sum_k F_k theta*_k / F, which are all that is
-    kept. Values and critics, which only the tasks at hand are learned with, are left free.
+    information of task k at the parameters theta*_k after it. Up to a constant it is a single quadratic with
+    the summed information F and the anchor sum_k F_k theta*_k / F; only these are stored. Values and critics, which
+    are used for the current tasks only, are not penalised.
     """
 
     def __init__(self, actor: nn.Module, weight: float) -> None:
@@ -55,7 +55,7 @@ class ElasticPenalty:
         self.anchor: dict[str, Tensor] = {}
 
     def consolidate(self, fisher: dict[str, Tensor]) -> None:
-        """Add a finished task, whose parameters are those that the actor has now."""
+        """Add a finished task with the current parameters of the actor."""
         parameters = {name: p.detach().clone() for name, p in self.actor.named_parameters()}
         for name, new in fisher.items():
             old = self.fisher.get(name, torch.zeros_like(new))
@@ -79,7 +79,7 @@ class ElasticPenalty:
         return {"fisher": self.fisher, "anchor": self.anchor}
 
     def load_state_dict(self, state: dict[str, dict[str, Tensor]]) -> None:
-        """Take them up again."""
+        """Load them."""
         device = next(self.actor.parameters()).device
         self.fisher, self.anchor = (
             {name: value.to(device) for name, value in state[part].items()}
@@ -88,7 +88,7 @@ class ElasticPenalty:
 
 
 def freeze_heads(agent: nn.Module, tasks: list[int]) -> None:
-    """Let the heads of finished tasks, in every network, learn no more; the shared trunk goes on."""
+    """Freeze the heads of finished tasks in every network; the shared trunk continues to learn."""
     for module in agent.modules():
         if isinstance(module, Heads):
             for task in tasks:

@@ -1,7 +1,7 @@
-"""One gradient of several: each task's own, how far they agree, and what to do where they do not.
+"""Gradients per task: computing them, measuring their conflicts, and combining them into one.
 
-Networks are treated one by one: the critic's gradients, which are of another size, have no say in how
-the actor's are reconciled.
+Each network is treated separately, so that the critic's gradients, which are of another size, do not influence
+how the actor's are combined.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from offline_gcrl.agents import Agent, Losses
 from offline_gcrl.hindsight.draws import stream_key
 
 Matrix = Tensor
-"""(tasks, parameters): the gradient of each task, one below the other."""
+"""(tasks, parameters): the gradient of each task, as rows."""
 
 
 def networks(agent: Agent) -> dict[str, list[nn.Parameter]]:
-    """The parameters that learn, by the network of the agent that they belong to."""
+    """The trained parameters of an agent, by network."""
     assert isinstance(agent, nn.Module)
     learning = {id(p) for group in agent.parameter_groups() for p in group["params"]}
     found: dict[str, list[nn.Parameter]] = {}
@@ -33,8 +33,8 @@ def task_gradients(found: list[Losses | None], agent: Agent) -> dict[str, Matrix
     """The gradient of each task's loss, a matrix for each network; zeros for a task without any.
 
     Args:
-        found: what ``losses_by_task`` returns.
-        agent: whose parameters the losses are of.
+        found: the result of ``losses_by_task``.
+        agent: the agent of these losses.
     """
     parts = networks(agent)
     rows: dict[str, list[Tensor]] = {name: [] for name in parts}
@@ -48,12 +48,12 @@ def task_gradients(found: list[Losses | None], agent: Agent) -> dict[str, Matrix
 def _gradients(one: Losses | None, parameters: list[nn.Parameter]) -> Sequence[Tensor]:
     if one is None:
         return [torch.zeros_like(parameter) for parameter in parameters]
-    # What a loss does not reach, as the head of another task, has a gradient of zero.
+    # A parameter that a loss does not reach, as the head of another task, has a gradient of zero.
     return torch.autograd.grad(one[0], parameters, allow_unused=True, materialize_grads=True)
 
 
 def set_gradients(agent: Agent, vectors: dict[str, Tensor]) -> None:
-    """Put one gradient for each network where the optimizer looks for it."""
+    """Write one gradient per network into the parameters, for the optimizer."""
     for name, parameters in networks(agent).items():
         sizes = [parameter.numel() for parameter in parameters]
         for parameter, part in zip(parameters, torch.split(vectors[name], sizes), strict=True):
@@ -61,19 +61,19 @@ def set_gradients(agent: Agent, vectors: dict[str, Tensor]) -> None:
 
 
 def cosines(matrix: Matrix) -> Tensor:
-    """Cosines of the angles between gradients of tasks, (tasks, tasks); 0 where one is zero."""
+    """Cosines between the gradients of tasks, (tasks, tasks); 0 where a gradient is zero."""
     unit = matrix / matrix.norm(dim=1, keepdim=True).clamp(min=1e-12)
     products: Tensor = unit @ unit.T
     return products.clamp(-1.0, 1.0)
 
 
 class Combination(Protocol):
-    """Makes one gradient of several."""
+    """Combines the gradients of tasks into one."""
 
     def __call__(self, matrix: Matrix, update: int) -> Tensor:
-        """(parameters,) from the gradients of the tasks' weighted losses, whose plain sum is the objective's.
+        """Combine (tasks, parameters), the gradients of weighted losses, into (parameters,).
 
-        ``update`` is the number of the update: what is random depends on it, and on nothing else.
+        The sum of the rows is the gradient of the objective. Random choices depend on ``update``, its number, alone.
         """
 
 
@@ -83,10 +83,10 @@ def plain_sum(matrix: Matrix, update: int) -> Tensor:
 
 
 class ProjectedConflicts:
-    """PCGrad (Yu et al., NeurIPS 2020, algorithm 1): each gradient loses what points against another.
+    """PCGrad (Yu et al., NeurIPS 2020, algorithm 1): gradients are projected to not oppose each other.
 
-    For each task, over the others in random order: where g_i . g_j < 0, g_i -= (g_i . g_j) / |g_j|^2 g_j;
-    then all are added.
+    For each task i and each other task j in random order, where g_i . g_j < 0: g_i -= (g_i . g_j) / |g_j|^2 g_j. The
+    results are added.
     """
 
     def __init__(self, seed: int) -> None:
@@ -103,9 +103,9 @@ class ProjectedConflicts:
 
 
 class Aggregated:
-    """An aggregator of torchjd that finds weights from the inner products of the gradients.
+    """An aggregator of torchjd, which computes weights from the inner products of the gradients.
 
-    They are made for the mean of the gradients; times their number, they stand in the place of the sum.
+    Its weights are for the mean of the gradients; times the number of tasks, they are for the sum.
     """
 
     def __init__(self, weighting: Any) -> None:
@@ -118,7 +118,7 @@ class Aggregated:
 
 
 CAGRAD_RADIUS = 0.4
-"""c of CAGrad: how far its gradient may be from the mean; the paper's choice for most experiments."""
+"""Radius c of CAGrad around the mean gradient; the paper's choice for most experiments."""
 WEIGHTINGS: dict[str, Any] = {
     "aligned_mtl": aggregation.AlignedMTLWeighting,
     "imtl_g": aggregation.IMTLGWeighting,
@@ -137,26 +137,26 @@ def combination(name: str, seed: int) -> Combination:
 
 
 class GradNorm:
-    """Weights of tasks that are learned so that all train at similar rates (Chen et al., ICML 2018).
+    """GradNorm: learned weights with which all tasks train at similar rates (Chen et al., ICML 2018, algorithm 1).
 
-    With G_i the norm of w_i times the gradient of task i, and r_i its loss relative to that at the start, over
-    the mean of these, weights descend on sum_i |G_i - mean(G) r_i^alpha|, the second part held fixed; then they
-    are scaled to sum to the number of tasks (algorithm 1). The norms are over all parameters of the agent.
+    G_i is the norm of w_i times the gradient of task i, over all parameters of the agent. r_i is the loss of task i
+    relative to its initial loss, divided by the mean of these over tasks. The weights descend on
+    sum_i |G_i - mean(G) r_i^alpha|, with the second term constant, and are then scaled to sum to the number of tasks.
     """
 
     def __init__(self, tasks: int, alpha: float, learning_rate: float) -> None:
         self.alpha, self.learning_rate = alpha, learning_rate
         self.weights = torch.ones(tasks)
         self.initial = torch.zeros(tasks)
-        """Of each task, the loss when it was first seen; 0 before."""
+        """(tasks,): the loss of each task at its first batch; 0 before."""
 
     def learn(self, losses: Tensor, norms: Tensor, present: Tensor) -> None:
         """One step on the weights.
 
         Args:
-            losses: (tasks,), of each task, not weighted; not negative.
-            norms: (tasks,), of the gradient of each, not weighted.
-            present: (tasks,), whether the batch had any of it; the weights of others stay what they are.
+            losses: (tasks,), unweighted losses, not negative.
+            norms: (tasks,), norms of the unweighted gradients.
+            present: (tasks,), whether the batch contains the task; the weights of other tasks do not change.
         """
         losses, norms = losses.detach(), norms.detach()
         self.initial = torch.where(present & (self.initial == 0.0), losses, self.initial)
@@ -174,10 +174,10 @@ class GradNorm:
         self.weights, self.initial = self.weights.to(device), self.initial.to(device)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Weights, and the losses at the start."""
+        """Weights and initial losses."""
         return {"weights": self.weights, "initial": self.initial}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take them up again."""
+        """Load them."""
         self.weights = state["weights"].to(self.weights.device)
         self.initial = state["initial"].to(self.initial.device)

@@ -1,4 +1,4 @@
-"""A batch taken apart by tasks: the loss of each, and weights that make one of them."""
+"""Losses per task of a batch, and weights of its transitions that combine them."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,19 +10,19 @@ from offline_gcrl.training.updates import diagnostics
 
 
 def counts(tasks: Tensor, number: int) -> Tensor:
-    """How many transitions of each of ``number`` tasks: task numbers (..., batch) to (..., number)."""
+    """Number of transitions per task: task numbers (..., batch) to (..., number)."""
     return _one_hot(tasks, number).sum(-2)
 
 
 def transition_weights(tasks: Tensor, weights: Tensor) -> Tensor:
-    """What makes of a sum over transitions the sum of weighted means of tasks.
+    """Weights of transitions whose weighted sum is the weighted sum of the means of tasks.
 
     Args:
         tasks: task numbers (..., batch).
-        weights: (tasks,), of the mean loss of each task.
+        weights: (tasks,), weights of the mean losses of tasks.
 
     Returns:
-        (..., batch): w_i / n_i for a transition of task i, which the batch has n_i of.
+        (..., batch): w_i / n_i for a transition of task i, where the batch has n_i transitions of task i.
     """
     each = weights / counts(tasks, len(weights)).clamp(min=1)
     return each.gather(-1, tasks)
@@ -34,11 +34,13 @@ def losses_by_task(
     number: int,
     on_info: Callable[[Mapping[str, Tensor]], None] = lambda info: None,
 ) -> list[Losses | None]:
-    """Loss and diagnostics of each task on its own transitions; None for a task that the batch has none of.
+    """Loss and diagnostics of each task on its own transitions; None for a task without transitions in the batch.
 
-    Forward passes of the tasks' shares of a batch cost little more than one of the whole. One pass with a row
-    of weights for each task gives the same gradients, but as many backward passes of the whole batch: on 10
-    tasks it took longer, the more so the larger the networks.
+    Forward passes of the parts of a batch cost little more than one of the complete batch. One forward pass with
+    weights per task gives the same gradients, but needs a backward pass of the complete batch per task: on 10 tasks
+    it took longer, and more so for larger networks.
+
+    ``on_info`` is called with everything that the loss of a task returned, running state included, before the next.
     """
     found: list[Losses | None] = []
     for task in range(number):
@@ -53,7 +55,7 @@ def losses_by_task(
 
 
 def stacked(found: list[Losses | None]) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """What ``losses_by_task`` found as detached tensors (tasks,), 0 where there is nothing; and where there is."""
+    """Losses, diagnostics and presence of tasks as detached tensors (tasks,); 0 for tasks without transitions."""
     first = next(one for one in found if one is not None)
     nothing = torch.zeros_like(first[0].detach())
     losses = torch.stack([one[0].detach() if one else nothing for one in found])
@@ -65,7 +67,7 @@ def stacked(found: list[Losses | None]) -> tuple[Tensor, dict[str, Tensor], Tens
 
 
 def means_by_task(values: Tensor, tasks: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """Mean of values (batch,) within each task, and which tasks there are: (tasks,) both."""
+    """Mean of values (batch,) per task, and whether the batch contains the task: both (tasks,)."""
     members = _one_hot(tasks, number).to(values.dtype)
     size = members.sum(0)
     return values @ members / size.clamp(min=1.0), size > 0

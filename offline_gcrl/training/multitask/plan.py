@@ -1,7 +1,7 @@
-"""What a training run knows of its tasks: who runs its updates, what each round draws, what is logged of it.
+"""Training on several tasks: the updater, the sampling probabilities of each round, and its logs per task.
 
-A round's probabilities, penalties and frozen heads are settled before it begins, from what the rounds
-before it saw, and are part of the checkpoint: a run that is resumed goes on as one that was not.
+Probabilities, penalties and frozen heads of a round are determined before it starts, from earlier rounds, and are
+part of the checkpoint, so that a resumed run continues as an uninterrupted one.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ from offline_gcrl.training.multitask.updates import TaskGradientUpdater, Weighte
 from offline_gcrl.training.updates import PlainUpdater, Updater
 
 PROBES = 4
-"""Batches, with as many transitions of each task as of any other, that a round's end is measured on."""
+"""Batches, with as many transitions of each task, for the measurements at the end of a round."""
 GRADIENTS_SCHEMA: dict[str, Any] = {
     "update": pl.Int64,
     "network": pl.String,
@@ -41,16 +41,16 @@ Samplers = Mapping[str, BatchSampler]
 
 
 class SeveralTasks:
-    """The part of a training run that is about its tasks.
+    """The part of a training run that concerns its tasks.
 
     Args:
         train: with ``tasks`` or ``sequence``.
-        agent: on its device.
+        agent: the agent, on its device.
         loss_function: the agent's loss, compiled or not.
-        optimizer: of the agent's parameters.
-        samplers: by split.
-        names: of the tasks, in the order of their numbers.
-        seed: of the run.
+        optimizer: the optimizer of the agent's parameters.
+        samplers: samplers of batches, by split.
+        names: names of the tasks, in the order of their numbers.
+        seed: training seed.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class SeveralTasks:
         self.gradnorm: GradNorm | None = None
         self.cosines: list[dict[str, Any]] = []
         self.shares: Tensor | None
-        """(tasks,), the probabilities of the round that comes; None where they are as the transitions are."""
+        """(tasks,), sampling probabilities of the next round; None for the shares of the transitions."""
         if train.sequence is not None:
             self.updater = self._sequential(train.sequence, loss_function, optimizer)
             self.order = order_of(train.sequence, names)
@@ -80,7 +80,7 @@ class SeveralTasks:
             self.updater = self._joint(train.tasks, loss_function, optimizer, seed)
 
     def end_round(self, done: int) -> dict[str, float]:
-        """Measure the tasks after ``done`` updates, settle the next round, and return what to log."""
+        """Measure the tasks after ``done`` updates, set up the next round, and return the values to log."""
         with torch.enable_grad():
             points, errors, known = self._validate()
             norms = self._measure_gradients(done)
@@ -101,16 +101,16 @@ class SeveralTasks:
         return points
 
     def export(self, folder: Path) -> None:
-        """Write how far the gradients of tasks agreed, over training."""
+        """Write the cosines between gradients of tasks over training."""
         pl.DataFrame(self.cosines, GRADIENTS_SCHEMA).write_parquet(folder / GRADIENTS)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the rounds that come depend on, beside the updater's own state; and what is to be exported."""
+        """State that later rounds depend on, apart from the updater's own, and the values to be exported."""
         penalty = self.penalty.state_dict() if self.penalty is not None else {}
         return {"shares": self.shares, "penalty": penalty, "cosines": self.cosines}
 
     def load_state_dict(self, state: dict[str, Any], done: int) -> None:
-        """Take up again what a checkpoint after ``done`` updates has."""
+        """Load the state of a checkpoint after ``done`` updates."""
         self.shares, self.cosines = self._placed(state["shares"]), state["cosines"]
         if self.penalty is not None:
             self.penalty.load_state_dict(state["penalty"])
@@ -121,7 +121,7 @@ class SeveralTasks:
     def _updates_a_phase(self) -> int:
         return self.train.updates // len(self.order)
 
-    # ------------------------------------------------------------------------------- all at once
+    # ---------------------------------------------------------------------------- all tasks jointly
 
     def _joint(
         self,
@@ -150,14 +150,14 @@ class SeveralTasks:
         return WeightedUpdater(self.agent, loss_function, optimizer, weights)
 
     def _weights(self, tasks: Tasks) -> Tensor | None:
-        """(tasks,), which sum to 1; None where the objective is the mean over transitions."""
+        """(tasks,), weights that sum to 1; None where the objective is the mean over transitions."""
         if tasks.weights is None:
             return None
         given = tasks.weights
         weights = torch.tensor([1.0 if given == "uniform" else given[name] for name in self.names])
         return weights / weights.sum()
 
-    # ------------------------------------------------------------------------- one after another
+    # ------------------------------------------------------------------------- tasks in sequence
 
     def _sequential(
         self,
@@ -183,7 +183,7 @@ class SeveralTasks:
             freeze_heads(self.agent, self.order[:phase])  # type: ignore[arg-type]
 
     def _end_of_phase(self, sequence: TaskSequence, done: int) -> None:
-        """Where a phase ends and another follows: hold on to what was learned, and begin the next."""
+        """Where a phase ends and another follows: consolidate the finished task, and begin the next phase."""
         if done % self._updates_a_phase or done >= self.train.updates:
             return
         phase = done // self._updates_a_phase
@@ -192,7 +192,7 @@ class SeveralTasks:
         self._begin_phase(sequence, phase)
 
     def _fisher(self, sequence: TaskSequence, task: int) -> dict[str, Tensor]:
-        """Of the policy, over transitions of one task; the same ones for any number of workers."""
+        """Fisher information of the policy over fixed transitions of one task."""
         sampler = self.samplers["train"]
         only = torch.zeros(len(self.names), device=self.device)
         only[task] = 1.0
@@ -207,13 +207,13 @@ class SeveralTasks:
     # ---------------------------------------------------------------------------------- measures
 
     def _probe(self, split: str) -> dict[str, Tensor]:
-        """One large batch, with as many transitions of each task; not one that training sees."""
+        """One large batch with equal shares of tasks, which training does not use."""
         uniform = torch.full((len(self.names),), 1.0 / len(self.names), device=self.device)
         batches = self.samplers[split].batches(self.train.updates, PROBES, uniform)
         return {name: values.flatten(0, 1) for name, values in batches.items()}
 
     def _validate(self) -> tuple[dict[str, float], Tensor, Tensor]:
-        """To log: loss and policy's error of each task on validation episodes; also the error, and of whom."""
+        """Values to log, loss and error of the policy per task on validation episodes; the errors, and whose are known."""
         split = "validation" if "validation" in self.samplers else "train"
         found = losses_by_task(self.agent.loss, self._probe(split), len(self.names))
         losses, info, known = stacked(found)
@@ -222,7 +222,7 @@ class SeveralTasks:
         return points | self._named("validation/tasks/mse", errors, known), errors, known
 
     def _measure_gradients(self, done: int) -> Tensor:
-        """Log the cosines between gradients of tasks, of each network; return the norm of each task's."""
+        """Record the cosines between gradients of tasks per network; return the norm of each task's gradient."""
         found = losses_by_task(self.agent.loss, self._probe("train"), len(self.names))
         matrices = task_gradients(found, self.agent)
         for network, matrix in matrices.items():
@@ -235,17 +235,17 @@ class SeveralTasks:
         return torch.stack([matrix.square().sum(1) for matrix in matrices.values()]).sum(0).sqrt()
 
     def _disagreement(self) -> tuple[Tensor, Tensor]:
-        """How much the agent's critics disagree on each task, and of which tasks that is known."""
+        """Disagreement of the agent's critics per task, and for which tasks it is known."""
         probe = self._probe("train")
         with torch.no_grad():
             values: Tensor = self.agent.disagreement(probe)  # type: ignore[attr-defined]
         return means_by_task(values, probe["tasks"], len(self.names))
 
     def _named(self, title: str, values: Tensor, known: Tensor | None = None) -> dict[str, float]:
-        told = known.tolist() if known is not None else [True] * len(self.names)
+        is_known_of = known.tolist() if known is not None else [True] * len(self.names)
         return {
             f"{title}/{name}": value
-            for name, value, is_known in zip(self.names, values.tolist(), told, strict=True)
+            for name, value, is_known in zip(self.names, values.tolist(), is_known_of, strict=True)
             if is_known
         }
 
@@ -254,5 +254,5 @@ class SeveralTasks:
 
 
 def several_tasks(train: Train, *parts: Any) -> SeveralTasks | None:
-    """What tasks ask of a training run; None where they are one set of transitions."""
+    """The part of a training run that concerns its tasks; None where all tasks are one set of transitions."""
     return SeveralTasks(train, *parts) if train.tasks or train.sequence else None

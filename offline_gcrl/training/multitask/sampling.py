@@ -1,4 +1,4 @@
-"""How often each task is drawn; fixed within a round of training, so that a batch is a function of its step."""
+"""Sampling probabilities of tasks, constant within a round, so that a batch is a function of (seed, step)."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ from offline_gcrl.config import Tasks, TaskSequence
 
 
 def adapted_shares(scores: Tensor, known: Tensor, uniform_share: float) -> Tensor:
-    """Probabilities proportional to scores, but for a part that is spread evenly.
+    """Probabilities proportional to scores, mixed with a uniform share.
 
     Args:
-        scores: (tasks,), none negative: how much there is to gain from each.
-        known: (tasks,), whether there is a score; a task without one has the mean of the others.
+        scores: (tasks,), not negative; higher for tasks with more to gain.
+        known: (tasks,), whether a task has a score; a task without one gets the mean of the others.
         uniform_share: u of p_i = u / K + (1 - u) score_i / sum(score).
 
     Returns:
@@ -25,7 +25,7 @@ def adapted_shares(scores: Tensor, known: Tensor, uniform_share: float) -> Tenso
 
 
 def initial_shares(tasks: Tasks, number: int) -> Tensor | None:
-    """Probabilities before there is anything to adapt to; None: as the transitions are."""
+    """Probabilities of the first round; None for the shares of the transitions."""
     return None if tasks.sampling == "data" else torch.full((number,), 1.0 / number)
 
 
@@ -35,7 +35,7 @@ def order_of(sequence: TaskSequence, names: tuple[str, ...]) -> list[int]:
 
 
 def phase_shares(sequence: TaskSequence, order: list[int], phase: int, number: int) -> Tensor:
-    """Probabilities of the tasks in one phase of a sequence: its own task, and under replay earlier ones."""
+    """Probabilities of the tasks in one phase of a sequence: its own task, and with replay also earlier ones."""
     shares = torch.zeros(number)
     earlier = order[:phase] if sequence.method == "replay" else []
     shares[order[phase]] = 1.0 - sequence.replay_share if earlier else 1.0

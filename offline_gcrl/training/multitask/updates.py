@@ -1,4 +1,4 @@
-"""Updates on several tasks: by weights alone, or by a gradient of each task."""
+"""Updates on several tasks: with weighted transitions, or with one gradient per task."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from offline_gcrl.training.updates import LossFunction, PlainUpdater
 
 
 class WeightedUpdater(PlainUpdater):
-    """Descends on sum_i w_i J_i: plain updates on batches whose transitions are weighted."""
+    """Descends on sum_i w_i J_i by plain updates on batches with weighted transitions."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class WeightedUpdater(PlainUpdater):
     ) -> None:
         super().__init__(agent, loss_function, optimizer)
         self.weights = weights
-        """(tasks,), which sum to 1."""
+        """(tasks,), weights that sum to 1."""
 
     def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
         """Run ``count`` updates on batches (count, batch, ...) and return their mean diagnostics."""
@@ -42,7 +42,7 @@ class WeightedUpdater(PlainUpdater):
 
 
 class TaskGradientUpdater(PlainUpdater):
-    """Takes the gradient of each task's loss, and steps by what a combination makes of them."""
+    """Computes the gradient of each task's loss, and steps by a combination of them."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class TaskGradientUpdater(PlainUpdater):
         return {name: (values * shares).sum() for name, values in info.items()}
 
     def _weights(self, tasks: Tensor) -> Tensor:
-        """(tasks,) of this batch: as given, as learned, or the share of each in the batch."""
+        """(tasks,), weights for this batch: given, learned, or the shares of tasks in the batch."""
         if self.gradnorm is not None:
             return self.gradnorm.weights / self.tasks
         if self.weights is not None:
@@ -92,12 +92,12 @@ class TaskGradientUpdater(PlainUpdater):
         return counts(tasks, self.tasks) / tasks.shape[-1]
 
     def state_dict(self) -> dict[str, Any]:
-        """How many updates were done, and the weights that were learned."""
+        """The number of updates, and the learned weights."""
         learned = self.gradnorm.state_dict() if self.gradnorm is not None else {}
         return {"done": self.done, "gradnorm": learned}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take them up again."""
+        """Load them."""
         self.done = state["done"]
         if self.gradnorm is not None:
             self.gradnorm.load_state_dict(state["gradnorm"])
