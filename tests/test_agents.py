@@ -35,7 +35,7 @@ BEFORE_TASKS: list[tuple[str, dict[str, Any]]] = [
     ("gofar", {"divergence": "kl", "goal_encoder": "separate"}),
     ("gofar", {"reward": "sparse"}),
 ]
-"""What there was before every network was told of the task."""
+"""Variants from before every network was conditioned on the task."""
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *BEFORE_TASKS,
     ("bc", {"conditioning": "none"}),
@@ -56,10 +56,10 @@ COMPILED = [
     ("bc", {"task_network": "heads"}),
 ]
 CONDITIONINGS = [
-    (told, network)
-    for told in ("goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "none")
+    (conditioning, network)
+    for conditioning in ("goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "none")
     for network in ("concatenate", "film", "heads")
-    if (told, network) != ("none", "film")  # Refused.
+    if (conditioning, network) != ("none", "film")  # Refused.
 ]
 
 
@@ -322,24 +322,28 @@ def test_log_mean_exp_does_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["bc", "gciql", "gofar"])
-@pytest.mark.parametrize(("told", "network"), CONDITIONINGS)
-def test_every_network_is_told_what_its_conditioning_says_and_nothing_else(
-    algorithm: str, network: str, told: str
+@pytest.mark.parametrize(("conditioning", "network"), CONDITIONINGS)
+def test_every_network_is_conditioned_as_its_settings_say_and_on_nothing_else(
+    algorithm: str, network: str, conditioning: str
 ) -> None:
-    agent = make_agent(algorithm, {"conditioning": told, "task_network": network})
+    agent = make_agent(algorithm, {"conditioning": conditioning, "task_network": network})
     batch, other = make_batch(), make_batch(1)
-    sees_task = told not in {"goal", "none"} or network == "heads"
+    sees_task = conditioning not in {"goal", "none"} or network == "heads"
     for name in {"bc": ["actor"], "gciql": ["actor", "value"], "gofar": ["actor", "value"]}[
         algorithm
     ]:
         function = getattr(agent, name)
 
         def outputs(changed: str, function: Any = function) -> torch.Tensor:
-            told_of = {**batch, changed: other[changed]}
-            return function(told_of["observations"], told_of["actor_goals"], task=told_of["tasks"])
+            changed_batch = {**batch, changed: other[changed]}
+            return function(
+                changed_batch["observations"],
+                changed_batch["actor_goals"],
+                task=changed_batch["tasks"],
+            )
 
         same = outputs("rewards")
-        assert torch.equal(outputs("actor_goals"), same) == ("goal" not in told), name
+        assert torch.equal(outputs("actor_goals"), same) == ("goal" not in conditioning), name
         assert torch.equal(outputs("tasks"), same) != sees_task, name
     if algorithm == "gciql":
         q = [
@@ -350,18 +354,18 @@ def test_every_network_is_told_what_its_conditioning_says_and_nothing_else(
                 (batch["actor_goals"], other["tasks"]),
             )
         ]
-        assert torch.equal(q[0], q[1]) == ("goal" not in told)
+        assert torch.equal(q[0], q[1]) == ("goal" not in conditioning)
         assert torch.equal(q[0], q[2]) != sees_task
 
 
-def test_a_film_network_is_scaled_and_shifted_by_what_it_is_told() -> None:
+def test_a_film_network_is_scaled_and_shifted_by_its_condition() -> None:
     torch.manual_seed(0)
-    network = FiLM([3, 4, 2], "tanh", told=2)
-    inputs, told = torch.randn(5, 3), torch.randn(5, 2)
+    network = FiLM([3, 4, 2], "tanh", condition=2)
+    inputs, condition = torch.randn(5, 3), torch.randn(5, 2)
     first, last = network.layers[0], network.layers[2]
-    scale, shift = network.modulations[0](told).chunk(2, -1)
+    scale, shift = network.modulations[0](condition).chunk(2, -1)
     hidden = torch.tanh((1 + scale) * (inputs @ first.weight.T + first.bias) + shift)
-    torch.testing.assert_close(network(inputs, told), hidden @ last.weight.T + last.bias)
+    torch.testing.assert_close(network(inputs, condition), hidden @ last.weight.T + last.bias)
 
 
 def test_a_head_serves_its_task_alone() -> None:
@@ -388,10 +392,10 @@ def test_what_cannot_be_taken_in_is_refused(changed: dict[str, Any]) -> None:
 def test_networks_are_what_they_were_before_there_were_tasks(
     algorithm: str, changed: dict[str, Any]
 ) -> None:
-    """The same draws of initial weights: a goal is told to a plain MLP, with a one-hot identifier after it."""
+    """The same draws of initial weights: a plain MLP is conditioned on a goal, with a one-hot identifier after it."""
     agent = make_agent(algorithm, changed)
-    encoded, told = "goal_encoder" in changed, changed.get("conditioning", "goal")
-    goal = {"goal": 2, "one_hot": 4, "goal+one_hot": 6}[told]
+    encoded, condition = "goal_encoder" in changed, changed.get("conditioning", "goal")
+    goal = {"goal": 2, "one_hot": 4, "goal+one_hot": 6}[condition]
     first = {"bc": "actor.network", "gciql": "value", "gofar": "value"}[algorithm]
     outputs, gain = (3, LAST_GAIN) if algorithm == "bc" else (1, 1.0)
     norm = algorithm == "gciql"

@@ -270,7 +270,7 @@ def test_the_next_goal_that_is_not_held_out_takes_the_place() -> None:
     chosen, usable = without_held_out(columns, held_out)
     assert chosen[:2].tolist() == [[0, 2, 2], [2, 2, 2]]
     assert usable.tolist() == [True, True, False]
-    with pytest.raises(DataError, match="no transition has a goal outside of the region"):
+    with pytest.raises(DataError, match="no transition has a goal outside the held-out region"):
         without_held_out(columns, torch.ones(5, dtype=torch.bool))
 
 
