@@ -106,7 +106,7 @@ def test_a_weighted_update_descends_on_the_weighted_sum_of_losses() -> None:
     batch = make_batch()
     optimizers = [torch.optim.SGD(agent.parameter_groups(), lr=0.1) for agent in agents]
     stacked = {name: values[None] for name, values in batch.items()}
-    WeightedUpdater(agents[0], agents[0].loss, optimizers[0], weights).run(stacked, 1)
+    WeightedUpdater(agents[0], agents[0].loss, optimizers[0], weights).run(stacked, 0, 1)
     losses = [one[0] for one in losses_by_task(agents[1].loss, batch, TASKS) if one]
     (torch.stack(losses) @ weights).backward()
     optimizers[1].step()
@@ -240,7 +240,7 @@ def test_a_plain_sum_of_gradients_of_tasks_is_a_plain_update(algorithm: str, net
     plain = PlainUpdater(agents[0], agents[0].loss, optimizers[0])
     apart = TaskGradientUpdater(agents[1], optimizers[1], combination("sum", 0), tasks=TASKS)
     for number in range(3):
-        infos = [plain.update(make_batch(number)), apart.update(make_batch(number))]
+        infos = [updater.update(make_batch(number), number) for updater in (plain, apart)]
     for (name, first), second in zip(
         agents[0].named_parameters(), agents[1].parameters(), strict=True
     ):

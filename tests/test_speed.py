@@ -229,12 +229,13 @@ def test_recorded_updates_are_the_updates(variant: Any) -> None:
     plain, recorded = make_agent(*variant), make_agent(*variant)
     one_by_one = PlainUpdater(plain, plain.loss, adam(plain))
     captured = CapturedUpdater(PlainUpdater(recorded, recorded.loss, adam(recorded)), not_recorded)
-    told = []
+    told, first = [], 0
     for number, count in enumerate((3, 3, 2, 3)):  # The last chunk of a round may be shorter.
         batches = chunk(count, number)
-        told.append((one_by_one.run(batches, count), captured.run(batches, count)))
+        told.append(tuple(each.run(batches, first, count) for each in (one_by_one, captured)))
+        first += count
     assert all(torch.equal(own[name], other[name]) for own, other in told for name in own)
-    assert set(captured.recordings) == {2, 3}
+    assert {count for count, _ in captured.recordings} == {2, 3}
     for name, value in snapshot(plain).items():
         assert torch.equal(value, recorded.state_dict()[name]), name
 
@@ -248,8 +249,8 @@ def test_where_recording_fails_updates_run_one_by_one(capsys: pytest.CaptureFixt
     one_by_one = PlainUpdater(plain, plain.loss, adam(plain))
     captured = CapturedUpdater(PlainUpdater(recorded, recorded.loss, adam(recorded)), refused)
     for number in range(2):
-        one_by_one.run(chunk(3, number), 3)
-        captured.run(chunk(3, number), 3)
+        one_by_one.run(chunk(3, number), 3 * number, 3)
+        captured.run(chunk(3, number), 3 * number, 3)
     assert torch.equal(plain.actor.network.trunk[0].weight, recorded.actor.network.trunk[0].weight)
     said = capsys.readouterr().out
     assert said.count("\n") == 1
@@ -265,7 +266,7 @@ def test_nothing_of_an_update_waits_for_the_host(variant: Any) -> None:
     agents = [make_agent(*variant, seed=seed).to("meta") for seed in range(2)]
     batches = {name: values.to("meta") for name, values in chunk(3).items()}
     descent: Any = torch.optim.SGD(agents[0].parameter_groups())  # Adam asks for a real device.
-    PlainUpdater(agents[0], agents[0].loss, descent).run(batches, 3)
+    PlainUpdater(agents[0], agents[0].loss, descent).run(batches, 0, 3)
     stack, _ = stack_module_state(agents)
     loss, _ = StackedLoss(agents[0], stack)({name: values[:2] for name, values in batches.items()})
     loss.backward()
@@ -281,8 +282,8 @@ def test_a_cuda_graph_replays_the_updates(variant: Any) -> None:
     captured = CapturedUpdater(inner, recorded_by_cuda)
     for number in range(4):
         batches = {name: value.cuda() for name, value in chunk(3, number).items()}
-        plain.run(batches, 3)
-        captured.run(batches, 3)
+        plain.run(batches, 3 * number, 3)
+        captured.run(batches, 3 * number, 3)
     assert not captured.failed
     torch.testing.assert_close(agents[1].state_dict(), agents[0].state_dict())
 
@@ -299,10 +300,12 @@ def test_stacked_seeds_learn_what_each_learns_alone(variant: Any) -> None:
     for start in (0, 3):
         batches = [chunk(3, 10 * seed + start) for seed in range(3)]
         info = together.run(
-            {name: torch.stack([part[name] for part in batches], 1) for name in batches[0]}, 3
+            {name: torch.stack([part[name] for part in batches], 1) for name in batches[0]},
+            start,
+            3,
         )
         for seed, updater in enumerate(apart):
-            own = updater.run(batches[seed], 3)
+            own = updater.run(batches[seed], start, 3)
             torch.testing.assert_close(
                 {name: value[seed] for name, value in info.items()}, own, rtol=1e-4, atol=1e-4
             )

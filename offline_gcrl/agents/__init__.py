@@ -27,6 +27,8 @@ Losses = tuple[Tensor, dict[str, Tensor]]
 """The loss to descend, and detached diagnostics by ``component/name``, with the next running state, if any."""
 STATE = "state/"
 """Prefix of running state among the diagnostics."""
+EVERY = "every"
+"""Key of a parameter group that steps at every n-th update only; other groups step at every update."""
 
 
 class Agent(Protocol):
@@ -48,7 +50,10 @@ class Agent(Protocol):
         """The sum of all losses of one update."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameter groups of the one Adam, each with its learning rate."""
+        """Parameter groups of the one Adam, each with its learning rate.
+
+        A group with ``EVERY: n`` steps at updates n, 2n, ... only, as in delayed policy updates (TD3).
+        """
 
     def target_pairs(self) -> list[TargetPair]:
         """Targets, their sources and the rate of the lerp by which they follow after each update."""

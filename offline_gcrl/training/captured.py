@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from offline_gcrl.training.updates import Updater
+from offline_gcrl.training.updates import Updater, period
 
 WARM_UP = 3
 """Runs before recording, in which libraries allocate their workspaces and the optimizer its state."""
@@ -40,7 +40,7 @@ class Recording:
 
 
 class CapturedUpdater:
-    """Replays chunks of updates; each length of chunk is recorded at its first use.
+    """Replays chunks of updates; each length of chunk, and each phase, is recorded at its first use.
 
     Args:
         inner: the updater whose work is recorded.
@@ -49,16 +49,18 @@ class CapturedUpdater:
 
     def __init__(self, inner: Recordable, record: Recorder) -> None:
         self.inner, self.record = inner, record
-        self.recordings: dict[int, Recording] = {}
+        self.recordings: dict[tuple[int, int], Recording] = {}
         self.failed = False
 
-    def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-        """Run ``count`` updates on batches (count, ...) and return their mean diagnostics."""
-        if count not in self.recordings and not self.failed:
-            self._prepare(batches, count)
+    def run(self, batches: dict[str, Tensor], first: int, count: int) -> dict[str, Tensor]:
+        """Run updates ``first`` to ``first + count - 1`` on batches (count, ...); return their mean diagnostics."""
+        # Where parameter groups step at some updates only, a recording is of updates that start at the same phase.
+        key = count, first % period(self.inner.optimizer)
+        if key not in self.recordings and not self.failed:
+            self._prepare(batches, first, count)
         if self.failed:
-            return self.inner.run(batches, count)
-        recording = self.recordings[count]
+            return self.inner.run(batches, first, count)
+        recording = self.recordings[key]
         for name, buffer in recording.batches.items():
             buffer.copy_(batches[name])
         return {name: value.clone() for name, value in recording.replay().items()}
@@ -76,20 +78,22 @@ class CapturedUpdater:
         assert not self.recordings, "a recording does not see new tensors"
         self.inner.load_state_dict(state)
 
-    def _prepare(self, batches: dict[str, Tensor], count: int) -> None:
+    def _prepare(self, batches: dict[str, Tensor], first: int, count: int) -> None:
         buffers = {name: values.clone() for name, values in batches.items()}
         before = Snapshot(self.inner)
         try:
-            _warm_up(lambda: self.inner.run(buffers, count))
+            _warm_up(lambda: self.inner.run(buffers, first, count))
             before.restore()
-            replay = self.record(lambda: self.inner.run(buffers, count))
+            replay = self.record(lambda: self.inner.run(buffers, first, count))
         except RuntimeError as error:
             before.restore()
             self.failed = True
             reason = next(iter(str(error).splitlines()), "")
             print(f"  updates could not be recorded and run one by one: {reason}", flush=True)
         else:
-            self.recordings[count] = Recording(buffers, replay)
+            self.recordings[count, first % period(self.inner.optimizer)] = Recording(
+                buffers, replay
+            )
 
 
 def recorded_by_cuda(work: Work) -> Work:

@@ -63,7 +63,7 @@ class TrainingModule(L.LightningModule):
     def training_step(self, chunk: "Chunk", index: int) -> None:
         """Run the updates of one chunk."""
         first, count, batches = chunk
-        self.recent.append((first + count, self.updater.run(batches, count)))
+        self.recent.append((first + count, self.updater.run(batches, first, count)))
         for learner in self.learners:
             self.on_event(learner.event(first + count))
 

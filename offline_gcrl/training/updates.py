@@ -4,13 +4,14 @@ How the updates of a chunk are run is chosen once, when training starts; trainin
 ``run``. What they compute is the same function of the agent and the batches in any case.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from offline_gcrl.agents import STATE, Agent, Batch, Losses
+from offline_gcrl.agents import EVERY, STATE, Agent, Batch, Losses
 from offline_gcrl.networks.targets import move_targets
 
 LossFunction = Callable[[Batch], Losses]
@@ -19,8 +20,8 @@ LossFunction = Callable[[Batch], Losses]
 class Updater(Protocol):
     """Runs the updates of a chunk."""
 
-    def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-        """Run ``count`` updates on batches (count, batch, ...) and return their mean diagnostics."""
+    def run(self, batches: dict[str, Tensor], first: int, count: int) -> dict[str, Tensor]:
+        """Run updates ``first`` to ``first + count - 1`` on batches (count, batch, ...); return their mean diagnostics."""
 
     def finish_round(self) -> None:
         """Write weights and optimizer states back to the agents, to be saved."""
@@ -40,15 +41,16 @@ class PlainUpdater:
     ) -> None:
         self.agent, self.loss_function, self.optimizer = agent, loss_function, optimizer
 
-    def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-        """Run ``count`` updates on batches (count, batch, ...) and return their mean diagnostics."""
-        return mean([self.update(one(batches, number)) for number in range(count)])
+    def run(self, batches: dict[str, Tensor], first: int, count: int) -> dict[str, Tensor]:
+        """Run updates ``first`` to ``first + count - 1`` on batches (count, batch, ...); return their mean diagnostics."""
+        return mean([self.update(one(batches, index), first + index) for index in range(count)])
 
-    def update(self, batch: Batch) -> dict[str, Tensor]:
-        """A gradient step on the loss; targets and running state move. Returns diagnostics."""
+    def update(self, batch: Batch, number: int = 0) -> dict[str, Tensor]:
+        """Update ``number``: a gradient step on the loss; targets and running state move. Returns diagnostics."""
         loss, info = self.loss_function(batch)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        skip_waiting(self.optimizer, number)
         self.move_targets()  # Towards the weights before the step, as OGBench's targets do.
         self.optimizer.step()
         self.set_state(info)
@@ -82,6 +84,22 @@ class PlainUpdater:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Ignore the state, which is empty."""
+
+
+def skip_waiting(optimizer: torch.optim.Optimizer, number: int) -> None:
+    """Drop the gradients of parameter groups that do not step at this update, so that Adam leaves them as they are.
+
+    A gradient of zero would not do: Adam would still step by its momentum, and decay it.
+    """
+    for group in optimizer.param_groups:
+        if (number + 1) % group.get(EVERY, 1):
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+def period(optimizer: torch.optim.Optimizer) -> int:
+    """Number of updates after which the same parameter groups step again."""
+    return math.lcm(*(group.get(EVERY, 1) for group in optimizer.param_groups))
 
 
 def diagnostics(info: Mapping[str, Tensor]) -> dict[str, Tensor]:

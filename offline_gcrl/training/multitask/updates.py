@@ -18,7 +18,7 @@ from offline_gcrl.training.multitask.losses import (
     stacked,
     transition_weights,
 )
-from offline_gcrl.training.updates import LossFunction, PlainUpdater
+from offline_gcrl.training.updates import LossFunction, PlainUpdater, skip_waiting
 
 
 class WeightedUpdater(PlainUpdater):
@@ -35,10 +35,10 @@ class WeightedUpdater(PlainUpdater):
         self.weights = weights
         """(tasks,), weights that sum to 1."""
 
-    def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-        """Run ``count`` updates on batches (count, batch, ...) and return their mean diagnostics."""
+    def run(self, batches: dict[str, Tensor], first: int, count: int) -> dict[str, Tensor]:
+        """Run updates ``first`` to ``first + count - 1`` on batches (count, batch, ...); return their mean diagnostics."""
         weights = transition_weights(batches["tasks"], self.weights)
-        return super().run({**batches, "weights": weights}, count)
+        return super().run({**batches, "weights": weights}, first, count)
 
 
 class TaskGradientUpdater(PlainUpdater):
@@ -57,10 +57,9 @@ class TaskGradientUpdater(PlainUpdater):
         super().__init__(agent, agent.loss, optimizer)
         self.combine, self.tasks = combine, tasks
         self.weights, self.gradnorm = weights, gradnorm
-        self.done = 0
 
-    def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One step; the targets move. Returns diagnostics."""
+    def update(self, batch: Batch, number: int = 0) -> dict[str, Tensor]:
+        """Update ``number``: a step, and the targets move. Returns diagnostics."""
         found = losses_by_task(self.agent.loss, batch, self.tasks, self.set_state)
         losses, info, present = stacked(found)
         matrices = task_gradients(found, self.agent)
@@ -73,13 +72,13 @@ class TaskGradientUpdater(PlainUpdater):
         set_gradients(
             self.agent,
             {
-                name: self.combine(weighted * matrix[present], self.done)
+                name: self.combine(weighted * matrix[present], number)
                 for name, matrix in matrices.items()
             },
         )
+        skip_waiting(self.optimizer, number)
         self.move_targets()
         self.optimizer.step()
-        self.done += 1
         shares = weights * present / (weights * present).sum()
         return {name: (values * shares).sum() for name, values in info.items()}
 
@@ -92,12 +91,10 @@ class TaskGradientUpdater(PlainUpdater):
         return counts(tasks, self.tasks) / tasks.shape[-1]
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of updates, and the learned weights."""
-        learned = self.gradnorm.state_dict() if self.gradnorm is not None else {}
-        return {"done": self.done, "gradnorm": learned}
+        """The learned weights."""
+        return {"gradnorm": self.gradnorm.state_dict()} if self.gradnorm is not None else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load them."""
-        self.done = state["done"]
         if self.gradnorm is not None:
             self.gradnorm.load_state_dict(state["gradnorm"])
