@@ -54,8 +54,7 @@ class CapturedUpdater:
 
     def run(self, batches: dict[str, Tensor], first: int, count: int) -> dict[str, Tensor]:
         """Run updates ``first`` to ``first + count - 1`` on batches (count, ...); return their mean diagnostics."""
-        # Where parameter groups step at some updates only, a recording is of updates that start at the same phase.
-        key = count, first % period(self.inner.optimizer)
+        key = self._key(first, count)
         if key not in self.recordings and not self.failed:
             self._prepare(batches, first, count)
         if self.failed:
@@ -91,9 +90,11 @@ class CapturedUpdater:
             reason = next(iter(str(error).splitlines()), "")
             print(f"  updates could not be recorded and run one by one: {reason}", flush=True)
         else:
-            self.recordings[count, first % period(self.inner.optimizer)] = Recording(
-                buffers, replay
-            )
+            self.recordings[self._key(first, count)] = Recording(buffers, replay)
+
+    def _key(self, first: int, count: int) -> tuple[int, int]:
+        """Updates of one length and phase have the same work: in each, the same parameter groups step."""
+        return count, first % period(self.inner.optimizer)
 
 
 def recorded_by_cuda(work: Work) -> Work:
