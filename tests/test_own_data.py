@@ -164,15 +164,15 @@ def test_what_is_left_out_or_made_up_is_said(
     timeouts[:3] = True
     main(["d4rl", write_hdf5(classic(maze, timeouts=timeouts)), "my/maze-v0"])
     said = capsys.readouterr().out
-    assert "each episode's last action is left out" in said
+    assert "the last action of each episode is left out" in said
     assert "3 episodes of a single state are left out" in said
-    assert "bounds of the actions: the data's own extremes" in said
+    assert "bounds of the actions: the extremes of the data" in said
     assert f"done {EPISODES} episodes, {EPISODES * (STEPS - 1) - 3} transitions" in said
     main(["d4rl", write_hdf5(classic(maze, timeouts=None)), "my/maze-v1"])
-    assert "nothing marks ends of episodes: all rows are one episode" in capsys.readouterr().out
+    assert "the file marks no ends of episodes: all rows are one episode" in capsys.readouterr().out
     assert opened(root, "my/maze-v1").total_episodes == 1
     main(["ogbench", write_npz(maze), "my/play-v0"])
-    assert "no rewards in the file: stored as 0" in capsys.readouterr().out
+    assert "the file has no rewards: stored as 0" in capsys.readouterr().out
 
 
 def test_the_user_says_which_flags_end_an_episode(maze: Arrays, root: Path) -> None:
@@ -239,7 +239,7 @@ def test_the_recipe_judges_in_the_environment_that_is_named(
     assert evaluation.environment.id == "PointMaze_UMaze-v3"
     capsys.readouterr()
     main(["d4rl", file, "my/maze-v1", *named])  # full states; the maze's goals are places
-    assert "shows no goal of 4 numbers; the recipe judges no policies" in capsys.readouterr().out
+    assert "has no goal of 4 dimensions, so the recipe has no evaluation" in capsys.readouterr().out
 
 
 def test_a_converted_file_that_holds_the_simulators_state_is_replayed(root: Path) -> None:
@@ -300,14 +300,14 @@ def test_an_ogbench_recipe_judges_in_the_tasks_of_the_environment(root: Path) ->
 
 REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "an array missing": ({"actions": None}, [], "no array 'actions'; did you mean"),
-    "another length": ({"rewards": np.zeros(7)}, [], "'rewards' has 7 rows, 'observations' 240"),
+    "another length": ({"rewards": np.zeros(7)}, [], "'rewards' has 7 rows, and 'observations' 240"),
     "pictures": (
         {"observations": np.zeros((240, 8, 8, 3), np.uint8)},
         [],
-        r"'observations' has the shape \(240, 8, 8, 3\); agents take vectors",
+        r"'observations' has the shape \(240, 8, 8, 3\); agents need vectors",
     ),
     "numbered choices": ({"actions": np.zeros(240, int)}, [], "'actions' has the shape"),
-    "text": ({"rewards": np.full(240, b"x")}, [], r"'rewards' holds \|S1, expected numbers"),
+    "text": ({"rewards": np.full(240, b"x")}, [], r"'rewards' has values of type \|S1, expected numbers"),
     "NaN": (
         {"observations": np.where(np.arange(240)[:, None] == 77, np.nan, np.zeros((240, 4)))},
         [],
@@ -321,18 +321,18 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "a constant action": (
         {"actions": np.zeros((240, 2), np.float32)},
         [],
-        "action 0 would be bounded by 0 and 0; give its true bounds with --action-low",
+        "dimension 0 of actions would have the bounds 0 and 0; set its true bounds with --action-low",
     ),
     "bounds too narrow": (
         {},
         ["--action-low", "-0.1", "--action-high", "0.1"],
-        "action 0 reaches from .* outside its bounds -0.1 to 0.1, as given",
+        "dimension 0 of actions ranges from .* outside the bounds -0.1 to 0.1, as given",
     ),
-    "bounds too many": ({}, ["--action-low", "1", "2", "3"], "3 numbers given; the actions have 2"),
+    "bounds too many": ({}, ["--action-low", "1", "2", "3"], "expected 1 or 2 numbers, as actions have 2 dimensions, not 3"),
     "another environment": (
         {},
         ["--environment", "FetchReach-v4"],
-        "FetchReach-v4 takes actions .* have 2 numbers",
+        "the action space of FetchReach-v4 is .* have 2 dimensions",
     ),
     "no such environment": (
         {},
@@ -346,7 +346,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "no column": ({}, ["--goal-columns", "4", "--tolerance", "1"], "no column 4"),
     "no tolerance": ({}, ["--goal-columns", "0"], "--goal-columns needs --tolerance"),
-    "an option of nothing": ({}, ["--option", "a=1"], "--option is for an environment"),
+    "an option of nothing": ({}, ["--option", "a=1"], "--option needs an environment"),
     "rows in no order": (
         {"next_observations": np.ones((240, 4), np.float32)},
         [],
@@ -382,7 +382,7 @@ def test_what_is_there_already_is_kept_unless_it_is_to_be_replaced(
     main(["d4rl", write_hdf5(classic(maze)), "my/maze-v0"])
     with pytest.raises(SystemExit):
         main(["ogbench", write_npz(maze), "my/maze-v0"])
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert opened(root, "my/maze-v0")[0].infos.keys() == {"goal", "qpos"}
     main(["ogbench", write_npz(maze), "my/maze-v0", "--replace"])
     assert opened(root, "my/maze-v0")[0].infos.keys() == {"qpos"}
@@ -405,7 +405,7 @@ def test_a_file_that_turns_out_broken_half_way_leaves_nothing_half_written(
     write_npz(maze, qpos=np.random.default_rng(0).normal(size=(EPISODES * STEPS, 500)))
     with pytest.raises(SystemExit):
         main(["ogbench", damaged(Path("play.npz"), "qpos"), "my/play-v0"])
-    assert "play.npz: 'qpos' cannot be read; is the file whole?" in capsys.readouterr().err
+    assert "play.npz: 'qpos' cannot be read; is the file complete?" in capsys.readouterr().err
     assert not [path for path in root.rglob("*") if path.is_file()]
 
 
@@ -419,7 +419,7 @@ def test_a_file_that_is_cut_off_or_something_else_is_refused(
         path.write_bytes(content)
         with pytest.raises(SystemExit):
             main([layout, str(path), "my/data-v0"])
-        assert f"{path} cannot be read; is the file whole?" in capsys.readouterr().err
+        assert f"{path} cannot be read; is the file complete?" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([layout, "nowhere", "my/data-v0"])
     assert "nowhere: no such file" in capsys.readouterr().err
@@ -432,7 +432,7 @@ def test_an_ogbench_file_that_does_not_end_with_an_episode_is_cut_off(
     terminals[-1] = 0.0
     with pytest.raises(SystemExit):
         main(["ogbench", write_npz(maze, terminals=terminals), "my/play-v0"])
-    assert "its last row does not end an episode" in capsys.readouterr().err
+    assert "the last row does not end an episode" in capsys.readouterr().err
 
 
 def test_a_killed_conversion_leaves_nothing_and_the_next_one_succeeds(root: Path) -> None:

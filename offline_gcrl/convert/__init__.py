@@ -1,5 +1,5 @@
-"""A user's own files to Minari: the layouts of D4RL (HDF5) and of OGBench (.npz).
+"""From files in the layout of D4RL (HDF5) or OGBench (.npz) to Minari datasets.
 
-``python -m offline_gcrl.convert --help``. It stands before the pipeline: what it writes into the local Minari
-root is a source that a recipe names, like any published dataset.
+The command is ``python -m offline_gcrl.convert --help``. It runs before the pipeline: it writes a dataset into the local
+Minari root, and a recipe can name this dataset as a source, like any published dataset.
 """

@@ -1,9 +1,9 @@
-"""Turn a file of your own into a Minari dataset that a recipe can name.
+"""Convert a file to a Minari dataset that a recipe can name.
 
 d4rl: an HDF5 file with observations, actions, rewards, terminals, timeouts, infos/...
 ogbench: an .npz file with observations, actions, terminals, and others such as qpos
 
-The dataset goes into the local Minari root (MINARI_DATASETS_PATH, or ~/.minari/datasets), whole or not at all.
+The dataset is written to the local Minari root (MINARI_DATASETS_PATH, or ~/.minari/datasets).
 """
 
 import argparse
@@ -21,16 +21,16 @@ from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.support.files import write_text
 from offline_gcrl.support.terminal import Bars, close, console, note, stage
 
-BOUNDS = "{} action, one for all or one each, without --environment (else the data's)"
+BOUNDS = "{} action, one number for all dimensions or one per dimension, without --environment (default: from the data)"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Convert one file, and print or write a recipe for it."""
+    """Convert one file, and print or write a recipe for the dataset."""
     given = _parser().parse_args(arguments)
     with stage("convert", f"{given.file} to {given.dataset}"):
         recipe = RECIPES / f"{given.recipe}.yaml" if given.recipe else None
         if recipe is not None and recipe.exists() and not given.replace:
-            raise SettingsError(f"{recipe} is there already; --replace writes it anew")
+            raise SettingsError(f"{recipe} exists already; --replace overwrites it")
         environment = _environment(given)
         file = inspect_file(given.file, LAYOUTS[given.layout], given.ends)
         actions, source = bounded_actions(file, environment, given.action_low, given.action_high)
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         close(f"{len(file.spans):,} episodes, {file.transitions:,} transitions in {home}")
     if recipe is None:
-        console.print(f"\nA recipe to start from, for {RECIPES}/<name>.yaml:\n")
+        console.print(f"\nA first recipe, for {RECIPES}/<name>.yaml:\n")
         console.print(text, markup=False, end="")
 
 
@@ -65,20 +65,20 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("layout", choices=LAYOUTS, help="how the file is laid out")
+    add("layout", choices=LAYOUTS, help="layout of the file")
     add("file", type=Path, help="the file")
-    add("dataset", help="the Minari id to give it, such as my/arm-v0")
+    add("dataset", help="Minari id of the new dataset, such as my/arm-v0")
     add(
         "--environment",
         metavar="ID",
-        help="where the data comes from; the recipe judges policies there",
+        help="environment of the data, in which the recipe evaluates policies",
     )
     add(
         "--option",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an argument of the environment; may be given several times",
+        help="an argument of the environment; can be repeated",
     )
     add(
         "--goal-columns",
@@ -86,15 +86,22 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="N",
-        help="columns of the observation that goals are about (else all)",
+        help="columns of the observation that are the goal (default: all)",
     )
     add(
         "--tolerance",
         type=float,
         metavar="X",
-        help="how near a goal counts as reached, with --goal-columns",
+        help="largest distance at which a goal counts as reached, with --goal-columns",
     )
-    add("--action-low", type=float, nargs="+", default=[], metavar="X", help=BOUNDS.format("least"))
+    add(
+        "--action-low",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="X",
+        help=BOUNDS.format("smallest"),
+    )
     add(
         "--action-high",
         type=float,
@@ -107,24 +114,29 @@ def _parser() -> argparse.ArgumentParser:
         "--ends",
         choices=("either", "terminals", "timeouts"),
         default="either",
-        help="what is 1 where an episode ends (either)",
+        help="array that is 1 in the last row of an episode (default: either)",
     )
     kinds = ("exploration", "demonstration")
-    add("--kind", choices=kinds, default=kinds[1], help="what the recipe calls it (demonstration)")
     add(
-        "--recipe", metavar="NAME", help="write the recipe under this name, in place of printing it"
+        "--kind",
+        choices=kinds,
+        default=kinds[1],
+        help="kind of the source in the recipe (default: demonstration)",
     )
-    add("--replace", action="store_true", help="write over a dataset or recipe that is there")
+    add("--recipe", metavar="NAME", help="write the recipe under this name, instead of printing it")
+    add("--replace", action="store_true", help="overwrite an existing dataset or recipe")
     return parser
 
 
 def _environment(given: argparse.Namespace) -> Environment | None:
     if given.environment is None:
         if given.option:
-            raise SettingsError("--option is for an environment; name it with --environment")
+            raise SettingsError("--option needs an environment; set --environment")
         return None
     if given.action_low or given.action_high:
-        raise SettingsError("--action-low and --action-high: an environment brings its own bounds")
+        raise SettingsError(
+            "--action-low and --action-high: an environment has its own bounds; leave them out"
+        )
     return Environment(id=given.environment, kwargs=dict(map(_option, given.option)))
 
 
@@ -136,17 +148,19 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _remarks(file: InspectedFile) -> list[str]:
-    """What was left out or made up, and why."""
-    said = []
+    """Which data was left out or added, and why."""
+    remarks = []
     if not file.marked:
-        said.append("nothing marks ends of episodes: all rows are one episode")
+        remarks.append("the file marks no ends of episodes: all rows are one episode")
     if not file.has_next and not file.layout.must_end:
-        said.append("each episode's last action is left out: the file has no state after it")
+        remarks.append(
+            "the last action of each episode is left out: the file has no state after it"
+        )
     if file.too_short:
-        said.append(f"{file.too_short:,} episodes of a single state are left out")
+        remarks.append(f"{file.too_short:,} episodes of a single state are left out")
     if "rewards" not in file.sizes:
-        said.append("no rewards in the file: stored as 0; training takes its own from the goals")
-    return said
+        remarks.append("the file has no rewards: stored as 0; training computes rewards from goals")
+    return remarks
 
 
 if __name__ == "__main__":

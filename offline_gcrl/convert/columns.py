@@ -1,4 +1,4 @@
-"""The arrays of a file, read from their first row to their last: memory does not grow with the file."""
+"""The arrays of a file, read in order from the first row to the last, so that memory does not grow with the file."""
 
 import zipfile
 import zlib
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from offline_gcrl.support.errors import DataError
 
 UNREADABLE = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
-"""What the readers of HDF5 and zip raise on files that are broken, cut off, or something else."""
+"""Exceptions of the readers of HDF5 and zip for files that are damaged, truncated, or of another format."""
 
 
 class Column(Protocol):
-    """One array of N rows, read in turn."""
+    """One array of N rows, read in order."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -46,14 +46,14 @@ class HDF5Column:
 
 
 class NpzColumn:
-    """An array within an .npz archive, unpacked as it is read (``np.load`` would unpack it whole)."""
+    """An array in an .npz archive, unpacked while it is read (``np.load`` would unpack all of it)."""
 
     def __init__(self, stream: Any) -> None:
         header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
         self.stream = stream
         self.shape, by_columns, self.dtype = header[npy.read_magic(stream)](stream)
         if self.dtype.hasobject or (by_columns and len(self.shape) > 1):
-            raise ValueError("it holds Python objects, or columns one after another")
+            raise ValueError("it contains Python objects, or is stored in column order")
 
     def read(self, rows: int) -> NDArray[Any]:
         """The next ``rows`` rows."""
@@ -67,10 +67,10 @@ class NpzColumn:
 
 @contextmanager
 def hdf5_columns(path: Path) -> Iterator[Columns]:
-    """The datasets of an HDF5 file by their full names, such as ``infos/goal``.
+    """The datasets of an HDF5 file by their complete names, such as ``infos/goal``.
 
     Raises:
-        DataError: the file is missing, or not HDF5.
+        DataError: the file is missing, or not an HDF5 file.
     """
     found: dict[str, Column] = {}
 
@@ -90,7 +90,7 @@ def npz_columns(path: Path) -> Iterator[Columns]:
     """The arrays of an .npz archive by name.
 
     Raises:
-        DataError: the file is missing, or not .npz.
+        DataError: the file is missing, or not an .npz file.
     """
     with readable(path):
         archive = zipfile.ZipFile(_existing(path))
@@ -108,14 +108,14 @@ def _existing(path: Path) -> Path:
 
 @contextmanager
 def readable(path: Path, name: str = "") -> Iterator[None]:
-    """Say of a file, and of the array of it that is read, that it is broken.
+    """Turn exceptions of a reader within the block into an error that names the file and the array.
 
     Raises:
-        DataError: in place of what its reader raises.
+        DataError: the file or the array cannot be read.
     """
     try:
         yield
     except UNREADABLE as error:
         what = f"{path}: '{name}'" if name else str(path)
         reason = str(error).strip() or type(error).__name__
-        raise DataError(f"{what} cannot be read; is the file whole? ({reason})") from error
+        raise DataError(f"{what} cannot be read; is the file complete? ({reason})") from error

@@ -1,9 +1,9 @@
-"""What the rows of a file mean: the layouts of D4RL and of OGBench, checked, an episode at a time.
+"""The layouts of D4RL and OGBench: meaning of the rows of a file, checks, and reading of one episode at a time.
 
-Both hold one row a step. Minari holds one observation more than there are actions, the state after the last one.
-Where a file has no ``next_observations``, the last row of an episode gives that state, and its action, whose
-outcome the file does not tell, is left out. OGBench means its files so (its last action is a filler); D4RL
-loses one true transition an episode.
+Both layouts have one row per step. Minari needs one observation more than there are actions, the state after the last
+action. If a file has no ``next_observations``, the last row of an episode provides this state, and the action of that
+row is left out because its outcome is unknown. In OGBench's files the last action is a filler anyway; in D4RL's files
+one transition per episode is lost.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,22 +20,22 @@ from offline_gcrl.config import nearest
 from offline_gcrl.convert.columns import Column, Columns, hdf5_columns, npz_columns, readable
 from offline_gcrl.support.errors import DataError
 
-ROWS_A_READ = 2**16
+ROWS_PER_READ = 2**16
 Ends = Literal["either", "terminals", "timeouts"]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a kind of file names its arrays."""
+    """The names of the arrays of a kind of file."""
 
     columns: Callable[[Path], AbstractContextManager[Columns]]
     required: tuple[str, ...]
     infos: str
-    """Arrays below this name are what the environment told beside the observation; "" means all others."""
+    """Arrays whose names start with this become infos; "" means all other arrays."""
     flags: tuple[str, ...]
     """Arrays that are 1 in the last row of an episode."""
     must_end: bool
-    """Whether the last row of the file ends an episode, or else the file is cut off."""
+    """Whether the last row of a complete file must end an episode."""
 
 
 LAYOUTS = {
@@ -59,49 +59,54 @@ KNOWN = ("observations", "actions", "rewards", "next_observations", "terminals",
 
 @dataclass(frozen=True)
 class InspectedFile:
-    """A file that was looked through: where its episodes lie, and the sizes of its vectors."""
+    """The result of ``inspect_file``: the episodes of a file, and the sizes of its vectors."""
 
     path: Path
     layout: Layout
     rows: int
     sizes: dict[str, int]
-    """Numbers a row, by the name of the array."""
+    """Size of a row, by the name of the array."""
     dtype: np.dtype[Any]
-    """Of the observations, as they are stored."""
+    """Type of the observations in the Minari dataset."""
     spans: tuple[tuple[int, int], ...]
     """First row, and the row after the last, of each episode that has a transition."""
     too_short: int
-    """Episodes of a single row without a next state: left out."""
+    """Number of episodes without a transition, which are left out."""
     marked: bool
-    """Whether some flag marks the end of some episode."""
+    """Whether the file marks the end of any episode."""
     bounds: tuple[NDArray[np.float32], NDArray[np.float32]]
-    """Smallest and largest number in each dimension of the actions."""
+    """Smallest and largest value in each dimension of the actions, (action,) each."""
 
     @property
     def has_next(self) -> bool:
-        """Whether the file holds the state after each row."""
+        """Whether the file has the state after each row."""
         return "next_observations" in self.sizes
 
     @property
     def transitions(self) -> int:
-        """Transitions of all episodes."""
+        """Number of transitions of all episodes."""
         return sum(stop - start - (not self.has_next) for start, stop in self.spans)
 
     @property
     def infos(self) -> dict[str, str]:
-        """Arrays that become infos, with their dotted names there."""
+        """Arrays that become infos, with their names there."""
         prefix = self.layout.infos
         names = (name for name in self.sizes if name.startswith(prefix) and name not in KNOWN)
         return {name: name.removeprefix(prefix) for name in names}
 
     @property
     def goal(self) -> str | None:
-        """The array of the goals that were pursued, if there is one."""
+        """Name of the array of original goals; None if there is none."""
         return next((name for name, key in self.infos.items() if key == "goal"), None)
 
 
 def inspect_file(path: Path, layout: Layout, ends: Ends = "either") -> InspectedFile:
-    """Check a file as a whole, before anything is written.
+    """Read a file once and check it, before anything is written.
+
+    Args:
+        path: the file.
+        layout: its layout.
+        ends: which arrays mark ends of episodes.
 
     Raises:
         DataError: naming file, array and remedy.
@@ -113,13 +118,17 @@ def inspect_file(path: Path, layout: Layout, ends: Ends = "either") -> Inspected
         dtype = columns["observations"].dtype
     last = np.flatnonzero(flags) + 1
     if layout.must_end and (not len(last) or last[-1] != rows):
-        raise DataError(f"{path}: its last row does not end an episode; the file is cut off")
+        raise DataError(
+            f"{path}: the last row does not end an episode; the file is incomplete, so copy or download it again"
+        )
     stops = np.unique(np.append(last, rows)).tolist()
     starts = [0, *stops[:-1]]
     needed = 1 if "next_observations" in sizes else 2
     spans = [(a, b) for a, b in zip(starts, stops, strict=True) if b - a >= needed]
     if not spans:
-        raise DataError(f"{path}: no episode has a transition; do its flags mark ends of episodes?")
+        raise DataError(
+            f"{path}: no episode has a transition; check which array marks ends of episodes (--ends)"
+        )
     return InspectedFile(
         path=path,
         layout=layout,
@@ -144,7 +153,7 @@ def read_episodes(file: InspectedFile, action_dtype: Any) -> Iterator[EpisodeBuf
         for episode, (start, stop) in enumerate(file.spans):
             where = f"{file.path}: episode {episode}"
             read = {name: _read(file.path, name, columns, stop - row) for name in file.sizes}
-            # What comes before the start belongs to no episode that is kept.
+            # Rows before the start belong to episodes that are left out.
             values = {name: array[start - row :] for name, array in read.items()}
             row = stop
             for name in ("observations", "actions", "rewards", "next_observations"):
@@ -158,7 +167,7 @@ def read_episodes(file: InspectedFile, action_dtype: Any) -> Iterator[EpisodeBuf
 def _buffer(
     file: InspectedFile, values: dict[str, NDArray[Any]], where: str, start: int
 ) -> EpisodeBuffer:
-    """One episode as Minari has it."""
+    """One episode in the format of Minari."""
     observations, actions = values["observations"], values["actions"]
     if file.has_next:
         following = values["next_observations"].astype(observations.dtype)
@@ -166,7 +175,7 @@ def _buffer(
         observations = np.concatenate([observations, following[-1:]])
     length = len(observations) - 1
     terminations = np.zeros(length, dtype=bool)
-    # Without next observations, what was terminal is the transition that is left out.
+    # Without next observations, a terminal transition is the one that is left out.
     terminations[-1] = file.has_next and bool(values.get("terminals", [0])[-1])
     truncations = np.zeros(length, dtype=bool)
     truncations[-1] = not terminations[-1]
@@ -182,10 +191,10 @@ def _buffer(
 
 
 def _nested(file: InspectedFile, values: dict[str, NDArray[Any]], length: int) -> dict[str, Any]:
-    """The infos of an episode; the goal pursued is there for the last state as well.
+    """The infos of an episode as nested dicts.
 
-    Nothing pursues a goal after the last state, so the one before stands for it. Whatever else the file does not
-    tell of that state is left a row short, and a recipe that asks for it is told so.
+    A file with next observations has no row for the last state, so the goal of the row before is repeated for it. Other
+    infos are then one row short, and a recipe that selects one of them ends in an error.
     """
     infos: dict[str, Any] = {}
     for name, key in file.infos.items():
@@ -201,7 +210,7 @@ def _nested(file: InspectedFile, values: dict[str, NDArray[Any]], length: int) -
 
 
 def _sizes(path: Path, layout: Layout, columns: Columns) -> tuple[int, dict[str, int]]:
-    """Rows of the file, and numbers a row of each array that is read."""
+    """Number of rows of the file, and size of a row of each array that is used."""
     for name in layout.required:
         if name not in columns:
             raise DataError(f"{path}: no array '{name}'; {nearest(name, columns)}")
@@ -222,15 +231,17 @@ def _check_shape(path: Path, name: str, column: Column, rows: int) -> None:
     is_vector = name in ("observations", "actions", "next_observations")
     if len(column.shape) > 2 or (is_vector and (len(column.shape) != 2 or not column.shape[1])):
         raise DataError(
-            f"{path}: '{name}' has the shape {column.shape}; agents take vectors, (rows, size), "
-            "no pictures and no numbered choices"
+            f"{path}: '{name}' has the shape {column.shape}; agents need vectors, (rows, size), not images or "
+            "discrete actions"
         )
     if column.shape[0] != rows:
-        raise DataError(f"{path}: '{name}' has {column.shape[0]} rows, 'observations' {rows}")
+        raise DataError(f"{path}: '{name}' has {column.shape[0]} rows, and 'observations' {rows}")
     if not is_vector and int(np.prod(column.shape[1:])) != 1:
-        raise DataError(f"{path}: '{name}' has {column.shape[1:]} numbers a row, expected one")
+        raise DataError(
+            f"{path}: '{name}' has rows of shape {column.shape[1:]}, expected one number per row"
+        )
     if column.dtype.kind not in "biuf":
-        raise DataError(f"{path}: '{name}' holds {column.dtype}, expected numbers")
+        raise DataError(f"{path}: '{name}' has values of type {column.dtype}, expected numbers")
 
 
 def _is_info(column: Column, rows: int) -> bool:
@@ -240,7 +251,7 @@ def _is_info(column: Column, rows: int) -> bool:
 def _flags(
     path: Path, layout: Layout, columns: Columns, rows: int, ends: Ends
 ) -> NDArray[np.bool_]:
-    """Whether each row is the last of its episode."""
+    """Whether each row is the last row of its episode, (rows,)."""
     names = layout.flags if ends == "either" else (ends,)
     if ends != "either" and ends not in columns:
         raise DataError(f"{path}: no array '{ends}'; {nearest(ends, columns)}")
@@ -254,10 +265,10 @@ def _flags(
 def _extremes(
     path: Path, columns: Columns, rows: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Smallest and largest number in each dimension of the actions."""
+    """Smallest and largest value in each dimension of the actions, (action,) each."""
     low, high = np.array([[np.inf], [-np.inf]]) * np.ones(columns["actions"].shape[1:])
-    for start in range(0, rows, ROWS_A_READ):
-        values = _read(path, "actions", columns, min(ROWS_A_READ, rows - start))
+    for start in range(0, rows, ROWS_PER_READ):
+        values = _read(path, "actions", columns, min(ROWS_PER_READ, rows - start))
         _check_finite(values, f"{path}: actions", start)
         low, high = np.minimum(low, values.min(0)), np.maximum(high, values.max(0))
     return low.astype(np.float32), high.astype(np.float32)
@@ -272,17 +283,19 @@ def _read(path: Path, name: str, columns: Columns, rows: int) -> NDArray[Any]:
 def _check_finite(values: NDArray[Any], what: str, start: int) -> None:
     finite = np.isfinite(values.reshape(len(values), -1)).all(1)
     if not finite.all():
-        raise DataError(f"{what} are not finite in row {start + int(finite.argmin())}")
+        raise DataError(
+            f"{what} are not finite in row {start + int(finite.argmin())}; correct the file"
+        )
 
 
 def _check_continuous(
     observations: NDArray[Any], following: NDArray[Any], where: str, start: int
 ) -> None:
-    """That each next observation is the observation of the next row: an episode is stored as a whole."""
+    """Check that each next observation is the observation of the next row, as an episode is stored contiguously."""
     same = np.isclose(following[:-1], observations[1:], rtol=1e-4, atol=1e-5).all(1)
     if not same.all():
         row = start + int(same.argmin())
         raise DataError(
-            f"{where}: 'next_observations' of row {row} are not the 'observations' of row {row + 1}: its rows "
-            "are in no order, or their flags do not mark where episodes end"
+            f"{where}: 'next_observations' of row {row} are not the 'observations' of row {row + 1}: rows are "
+            "not in the order of steps, or the flags do not mark the ends of episodes (--ends)"
         )

@@ -1,4 +1,4 @@
-"""The recipe of a converted dataset: complete, for the user to edit."""
+"""The recipe of a converted dataset, complete and for the user to edit."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +21,15 @@ from offline_gcrl.support.errors import SettingsError
 
 @dataclass(frozen=True)
 class RecipeOptions:
-    """What the user says of the data."""
+    """Properties of the data that the user specifies."""
 
     kind: str = "demonstration"
     environment: Environment | None = None
-    """Where it comes from, where its actions are replayed and policies are judged."""
+    """Environment of the data, in which actions are replayed and policies are evaluated."""
     goal_columns: tuple[int, ...] = ()
-    """Columns of the observation that a goal is about; none means all."""
+    """Columns of the observation that are the goal; empty for all columns."""
     tolerance: float | None = None
-    """How near a goal counts as reached, in units of the goal."""
+    """Largest distance at which a goal counts as reached, in units of the goal."""
 
 
 def draft_recipe(
@@ -38,7 +38,7 @@ def draft_recipe(
     """A recipe as YAML, and remarks for the user.
 
     Raises:
-        SettingsError: ``dataset`` is no Minari id, or the environment shows something else than the file.
+        SettingsError: ``dataset`` is not a Minari id, or the environment does not fit the file.
     """
     goal, remarks = _goal(file, options)
     where = f"recipe of '{dataset}'"
@@ -48,8 +48,8 @@ def draft_recipe(
         evaluation = _evaluation(file, goal, options.environment)
         if evaluation is None:
             remarks.append(
-                f"{options.environment.id} shows no goal of {_goal_size(file, goal)} numbers; the recipe "
-                "judges no policies there (--goal-columns says what a goal is about)"
+                f"{options.environment.id} has no goal of {_goal_size(file, goal)} dimensions, so the recipe has "
+                "no evaluation (--goal-columns sets the columns of goals)"
             )
     content = {
         "title": f"{dataset}, made from {file.path.name}",
@@ -68,35 +68,37 @@ def draft_recipe(
 
 
 class _Dumper(yaml.SafeDumper):
-    """Indents the items of lists, as the recipes here do."""
+    """Indents the items of lists, as in the recipes of this project."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 
 
 def _goal(file: InspectedFile, options: RecipeOptions) -> tuple[dict[str, Any], list[str]]:
-    """The goal spec, some columns of the observation if they are named, else the full state; and remarks."""
-    held = file.sizes[file.goal] if file.goal else 0
+    """The goal spec, and remarks; the goal is the given columns of the observation, or the full state."""
+    size = file.sizes[file.goal] if file.goal else 0
     if not options.goal_columns:
-        remark = f"the file holds goals of {held} numbers; --goal-columns says what they are about"
-        whole = {"achieved": "observation", "desired": None, "success": {"kind": "same_step"}}
-        return whole, [remark] if held else []
+        remark = f"the file has goals of {size} dimensions; --goal-columns sets their columns"
+        full_state = {"achieved": "observation", "desired": None, "success": {"kind": "same_step"}}
+        return full_state, [remark] if size else []
     if options.tolerance is None:
-        raise SettingsError("--goal-columns needs --tolerance: how near a goal counts as reached")
+        raise SettingsError(
+            "--goal-columns needs --tolerance, the largest distance at which a goal counts as reached"
+        )
     columns = list(options.goal_columns)
     if max(columns) >= file.sizes["observations"]:
         raise SettingsError(
             f"--goal-columns: no column {max(columns)}; the observations have "
-            f"{file.sizes['observations']} numbers, counted from 0"
+            f"{file.sizes['observations']} columns, counted from 0"
         )
-    fits = held == len(columns)
+    fits = size == len(columns)
     goal: dict[str, Any] = {
         "achieved": {"key": "observation", "columns": columns},
         "desired": "infos.goal" if fits else None,
         "success": {"kind": "distance", "tolerance": options.tolerance},
     }
-    remark = f"the file's goals of {held} numbers are not used"
-    return goal, [remark] if held and not fits else []
+    remark = f"the goals in the file, of {size} dimensions, are not used"
+    return goal, [remark] if size and not fits else []
 
 
 def _goal_size(file: InspectedFile, goal: dict[str, Any]) -> int:
@@ -107,7 +109,7 @@ def _goal_size(file: InspectedFile, goal: dict[str, Any]) -> int:
 def _evaluation(
     file: InspectedFile, goal: dict[str, Any], settings: Environment
 ) -> dict[str, Any] | None:
-    """How policies are judged in the environment; None if it shows no goals of this size."""
+    """Section ``evaluation`` of the recipe; None if the environment has no goals of this size."""
     environment = make_environment(settings)
     tasks = getattr(
         environment.unwrapped, "num_tasks", None
@@ -133,7 +135,7 @@ def _evaluation(
 
 
 def _check_sizes(recipe: Recipe, file: InspectedFile, where: str) -> None:
-    """That policies trained on the file could act in the environment that judges them."""
+    """Check that policies that are trained on the file can act in the evaluation environment."""
     if recipe.evaluation is None:
         return
     settings = recipe.evaluation.environment
@@ -141,7 +143,7 @@ def _check_sizes(recipe: Recipe, file: InspectedFile, where: str) -> None:
     shown = shown_sizes(environment, evaluated_goal(recipe), f"{where}: ", first_options(recipe))
     if shown["observation"] != file.sizes["observations"]:
         raise SettingsError(
-            f"{where}: {settings.id} shows observations of {shown['observation']} numbers and {file.path} "
-            f"holds {file.sizes['observations']}; leave --environment out, or name the one of this data"
+            f"{where}: observations of {settings.id} have {shown['observation']} dimensions, and those of "
+            f"{file.path} {file.sizes['observations']}; leave --environment out, or name that of this data"
         )
     environment.close()

@@ -1,4 +1,4 @@
-"""Writing a file's episodes as a Minari dataset into the local root, whole or not at all."""
+"""Writing the episodes of a file as a Minari dataset into the local Minari root, atomically."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from offline_gcrl.environments.making import make_environment
 from offline_gcrl.support.errors import DataError, SettingsError
 from offline_gcrl.support.processes import with_callback
 
-SLACK = 1e-5  # As at ingest: actions are stored as float32, bounds may not be.
+SLACK = 1e-5  # As in ingest: actions are stored as float32, and bounds can be float64.
 
 
 def write_dataset(
@@ -32,24 +32,22 @@ def write_dataset(
     """Write the episodes of a file as ``dataset`` into the local Minari root.
 
     Args:
-        dataset: a Minari id.
-        file: the file.
-        actions: the space of its actions.
-        environment: where the data comes from; noted with it.
-        replace: write over a dataset that is there already.
-        on_transitions: hears of progress.
+        dataset: Minari id of the new dataset.
+        file: the inspected file.
+        actions: action space of the dataset.
+        environment: environment of the data, which is stored with it.
+        replace: whether to overwrite an existing dataset.
+        on_transitions: called with the number of transitions of each written episode.
 
     Returns:
         The folder of the dataset.
 
     Raises:
-        DataError: the file is broken, or the dataset is there and ``replace`` is not set.
+        DataError: the file is damaged, or the dataset exists and ``replace`` is not set.
     """
     home: Path = get_dataset_path(dataset)
     if home.exists() and not replace:
-        raise DataError(
-            f"dataset '{dataset}' is there already, in {home}; --replace writes it anew"
-        )
+        raise DataError(f"dataset '{dataset}' exists already, in {home}; --replace overwrites it")
     size, dtype = file.sizes["observations"], file.dtype.type
     episodes = read_episodes(file, actions.dtype)
     spec = make_environment(environment).spec if environment else None
@@ -77,9 +75,15 @@ def bounded_actions(
     low: Sequence[float] = (),
     high: Sequence[float] = (),
 ) -> tuple[spaces.Box, str]:
-    """The space of the actions, and whose bounds these are: the environment's, given ones, or the data's.
+    """The action space of a file, and the source of its bounds: the environment, the user, or the data.
 
-    The data's own extremes are the widest range that it shows to be possible; policies keep within it.
+    Bounds from the data are the smallest and largest values in it; policies do not exceed them.
+
+    Args:
+        file: the inspected file.
+        environment: environment of the data.
+        low: lower bounds by the user, one for all dimensions or one per dimension.
+        high: upper bounds by the user.
 
     Raises:
         SettingsError: the bounds do not fit the file.
@@ -87,18 +91,18 @@ def bounded_actions(
     if environment is not None:
         space, source = _space_of(environment, file), f"those of {environment.id}"
     elif low or high:
-        bounds = [_one_each(values, file.sizes["actions"]) for values in (low, high)]
+        bounds = [_per_dimension(values, file.sizes["actions"]) for values in (low, high)]
         space, source = _box(*bounds), "as given"
     else:
         space = _box(*file.bounds)
-        source = f"the data's own extremes, {space.low.min():.3g} to {space.high.max():.3g}"
+        source = f"the extremes of the data, {space.low.min():.3g} to {space.high.max():.3g}"
     outside = (file.bounds[0] < space.low - SLACK) | (file.bounds[1] > space.high + SLACK)
     if outside.any():
         number = int(outside.argmax())
         seen, allowed = ([bound[number] for bound in both] for both in (file.bounds, _ends(space)))
         raise SettingsError(
-            f"{file.path}: action {number} reaches from {seen[0]:g} to {seen[1]:g}, outside its bounds "
-            f"{allowed[0]:g} to {allowed[1]:g}, {source}; give wider ones with --action-low and "
+            f"{file.path}: dimension {number} of actions ranges from {seen[0]:g} to {seen[1]:g}, outside the "
+            f"bounds {allowed[0]:g} to {allowed[1]:g}, {source}; set wider bounds with --action-low and "
             "--action-high, without --environment"
         )
     return space, source
@@ -114,29 +118,29 @@ def _space_of(environment: Environment, file: InspectedFile) -> spaces.Box:
     made.close()
     if not isinstance(space, spaces.Box) or space.shape != (file.sizes["actions"],):
         raise SettingsError(
-            f"{environment.id} takes actions {space}, and those of {file.path} have "
-            f"{file.sizes['actions']} numbers; leave --environment out, or name the one of this data"
+            f"the action space of {environment.id} is {space}, and actions of {file.path} have "
+            f"{file.sizes['actions']} dimensions; leave --environment out, or name that of this data"
         )
     return space
 
 
-def _one_each(values: Sequence[float], size: int) -> NDArray[np.float32]:
-    """One bound for each action; a single one holds for all."""
+def _per_dimension(values: Sequence[float], size: int) -> NDArray[np.float32]:
+    """One bound per dimension of the actions, (size,), from one for all or one per dimension."""
     if len(values) not in (1, size):
         raise SettingsError(
-            f"--action-low and --action-high: {len(values)} numbers given; the actions have {size}, and one "
-            "number holds for all"
+            f"--action-low and --action-high: expected 1 or {size} numbers, as actions have {size} dimensions, "
+            f"not {len(values)}"
         )
     return np.broadcast_to(np.asarray(values, dtype=np.float32), (size,))
 
 
 def _box(low: NDArray[np.float32], high: NDArray[np.float32]) -> spaces.Box:
-    """Bounds with some room between them: policies scale their actions to it."""
+    """The action space with these bounds; an empty range is an error, as policies scale their actions to it."""
     empty = ~(low < high)
     if empty.any():
         number = int(empty.argmax())
         raise SettingsError(
-            f"action {number} would be bounded by {low[number]:g} and {high[number]:g}; give its true bounds "
-            "with --action-low and --action-high"
+            f"dimension {number} of actions would have the bounds {low[number]:g} and {high[number]:g}; set its "
+            "true bounds with --action-low and --action-high"
         )
     return spaces.Box(low, high, dtype=np.float32)
