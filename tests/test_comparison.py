@@ -183,7 +183,7 @@ def test_the_interval_of_a_difference_holds_its_promise_on_new_trainings() -> No
 
 
 def test_agents_judged_on_other_episodes_are_not_compared() -> None:
-    with pytest.raises(DataError, match="results of b are of other episodes than those of a"):
+    with pytest.raises(DataError, match="b was evaluated on other episodes than a"):
         compare({"a": [table([1, 0])], "b": [table([1, 0], first_seed=5)]})
 
 

@@ -300,14 +300,22 @@ def test_an_ogbench_recipe_judges_in_the_tasks_of_the_environment(root: Path) ->
 
 REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "an array missing": ({"actions": None}, [], "no array 'actions'; did you mean"),
-    "another length": ({"rewards": np.zeros(7)}, [], "'rewards' has 7 rows, and 'observations' 240"),
+    "another length": (
+        {"rewards": np.zeros(7)},
+        [],
+        "'rewards' has 7 rows, and 'observations' 240",
+    ),
     "pictures": (
         {"observations": np.zeros((240, 8, 8, 3), np.uint8)},
         [],
         r"'observations' has the shape \(240, 8, 8, 3\); agents need vectors",
     ),
     "numbered choices": ({"actions": np.zeros(240, int)}, [], "'actions' has the shape"),
-    "text": ({"rewards": np.full(240, b"x")}, [], r"'rewards' has values of type \|S1, expected numbers"),
+    "text": (
+        {"rewards": np.full(240, b"x")},
+        [],
+        r"'rewards' has values of type \|S1, expected numbers",
+    ),
     "NaN": (
         {"observations": np.where(np.arange(240)[:, None] == 77, np.nan, np.zeros((240, 4)))},
         [],
@@ -328,7 +336,11 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
         ["--action-low", "-0.1", "--action-high", "0.1"],
         "dimension 0 of actions ranges from .* outside the bounds -0.1 to 0.1, as given",
     ),
-    "bounds too many": ({}, ["--action-low", "1", "2", "3"], "expected 1 or 2 numbers, as actions have 2 dimensions, not 3"),
+    "bounds too many": (
+        {},
+        ["--action-low", "1", "2", "3"],
+        "expected 1 or 2 numbers, as actions have 2 dimensions, not 3",
+    ),
     "another environment": (
         {},
         ["--environment", "FetchReach-v4"],

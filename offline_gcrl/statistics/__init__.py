@@ -1,1 +1,1 @@
-"""Intervals and comparisons: agents, transfer between tasks, forgetting."""
+"""Confidence intervals, comparison of agents, transfer between tasks, and forgetting."""

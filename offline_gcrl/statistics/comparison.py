@@ -1,9 +1,9 @@
-"""Which agent is better, and how sure one may be: every agent faced the same episodes, so pair them.
+"""Comparison of agents that were evaluated on the same episodes, with paired statistics.
 
-After Agarwal et al. 2021 ("Deep reinforcement learning at the edge of the statistical precipice"):
-interquartile means, the probability of improvement, and bootstrap intervals that resample the training
-runs; below them, also the episodes that each run was judged on. No interval is narrower than what as
-many independent trials would give, because resampling alone claims certainty where all values agree.
+The methods follow Agarwal et al. 2021 ("Deep reinforcement learning at the edge of the statistical precipice"):
+interquartile means, the probability of improvement, and bootstrap intervals that resample the training runs. The
+bootstrap here also resamples the evaluation episodes of each run. If all values agree, resampling alone gives intervals
+of width zero; therefore no interval is narrower than the interval of as many independent trials.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,49 +20,49 @@ from offline_gcrl.support.errors import DataError
 RESAMPLES = 5000
 Values = NDArray[np.float64]
 Outcomes = list[list[Values]]
-"""What the same episodes gave each agent: by training seed and task, arrays (agents, episodes)."""
+"""Results of all agents on the same episodes: arrays (agents, episodes), by training seed and task."""
 
 
 @dataclass(frozen=True)
 class AgainstBest:
-    """An agent beside the best one."""
+    """An agent compared with the best agent."""
 
     difference: Estimate
-    """Its success rate minus the best one's; intervals of all against_best hold jointly with 95%."""
+    """Success rate of this agent minus that of the best; the intervals of all agents have a joint confidence of 95%."""
     improvement: Estimate
-    """Probability that a training run of the best scores higher than one of this agent."""
+    """Probability that a training run of the best agent scores higher than one of this agent."""
 
     @property
     def is_clearly_lower(self) -> bool:
-        """Whether the interval of the difference leaves no room for a draw."""
+        """Whether the interval of the difference is below zero."""
         return self.difference.high < 0
 
 
 @dataclass(frozen=True)
 class RankedAgent:
-    """Where an agent stands among all."""
+    """The rank of an agent."""
 
     rank: int
     rank_low: int
     rank_high: int
-    """95% interval of the rank over the resamples; 1 is the best."""
+    """Upper bound of the 95% interval of the rank over the resamples; rank 1 is the best."""
     interquartile_mean: Estimate
-    """Of the success rates of its runs; with fewer than four of them, their mean."""
+    """Interquartile mean of the success rates of its runs; the mean if there are fewer than four runs."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All agents on one dataset, by their success at the last step."""
+    """Comparison of all agents on one dataset by one column of the evaluation episodes, such as ``success``."""
 
     ranking: dict[str, RankedAgent]
-    """By agent, the best first."""
+    """Ranks by agent, the best agent first."""
     against_best: dict[str, AgainstBest]
-    """All but the best."""
+    """All agents except the best, compared with the best."""
     improvement: dict[str, dict[str, Estimate]]
     """Probability that a run of the first agent scores higher than one of the second."""
     seeds: int
     episodes: int
-    """Of each agent, over all seeds."""
+    """Evaluation episodes per agent, over all seeds."""
 
     @property
     def best(self) -> str:
@@ -71,12 +71,12 @@ class Comparison:
 
     @property
     def tied_with_best(self) -> list[str]:
-        """Agents that cannot be told from the best one."""
+        """Agents whose difference from the best is not clear: its interval contains zero."""
         return [agent for agent, rival in self.against_best.items() if not rival.is_clearly_lower]
 
 
 def task_names(table: pl.DataFrame) -> pl.Series:
-    """The task of each evaluation episode, with the number of its fixed goal where it has one."""
+    """The task of each evaluation episode, with the number of its fixed task if it has one."""
     if "task_id" not in table.columns or table["task_id"].null_count() == len(table):
         return table["task"]
     label = pl.concat_str("task", pl.lit("/"), pl.col("task_id").cast(pl.String))
@@ -86,14 +86,14 @@ def task_names(table: pl.DataFrame) -> pl.Series:
 def paired_outcomes(
     agents: Mapping[str, Sequence[pl.DataFrame]], column: str = "success"
 ) -> Outcomes:
-    """Values of a column, episode beside episode.
+    """Values of a column of the evaluation episodes, paired by episode.
 
     Args:
-        agents: the table of evaluation episodes of each agent and training seed, seeds in one order.
-        column: of those tables, a number or a truth value without gaps.
+        agents: tables of evaluation episodes by agent, one per training seed, in the same order for all agents.
+        column: a column of numbers or booleans without nulls.
 
     Raises:
-        DataError: the agents were judged on different episodes.
+        DataError: the agents were evaluated on different episodes.
     """
     outcomes: Outcomes = []
     for tables in zip(*agents.values(), strict=True):
@@ -101,8 +101,8 @@ def paired_outcomes(
         for agent, table, tasks in zip(agents, tables, names, strict=True):
             if table["seed"].to_list() != tables[0]["seed"].to_list() or not tasks.equals(names[0]):
                 raise DataError(
-                    f"results of {agent} are of other episodes than those of {next(iter(agents))}; "
-                    "run `dvc repro` to judge all of them again"
+                    f"{agent} was evaluated on other episodes than {next(iter(agents))}; run `dvc repro` to "
+                    "evaluate all agents again"
                 )
         values = np.stack([table[column].cast(pl.Float64).to_numpy() for table in tables])
         which = names[0].to_numpy()
@@ -111,23 +111,29 @@ def paired_outcomes(
 
 
 def compare(agents: Mapping[str, Sequence[pl.DataFrame]], column: str = "success") -> Comparison:
-    """Compare agents by a column of their evaluation episodes, higher being better.
+    """Compare agents by a column of their evaluation episodes; higher values are better.
 
     Raises:
-        DataError: the agents were judged on different episodes.
+        DataError: the agents were evaluated on different episodes.
     """
     return compare_outcomes(list(agents), paired_outcomes(agents, column))
 
 
 def join_datasets(datasets: Sequence[Outcomes]) -> Outcomes:
-    """Outcomes of the same agents and seeds on several datasets: their tasks beside each other."""
+    """Outcomes of the same agents and seeds on several datasets, joined: the tasks of all datasets."""
     return [[values for tasks in seed for values in tasks] for seed in zip(*datasets, strict=True)]
 
 
 def compare_outcomes(
     names: Sequence[str], outcomes: Outcomes, resamples: int = RESAMPLES
 ) -> Comparison:
-    """Compare agents by paired outcomes, higher being better; names in the order of the arrays."""
+    """Compare agents by paired outcomes; higher values are better.
+
+    Args:
+        names: names of the agents, in the order of the first axis of the arrays.
+        outcomes: paired outcomes.
+        resamples: number of bootstrap resamples.
+    """
     scores, resampled = run_scores(outcomes), resampled_scores(outcomes, resamples)
     order = [int(number) for number in np.argsort(-scores.mean((1, 2)), kind="stable")]
     improvement = _improvements(names, scores, resampled)
@@ -137,7 +143,7 @@ def compare_outcomes(
         ranking={
             names[number]: RankedAgent(
                 own_ranks[number],
-                *_whole_interval(ranks[:, number], own_ranks[number]),
+                *_integer_interval(ranks[:, number], own_ranks[number]),
                 _interquartile_estimate(outcomes, scores, resampled, number),
             )
             for number in order
@@ -156,14 +162,14 @@ def compare_outcomes(
 
 
 def run_scores(outcomes: Outcomes) -> Values:
-    """The mean of each run on each task: (agents, seeds, tasks)."""
+    """The mean of each run on each task, (agents, seeds, tasks)."""
     return np.array([[values.mean(1) for values in tasks] for tasks in outcomes]).transpose(2, 0, 1)
 
 
 def resampled_scores(outcomes: Outcomes, resamples: int = RESAMPLES) -> Values:
-    """Scores of runs in a bootstrap over training seeds, and within them over each task's episodes.
+    """Scores of runs in a bootstrap over training seeds and, within each seed, over the episodes of each task.
 
-    Every agent gets the same draws, which keeps the pairing; tasks are strata and are never resampled.
+    All agents use the same draws, which preserves the pairing. Tasks are strata and are not resampled.
 
     Returns:
         (resamples, agents, seeds, tasks), the same at every call.
@@ -176,25 +182,27 @@ def resampled_scores(outcomes: Outcomes, resamples: int = RESAMPLES) -> Values:
         resample, place = np.nonzero(chosen == seed)
         for task, values in enumerate(outcomes[seed]):
             episodes = values.shape[1]
-            # How often each episode was drawn, as many rows as this seed was.
+            # Number of times each episode is drawn, for every draw of this seed.
             counts = random.multinomial(episodes, np.full(episodes, 1 / episodes), len(place))
             scores[resample, :, place, task] = counts @ values.T / episodes
     return scores
 
 
 def interquartile_mean(scores: Values) -> Values:
-    """Mean of the middle half of all runs on all tasks, the last two axes (Agarwal et al. 2021)."""
+    """Mean of the middle half of the scores over the last two axes, seeds and tasks (Agarwal et al. 2021)."""
     flat = scores.reshape(*scores.shape[:-2], -1)
     middle: Values = trim_mean(flat, 0.25, axis=-1)
     return middle
 
 
 def probability_of_improvement(first: Values, second: Values) -> Values:
-    """P(a run of the first > a run of the second), ties one half: Mann and Whitney's U, averaged over tasks.
+    """Probability that a run of the first agent scores higher than one of the second, averaged over tasks.
+
+    It is the statistic U of Mann and Whitney, divided by the number of pairs; ties count one half.
 
     Args:
-        first: (..., seeds, tasks).
-        second: the same shape.
+        first: scores of the first agent, (..., seeds, tasks).
+        second: scores of the second agent, (..., seeds, tasks).
 
     Returns:
         (...).
@@ -205,7 +213,7 @@ def probability_of_improvement(first: Values, second: Values) -> Values:
 
 
 def score_interval(rate: float, trials: float, confidence: float = CONFIDENCE) -> Estimate:
-    """Wilson's interval (1927) for a rate that need not be of whole successes."""
+    """Wilson's score interval (1927) for a rate of a possibly non-integer number of successes."""
     z = norm.ppf((1 + confidence) / 2)
     centre = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
     spread = rate * (1 - rate) / trials + z**2 / (4 * trials**2)
@@ -214,12 +222,12 @@ def score_interval(rate: float, trials: float, confidence: float = CONFIDENCE) -
 
 
 def paired_rate_difference(first: Values, second: Values, confidence: float) -> Estimate:
-    """Difference of two rates on the same trials (Newcombe 1998, method 10).
+    """Difference of two rates on the same trials, with its interval (Newcombe 1998, method 10).
 
     Args:
         first: ones and zeros, (trials,).
-        second: the same trials.
-        confidence: of the interval.
+        second: ones and zeros on the same trials, (trials,).
+        confidence: confidence of the interval.
     """
     trials = len(first)
     one, two = (score_interval(float(x.mean()), trials, confidence) for x in (first, second))
@@ -250,7 +258,7 @@ def _continuity_corrected_correlation(first: Values, second: Values) -> float:
 def _difference(
     outcomes: Outcomes, scores: Values, resampled: Values, number: int, best: int
 ) -> Estimate:
-    """An agent's score minus the best one's; with the others', it holds jointly (Bonferroni)."""
+    """Score of an agent minus that of the best; the confidence is joint over all agents (Bonferroni)."""
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(scores) - 1)
     return _paired_difference(outcomes, scores, resampled, number, best, confidence)
 
@@ -258,7 +266,14 @@ def _difference(
 def paired_difference(
     outcomes: Outcomes, first: int, second: int, confidence: float = CONFIDENCE
 ) -> Estimate:
-    """The score of one agent minus that of another, by their places in the arrays, on the same episodes."""
+    """Score of one agent minus that of another on the same episodes.
+
+    Args:
+        outcomes: paired outcomes.
+        first: index of the first agent in the arrays.
+        second: index of the second agent.
+        confidence: confidence of the interval.
+    """
     scores, resampled = run_scores(outcomes), resampled_scores(outcomes)
     return _paired_difference(outcomes, scores, resampled, first, second, confidence)
 
@@ -271,7 +286,7 @@ def _paired_difference(
     second: int,
     confidence: float,
 ) -> Estimate:
-    """A bootstrap, never narrower than Newcombe's interval for rates."""
+    """A bootstrap interval, for rates extended to contain Newcombe's interval."""
     mean = float(scores[first].mean() - scores[second].mean())
     draws = (resampled[:, first] - resampled[:, second]).mean((1, 2))
     low, high = _quantiles(draws, confidence)
@@ -297,7 +312,7 @@ def _improvements(
 
 
 def _improvement(scores: Values, resampled: Values, i: int, j: int, runs: int) -> Estimate:
-    """Never narrower than Wilson's interval on as many independent pairs of runs as there are runs."""
+    """A bootstrap interval, extended to contain Wilson's interval for as many independent pairs as there are runs."""
     mean = float(probability_of_improvement(scores[i], scores[j]))
     low, high = _quantiles(probability_of_improvement(resampled[:, i], resampled[:, j]))
     floor = score_interval(mean, runs)
@@ -311,7 +326,7 @@ def _interquartile_estimate(
     low, high = _quantiles(interquartile_mean(resampled[:, number]))
     pooled = np.concatenate([values[number] for tasks in outcomes for values in tasks])
     if np.isin(pooled, (0.0, 1.0)).all():
-        # Of the middle half of the runs, so of half as many episodes where runs were cut.
+        # The interquartile mean drops some runs, so the interval counts only the episodes of the others.
         runs = scores.shape[1] * scores.shape[2]
         kept = (runs - 2 * int(runs / 4)) / runs
         floor = score_interval(mean, len(pooled) * kept)
@@ -320,12 +335,12 @@ def _interquartile_estimate(
 
 
 def _ranks(means: Values) -> Values:
-    """Ranks of the agents in each resample, 1 the highest; equal ones share the best of their places."""
+    """Ranks of the agents in each resample; 1 is the best, and equal means share the best of their ranks."""
     ranks: Values = 1.0 + (means[:, None, :] > means[:, :, None]).sum(2)
     return ranks
 
 
-def _whole_interval(ranks: Values, rank: int) -> tuple[int, int]:
+def _integer_interval(ranks: Values, rank: int) -> tuple[int, int]:
     low, high = _quantiles(ranks)
     return min(rank, int(np.floor(low))), max(rank, int(np.ceil(high)))
 

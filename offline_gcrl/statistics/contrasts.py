@@ -1,4 +1,4 @@
-"""Success under two conditions: told right or wrong, goals seen or held out, learned together or alone."""
+"""Success under two conditions: right and wrong identifiers, seen and unseen goals, multi-task policy and specialist."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from offline_gcrl.statistics.intervals import CONFIDENCE, Estimate, rate_across_
 
 RESAMPLES = 5000
 Tables = Sequence[pl.DataFrame]
-"""Evaluation episodes, a table a training seed."""
+"""Evaluation episodes, one table per training seed."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Success under a condition beside that under another, each with its 95% interval."""
+    """Success rates under two conditions and their difference, with 95% intervals."""
 
     name: str
     first: Estimate
@@ -24,18 +24,18 @@ class Contrast:
     difference: Estimate
     """First minus second."""
     episodes: int
-    """Of the second, over all seeds."""
+    """Episodes of the second condition, over all seeds."""
 
     @property
     def kind(self) -> str:
-        """Whether the first is above the second, below it, or neither can be told."""
+        """The sign of the difference: ``positive``, ``negative``, or ``unclear`` if the interval contains zero."""
         if self.difference.low > 0:
             return "positive"
         return "negative" if self.difference.high < 0 else "unclear"
 
 
 def success_rate(tables: Tables, column: str = "success") -> Estimate:
-    """Rate with its interval: Wilson's of one seed, the bootstrap across several."""
+    """Success rate with its interval, as ``rate_across_seeds``."""
     return rate_across_seeds([table[column].cast(pl.Float64).to_numpy() for table in tables])
 
 
@@ -46,7 +46,14 @@ def paired_contrast(
     column: str = "success",
     confidence: float = CONFIDENCE,
 ) -> Contrast:
-    """Of the same episodes: a bootstrap over seeds and episodes that keeps the pairs.
+    """Contrast of two conditions on the same episodes; the bootstrap preserves the pairs.
+
+    Args:
+        name: name of the contrast.
+        first: episodes under the first condition.
+        second: the same episodes under the second condition.
+        column: column of successes.
+        confidence: confidence of the interval of the difference.
 
     Raises:
         DataError: the episodes are not the same.
@@ -64,9 +71,9 @@ def paired_contrast(
 def unpaired_contrast(
     name: str, first: Tables, second: Tables, column: str = "success"
 ) -> Contrast:
-    """Of different episodes of the same policies: the bootstrap keeps the seeds together, not the episodes.
+    """Contrast of two conditions on different episodes of the same policies; the bootstrap pairs seeds only.
 
-    Never narrower than Newcombe's interval (1998, method 10 without correlation) on all episodes.
+    The interval is extended to contain Newcombe's interval (1998, method 10 without correlation) on all episodes.
     """
     one, two = success_rate(first, column), success_rate(second, column)
     random = np.random.default_rng(0)
@@ -87,32 +94,32 @@ def unpaired_contrast(
 
 
 def wrong_identifiers(right: Tables, wrong: Tables, column: str = "success") -> list[Contrast]:
-    """Success when told right minus success when told wrong, for each identifier that was told wrongly.
+    """Success with the right identifier minus success with a wrong one, per kind of identifier (task or goal).
 
     Args:
-        right: all episodes as they are.
-        wrong: some of them again, with a column ``wrong``, the identifier that was.
-        column: of successes.
+        right: all episodes, with the right identifiers.
+        wrong: some of these episodes with a wrong identifier, whose kind is in the column ``wrong``.
+        column: column of successes.
     """
     kinds = pl.concat(wrong)["wrong"].unique(maintain_order=True)
     contrasts = []
     for kind in kinds:
-        told_wrong = [table.filter(pl.col("wrong") == kind) for table in wrong]
-        told_right = [
+        with_wrong = [table.filter(pl.col("wrong") == kind) for table in wrong]
+        with_right = [
             table.filter(pl.col("episode").is_in(other["episode"].implode()))
-            for table, other in zip(right, told_wrong, strict=True)
+            for table, other in zip(right, with_wrong, strict=True)
         ]
-        contrasts.append(paired_contrast(kind, told_right, told_wrong, column))
+        contrasts.append(paired_contrast(kind, with_right, with_wrong, column))
     return contrasts
 
 
 def zero_shot(every: Tables, held_out: Tables, column: str = "success") -> Contrast:
-    """Success at goals that training had minus success at goals that were held out.
+    """Success with seen goals minus success with unseen goals.
 
     Args:
-        every: all episodes of the headline, of which those to held-out goals are left out.
-        held_out: the episodes to held-out goals.
-        column: of successes.
+        every: all episodes of the final evaluation; those with unseen goals are left out.
+        held_out: the episodes with unseen goals.
+        column: column of successes.
     """
     tasks = held_out[0]["task"].unique().implode()
     seen = [table.filter(~pl.col("held_out") & pl.col("task").is_in(tasks)) for table in every]

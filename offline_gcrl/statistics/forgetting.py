@@ -1,7 +1,7 @@
-"""Figures of learning tasks one after another: what is left of a task once others have followed.
+"""Metrics of training on tasks in sequence: average success, backward transfer and forgetting.
 
-R[i, j] is the success on task j after the phase in which task i was learned (Lopez-Paz and Ranzato 2017,
-"Gradient episodic memory for continual learning").
+They are functions of a matrix R, where R[i, j] is the success rate on task j after the phase in which task i was
+trained (Lopez-Paz and Ranzato 2017, "Gradient episodic memory for continual learning").
 """
 
 from collections.abc import Callable, Sequence
@@ -16,24 +16,24 @@ from offline_gcrl.support.errors import DataError
 
 RESAMPLES = 2000
 Matrix = NDArray[np.float64]
-"""R: (..., phases, tasks), tasks in the order in which they were learned."""
+"""The matrix R, (..., phases, tasks), with the tasks in the order of training."""
 
 
 def average_success(matrix: Matrix) -> Matrix:
-    """Over all tasks, after the last of them was learned."""
+    """Mean success over all tasks after the last phase, from (..., phases, tasks) to (...)."""
     average: Matrix = matrix[..., -1, :].mean(-1)
     return average
 
 
 def backward_transfer(matrix: Matrix) -> Matrix:
-    """What later tasks did to earlier ones: mean of R[T, j] - R[j, j] over j < T; negative is forgetting."""
+    """Effect of later tasks on earlier ones: mean of R[T, j] - R[j, j] over j < T; negative values are forgetting."""
     own = np.diagonal(matrix, axis1=-2, axis2=-1)
     transfer: Matrix = (matrix[..., -1, :-1] - own[..., :-1]).mean(-1)
     return transfer
 
 
 def forgetting(matrix: Matrix) -> Matrix:
-    """From the best that each earlier task ever had (Chaudhry et al. 2018): mean of max_i R[i, j] - R[T, j]."""
+    """Loss from the best success of each earlier task: mean of max_i R[i, j] - R[T, j] (Chaudhry et al. 2018)."""
     best = matrix[..., :-1, :-1].max(-2)
     lost: Matrix = (best - matrix[..., -1, :-1]).mean(-1)
     return lost
@@ -48,30 +48,30 @@ SEQUENCE_METRICS: dict[str, Callable[[Matrix], Matrix]] = {
 
 @dataclass(frozen=True)
 class SequentialResult:
-    """How tasks that were learned one after another fared."""
+    """Result of training on tasks in sequence."""
 
     tasks: tuple[str, ...]
-    """In the order in which they were learned."""
+    """Tasks in the order of training."""
     boundaries: tuple[int, ...]
-    """Updates at the end of each phase."""
+    """Number of updates at the end of each phase."""
     matrix: Matrix
     """R, (seeds, phases, tasks)."""
     metrics: dict[str, Estimate]
-    """By the names in ``SEQUENCE_METRICS``."""
+    """Metrics by the names in ``SEQUENCE_METRICS``."""
 
 
 def sequence_metrics(
     curves: Sequence[pl.DataFrame], tasks: Sequence[str], boundaries: Sequence[int]
 ) -> SequentialResult:
-    """The success matrix and its figures, with 95% intervals that resample seeds and episodes.
+    """The success matrix and its metrics, with 95% intervals over seeds and episodes.
 
-    Episodes are drawn anew for each entry, as if they were others after each phase; they are the same, so the
-    intervals are rather too wide than too narrow.
+    The episodes of each entry are resampled independently, although the same episodes follow every phase. This makes the
+    intervals conservative.
 
     Args:
-        curves: learning curves of each task, a table a seed: task, update, mean, episodes.
-        tasks: in the order in which they were learned.
-        boundaries: updates at the end of each phase.
+        curves: learning curves per task, one table per seed, with the columns task, update, mean and episodes.
+        tasks: tasks in the order of training.
+        boundaries: number of updates at the end of each phase.
 
     Raises:
         DataError: a phase ended without a snapshot.
@@ -83,7 +83,7 @@ def sequence_metrics(
     random = np.random.default_rng(0)
     chosen = random.integers(len(rates), size=(RESAMPLES, len(rates)))
     counts, successes = (values[chosen].sum(1) for values in (episodes, rates * episodes))
-    # Jeffreys' posterior of each rate: resampling alone would claim certainty where all succeed.
+    # Jeffreys' posterior of each rate, because resampling alone gives a width of zero if all episodes succeed.
     drawn = random.beta(successes + 0.5, counts - successes + 0.5)
     metrics = {}
     for name, figure in SEQUENCE_METRICS.items():
@@ -96,14 +96,14 @@ def sequence_metrics(
 def _matrix(
     curve: pl.DataFrame, tasks: Sequence[str], boundaries: Sequence[int], column: str
 ) -> Matrix:
-    """A column of the curves at the end of each phase: (phases, tasks)."""
+    """A column of the curves at the end of each phase, (phases, tasks)."""
     rows = []
     for update in boundaries:
         at = dict(curve.filter(pl.col("update") == update).select("task", column).iter_rows())
         if set(tasks) - set(at):
             raise DataError(
-                f"no snapshot after update {update}, where a task's phase ends; let train.snapshots be a "
-                "multiple of the number of tasks"
+                f"no snapshot after update {update}, the end of a phase; train.snapshots must be a multiple of "
+                "the number of tasks"
             )
         rows.append([float(at[task]) for task in tasks])
     return np.array(rows)

@@ -1,4 +1,4 @@
-"""95% intervals: Wilson for a rate within a seed, a hierarchical bootstrap across seeds."""
+"""95% intervals: Wilson's interval for a rate of one seed, and a hierarchical bootstrap across seeds."""
 
 from dataclasses import dataclass
 
@@ -20,16 +20,16 @@ class Estimate:
 
 
 def wilson(successes: int, trials: int) -> Estimate:
-    """Rate of successes with Wilson's score interval (Wilson 1927)."""
+    """Success rate with Wilson's score interval (Wilson 1927)."""
     interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(successes / trials, float(interval.low), float(interval.high))
 
 
 def across_seeds(groups: list[NDArray[np.float64]]) -> Estimate:
-    """Mean over seeds, resampling seeds and then the episodes of each; it holds for both sources of chance.
+    """Mean over seeds, with a bootstrap interval that resamples seeds and the episodes of each seed.
 
     Args:
-        groups: the episodes' values of each seed, shape (episodes,).
+        groups: values of the episodes, one array (episodes,) per seed.
     """
     random = np.random.default_rng(0)
     means = np.empty(RESAMPLES)
@@ -41,9 +41,12 @@ def across_seeds(groups: list[NDArray[np.float64]]) -> Estimate:
 
 
 def rate_across_seeds(groups: list[NDArray[np.float64]]) -> Estimate:
-    """The same for a rate, never narrower than Wilson's interval on all episodes together.
+    """Success rate over seeds, with the bootstrap interval extended to contain Wilson's interval on all episodes.
 
-    Resampling alone would claim certainty where every episode succeeded. Of one seed it is Wilson's.
+    If all episodes succeed, resampling alone gives an interval of width zero. With one seed, the interval is Wilson's.
+
+    Args:
+        groups: ones and zeros, one array (episodes,) per seed.
     """
     pooled = np.concatenate(groups)
     floor = wilson(int(pooled.sum()), len(pooled))

@@ -1,8 +1,8 @@
-"""What sharing one policy among tasks gives and costs: a multi-task policy compared with its specialists.
+"""Benefit and cost of one policy for several tasks: a multi-task policy compared with its specialists.
 
-Transfer is what a task gains or loses by being learned together with others. The cost of sharing is how
-long it takes: K specialists that need N updates each cost K N in all; a multi-task policy of which a share f
-is common to all tasks, at the price of an interference c, costs c N f + K (1 - f) N.
+Transfer is the success of the multi-task policy on a task minus that of the specialist. The cost of sharing is the
+number of updates. K specialists with N updates each cost K N updates. A multi-task policy costs c N f + K (1 - f) N, if
+a share f of the learning is common to all tasks and interference multiplies its cost by c.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ from offline_gcrl.statistics.contrasts import Contrast, Tables, paired_contrast
 from offline_gcrl.statistics.intervals import CONFIDENCE, Estimate
 
 SHARE_OF_FINAL = 0.8
-"""Of a specialist's final success: the threshold at which its task counts as learned."""
+"""A task counts as learned at this share of the final success of its specialist."""
 RESAMPLES = 1000
 
 
 def transfers(
     multitask: Tables, specialists: Mapping[str, Tables], column: str = "success"
 ) -> list[Contrast]:
-    """What each task that has a specialist gains by being learned with others: multi-task policy minus specialist.
+    """Transfer of each task with a specialist: success of the multi-task policy minus that of the specialist.
 
-    The intervals of the differences of all tasks hold jointly with 95% (Bonferroni).
+    The intervals of the differences of all tasks have a joint confidence of 95% (Bonferroni).
 
     Args:
-        multitask: its episodes of all tasks.
-        specialists: the same episodes, by task.
-        column: of successes.
+        multitask: evaluation episodes of the multi-task policy on all tasks.
+        specialists: the same episodes with the specialist, by task.
+        column: column of successes.
 
     Raises:
         DataError: the episodes are not the same.
@@ -51,7 +51,7 @@ def transfers(
 def average_transfer(
     multitask: Tables, specialists: Mapping[str, Tables], column: str = "success"
 ) -> Contrast:
-    """The same over all tasks that have a specialist, each with the same weight."""
+    """Transfer averaged over all tasks with a specialist, with equal weights; arguments as for ``transfers``."""
     tasks = pl.Series(list(specialists)).implode()
     own = [table.filter(pl.col("task").is_in(tasks)) for table in multitask]
     joined = [
@@ -62,27 +62,27 @@ def average_transfer(
 
 @dataclass(frozen=True)
 class ThresholdCrossing:
-    """When a learning curve was at a threshold."""
+    """The number of updates at which a learning curve reached a threshold."""
 
     updates: float
-    """By interpolation between snapshots."""
+    """Number of updates, interpolated between snapshots."""
     at_first_snapshot: bool
-    """Whether it was there at its first snapshot already: then ``updates`` is that snapshot's, and a bound."""
+    """Whether the curve had reached the threshold at its first snapshot; then ``updates`` is an upper bound."""
 
 
 @dataclass(frozen=True)
 class TaskCost:
-    """When a task counts as learned, alone and with others; None where it never does."""
+    """The number of updates to learn a task, by the specialist and the multi-task policy; None if it is not learned."""
 
     task: str
     threshold: float
-    """Success rate."""
+    """Success rate at which the task counts as learned."""
     specialist: ThresholdCrossing | None
     multitask: ThresholdCrossing | None
 
     @property
     def ratio(self) -> float | None:
-        """Updates of the multi-task policy over those of the specialist, where both are known and no bounds."""
+        """Updates of the multi-task policy over those of the specialist; None if either is unknown or a bound."""
         both = (self.multitask, self.specialist)
         one, other = (None if found is None or found.at_first_snapshot else found for found in both)
         return one.updates / other.updates if one and other else None
@@ -90,54 +90,55 @@ class TaskCost:
 
 @dataclass(frozen=True)
 class SharingCost:
-    """What a multi-task policy of K tasks costs beside K specialists, in updates of one batch size."""
+    """Updates of a multi-task policy for K tasks, compared with those of K specialists with the same batch size."""
 
     costs: tuple[TaskCost, ...]
     batch_size: int
     multitask: float
-    """Mean over the tasks where both are known."""
+    """Updates of the multi-task policy until a task is learned, averaged over the compared tasks."""
     specialist: float
-    """The same: N."""
+    """Updates of a specialist until its task is learned, N, averaged over the compared tasks."""
     ratio: Estimate
-    """Generalist over specialist: 1 where all is shared and nothing interferes, K where nothing is shared."""
+    """Updates of the multi-task policy over those of a specialist: 1 if everything is shared without interference, K if
+    nothing is shared."""
 
     @property
     def tasks(self) -> int:
-        """K."""
+        """Number of tasks, K."""
         return len(self.costs)
 
     @property
     def compared(self) -> int:
-        """How many tasks both are known of."""
+        """Number of tasks for which both numbers of updates are known."""
         return sum(cost.ratio is not None for cost in self.costs)
 
     @property
     def least_shared(self) -> float:
-        """F if nothing interfered (c = 1): the least that goes with what was measured, since c is 1 or more.
+        """Share f without interference (c = 1), a lower bound of f as c is at least 1.
 
-        Above 1, the multi-task policy was faster than the model lets it be.
+        A value above 1 means that the multi-task policy learned faster than the model allows.
         """
         return (self.tasks - self.ratio.mean) / (self.tasks - 1)
 
     @property
     def most_interference(self) -> float:
-        """C if all were shared (f = 1): the most that goes with what was measured."""
+        """Interference c if everything is shared (f = 1), an upper bound of c."""
         return self.ratio.mean
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Success of several seeds at the same snapshots."""
+    """Success rates of several seeds at the same snapshots."""
 
     updates: NDArray[np.float64]
-    """(snapshots,)"""
+    """Number of updates at each snapshot, (snapshots,)."""
     success: NDArray[np.float64]
-    """(seeds, snapshots)"""
+    """Success rates, (seeds, snapshots)."""
 
     def reaches(
         self, threshold: float, seeds: NDArray[np.int64] | None = None
     ) -> ThresholdCrossing | None:
-        """When the mean over these seeds first is at the threshold; None if never, or if that is nothing."""
+        """When the mean over these seeds first reaches a threshold; None if it does not, or the threshold is 0."""
         mean = (self.success if seeds is None else self.success[seeds]).mean(0)
         above = np.flatnonzero(mean >= threshold)
         if threshold <= 0 or not len(above):
@@ -151,7 +152,7 @@ class Curve:
 
 
 def curve_of(tables: Tables) -> Curve:
-    """From learning curves of one task, one a seed: columns update and mean."""
+    """The curve of one task from its learning curves, one table per seed with the columns update and mean."""
     updates = tables[0]["update"].cast(pl.Float64).to_numpy()
     return Curve(updates, np.stack([table["mean"].to_numpy() for table in tables]))
 
@@ -159,12 +160,12 @@ def curve_of(tables: Tables) -> Curve:
 def task_costs(
     multitask: Mapping[str, Curve], specialists: Mapping[str, Curve], finals: Mapping[str, float]
 ) -> tuple[TaskCost, ...]:
-    """When each task was learned, with others and alone.
+    """Number of updates until each task was learned, by the multi-task policy and by the specialist.
 
     Args:
-        multitask: its learning curve on each task.
-        specialists: theirs, on the same tasks.
-        finals: success of each specialist at the end, of which ``SHARE_OF_FINAL`` is its threshold.
+        multitask: learning curves of the multi-task policy, by task.
+        specialists: learning curves of the specialists, by task.
+        finals: final success rate of each specialist; the threshold is ``SHARE_OF_FINAL`` times this rate.
     """
     thresholds = {task: SHARE_OF_FINAL * finals[task] for task in specialists}
     return tuple(
@@ -184,36 +185,36 @@ def sharing_cost(
     costs: tuple[TaskCost, ...],
     batch_size: int,
 ) -> SharingCost | None:
-    """What learning the tasks together costs beside learning each alone.
+    """Cost of learning the tasks with one policy, compared with one policy per task.
 
-    Tasks that one of both never learned, or had at its first snapshot, say nothing and are left out. The interval
-    of the ratio resamples training seeds.
+    Tasks that one of the two did not learn, or had learned at its first snapshot, are left out. The interval of the ratio
+    resamples training seeds.
 
     Args:
-        multitask: its learning curve on each task.
-        specialists: theirs, on the same tasks.
-        costs: as ``task_costs`` reads them off.
-        batch_size: transitions an update.
+        multitask: learning curves of the multi-task policy, by task.
+        specialists: learning curves of the specialists, by task.
+        costs: result of ``task_costs``.
+        batch_size: transitions per update.
 
     Returns:
-        None where no task is left.
+        The cost; None if no task can be compared.
     """
-    left = [cost for cost in costs if cost.ratio is not None]
-    if not left:
+    compared = [cost for cost in costs if cost.ratio is not None]
+    if not compared:
         return None
-    alone = float(np.mean([cost.specialist.updates for cost in left if cost.specialist]))
-    together = float(np.mean([cost.multitask.updates for cost in left if cost.multitask]))
-    ratios = _resampled_ratios(multitask, specialists, left)
+    separate = float(np.mean([cost.specialist.updates for cost in compared if cost.specialist]))
+    joint = float(np.mean([cost.multitask.updates for cost in compared if cost.multitask]))
+    ratios = _resampled_ratios(multitask, specialists, compared)
     low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    ratio = together / alone
+    ratio = joint / separate
     interval = Estimate(ratio, min(ratio, float(low)), max(ratio, float(high)))
-    return SharingCost(costs, batch_size, together, alone, interval)
+    return SharingCost(costs, batch_size, joint, separate, interval)
 
 
 def _resampled_ratios(
     multitask: Mapping[str, Curve], specialists: Mapping[str, Curve], costs: Sequence[TaskCost]
 ) -> list[float]:
-    """Generalist over specialist in resamples of the seeds, over the tasks that both then learn."""
+    """Ratios of updates in resamples of the seeds, over the tasks that both learn in the resample."""
     random = np.random.default_rng(0)
     seeds = len(next(iter(multitask.values())).success)
     ratios = []
@@ -234,25 +235,25 @@ def _resampled_ratios(
 
 @dataclass(frozen=True)
 class SharingModel:
-    """f and c, from suites of several sizes."""
+    """Parameters f and c of the cost of sharing, fitted to suites of several sizes."""
 
     shared: float
-    """f, the share that is common to all tasks."""
+    """The share f that is common to all tasks."""
     interference: float | None
-    """c; None where nothing is shared that could interfere."""
+    """The factor c of interference; None if nothing is shared."""
 
 
 def fit_sharing(points: Sequence[tuple[int, float]]) -> SharingModel | None:
-    """F and c of ratio = c f + K (1 - f), a line in K, by least squares.
+    """Fit f and c of ratio = c f + K (1 - f), which is linear in K, by least squares.
 
-    One suite gives one equation for two unknowns, so suites of at least two sizes are needed. They must be alike:
-    f and c are taken to be the same in all of them.
+    One suite gives one equation for two unknowns, so suites of at least two sizes are needed. The fit assumes that f and
+    c are the same in all suites.
 
     Args:
-        points: the number of tasks K of each suite, and updates of its multi-task policy over those of a specialist.
+        points: number of tasks K of each suite, and updates of its multi-task policy over those of a specialist.
 
     Returns:
-        None where all suites have the same size.
+        The fit; None if all suites have the same size.
     """
     sizes = np.array([size for size, _ in points], dtype=np.float64)
     if len(np.unique(sizes)) < 2:
