@@ -1,4 +1,4 @@
-"""Check all settings before any work, and resolve what this run makes of each dataset's recipe."""
+"""Check all settings before any work, and write the resolved recipe of each dataset."""
 
 from offline_gcrl.config import (
     RECIPES,
@@ -16,7 +16,7 @@ from offline_gcrl.support.terminal import close, stage, stage_arguments
 
 
 def main() -> None:
-    """Fill ``datasets/resolved``: a file for each dataset of the experiment."""
+    """Fill ``datasets/resolved`` with one file per dataset of the experiment."""
     stage_arguments(__doc__)
     from offline_gcrl.agents import settings_type
 
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def checked_dataset(params: Params, name: str) -> Dataset:
-    """A dataset of the experiment, whose environments and collecting policies work."""
+    """Resolve a dataset, and check its environments, sources, tasks and evaluation."""
     from offline_gcrl.collect.collector import check_sources
     from offline_gcrl.environments.held_out_goals import check_region
     from offline_gcrl.environments.making import check_environments

@@ -1,4 +1,4 @@
-"""Recipe to Minari: collect the sources that are made here, fetch the published ones."""
+"""Collect the sources of a dataset in its environments, or fetch published ones, as Minari datasets."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from offline_gcrl.support.terminal import Bars, close, stage, stage_arguments
 
 
 def main() -> None:
-    """Fill ``datasets/minari/<dataset>``, a Minari root of its own."""
+    """Fill the Minari root ``datasets/minari/<dataset>``."""
     (name,) = stage_arguments(__doc__, "dataset")
     from offline_gcrl.collect.collector import collect_source, max_steps_per_episode
     from offline_gcrl.collect.published import fetch_published
@@ -35,7 +35,7 @@ def main() -> None:
                         bars.advance(part, count)
 
                     steps += collect_source(recipe, source, root, on_steps=on_steps).total_steps
-        close(f"{len(sources)} source(s), {steps:,} steps made here, in {output}")
+        close(f"{len(sources)} source(s), {steps:,} steps collected, in {output}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Parquet to a card: what a dataset holds, and whether the simulator still makes it."""
+"""Write the card of a dataset: its numbers and figures, and whether the simulator reproduces the data."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def log_card(name: str, card: dict[str, Any], episodes: Path, folder: Path) -> None:
-    """Log a card to MLflow: beside the experiment, whose table compares agents; this one's, datasets."""
+    """Log a card to the MLflow experiment that compares datasets."""
     from offline_gcrl.cards.card import card_metrics, card_params, card_text
     from offline_gcrl.config.outputs import CARD, PAGE
     from offline_gcrl.tracking.store import Tracker

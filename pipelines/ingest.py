@@ -1,4 +1,4 @@
-"""Minari to Parquet: checked episodes, one table of steps."""
+"""Convert Minari datasets to checked episodes in Parquet."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Parquet to hindsight: goals for every transition and strategy, and the reward each gives."""
+"""Draw hindsight goals for every transition and strategy, and compute their rewards."""
 
 import json
 from pathlib import Path
@@ -27,8 +27,8 @@ def main() -> None:
             write_json(folder / STATS, statistics)
         for strategy, values in statistics["strategies"].items():
             exact = values.get("expected_if_exact")
-            beside = f", {exact:.3%} if only the next state counted" if exact else ""
-            note(f"{strategy:<9} {values['positive_share']:>7.2%} of labels positive{beside}")
+            expected = f", {exact:.3%} expected without tolerance" if exact else ""
+            note(f"{strategy:<9} {values['positive_share']:>7.2%} of labels positive{expected}")
         close(
             f"{statistics['transitions']:,} transitions relabelled, k = {settings.k}, in {output}"
         )

@@ -1,4 +1,4 @@
-"""Hindsight to policy: all seeds of one dataset and agent, side by side, and its specialists if asked for."""
+"""Train all seeds of an agent on a dataset in parallel, and specialists if ``train.specialists`` asks for them."""
 
 from pathlib import Path
 

@@ -94,12 +94,12 @@ EPISODE_BROKEN: dict[str, tuple[str, Any, str]] = {
     "an action outside": ("actions", np.full((5, 2), 1.5), "step 0: action .* is outside Box"),
     "actions too narrow": ("actions", np.zeros((5, 1)), "its actions have 1 numbers"),
     "actions too wide": ("actions", np.zeros((5, 3)), "its actions have 3 numbers"),
-    "states too wide": ("observations/observation", np.zeros((6, 9)), "its sizes .* are not those before"),
+    "states too wide": ("observations/observation", np.zeros((6, 9)), "its sizes .* differ from those of earlier episodes"),
     "goals too wide": ("observations/desired_goal", np.zeros((6, 3)), "achieved goals have 2 numbers and desired ones 3"),
     "a single number": ("actions", 1.0, "'actions' is a single float64, expected rows of numbers"),
     "text": ("rewards", [b"a"] * 5, "'rewards' is rows of type .*, expected rows of numbers"),
     "text in states": ("observations/observation", [b"a"] * 6, "'observation' has values of type"),
-    "rewards too wide": ("rewards", np.zeros((5, 2)), "'rewards' has 2 numbers a step, expected one"),
+    "rewards too wide": ("rewards", np.zeros((5, 2)), "'rewards' has 2 numbers per step, expected one"),
     "no numbers": ("observations/observation", np.zeros((6, 0)), "has no numbers"),
 }  # fmt: skip
 
@@ -122,9 +122,9 @@ def test_a_broken_episode_is_named(case: str, root: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("seed", "message"),
     [
-        (2**63, "its seed 9223372036854775808 is no"),
+        (2**63, "its seed 9223372036854775808 is not an integer from 0"),
         (b"x", "cannot be read"),
-        (-1, "its seed -1 is no"),
+        (-1, "its seed -1 is not an integer from 0"),
     ],
 )
 def test_a_seed_that_is_none_is_named(seed: Any, message: str, root: Path, tmp_path: Path) -> None:
@@ -164,23 +164,23 @@ SOURCE_BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no metadata": (lambda root: (root / NAME / "data/metadata.json").unlink(), "metadata.json"),
     "no data": (lambda root: data_file(root).unlink(), "main_data.hdf5"),
     "empty": (lambda root: data_file(root).write_bytes(b""), "cannot be read as Minari data"),
-    "cut off": (cut_off, "cannot be read as Minari data: .*truncated file.*; if it came broken, copy or download it again"),
+    "cut off": (cut_off, "cannot be read as Minari data: .*truncated file.*; if the files are broken, copy or download them again"),
     "not HDF5": (lambda root: data_file(root).write_bytes(b"x" * 999), "file signature not found"),
-    "D4RL's": (foreign, "no group episode_0 but actions, observations; `python -m offline_gcrl.convert d4rl`"),
-    "an episode short": (without_last_episode, "counts 3 episodes and main_data.hdf5 holds 2"),
-    "killed while written": (lambda root: edited(root, total_episodes=1), "counts 1 episodes and .* holds 3"),
+    "D4RL's": (foreign, "no group episode_0 but actions, observations; convert it with `python -m offline_gcrl.convert d4rl`"),
+    "an episode short": (without_last_episode, "counts 3 episodes, but main_data.hdf5 contains 2"),
+    "killed while written": (lambda root: edited(root, total_episodes=1), "counts 1 episodes, but .* contains 3"),
     "never begun": (never_begun, "has no episodes; was it written to the end"),
-    "no episodes": (lambda root: edited(root, total_episodes=0), "counts 0 episodes and .* holds 3"),
+    "no episodes": (lambda root: edited(root, total_episodes=0), "counts 0 episodes, but .* contains 3"),
     "a count that is none": (lambda root: edited(root, total_episodes="three"), "total_episodes: expected a whole number, not 'three'"),
     "steps that are none": (lambda root: edited(root, total_steps=None), "total_steps: expected a whole number"),
     "metadata that is no JSON": (lambda root: (root / NAME / "data/metadata.json").write_text("{"), "cannot be read as Minari data"),
-    "metadata that is a list": (lambda root: (root / NAME / "data/metadata.json").write_text("[]"), "holds no keys"),
+    "metadata that is a list": (lambda root: (root / NAME / "data/metadata.json").write_text("[]"), "is not a JSON object"),
     "another format": (lambda root: edited(root, data_format="tape"), "tape"),
     "an old Minari": (lambda root: edited(root, minari_version="0.1.0"), "0.1.0"),
     "no space": (lambda root: edited(root, observation_space="?"), "cannot be read as Minari data"),
     "numbered actions": (lambda root: actions_of(root, {"type": "Discrete", "dtype": "int64", "start": 0, "n": 3}), "its actions are Discrete.* agents need a Box"),
     "unbounded actions": (lambda root: actions_of(root, {**BOX, "high": [1.0, float("inf")]}), "agents need a Box with finite bounds"),
-    "an action without room": (lambda root: actions_of(root, {**BOX, "high": [1.0, -1.0]}), "leaves some of them no room"),
+    "an action without room": (lambda root: actions_of(root, {**BOX, "high": [1.0, -1.0]}), "every lower bound must be below its upper bound"),
 }  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def test_a_recipe_that_does_not_fit_the_data_is_told_where(
 
 def test_more_episodes_than_there_are_cannot_be_taken(sound: Path, tmp_path: Path) -> None:
     source = RECIPE.sources[0].model_copy(update={"episodes": 4})
-    with pytest.raises(DataError, match="has 3 episodes, and its recipe asks for 4"):
+    with pytest.raises(DataError, match="has 3 episodes, but its recipe asks for 4"):
         ingested(sound, tmp_path / "output", RECIPE.model_copy(update={"sources": (source,)}))
 
 
@@ -300,7 +300,7 @@ def test_another_version_of_its_environment_is_worth_a_remark(name: str, look_al
     other = Environment(id=f"{FAMILIES[name].rpartition('-v')[0]}-v99")
     renamed = recipe.model_copy(update={"environment": other})
     (remark,) = check_published(renamed, recipe.sources[0], look_alikes)
-    assert f"was collected in {FAMILIES[name]}, its recipe names {other.id}" in remark
+    assert f"was collected in {FAMILIES[name]}, but its recipe has {other.id}" in remark
 
 
 def test_another_environment_is_an_error(look_alikes: Path) -> None:
@@ -308,7 +308,7 @@ def test_another_environment_is_an_error(look_alikes: Path) -> None:
     other = recipe.model_copy(update={"environment": Environment(id="AntMaze_Large-v4")})
     with pytest.raises(
         DataError,
-        match="was collected in 'AntMaze_UMaze-v4', and its recipe says 'AntMaze_Large-v4'",
+        match="was collected in 'AntMaze_UMaze-v4', but its recipe has 'AntMaze_Large-v4'",
     ):
         check_published(other, recipe.sources[0], look_alikes)
 

@@ -248,14 +248,14 @@ def test_figures_are_closed(card: Path) -> None:
     [
         (
             {"kind": "distance", "tolerance": 0.3, "parts": (7, 1)},
-            "each of its parts (7, 1 numbers)",
+            "for each of its parts (7, 1 numbers), the distance to the achieved goal is at most 0.3",
         ),
         ({"kind": "per_dimension", "tolerances": (0.1, 0.2)}, "its tolerance (0.1, 0.2)"),
         (
             {"kind": "predicate", "predicate": "above", "dimensions": (0,), "tolerance": 0.0},
-            "achieved is above it in dimension 0",
+            "if the achieved goal is above it in dimension 0",
         ),
-        ({"kind": "same_step"}, "very step"),
+        ({"kind": "same_step"}, "only at the step that it was taken from"),
     ],
 )
 def test_the_success_test_is_said_in_words(success: dict[str, Any], words: str) -> None:

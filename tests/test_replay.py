@@ -89,10 +89,10 @@ def test_a_drift_names_both_versions_of_mujoco(dataset: SmallDataset, copied: Pa
     note_version(copied, source, ["numpy==2.0.0", "mujoco==2.3.7"])
     tamper(copied, source, lambda file: file["episode_0/actions"].__setitem__(0, 0.0))
     sentence = replay_source(dataset.recipe, source, copied).sentence
-    assert f"recorded with MuJoCo 2.3.7, {mujoco.__version__} is installed" in sentence
+    assert f"recorded with MuJoCo 2.3.7, but {mujoco.__version__} is installed" in sentence
     note_version(copied, source, [])
     unknown = replay_source(dataset.recipe, source, copied)
-    assert "recorded with an unknown MuJoCo" in unknown.sentence
+    assert "recorded with an unknown version of MuJoCo" in unknown.sentence
 
 
 def test_without_seeds_the_recorded_state_is_where_to_start(
@@ -256,7 +256,7 @@ def test_an_environment_without_a_simulator_is_a_reason(
 def test_what_is_written_down_has_the_sentence_and_the_numbers() -> None:
     said = Replay("same", "state", 3, 60, 2.0e-7, recorded="3.1.0", installed="3.3.0").as_dict()
     assert said["sentence"] == (
-        "3 episodes, 60 steps replayed from the recorded state: as recorded, to 2e-07; recorded with "
-        "MuJoCo 3.1.0, 3.3.0 is installed"
+        "3 episodes, 60 steps replayed from the recorded state: equal to the recording up to 2e-07; recorded with "
+        "MuJoCo 3.1.0, but 3.3.0 is installed"
     )
     assert said["largest_difference"] == 2.0e-7

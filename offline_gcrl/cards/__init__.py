@@ -1,1 +1,1 @@
-"""Dataset cards: what an ingested dataset holds, in numbers, in figures and on a page."""
+"""Dataset cards: the content of an ingested dataset as numbers, figures and a page, with a replay check."""

@@ -17,16 +17,22 @@ from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.files import write_json, write_text
 
 MAX_NOTE_CHARACTERS = 7000
-"""Characters of a page that are shown with its run."""
+"""Maximal length of a page in the description of an MLflow run."""
 
 
 def write_card(
     dataset: Dataset, folder: Path, replays: dict[str, Replay], output: Path
 ) -> dict[str, Any]:
-    """Write the card of the dataset that is ingested in ``folder`` into ``output``.
+    """Write the card of an ingested dataset.
+
+    Args:
+        dataset: the resolved dataset.
+        folder: the folder of the ingested dataset.
+        replays: results of the replay check by source.
+        output: the folder to write into.
 
     Returns:
-        What ``card.json`` holds.
+        The content of ``card.json``.
     """
     data = IngestedDataset(folder, dataset)
     measures = measure(data)
@@ -36,13 +42,13 @@ def write_card(
         save(figure, output / f"{name}.svg")
     numbers = summarise(data, measures)
     head = _head(data, measures.coverage)
-    said = captions(head["coverage"], head["sizes"])
+    texts = captions(head["coverage"], head["sizes"])
     replayed = {source: replay.as_dict() for source, replay in replays.items()}
     card = {
         **head,
         "facts": facts(numbers["all"], replayed.values()),
         **numbers,
-        "figures": {name: said[name] for name in figures},
+        "figures": {name: texts[name] for name in figures},
         "replay": replayed,
     }
     write_json(output / CARD, card)
@@ -51,7 +57,7 @@ def write_card(
 
 
 def card_metrics(card: dict[str, Any]) -> dict[str, float]:
-    """The numbers that datasets are compared by, flat; those of its sources stand on the page."""
+    """The card's numbers over all sources, as flat metrics for comparing datasets."""
     values = card["all"]
     flat = {key: value for key, value in values.items() if isinstance(value, int | float)}
     flat |= {f"{key}_mean": values[key]["mean"] for key in ("length", "return")}
@@ -61,7 +67,7 @@ def card_metrics(card: dict[str, Any]) -> dict[str, float]:
 
 
 def card_params(card: dict[str, Any]) -> dict[str, str]:
-    """What datasets are told apart by, beside their numbers."""
+    """The card's facts that are not numbers, as MLflow params."""
     origins = card["origins"]
     return {
         "title": card["title"],
@@ -75,18 +81,20 @@ def card_params(card: dict[str, Any]) -> dict[str, str]:
 
 
 def card_text(page: str) -> str:
-    """A page without its pictures, for where they would not be found, and no longer than MLflow takes."""
+    """The card's page without pictures, cut to the length that MLflow accepts."""
     lines = [line for line in page.split("\n") if not line.startswith("![")]
     return "\n".join(lines)[:MAX_NOTE_CHARACTERS]
 
 
 def task_scene(recipe: Recipe) -> Scene:
-    """Walls or table where a task's data was collected; nothing where that is not to be had."""
+    """Walls or table of the environment in which a task's data was collected; empty if it is not available."""
     if recipe.environment is None:
         return Scene()
     try:
         environment = make_environment(recipe.environment)
-    except OfflineGCRLError:  # A package that is not installed: the picture does without.
+    except (
+        OfflineGCRLError
+    ):  # Its package may not be installed. The figure is then drawn without a scene.
         return Scene()
     scene = environment_scene(environment)
     environment.close()
@@ -94,26 +102,28 @@ def task_scene(recipe: Recipe) -> Scene:
 
 
 def success_sentence(success: Success) -> str:
-    """When a goal counts as reached, to follow those words."""
+    """The success test as text, to follow the words "a goal counts as reached"."""
     if success.kind == "distance":
-        what = (
-            f"each of its parts ({', '.join(map(str, success.parts))} numbers) is"
+        distance = (
+            f"for each of its parts ({', '.join(map(str, success.parts))} numbers), the distance"
             if success.parts
-            else "it is"
+            else "the distance"
         )
-        return f"when {what} within {success.tolerance:g} of what was achieved"
+        return f"if {distance} to the achieved goal is at most {success.tolerance:g}"
     if success.kind == "per_dimension":
         limits = ", ".join(f"{limit:g}" for limit in success.tolerances or ())
-        return f"when each dimension is as near as its tolerance ({limits})"
+        return (
+            f"if each dimension differs from the achieved goal by at most its tolerance ({limits})"
+        )
     if success.kind == "predicate":
         dimensions = ", ".join(map(str, success.dimensions or ()))
-        slack = f", up to {success.tolerance:g}" if success.tolerance else ""
-        return f"when what was achieved is {success.predicate} it in dimension {dimensions}{slack}"
-    return "at the very step that it was taken from"
+        slack = f", with a tolerance of {success.tolerance:g}" if success.tolerance else ""
+        return f"if the achieved goal is {success.predicate} it in dimension {dimensions}{slack}"
+    return "only at the step that it was taken from"
 
 
 def _head(data: IngestedDataset, coverage: Coverage) -> dict[str, Any]:
-    """What a card says beside its numbers."""
+    """The content of a card other than numbers."""
     dataset, schema = data.dataset, data.schema
     sizes = schema["sizes"]
     return {
@@ -136,7 +146,7 @@ def _head(data: IngestedDataset, coverage: Coverage) -> dict[str, Any]:
 
 
 def moving_threshold(success: Success) -> str:
-    """What counts as movement of the achieved goal, in words; see ``measure.movement_scale``."""
+    """The smallest movement of the achieved goal that counts, as text; see ``measure.movement_scale``."""
     if success.kind == "per_dimension":
         return f"{MOVING:.0%} of the tolerance of each dimension"
     if success.kind == "distance" and success.tolerance:
@@ -145,27 +155,27 @@ def moving_threshold(success: Success) -> str:
 
 
 def _origin(recipe: Recipe, source: Source) -> dict[str, Any]:
-    """Where a source is from."""
+    """The origin of a source: how it was made, its environments, licence and citation."""
     collect = source.collect
     made = "published"
     if collect is not None:
         noise = f" with action noise {collect.noise:g}" if collect.noise else ""
-        made = f"made here by `{collect.policy}`{noise}, seed {collect.seed}"
+        made = f"collected here by `{collect.policy}`{noise}, seed {collect.seed}"
     return {
         "source": source.dataset,
         "kind": source.kind,
         "task": recipe.task,
         "made": made,
         "environment": _environment(recipe.environment),
-        "judged_in": _environment(recipe.evaluation.environment if recipe.evaluation else None),
+        "evaluated_in": _environment(recipe.evaluation.environment if recipe.evaluation else None),
         "licence": recipe.licence,
         "citation": recipe.citation,
     }
 
 
 def _environment(environment: Environment | None) -> str:
-    """Id and keyword arguments."""
+    """The id and keyword arguments of an environment as text."""
     if environment is None:
-        return "no environment that is to be had"
+        return "an environment that is not available"
     kwargs = ", ".join(f"{key}={value}" for key, value in environment.kwargs.items())
     return f"`{environment.id}`" + (f" ({kwargs})" if kwargs else "")

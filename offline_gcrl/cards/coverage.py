@@ -1,8 +1,8 @@
-"""Where achieved and desired goals lie: counts on a grid, which the figures draw.
+"""Coverage of the goal space by achieved and desired goals: counts on a grid, which the figures show.
 
-Goals of two or three numbers are places: they are counted in the plane of the first two, a task at a time.
-Full states of more numbers are counted in the plane of their first two principal axes. Of other goals each
-dimension is counted alone.
+Goals of two or three numbers are positions. They are counted in the plane of the first two numbers, separately for each
+task. Goals that are full states of more numbers are counted in the plane of their first two principal axes. For other
+goals, each dimension is counted separately.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 
 BINS = 48
 PRINCIPAL_REACH = 4.0
-"""Standard deviations to either side that a principal axis shows."""
+"""Half the range of a principal axis, in standard deviations."""
 Kind = Literal["places", "principal", "dimensions"]
 
 
 @dataclass(frozen=True)
 class Axes:
-    """What goals are drawn against: their own dimensions, or combinations of them."""
+    """The axes of a grid: dimensions of the goal, or linear combinations of them."""
 
     low: NDArray[np.float64]
     """(tasks, axes)"""
     high: NDArray[np.float64]
     """(tasks, axes)"""
     dimensions: int
-    """How many of the goal's own dimensions are axes, from the first on; 0 with ``directions``."""
+    """The number of goal dimensions that are axes, starting from the first; 0 with ``directions``."""
     centre: NDArray[np.float64] | float = 0.0
     """(goal,)"""
     directions: NDArray[np.float64] | None = None
     """(goal, axes)"""
     explained: tuple[float, ...] = ()
-    """Share of the variance along each of the directions."""
+    """Explained share of the variance, for each of the directions."""
 
     def bins(
         self, goals: NDArray[np.float32], task: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """The bin of each goal along each axis, (n, axes), and whether it is on the grid, (n, axes)."""
+        """The bin of each goal along each axis, (n, axes), and whether the goal is on the grid, (n, axes)."""
         points = self.points(goals)
         low, width = self.low[task], (self.high - self.low)[task]
         places = np.floor((points - low) / width * BINS)
@@ -52,7 +52,7 @@ class Axes:
         return np.where(inside, places, 0).astype(np.int64), inside
 
     def points(self, goals: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Goals, (n, goal), along the axes, (n, axes)."""
+        """The coordinates of goals, (n, goal), along the axes, (n, axes)."""
         if self.directions is None:
             return goals[:, : self.dimensions].astype(np.float64)
         along: NDArray[np.float64] = (goals.astype(np.float64) - self.centre) @ self.directions
@@ -61,19 +61,19 @@ class Axes:
 
 @dataclass
 class Coverage:
-    """Counts of goals on a grid, a place for each source."""
+    """Counts of goals on a grid for each source."""
 
     kind: Kind
     axes: Axes
     task_of: NDArray[np.int64]
-    """(sources,)"""
+    """The task of each source, (sources,)."""
     achieved: NDArray[np.int64]
-    """(sources, BINS, BINS) in a plane, x first; else (sources, axes, BINS)."""
+    """Achieved goals by state: (sources, BINS, BINS) in a plane, x first; else (sources, axes, BINS)."""
     desired: NDArray[np.int64] | None
-    """The same of the goals pursued, by transition; None where the data holds none."""
+    """Desired goals by transition, in the same shape; None if the data has no desired goals."""
 
     def add(self, chunk: "Chunk") -> None:
-        """Count the goals of a chunk: achieved ones of every state, desired ones of every transition."""
+        """Count the achieved goals of all states of a chunk, and the desired goals of all transitions."""
         self._count(self.achieved, chunk.achieved, chunk.source)
         if self.desired is not None and chunk.desired is not None:
             own = chunk.is_transition
@@ -95,12 +95,12 @@ class Coverage:
 def new_coverage(
     chunks: Iterable["Chunk"], schema: Mapping[str, Any], task_of: NDArray[np.int64]
 ) -> Coverage:
-    """An empty grid that all goals fit on.
+    """An empty grid whose range includes all goals.
 
     Args:
-        chunks: all rows of the dataset, to find out where goals lie.
-        schema: of the dataset.
-        task_of: the task of each source.
+        chunks: all rows of the dataset, from which the range is computed.
+        schema: the schema of the dataset.
+        task_of: the task of each source, (sources,).
     """
     sizes = schema["sizes"]
     goal = sizes[achieved_column(schema)]
@@ -119,7 +119,7 @@ def new_coverage(
 
 
 def _own_axes(chunks: Iterable["Chunk"], task_of: NDArray[np.int64], axes: int) -> Axes:
-    """The first dimensions of the goal, from the least to the greatest number of each task."""
+    """Axes along the first dimensions of the goal, from the minimum to the maximum of each task."""
     tasks = int(task_of.max()) + 1
     low, high = np.full((tasks, axes), np.inf), np.full((tasks, axes), -np.inf)
     for chunk in chunks:
@@ -132,12 +132,13 @@ def _own_axes(chunks: Iterable["Chunk"], task_of: NDArray[np.int64], axes: int) 
                 own = values[of == number, :axes]
                 low[number] = np.minimum(low[number], own.min(0))
                 high[number] = np.maximum(high[number], own.max(0))
-    flat = high - low <= 1e-6 * np.maximum(1.0, np.abs(high))  # Never changes: a bin in the middle.
+    # A dimension that never changes gets a range of 1, with its value in the middle.
+    flat = high - low <= 1e-6 * np.maximum(1.0, np.abs(high))
     return Axes(low - 0.5 * flat, high + 0.5 * flat, axes)
 
 
 def _principal_axes(chunks: Iterable["Chunk"], schema: Mapping[str, Any], tasks: int) -> Axes:
-    """The two directions in which achieved goals, each dimension in its own spread, vary most."""
+    """The first two principal axes of the achieved goals, with each dimension in units of its standard deviation."""
     statistics = schema["statistics"][achieved_column(schema)]
     mean, spread = np.array(statistics["mean"]), np.array(statistics["std"])
     scale = np.where(spread > 0.0, spread, 1.0)
@@ -149,7 +150,7 @@ def _principal_axes(chunks: Iterable["Chunk"], schema: Mapping[str, Any], tasks:
     variances, vectors = np.linalg.eigh(products / count)
     variances, vectors = variances[::-1], vectors[:, ::-1][:, :2]
     largest = np.abs(vectors).argmax(0)
-    vectors = vectors * np.sign(vectors[largest, [0, 1]])  # Else the sign would be anything.
+    vectors = vectors * np.sign(vectors[largest, [0, 1]])  # The sign of eigenvectors is arbitrary.
     reach = PRINCIPAL_REACH * np.sqrt(np.maximum(variances[:2], 1e-12))
     return Axes(
         low=np.tile(-reach, (tasks, 1)),

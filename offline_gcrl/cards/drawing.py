@@ -1,4 +1,4 @@
-"""Figures of a card: where goals lie, what the actions are, how long episodes are and what they return."""
+"""Figures of a card: coverage of the goal space, distributions of actions, and lengths and returns of episodes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,18 +23,18 @@ from offline_gcrl.figures.style import PALETTE, STYLE, WALL
 
 ACHIEVED: Colormap = LinearSegmentedColormap.from_list("achieved", [f"{PALETTE[0]}30", PALETTE[0]])
 DESIRED: Colormap = LinearSegmentedColormap.from_list("desired", [f"{PALETTE[1]}40", PALETTE[1]])
-"""From clear to full, so that more often is stronger on a dark page as on a light one."""
-PURSUED = WALL
+"""Colour maps from transparent to opaque, so that frequent cells stand out on dark and on light pages."""
+DESIRED_AREA = WALL
 MAX_PANELS = 24
-"""Dimensions of an action or goal that are drawn, of those that have more."""
+"""Maximal number of action or goal dimensions that are drawn."""
 COLUMNS = 4
 
 Groups = dict[str, NDArray[np.bool_]]
-"""What is drawn in one colour: its name, and which sources it is of."""
+"""Groups of sources that are drawn in one colour: the group's name, and a mask of its sources, (sources,)."""
 
 
 def groups(data: IngestedDataset) -> Groups:
-    """The sources each in a colour of its own, or, where they are too many, the kinds of them."""
+    """One group per source, or one group per kind of source if there are more sources than colours."""
     sources = [
         (recipe.task, source) for recipe in data.dataset.recipes for source in recipe.sources
     ]
@@ -46,10 +46,10 @@ def groups(data: IngestedDataset) -> Groups:
 
 
 def short_names(data: IngestedDataset) -> list[str]:
-    """The last part of each source's Minari id, with its task where there are several."""
-    many = len(data.dataset.recipes) > 1
+    """The last part of each source's Minari id, preceded by its task if there are several tasks."""
+    has_tasks = len(data.dataset.recipes) > 1
     return [
-        f"{recipe.task}: {_last_part(source.dataset)}" if many else _last_part(source.dataset)
+        f"{recipe.task}: {_last_part(source.dataset)}" if has_tasks else _last_part(source.dataset)
         for recipe in data.dataset.recipes
         for source in recipe.sources
     ]
@@ -68,7 +68,7 @@ def card_figures(
 
 
 def coverage_figure(data: IngestedDataset, coverage: Coverage, scenes: Sequence[Scene]) -> Figure:
-    """Where achieved goals lie, and where those that were pursued.
+    """Coverage of the goal space by achieved goals of each source, and by desired goals.
 
     Args:
         data: the dataset.
@@ -81,7 +81,7 @@ def coverage_figure(data: IngestedDataset, coverage: Coverage, scenes: Sequence[
 
 
 def actions_figure(data: IngestedDataset, counts: NDArray[np.int64]) -> Figure:
-    """A histogram of each dimension of the action; ``counts``: (sources, action, bins)."""
+    """A histogram of each action dimension, from ``counts``, (sources, action, bins)."""
     bounds = data.schema["action_space"]
     edges = np.linspace(bounds["low"], bounds["high"], counts.shape[2] + 1).T
     with mpl.rc_context(STYLE):
@@ -96,7 +96,7 @@ def actions_figure(data: IngestedDataset, counts: NDArray[np.int64]) -> Figure:
 
 
 def episodes_figure(data: IngestedDataset) -> Figure | None:
-    """Histograms of the lengths and returns of episodes; None if all have the same of both."""
+    """Histograms of the lengths and returns of episodes; None if both are the same for all episodes."""
     values = {
         title: data.episodes[column].cast(pl.Float64).to_numpy()
         for title, column in (("length (transitions)", "length"), ("return", "return"))
@@ -119,7 +119,7 @@ def episodes_figure(data: IngestedDataset) -> Figure | None:
 
 
 def _planes_figure(data: IngestedDataset, coverage: Coverage, scenes: Sequence[Scene]) -> Figure:
-    """A row a task: where the goals of each source lie, and last those that were pursued."""
+    """One row per task with one panel per source for achieved goals, and a last panel for desired goals."""
     tasks = len(data.dataset.recipes)
     columns = int(np.bincount(coverage.task_of).max()) + (coverage.desired is not None)
     with mpl.rc_context(STYLE):
@@ -134,14 +134,14 @@ def _planes_figure(data: IngestedDataset, coverage: Coverage, scenes: Sequence[S
                 _draw_plane(axes, coverage, coverage.achieved[source], task, scenes[task])
                 axes.set_title(f"achieved: {_last_part(data.sources[source])}", fontsize=9)
             if coverage.desired is not None:
-                axes, pursued = panels[task, len(own)], coverage.desired[own].sum(0)
-                _draw_plane(axes, coverage, pursued, task, scenes[task], DESIRED)
-                axes.set_title("pursued", fontsize=9)
+                axes, desired = panels[task, len(own)], coverage.desired[own].sum(0)
+                _draw_plane(axes, coverage, desired, task, scenes[task], DESIRED)
+                axes.set_title("desired", fontsize=9)
             if tasks > 1:
                 panels[task, 0].annotate(
                     data.dataset.tasks[task],
                     (0, 1),
-                    xytext=(0, 20),  # Above the title, however flat the panel is.
+                    xytext=(0, 20),  # Points, so that the text is above the title of any panel.
                     xycoords="axes fraction",
                     textcoords="offset points",
                     weight="bold",
@@ -157,7 +157,7 @@ def _draw_plane(
     scene: Scene,
     colours: Colormap = ACHIEVED,
 ) -> None:
-    """Counts, (x, y), as an image whose stronger cells are visited more often, on a logarithmic scale."""
+    """Draw counts, (x, y), as an image with a logarithmic colour scale."""
     axes.set_axis_on()
     low, high = coverage.axes.low[task], coverage.axes.high[task]
     axes.imshow(
@@ -181,7 +181,7 @@ def _draw_plane(
 
 
 def _fit(axes: Axes, scene: Scene, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
-    """Draw what surrounds places to scale: all of a maze, of a table what is near them."""
+    """Draw the scene to scale: the complete maze, or the part of the table near the goals."""
     if scene.walls:
         axes.set_axis_off()
         for x, y, side in scene.walls:
@@ -199,7 +199,7 @@ def _fit(axes: Axes, scene: Scene, low: NDArray[np.float64], high: NDArray[np.fl
 
 
 def _dimensions_figure(data: IngestedDataset, coverage: Coverage) -> Figure:
-    """A histogram of each dimension of the goals: achieved ones as lines, pursued ones as an area."""
+    """A histogram of each goal dimension: achieved goals as lines, desired goals as an area."""
     edges = np.linspace(coverage.axes.low[0], coverage.axes.high[0], coverage.achieved.shape[2] + 1)
     with mpl.rc_context(STYLE):
         figure, panels = _grid(coverage.achieved.shape[1])
@@ -210,8 +210,8 @@ def _dimensions_figure(data: IngestedDataset, coverage: Coverage) -> Figure:
                     own / max(1, own.sum()),
                     edges[:, dimension],
                     fill=True,
-                    color=PURSUED,
-                    label="pursued",
+                    color=DESIRED_AREA,
+                    label="desired",
                 )
             for colour, (name, chosen) in zip(PALETTE, groups(data).items(), strict=False):
                 own = coverage.achieved[chosen, dimension].sum(0)
@@ -224,7 +224,7 @@ def _dimensions_figure(data: IngestedDataset, coverage: Coverage) -> Figure:
 
 
 def _grid(count: int) -> tuple[Figure, list[Axes]]:
-    """Small panels, ``COLUMNS`` in a row, for ``count`` dimensions or as many as are drawn."""
+    """A grid of panels for ``count`` dimensions, at most ``MAX_PANELS``, with ``COLUMNS`` per row."""
     drawn = min(count, MAX_PANELS)
     columns = min(drawn, COLUMNS)
     rows = -(-drawn // columns)
@@ -241,20 +241,20 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def _finish(figure: Figure, panels: Sequence[Axes], label: str) -> None:
-    """One label and one legend for all panels."""
+    """Add one label and one legend for all panels."""
     for axes in panels:
         axes.tick_params(labelsize=7)
-        axes.set_ylim(bottom=0)  # Last: it ends the fitting of the range to what is drawn.
+        axes.set_ylim(bottom=0)  # This ends automatic scaling, so it must come after drawing.
     panels[0].set_ylabel(label)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[Any]:
-    """Edges of bins for numbers that differ; whole ones get a bin each as long as that is not too many."""
+    """Edges of histogram bins; integers within a range of 30 get one bin each."""
     low, high = values.min(), values.max()
-    whole = bool((values == np.round(values)).all())
-    if whole and high - low < 30:
+    are_integers = bool((values == np.round(values)).all())
+    if are_integers and high - low < 30:
         return np.arange(low, high + 2) - 0.5
     return np.linspace(low, high, 31)
 

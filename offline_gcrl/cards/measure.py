@@ -1,7 +1,7 @@
-"""Numbers of an ingested dataset, by source, by task and in all; memory does not grow with the dataset.
+"""Numbers of an ingested dataset by source, by task and in total.
 
-One pass over ``steps.parquet`` in chunks counts what transitions do; lengths, returns and successes come from
-``episodes.parquet``. What a *moving* and an *idle* transition is, is said at ``moved`` and ``idle``.
+Transitions are counted in one pass over ``steps.parquet`` in chunks, so memory does not grow with the dataset. Lengths,
+returns and successes come from ``episodes.parquet``. ``moved`` and ``idle`` define moving and idle transitions.
 """
 
 import json
@@ -23,43 +23,43 @@ from offline_gcrl.statistics.intervals import wilson
 
 NUMBERS_PER_CHUNK = 2**22
 MOVING = 0.01
-"""Least movement that counts, as a share of the tolerance."""
+"""Smallest movement that counts, as a share of the tolerance."""
 ACTION_BINS = 41
 PERCENTILES = (10, 50, 90)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive rows of ``steps.parquet``, n of them, each beside its next one."""
+    """n consecutive rows of ``steps.parquet``, with the achieved goal of each next row."""
 
     source: NDArray[np.int64]
-    """(n,) number of the source, in the order of the recipe."""
+    """Number of the source, in the order of the recipe, (n,)."""
     episode: NDArray[np.int64]
     """(n,)"""
     step: NDArray[np.int64]
     """(n,)"""
     is_transition: NDArray[np.bool_]
-    """(n,) whether there is an action, and a next state."""
+    """Whether the row has an action and a next state, (n,)."""
     achieved: NDArray[np.float32]
     """(n, goal)"""
     next_achieved: NDArray[np.float32]
-    """(n, goal); of no meaning where there is no next state."""
+    """(n, goal); undefined for rows without a next state."""
     desired: NDArray[np.float32] | None
-    """(n, goal); None where the data holds none."""
+    """(n, goal); None if the data has no desired goals."""
     action: NDArray[np.float32]
-    """(n, action); of no meaning where there is none."""
+    """(n, action); undefined for rows without an action."""
 
 
 @dataclass
 class IngestedDataset:
-    """An ingested dataset, to be read in chunks."""
+    """An ingested dataset that is read in chunks."""
 
     folder: Path
     dataset: Dataset
     schema: dict[str, Any] = field(init=False)
     episodes: pl.DataFrame = field(init=False)
     source_of: NDArray[np.int64] = field(init=False)
-    """(episodes,) number of the source of each."""
+    """Number of the source of each episode, (episodes,)."""
 
     def __post_init__(self) -> None:
         self.schema = json.loads((self.folder / SCHEMA).read_text())
@@ -69,17 +69,17 @@ class IngestedDataset:
 
     @property
     def sources(self) -> list[str]:
-        """Minari ids, in the order of the recipes."""
+        """Minari ids of the sources, in the order of the recipes."""
         return [source.dataset for recipe in self.dataset.recipes for source in recipe.sources]
 
     @property
     def task_of(self) -> NDArray[np.int64]:
-        """(sources,) number of the task that each source belongs to."""
+        """Number of the task of each source, (sources,)."""
         recipes = enumerate(self.dataset.recipes)
         return np.array([task for task, recipe in recipes for _ in recipe.sources])
 
     def chunks(self) -> Iterator[Chunk]:
-        """All rows in order."""
+        """All rows in order, in chunks of about ``NUMBERS_PER_CHUNK`` numbers."""
         achieved = achieved_column(self.schema)
         names = [name for name in (achieved, "desired_goal", "action") if name in self._sizes]
         rows = max(1, NUMBERS_PER_CHUNK // sum(self._sizes[name] for name in names))
@@ -93,7 +93,7 @@ class IngestedDataset:
         return sizes
 
     def _chunk(self, table: pl.DataFrame, achieved_name: str, rows: int) -> Chunk:
-        """The first ``rows`` of a table that has, unless it is the last, one more."""
+        """The chunk of the first ``rows`` rows of a table, which has one more row unless it is the last one."""
         achieved, own = table[achieved_name].to_numpy(), table[:rows]
         following = achieved[1:] if len(table) > rows else np.append(achieved[1:], achieved[-1:], 0)
         episode = own["episode"].cast(pl.Int64).to_numpy()
@@ -111,18 +111,21 @@ class IngestedDataset:
 
 @dataclass
 class Measures:
-    """What one pass over the transitions counts; a place for each source."""
+    """Counts of transitions by source."""
 
     idle: NDArray[np.int64] | None
+    """(sources,); None if the data has no original goals."""
     moving: NDArray[np.int64]
+    """(sources,)"""
     still_moving: NDArray[np.int64]
+    """Transitions up to the last moving one of their episode, (sources,)."""
     actions: NDArray[np.int64]
-    """(sources, action, ACTION_BINS)"""
+    """Histograms of actions, (sources, action, ACTION_BINS)."""
     coverage: Coverage
 
 
 def measure(data: IngestedDataset) -> Measures:
-    """Count what the transitions of each source do."""
+    """Count the transitions of each source."""
     success, sources = data.dataset.success, len(data.sources)
     scale = movement_scale(success, data.schema)
     knows_goals = has_original_goals(data.dataset.recipes[0].goal)
@@ -137,7 +140,8 @@ def measure(data: IngestedDataset) -> Measures:
     for chunk in data.chunks():
         moves = moved(chunk, scale)
         totals.moving += np.bincount(chunk.source[moves], minlength=sources)
-        last_move[chunk.episode[moves]] = chunk.step[moves]  # Steps rise: the last one stays.
+        # Steps increase within an episode, so the last assignment is the last moving step.
+        last_move[chunk.episode[moves]] = chunk.step[moves]
         if totals.idle is not None:
             totals.idle += np.bincount(chunk.source[idle(chunk, success)], minlength=sources)
         _count_actions(totals.actions, chunk, data.schema["action_space"])
@@ -147,10 +151,10 @@ def measure(data: IngestedDataset) -> Measures:
 
 
 def movement_scale(success: Success, schema: Mapping[str, Any]) -> NDArray[np.float64]:
-    """What movement is measured in, in each dimension of the goal, shape (goal,).
+    """The unit of movement in each dimension of the goal, (goal,).
 
-    The tolerance of the success test, where it has one above zero; else the standard deviation of the
-    achieved goals. A dimension that never changes counts for nothing.
+    This is the tolerance of the success test if it is above zero, else the standard deviation of the achieved goals.
+    Dimensions that never change are ignored; their unit is infinite.
     """
     column = achieved_column(schema)
     spread = np.array(schema["statistics"][column]["std"])
@@ -162,7 +166,7 @@ def movement_scale(success: Success, schema: Mapping[str, Any]) -> NDArray[np.fl
 
 
 def moved(chunk: Chunk, scale: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows are transitions whose achieved goal moves by more than ``MOVING`` of the scale, (n,)."""
+    """Whether each row is a transition that moves the achieved goal by more than ``MOVING`` units, (n,)."""
     movement = (chunk.next_achieved - chunk.achieved) / scale.astype(np.float32)
     distance = np.einsum("ij,ij->i", movement, movement)
     moves: NDArray[np.bool_] = chunk.is_transition & (distance > np.float32(MOVING) ** 2)
@@ -170,7 +174,7 @@ def moved(chunk: Chunk, scale: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def idle(chunk: Chunk, success: Success) -> NDArray[np.bool_]:
-    """Which rows are transitions that start and end with the goal pursued in them reached, (n,)."""
+    """Whether each row is a transition that starts and ends with its original goal reached, (n,)."""
     assert chunk.desired is not None
     before: NDArray[Any] = reaches(chunk.achieved, chunk.desired, success)
     after: NDArray[Any] = reaches(chunk.next_achieved, chunk.desired, success)
@@ -181,7 +185,7 @@ def idle(chunk: Chunk, success: Success) -> NDArray[np.bool_]:
 def _count_actions(
     counts: NDArray[np.int64], chunk: Chunk, bounds: Mapping[str, list[float]]
 ) -> None:
-    """Add to the histograms of actions, in bins of equal width from bound to bound."""
+    """Add to the histograms of actions, whose bins have equal width between the bounds."""
     low, high = np.array(bounds["low"], np.float32), np.array(bounds["high"], np.float32)
     action, source = chunk.action[chunk.is_transition], chunk.source[chunk.is_transition]
     place = ((action - low) / (high - low) * ACTION_BINS).astype(np.int64)
@@ -192,7 +196,7 @@ def _count_actions(
 
 
 def summarise(data: IngestedDataset, measures: Measures) -> dict[str, Any]:
-    """The numbers of all sources, of each task, and of each source."""
+    """The numbers over all sources, for each task, and for each source."""
     everything = np.ones(len(data.sources), dtype=bool)
     tasks = enumerate(data.dataset.tasks)
     return {
@@ -208,7 +212,7 @@ def summarise(data: IngestedDataset, measures: Measures) -> dict[str, Any]:
 def _summary(
     data: IngestedDataset, measures: Measures, chosen: NDArray[np.bool_]
 ) -> dict[str, Any]:
-    """The numbers of the chosen sources together."""
+    """The numbers over the chosen sources."""
     table = data.episodes.filter(pl.Series(chosen[data.source_of]))
     transitions = int(table["length"].sum())
     train = table.filter(pl.col("split") == "train")
@@ -237,7 +241,7 @@ def _spread(values: pl.Series) -> dict[str, float]:
 
 
 def _success(reached: pl.Series) -> dict[str, float] | None:
-    """Share of the episodes that reached a goal they pursued, with Wilson's interval."""
+    """The share of episodes that reached their original goal, with Wilson's interval; None if unknown."""
     if reached.null_count():
         return None
     estimate = wilson(int(reached.sum()), len(reached))

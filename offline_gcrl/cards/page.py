@@ -1,4 +1,4 @@
-"""The card as a page that a person reads, in Markdown."""
+"""The card as a Markdown page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,42 +6,43 @@ from typing import Any
 from offline_gcrl.cards.drawing import MAX_PANELS
 
 DEFINITIONS = """
-*reached*: episodes in which some transition reached the goal that was pursued in it, with Wilson's 95% interval.
-*idle*: transitions that start and end with that goal reached. *moving*: transitions that move the achieved goal
-by more than {threshold}. *still moving*: transitions after which, or in which, the achieved goal of their
-episode still moves by as much; what comes later in it teaches only to stay.
+*reached*: episodes in which any transition reached its original goal, with Wilson's 95% interval. *idle*: transitions
+that start and end with their original goal reached. *moving*: transitions that move the achieved goal by more than
+{threshold}. *still moving*: transitions up to the last moving one of their episode; later transitions contain no movement
+to learn from.
 """
 COVERAGE_CAPTIONS = {
-    "places": "Where goals lie, in the plane of their first two numbers; stronger is more often, on a "
-    "logarithmic scale. Achieved goals are counted by state, pursued ones by transition.",
-    "principal": "Goals are full states: where they lie in the plane of their first two principal axes (each "
-    "dimension in units of its standard deviation, out to four standard deviations along an axis); stronger is more "
-    "often, on a logarithmic scale.",
-    "dimensions": "Goals, each dimension alone: achieved ones by state (lines), pursued ones by transition (area), on "
-    "a logarithmic scale.",
+    "places": "Goals in the plane of their first two numbers. Stronger colour means more frequent, on a logarithmic "
+    "scale. Achieved goals are counted by state, desired goals by transition.",
+    "principal": "Goals, which are full states, in the plane of their first two principal axes. Each dimension is in units "
+    "of its standard deviation, and each axis shows four standard deviations to either side. Stronger colour means more "
+    "frequent, on a logarithmic scale.",
+    "dimensions": "Histograms of each goal dimension, on a logarithmic scale: achieved goals by state (lines) and desired "
+    "goals by transition (area).",
 }
 
 
 def captions(coverage: str, sizes: Mapping[str, int]) -> dict[str, str]:
-    """What is to be said below each figure of a card.
+    """The captions of a card's figures.
 
     Args:
-        coverage: the kind of it.
-        sizes: of ``observation``, ``goal`` and ``action``.
+        coverage: the kind of coverage, a key of ``COVERAGE_CAPTIONS``.
+        sizes: sizes of ``observation``, ``goal`` and ``action``.
     """
     goals = _left_out(sizes["goal"]) if coverage == "dimensions" else ""
     return {
         "coverage": COVERAGE_CAPTIONS[coverage] + goals,
-        "actions": f"Actions, each dimension from bound to bound.{_left_out(sizes['action'])}",
-        "episodes": "Episodes by length and by return, which is the sum of the environment's own rewards; these are not "
-        "trained on. What is the same in every episode is not drawn.",
+        "actions": "Histograms of each action dimension between its bounds."
+        f"{_left_out(sizes['action'])}",
+        "episodes": "Histograms of the lengths and returns of episodes; values that are the same for all episodes are not "
+        "shown. The return is the sum of the environment's rewards, which are not used for training.",
     }
 
 
 def facts(numbers: Mapping[str, Any], replays: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """What is most worth knowing of a dataset, in words; the terms are those of ``DEFINITIONS``."""
+    """The most important facts of a dataset as text, with the terms of ``DEFINITIONS``."""
     return {
-        "episodes that reached a goal they pursued": _rate(numbers["success"]),
+        "episodes that reached their original goal": _rate(numbers["success"]),
         "transitions that stay at their goal": _percent(numbers["idle_share"]),
         "transitions that move the achieved goal": _percent(numbers["moving_share"]),
         "transitions up to the last such move": _percent(numbers["still_moving_share"]),
@@ -50,16 +51,16 @@ def facts(numbers: Mapping[str, Any], replays: Iterable[Mapping[str, Any]]) -> d
 
 
 def card_page(card: Mapping[str, Any]) -> str:
-    """The page of a card, which ``card.json`` holds the numbers of."""
+    """The Markdown page of a card, from the content of ``card.json``."""
     parts = [
         f"# {card['title']}",
-        _lead(card),
+        _introduction(card),
         "## Sources",
         _table("source", {**card["sources"], "**all**": card["all"]}),
         *_tasks(card),
         DEFINITIONS.format(threshold=card["moving_threshold"]).strip(),
         *_figures(card["figures"]),
-        "## Where it is from",
+        "## Origin",
         _origins(card),
         "## Replay",
         _replay(card["replay"]),
@@ -67,14 +68,14 @@ def card_page(card: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _lead(card: Mapping[str, Any]) -> str:
-    everything, sizes = card["all"], card["sizes"]
-    held_back = 1.0 - everything["train_transitions"] / everything["transitions"]
+def _introduction(card: Mapping[str, Any]) -> str:
+    total, sizes = card["all"], card["sizes"]
+    validation = 1.0 - total["train_transitions"] / total["transitions"]
     return (
-        f"`{card['dataset']}`: {everything['episodes']:,} episodes, {everything['transitions']:,} "
+        f"`{card['dataset']}`: {total['episodes']:,} episodes, {total['transitions']:,} "
         f"transitions, {len(card['tasks'])} task(s). An observation has {sizes['observation']} numbers, a goal "
         f"{sizes['goal']}, an action {sizes['action']}. A goal counts as reached {card['success_test']}. "
-        f"{held_back:.0%} of the transitions are kept for validation."
+        f"{validation:.0%} of the transitions are for validation."
     )
 
 
@@ -83,7 +84,7 @@ def _tasks(card: Mapping[str, Any]) -> list[str]:
 
 
 def _figures(figures: Mapping[str, str]) -> list[str]:
-    """A section a figure."""
+    """One section per figure."""
     parts = []
     for name, caption in figures.items():
         parts += [f"## {name.capitalize()}", f"![{name}]({name}.svg)", caption]
@@ -91,7 +92,7 @@ def _figures(figures: Mapping[str, str]) -> list[str]:
 
 
 def _table(what: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """A row for each source or task."""
+    """A table with one row per source or task."""
     columns = (what, "episodes", "transitions", "length", "return", "reached", "idle", "moving")
     lines = [_row((*columns, "still moving")), _row(["---", *["---:"] * len(columns)])]
     for name, values in rows.items():
@@ -117,7 +118,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _range(spread: Mapping[str, float], form: str) -> str:
-    """The median with the range; one number where all are the same."""
+    """The median with the range, or one number if all values are the same."""
     low, middle, high = (format(spread[key], form) for key in ("min", "p50", "max"))
     return low if low == high else f"{middle} ({low} to {high})"
 
@@ -133,7 +134,11 @@ def _percent(share: float | None) -> str:
 
 
 def _left_out(dimensions: int) -> str:
-    return f" The first {MAX_PANELS} of {dimensions} are drawn." if dimensions > MAX_PANELS else ""
+    return (
+        f" The first {MAX_PANELS} of {dimensions} dimensions are drawn."
+        if dimensions > MAX_PANELS
+        else ""
+    )
 
 
 def _origins(card: Mapping[str, Any]) -> str:
@@ -149,5 +154,5 @@ def _origins(card: Mapping[str, Any]) -> str:
 
 
 def _replay(replays: Mapping[str, Mapping[str, Any]]) -> str:
-    """What came of replaying each source."""
+    """The result of replaying each source, as a list."""
     return "\n".join(f"- `{source}`: {replay['sentence']}." for source, replay in replays.items())

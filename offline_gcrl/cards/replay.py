@@ -1,8 +1,8 @@
-"""Replaying recorded actions: whether the simulator that is installed still makes what the data holds.
+"""Replay check: whether the installed simulator reproduces the recorded data.
 
-An episode starts from the seed of its recorded reset, or else from the simulator's state that it recorded
-(``qpos``, ``qvel``); its actions must then lead to its observations. Where the physics have changed since, policies
-are trained on one simulator and judged in another: that is said, with the versions of MuJoCo.
+An episode is started from the seed of its recorded reset, or else from its recorded simulator state (``qpos``, ``qvel``).
+Its actions must then lead to its observations. If they do not, the physics have changed since the data was recorded, and
+policies are trained on one simulator and evaluated in another. The result names the versions of MuJoCo.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,39 +25,39 @@ from offline_gcrl.episodes.sources import open_source, taken_episodes
 from offline_gcrl.support.errors import OfflineGCRLError
 
 EPISODES, STEPS = 3, 500
-"""How many episodes of a source are replayed, and how many steps of each at most."""
+"""Number of episodes of a source that are replayed, and maximal number of steps of each."""
 TOLERANCE = 1e-5
-"""Largest difference that counts as the same: of numbers beyond 1, as a share of them."""
+"""Largest difference that counts as equal: absolute for values up to 1, and relative above."""
 
 Raw = Mapping[str, Any]
 Facts = Mapping[str, Any]
-"""What a Minari dataset notes of an episode: of its reset the ``seed`` and the ``options``."""
+"""Minari's metadata of an episode, with the ``seed`` and ``options`` of its reset."""
 Start = Literal["seed", "state"]
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of replaying a source."""
+    """The result of replaying a source."""
 
     outcome: Literal["same", "drifts", "not replayable"]
     start: str | None = None
-    """From the ``seed`` of the recorded reset, or from the recorded ``state`` of the simulator; or both,
-    for what was cut into several episodes has the seed of its first alone."""
+    """How episodes were started: from the ``seed`` of the recorded reset, from the recorded ``state`` of the simulator,
+    or both. If an episode was cut into several ones, only the first of them has a seed."""
     episodes: int = 0
     steps: int = 0
     largest_difference: float = 0.0
-    """Of numbers beyond 1, as a share of them."""
+    """Absolute for values up to 1, and relative above."""
     drift: str | None = None
-    """Where the first difference beyond the tolerance is."""
+    """The position of the first difference above the tolerance."""
     reason: str | None = None
-    """Why it cannot be replayed."""
+    """Why the source cannot be replayed."""
     recorded: str | None = None
-    """Version of MuJoCo that the data was recorded with, where it is known."""
+    """Version of MuJoCo that the data was recorded with; None if it is unknown."""
     installed: str = ""
 
     @property
     def sentence(self) -> str:
-        """What a person reads of it."""
+        """The result as text."""
         versions = _versions(self.recorded, self.installed)
         if self.outcome == "not replayable":
             other = self.recorded not in (None, self.installed)
@@ -66,20 +66,20 @@ class Replay:
         what = f"{count}, {self.steps:,} steps replayed from the recorded {self.start}"
         if self.outcome == "drifts":
             return f"{what}: drifts at {self.drift}; {versions}"
-        how = f"to {self.largest_difference:.0e}" if self.largest_difference else "exactly"
-        return f"{what}: as recorded, {how}; {versions}"
+        limit = f" up to {self.largest_difference:.0e}" if self.largest_difference else ""
+        return f"{what}: equal to the recording{limit}; {versions}"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """All fields and the sentence, for JSON."""
         return {**asdict(self), "sentence": self.sentence}
 
 
 class _NotReplayableError(Exception):
-    """The reason why a source cannot be replayed."""
+    """An episode or a source cannot be replayed; the message is the reason."""
 
 
 def replay_dataset(dataset: Dataset, root: Path) -> dict[str, Replay]:
-    """Replay the first episodes of each source of a dataset, found below the Minari root."""
+    """Replay the first episodes of each source of a dataset; ``root`` is the Minari root."""
     return {
         source.dataset: replay_source(recipe, source, root)
         for recipe in dataset.recipes
@@ -88,7 +88,7 @@ def replay_dataset(dataset: Dataset, root: Path) -> dict[str, Replay]:
 
 
 def replay_source(recipe: Recipe, source: Source, root: Path) -> Replay:
-    """Replay the first episodes of a source; whatever prevents it is the reason, not an error."""
+    """Replay the first episodes of a source. If that is impossible, the result has the reason, and no error is raised."""
     data = open_source(source, root)
     versions: dict[str, Any] = {"recorded": recorded_mujoco(data), "installed": version("mujoco")}
     try:
@@ -99,7 +99,7 @@ def replay_source(recipe: Recipe, source: Source, root: Path) -> Replay:
 
 
 def recorded_mujoco(data: minari.MinariDataset) -> str | None:
-    """The version of MuJoCo among the requirements that a Minari dataset names; None if it is not."""
+    """The version of MuJoCo in the requirements of a Minari dataset; None if it is unknown."""
     for requirement in data.storage.metadata.get("requirements") or []:
         name, _, number = str(requirement).partition("==")
         if name.strip().lower() == "mujoco" and number:
@@ -109,7 +109,7 @@ def recorded_mujoco(data: minari.MinariDataset) -> str | None:
 
 @contextmanager
 def _environment(recipe: Recipe) -> Iterator[gymnasium.Env[Any, Any]]:
-    """The collecting environment, freshly made: what an earlier episode left in it would hide a drift."""
+    """A new instance of the collecting environment, because state of earlier episodes could hide a drift."""
     if recipe.environment is None:
         raise _NotReplayableError("its recipe names no environment")
     try:
@@ -136,7 +136,7 @@ def _replay_episodes(
     for number, raw, fact in zip(numbers, data.storage.get_episodes(numbers), facts, strict=True):
         try:
             start = _start_method(recipe, source, raw, fact, environment)
-        except _NotReplayableError as error:  # Of an episode that was cut, say: others may be.
+        except _NotReplayableError as error:  # Other episodes may be replayable.
             reason = reason or str(error)
             continue
         starts.append(start)
@@ -163,14 +163,15 @@ def _start_method(
     facts: Facts,
     environment: gymnasium.Env[Any, Any],
 ) -> Start:
-    """How an episode can be started again: by its seed if that gives its first observation.
+    """How an episode can be started again: by its seed if that gives its first observation, else by its state.
 
     Raises:
-        _NotReplayableError: neither by seed nor by state.
+        _NotReplayableError: the episode can be started neither by seed nor by state.
     """
     seed = facts.get("seed")
     if seed is not None:
-        known = source.collect is not None  # Made here: if it starts elsewhere, that is the drift.
+        # For data that is collected here, another first observation is a drift.
+        known = source.collect is not None
         if known or _differences(recipe, raw, facts, environment, 0)[0] <= TOLERANCE:
             return "seed"
     reason = _state_start_problem(raw, environment)
@@ -182,12 +183,12 @@ def _start_method(
 
 
 def _state_start_problem(raw: Raw, environment: gymnasium.Env[Any, Any]) -> str | None:
-    """Why the recorded infos are not the whole state of the simulator; None if they are."""
-    environment.reset(seed=0)  # OGBench's arms have no model before.
+    """Why the recorded infos are not the complete state of the simulator; None if they are."""
+    environment.reset(seed=0)  # OGBench's arms have no model before a reset.
     model = getattr(environment.unwrapped, "model", None)
     infos = raw["infos"] or {}
     if model is None:
-        return "the environment shows no MuJoCo state to set"
+        return "the environment has no MuJoCo state that could be set"
     if not {"qpos", "qvel"} <= set(infos):
         return "no state (qpos, qvel) is recorded"
     if (infos["qpos"].shape[1], infos["qvel"].shape[1]) != (model.nq, model.nv):
@@ -196,7 +197,7 @@ def _state_start_problem(raw: Raw, environment: gymnasium.Env[Any, Any]) -> str 
             f"velocities, the environment {model.nq} and {model.nv}"
         )
     if model.nmocap or model.na:
-        return "qpos and qvel are not the whole state: the model has mocap bodies or activations"
+        return "qpos and qvel are not the complete state: the model has mocap bodies or activations"
     return None
 
 
@@ -207,11 +208,11 @@ def _differences(
     environment: gymnasium.Env[Any, Any],
     steps: int = STEPS,
 ) -> NDArray[np.float64]:
-    """Largest difference between what is recorded and what is replayed, at each step, (steps + 1,).
+    """The largest difference between recorded and replayed values at each step, (steps + 1,).
 
-    Started by a recorded ``reset``, all that is observed is compared. Started by a state (None), the environment's choice of
-    goals is another, and only what the recipe calls observation and achieved goal is; of the first
-    state nothing is seen, so its difference is 0.
+    If an episode is started by its recorded ``reset``, complete observations are compared. If it is started by its state
+    (``reset`` is None), the environment chooses another goal, so only the recipe's observation and achieved goal are
+    compared. The first state is not observed in that case, and its difference is 0.
     """
     actions = raw["actions"][:steps]
     rows = len(raw["actions"]) + 1
@@ -235,21 +236,21 @@ def _differences(
 
 
 def _all_keys(tree: Mapping[str, Any]) -> Selection:
-    """All keys of an observation."""
+    """A selection of all keys of an observation."""
     return tuple(Part(key=key) for key in sorted(tree) if key != INFOS)
 
 
 def _replayed_steps(
     environment: gymnasium.Env[Any, Any], actions: Any, reset: Facts | None, infos: Any
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Observation and info of the reset, if it is the recorded one, and of each step."""
+    """Observation and info of each step; also those of the reset, if it is the recorded one."""
     seed = 0 if reset is None else int(reset["seed"])
     with seeded_episode(environment, seed):
-        shown = environment.reset(seed=seed, options=reset.get("options") if reset else None)
+        first = environment.reset(seed=seed, options=reset.get("options") if reset else None)
         if reset is None:
             _set_state(environment, infos["qpos"][0], infos["qvel"][0])
         else:
-            yield shown
+            yield first
         for action in actions:
             observation, _, _, _, info = environment.step(action)
             yield observation, info
@@ -266,7 +267,7 @@ def _set_state(
 
 def _versions(recorded: str | None, installed: str) -> str:
     if recorded is None:
-        return f"recorded with an unknown MuJoCo, {installed} is installed"
+        return f"recorded with an unknown version of MuJoCo, {installed} is installed"
     if recorded == installed:
-        return f"MuJoCo {installed}, then as now"
-    return f"recorded with MuJoCo {recorded}, {installed} is installed"
+        return f"recorded with MuJoCo {recorded}, which is installed"
+    return f"recorded with MuJoCo {recorded}, but {installed} is installed"

@@ -1,1 +1,1 @@
-"""Minari to Parquet: the schema of episodes, ingesting them, and opening them as arrays."""
+"""Ingesting Minari datasets as Parquet: reading and checking episodes, the schema, writing and opening."""

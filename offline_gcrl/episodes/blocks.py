@@ -1,9 +1,9 @@
-"""Many episodes at a time: read past Minari's objects where they are as one expects, else one by one with it.
+"""Fast reading of episodes in blocks, directly from HDF5.
 
-What is slow in reading an episode is opening its dozen of HDF5 datasets, so only those that are needed are opened,
-with h5py's low-level calls; infos that no goal is taken from are not. Each is read to where it stays. Checks are of a
-whole block. Where anything is out of the ordinary the block is read again by ``reading``, which says what is wrong with
-which episode.
+Opening the HDF5 datasets of an episode is the slowest part of reading it. This module therefore opens only the datasets
+that are needed, with h5py's low-level calls, reads each one directly into its final array, and checks complete blocks. If
+a block has an unexpected layout or fails a check, ``reading`` reads it again episode by episode with Minari, and either
+succeeds or reports what is wrong with which episode.
 """
 
 import os
@@ -36,45 +36,45 @@ from offline_gcrl.goals.success import reaches
 ROWS_PER_BLOCK = 2**16
 Facts = dict[str, Any]
 Leaves = dict[tuple[str, ...], NDArray[Any]]
-"""Rows of several episodes by their path: that of the tree in which goals are selected, or ``actions``, ..."""
+"""Rows of several episodes by path: a path in the tree from which goals are selected, or a transition key."""
 TRANSITION_KEYS = ("actions", *SCALARS)
-"""What has a row for each transition; all else has one more, for the last state."""
+"""Arrays with one row per transition; all others have one more row, for the last state."""
 METADATA_BYTES = 2**16
-"""Of an HDF5 file that the library keeps: nothing is read twice, and looking after more takes longer than reading it."""
+"""Size of the HDF5 library's metadata cache. It is small because every part of the file is read only once."""
 
 
 class UnexpectedLayoutError(Exception):
-    """Something in the file is not as expected, and needs a closer look."""
+    """The file does not have the layout that fast reading requires."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Checked episodes one after another: E of them, with R rows, one more than transitions in each."""
+    """E checked episodes one after another, with R rows; an episode of T transitions has T + 1 rows."""
 
     vectors: dict[str, NDArray[np.float32]]
-    """By column, (R, size); an episode's last action is zero."""
+    """Arrays (R, size) by column; the action in the last row of an episode is zero."""
     reward: NDArray[np.float32]
     """(R,); zero in the last row of an episode."""
     lengths: NDArray[np.int64]
-    """(E,): transitions of each."""
+    """(E,); number of transitions of each episode."""
     terminated: list[bool]
     success: list[bool | None]
     facts: list[Facts]
-    """Of each episode: the rest of its row in ``episodes.parquet``."""
+    """The other columns of ``episodes.parquet`` for each episode."""
 
     @property
     def ends(self) -> NDArray[np.int64]:
-        """(E,): the row after each episode."""
+        """The row after the last row of each episode, (E,)."""
         ends: NDArray[np.int64] = np.cumsum(self.lengths + 1)
         return ends
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Numbers a step, by column."""
+        """The number of values per step, by column."""
         return {name: array.shape[1] for name, array in self.vectors.items()}
 
     def part(self, first: int, stop: int) -> "Block":
-        """Some of its episodes."""
+        """The episodes from ``first`` to before ``stop``."""
         ends = np.append(0, self.ends)
         rows = slice(int(ends[first]), int(ends[stop]))
         return Block(
@@ -90,10 +90,16 @@ class Block:
 def read_blocks(
     recipe: Recipe, source: Source, data: minari.MinariDataset, number: int
 ) -> Iterator[Block]:
-    """The checked episodes of source ``number``, in blocks of about ``ROWS_PER_BLOCK`` rows.
+    """Read and check the episodes of a source, in blocks of about ``ROWS_PER_BLOCK`` rows.
+
+    Args:
+        recipe: the recipe with the goal spec.
+        source: the source; it determines how many episodes are taken.
+        data: the source's opened Minari dataset.
+        number: the number of the source, from which the validation episodes are drawn.
 
     Raises:
-        DataError: naming dataset and episode, for what is broken.
+        DataError: an episode is broken; the message names dataset and episode.
     """
     count = taken_episodes(source, data)
     validation = validation_episodes(count, recipe.validation_share, number)
@@ -105,7 +111,7 @@ def read_blocks(
             block = _read_fast(recipe, source, data, span, validation)
             if sizes is not None and block.sizes != sizes:
                 raise UnexpectedLayoutError
-        # Whatever it is, h5py's or ours: the other way of reading says it, or reads it all the same.
+        # Any error of h5py or of a check: the slow path reads the same episodes, or reports what is wrong.
         except Exception:
             block = _joined(list(read_episodes(recipe, source, data, number, span, sizes)))
         sizes = block.sizes
@@ -113,19 +119,19 @@ def read_blocks(
 
 
 def _joined(episodes: list[tuple[Episode, Facts]]) -> Block:
-    """Episodes that were read one by one."""
-    every = [episode for episode, _ in episodes]
-    names = every[0].vectors
+    """A block of episodes that were read one by one."""
+    read = [episode for episode, _ in episodes]
+    names = read[0].vectors
     padding = {name: ((0, int(name == "action")), (0, 0)) for name in names}
     return Block(
         {
-            name: np.concatenate([np.pad(each.vectors[name], padding[name]) for each in every])
+            name: np.concatenate([np.pad(each.vectors[name], padding[name]) for each in read])
             for name in names
         },
-        np.concatenate([np.append(each.reward, np.float32(0.0)) for each in every]),
-        np.array([len(each) for each in every]),
-        [each.terminated for each in every],
-        [each.success for each in every],
+        np.concatenate([np.append(each.reward, np.float32(0.0)) for each in read]),
+        np.array([len(each) for each in read]),
+        [each.terminated for each in read],
+        [each.success for each in read],
         [facts for _, facts in episodes],
     )
 
@@ -137,12 +143,12 @@ def _read_fast(
     span: range,
     validation: set[int],
 ) -> Block:
-    """Read and check a span of episodes at once; whatever it raises means that there is more to look at."""
-    seeds, lengths, whole = raw_arrays(data, span, needed_keys(recipe.goal))
-    raw = {key: whole[key,] for key in TRANSITION_KEYS}
+    """Read and check a span of episodes together. After any exception, the span must be read one by one."""
+    seeds, lengths, arrays = raw_arrays(data, span, needed_keys(recipe.goal))
+    raw = {key: arrays[key,] for key in TRANSITION_KEYS}
     rows, where = int((lengths + 1).sum()), f"dataset '{source.dataset}'"
     vectors, scalars = checked_columns(
-        _tree(whole), raw, recipe.goal, data.action_space, rows, where
+        _tree(arrays), raw, recipe.goal, data.action_space, rows, where
     )
     last = np.cumsum(lengths) - 1
     return Block(
@@ -167,10 +173,13 @@ def needed_keys(goal: Goal) -> set[str]:
 def raw_arrays(
     data: minari.MinariDataset, span: range, keys: set[str]
 ) -> tuple[list[int | None], NDArray[np.int64], Leaves]:
-    """Seeds, numbers of transitions, and the needed arrays of a span of episodes, as floating-point numbers.
+    """Read the needed arrays of a span of episodes.
+
+    Returns:
+        The seed of each episode, the number of transitions of each, and the arrays by path, as floating-point numbers.
 
     Raises:
-        UnexpectedLayoutError: they are no numbers or do not fit together, or an episode has no transitions.
+        UnexpectedLayoutError: arrays are not numeric or do not fit together, or an episode has no transitions.
     """
     if not _is_plain(data):
         raise UnexpectedLayoutError
@@ -198,7 +207,7 @@ def _checked_length(rows: Mapping[tuple[str, ...], int]) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to be read once, from its first episode to its last."""
+    """Open an HDF5 file with a small metadata cache, for reading it once from the first episode to the last."""
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
     cache = access.get_mdc_config()
@@ -211,11 +220,11 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _is_plain(data: minari.MinariDataset) -> bool:
-    """Whether observations are arrays of numbers in one HDF5 file, and no pictures, texts or tuples."""
+    """Whether observations are numeric arrays in one HDF5 file, and not images, text or tuples."""
     space = data.observation_space
     each = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
     return data.storage.FORMAT == "hdf5" and all(
-        isinstance(part, spaces.Dict)  # Nested: its leaves are looked at when they are read.
+        isinstance(part, spaces.Dict)  # The arrays of nested spaces are checked when they are read.
         or (isinstance(part, spaces.Box) and not is_image_space(part))
         for part in each
     )
@@ -224,7 +233,7 @@ def _is_plain(data: minari.MinariDataset) -> bool:
 def _places(
     episode: h5py.Group, space: spaces.Space[Any], keys: set[str]
 ) -> dict[tuple[str, ...], str]:
-    """Where in an episode's group each needed array stands, by its path in the tree of selections."""
+    """The HDF5 path of each needed array within an episode's group, by its path in the tree of selections."""
     places: dict[tuple[str, ...], str] = {(name,): name for name in TRANSITION_KEYS}
     for key in keys:
         names = key.split(".")
@@ -251,18 +260,18 @@ def _leaves(item: h5py.Group | h5py.Dataset) -> Iterator[tuple[str, ...]]:
 
 
 class _Reader:
-    """Reads what stands at one place in every episode into one array, an episode after the other.
+    """Reads one HDF5 dataset of every episode into a common array, one episode after another.
 
     Args:
-        sample: that of the first episode; the others have rows of its shape.
-        place: within an episode.
-        episodes: that will be read; room for them grows if they are longer than the first.
+        sample: the dataset of the first episode; rows of the others must have the same shape.
+        place: the path of the dataset within an episode's group.
+        episodes: the expected number of episodes; the array grows if they are longer than the first one.
     """
 
     def __init__(self, sample: h5py.Dataset, place: str, episodes: int) -> None:
         if sample.dtype.kind not in "biuf" or not sample.shape:
             raise UnexpectedLayoutError
-        # Wide enough for what other episodes may have there instead: HDF5 would cut off what does not fit.
+        # Other episodes may have a wider type. HDF5 would cut off values that do not fit.
         dtype = np.result_type(sample.dtype, np.float32)
         self.place, self.memory = place.encode(), h5py.h5t.py_create(dtype)
         rows = max(sample.shape[0], min(episodes * sample.shape[0], 2 * ROWS_PER_BLOCK))
@@ -271,7 +280,7 @@ class _Reader:
 
     @property
     def rows(self) -> NDArray[Any]:
-        """What was read until now."""
+        """The rows that have been read so far."""
         return self.array[: self.stop]
 
     def read(self, episode: Any) -> int:
@@ -306,10 +315,10 @@ def _seed(episode: Any) -> int | None:
     return int(value)
 
 
-def _tree(whole: Mapping[tuple[str, ...], NDArray[Any]]) -> dict[str, Any]:
+def _tree(arrays: Mapping[tuple[str, ...], NDArray[Any]]) -> dict[str, Any]:
     """Arrays by path as a tree of dictionaries."""
     tree: dict[str, Any] = {}
-    for path, array in whole.items():
+    for path, array in arrays.items():
         if path[0] in TRANSITION_KEYS:
             continue
         place = tree
@@ -320,7 +329,7 @@ def _tree(whole: Mapping[tuple[str, ...], NDArray[Any]]) -> dict[str, Any]:
 
 
 def _with_last_rows(values: NDArray[np.float32], last: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Zeros after the last transition of each episode."""
+    """Insert a row of zeros after the last transition of each episode."""
     filled: NDArray[np.float32] = np.insert(values, last + 1, np.float32(0.0), axis=0)
     return filled
 
@@ -328,12 +337,12 @@ def _with_last_rows(values: NDArray[np.float32], last: NDArray[np.int64]) -> NDA
 def _successes(
     vectors: Mapping[str, NDArray[np.float32]], lengths: NDArray[np.int64], goal: Goal
 ) -> list[bool | None]:
-    """Whether some transition of each episode reached the goal pursued in it, where that is known."""
+    """Whether any transition of each episode reached its original goal; None if the data has no original goals."""
     if not has_original_goals(goal):
         return [None] * len(lengths)
     achieved = vectors.get("achieved_goal", vectors["observation"])
     reached = np.append(reaches(achieved[1:], vectors["desired_goal"][:-1], goal.success), False)
     ends = np.cumsum(lengths + 1)
-    reached[ends - 1] = False  # From one episode to the next.
+    reached[ends - 1] = False  # The last row of an episode is no transition.
     found: list[bool | None] = np.logical_or.reduceat(reached, ends - lengths - 1).tolist()
     return found

@@ -19,11 +19,11 @@ from offline_gcrl.support.errors import DataError
 
 @dataclass(frozen=True)
 class EpisodeIndex:
-    """What is known of the E episodes of a dataset beside the arrays of their R steps."""
+    """The schema and the episode table of a dataset with E episodes and R steps, without the arrays of steps."""
 
     schema: dict[str, Any]
     table: pl.DataFrame
-    """E rows, the columns of ``EPISODES_SCHEMA``."""
+    """E rows with the columns of ``EPISODES_SCHEMA``."""
 
     @property
     def goal(self) -> Goal:
@@ -32,7 +32,7 @@ class EpisodeIndex:
 
     @property
     def held_out(self) -> dict[str, Region]:
-        """The region of goals that must not reach training, of each task that has one."""
+        """The region of goals that are held out from training, by task; tasks without one are missing."""
         regions = self.schema.get("held_out", {})
         return {
             task: Region.model_validate_json(json.dumps(region)) for task, region in regions.items()
@@ -41,7 +41,7 @@ class EpisodeIndex:
     def transition_rows(
         self, split: str | None = None, task: str | None = None
     ) -> NDArray[np.int64]:
-        """Rows that have a next state, in order; of one split and one task only, if named."""
+        """Rows that have a next state, in order; only those of one split or one task if these are given."""
         named = {"split": split, "task": task}
         chosen = self.table.filter(
             pl.lit(True), *(pl.col(name) == value for name, value in named.items() if value)
@@ -51,26 +51,26 @@ class EpisodeIndex:
         return start_of_each + np.arange(length.sum())
 
     def per_row(self, column: str) -> NDArray[Any]:
-        """A column of the episode table, repeated for each of the R rows."""
+        """A column of the episode table, repeated for each step, (R,)."""
         return np.repeat(self.table[column].to_numpy(), self.table["length"].to_numpy() + 1)
 
 
 @dataclass(frozen=True)
 class Episodes(EpisodeIndex):
-    """All steps of a dataset as float32 arrays (R rows), with the table of its E episodes."""
+    """All steps of a dataset as float32 arrays with R rows, with the table of its E episodes."""
 
     observation: NDArray[np.float32]
     """(R, observation)"""
     achieved_goal: NDArray[np.float32]
-    """(R, goal); the observations themselves where goals are full states."""
+    """(R, goal); the observations if goals are full states."""
     desired_goal: NDArray[np.float32] | None
-    """(R, goal); None where the data holds none."""
+    """(R, goal); None if the data has no desired goals."""
     action: NDArray[np.float32]
-    """(R, action); zero in the last row of an episode, which has none."""
+    """(R, action); zero in the last row of an episode, which has no action."""
 
     @property
     def index(self) -> EpisodeIndex:
-        """Without the arrays."""
+        """The schema and the episode table without the arrays."""
         return EpisodeIndex(self.schema, self.table)
 
 
@@ -78,13 +78,15 @@ def open_episodes(folder: Path) -> Episodes:
     """Open an ingested dataset.
 
     Raises:
-        DataError: there is none in ``folder``.
+        DataError: ``folder`` contains no ingested dataset, or one with the format of another version.
     """
     if not (folder / SCHEMA).exists():
         raise DataError(f"{folder}: no ingested dataset; run `dvc repro` to make it")
     schema = json.loads((folder / SCHEMA).read_text())
     if schema["format"] != FORMAT:
-        raise DataError(f"{folder}: of another version's format; run `dvc repro` to make it again")
+        raise DataError(
+            f"{folder}: has the format of another version; run `dvc repro` to make it again"
+        )
     vectors = _read_vectors(folder / STEPS, schema["sizes"])
     table = pl.read_parquet(folder / EPISODES)
     ends = table["first_row"].to_numpy() + table["length"].to_numpy().astype(np.int64)
@@ -100,7 +102,7 @@ def open_episodes(folder: Path) -> Episodes:
 
 
 def _read_vectors(path: Path, sizes: Mapping[str, int]) -> dict[str, NDArray[np.float32]]:
-    """The vectors of all steps, (R, size) each, a row group at a time: what is read is in memory once."""
+    """The vectors of all steps, (R, size) each; row groups are read one by one directly into the final arrays."""
     names = [name for name in VECTORS if name in sizes]
     with pq.ParquetFile(path) as file:
         rows, row = file.metadata.num_rows, 0

@@ -1,4 +1,4 @@
-"""Minari to Parquet, a block of episodes at a time: memory does not grow with the dataset."""
+"""Converts Minari datasets to Parquet in blocks of episodes, so that memory does not grow with the dataset."""
 
 from collections.abc import Callable
 from importlib.metadata import version
@@ -26,13 +26,19 @@ def ingest(
     output: Path,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> dict[str, Any]:
-    """Write the sources of a dataset, found below the Minari root, as Parquet into ``output``.
+    """Write the sources of a dataset as Parquet.
+
+    Args:
+        dataset: the recipes with their sources.
+        root: the Minari root that contains the sources.
+        output: the folder to write into.
+        on_steps: called with the number of transitions after each block.
 
     Returns:
-        What ``schema.json`` holds.
+        The content of ``schema.json``.
 
     Raises:
-        DataError: naming dataset and episode, for data that is broken or does not fit the recipe.
+        DataError: data is broken or does not fit the recipe; the message names dataset and episode.
     """
     opened = [
         (recipe, source, open_source(source, root))
@@ -56,14 +62,14 @@ def ingest(
 
 
 def common_sizes(dataset: Dataset, each: list[tuple[str, dict[str, int]]]) -> dict[str, int]:
-    """Sizes of the vectors of all sources: one, or the largest where they are padded.
+    """The common sizes of the vectors of all sources; with padding, the largest sizes.
 
     Args:
-        dataset: says whether they are padded.
-        each: the task of each source, and the sizes of its vectors.
+        dataset: the dataset with its setting ``pad``.
+        each: the task and the vector sizes of each source.
 
     Raises:
-        DataError: they differ, and the suite does not ask for padding.
+        DataError: sizes differ, and the suite does not pad.
     """
     first_task, first = each[0]
     for task, sizes in each[1:]:
@@ -71,7 +77,7 @@ def common_sizes(dataset: Dataset, each: list[tuple[str, dict[str, int]]]) -> di
             if size != first[name] and not dataset.pad:
                 raise DataError(
                     f"dataset '{dataset.name}': {name} has {first[name]} numbers in '{first_task}' and "
-                    f"{size} in '{task}'; 'pad: true' of a suite adds zeros"
+                    f"{size} in '{task}'; set 'pad: true' in the suite to pad with zeros"
                 )
     return {name: max(sizes[name] for _, sizes in each) for name in first}
 
@@ -109,7 +115,7 @@ def _describe(
 
 
 def _held_out(dataset: Dataset) -> dict[str, Any]:
-    """Regions of goals that must not reach training, by task, where recipes name any."""
+    """The regions of held-out goals by task, if recipes have any."""
     regions = {
         recipe.task: recipe.held_out.model_dump(mode="json")
         for recipe in dataset.recipes
@@ -121,10 +127,10 @@ def _held_out(dataset: Dataset) -> dict[str, Any]:
 def _joined_bounds(
     dataset: Dataset, opened: list[minari.MinariDataset], size: int
 ) -> dict[str, list[float]]:
-    """Bounds of the actions of all sources; what is padded reaches from -1 to 1.
+    """The common bounds of the actions of all sources; padded dimensions have the bounds -1 and 1.
 
     Raises:
-        DataError: tasks differ in the bounds of an action that they share.
+        DataError: tasks have different bounds in the same dimension.
     """
     bounds: dict[int, tuple[float, float]] = {}
     for data in opened:
@@ -133,8 +139,8 @@ def _joined_bounds(
         for index, own in enumerate(limits):
             if bounds.setdefault(index, own) != own:
                 raise DataError(
-                    f"dataset '{dataset.name}': action {index} lies in {list(bounds[index])} in one task "
-                    f"and in {list(own)} in another; the tasks of a suite share their bounds"
+                    f"dataset '{dataset.name}': action {index} has the bounds {list(bounds[index])} in one task "
+                    f"and {list(own)} in another; the tasks of a suite must share their bounds"
                 )
     joined = [bounds.get(index, (-1.0, 1.0)) for index in range(size)]
     return {"low": [low for low, _ in joined], "high": [high for _, high in joined]}

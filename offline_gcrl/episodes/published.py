@@ -1,4 +1,4 @@
-"""Checking data that was not made here against what its recipe expects, before it is ingested."""
+"""Checks published data against its recipe before it is ingested."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from offline_gcrl.support.errors import DataError
 
 
 def check_published(recipe: Recipe, source: Source, root: Path) -> list[str]:
-    """Check the keys, sizes and environment of a dataset from elsewhere.
+    """Check the keys, sizes and environment of a published dataset.
 
     Returns:
-        Remarks on what differs and may be meant so.
+        Remarks on differences that may be intended.
 
     Raises:
-        DataError: naming the dataset, what it has, what was expected, and the remedy.
+        DataError: the data does not fit the recipe; the message names what was found, what was expected and the remedy.
     """
     data = open_source(source, root)
     check_source(recipe, source, data, root)
@@ -30,7 +30,7 @@ def check_published(recipe: Recipe, source: Source, root: Path) -> list[str]:
 
 
 def _check_sizes(recipe: Recipe, source: Source, sizes: dict[str, int]) -> None:
-    """That a policy trained on the data can act where it is judged."""
+    """Check that a policy trained on the data can act in the evaluation environment."""
     assert recipe.evaluation is not None
     settings = recipe.evaluation.environment
     environment = make_environment(settings)
@@ -42,20 +42,20 @@ def _check_sizes(recipe: Recipe, source: Source, sizes: dict[str, int]) -> None:
         if sizes.get(name, size) != size:
             raise DataError(
                 f"dataset '{source.dataset}': its {name} has {sizes[name]} numbers, and {settings.id}, where "
-                f"policies are judged, has {size}; mend the recipe's goal or evaluation.environment"
+                f"policies are evaluated, has {size}; correct the recipe's goal or evaluation.environment"
             )
 
 
 def _compare_names(source: Source, noted: str, expected: Environment) -> list[str]:
-    """Another environment is an error; another version of it is worth a remark."""
+    """Compare environment ids: another environment is an error, another version of it is a remark."""
     named = expected.id.split(":")[-1]
     if noted == named:
         return []
     if noted.rpartition("-v")[0] != named.rpartition("-v")[0]:
         raise DataError(
-            f"dataset '{source.dataset}' was collected in '{noted}', and its recipe says '{named}'; mend "
+            f"dataset '{source.dataset}' was collected in '{noted}', but its recipe has '{named}'; correct "
             "environment.id of the recipe, or the id of the dataset"
         )
     return [
-        f"{source.dataset} was collected in {noted}, its recipe names {named}: physics may differ between them"
+        f"{source.dataset} was collected in {noted}, but its recipe has {named}: the physics may differ"
     ]

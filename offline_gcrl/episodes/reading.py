@@ -1,6 +1,6 @@
-"""Reading Minari datasets: each episode checked, its goals selected, all as float32 arrays.
+"""Reads Minari datasets episode by episode: checks each episode, selects its goals, and converts it to float32 arrays.
 
-Whatever is wrong is said with the dataset, the episode and the key.
+Errors name the dataset, the episode and the key.
 """
 
 import math
@@ -20,8 +20,8 @@ from offline_gcrl.goals.success import reaches, size_mismatch
 from offline_gcrl.support.errors import DataError
 
 SCALARS = ("rewards", "terminations")
-"""What is read of each transition beside its action; truncations are not, for nothing depends on them."""
-ACTION_SLACK = 1e-5  # Actions are stored as float32; the bounds may not be.
+"""Keys that are read for each transition in addition to its action; truncations are not used."""
+ACTION_SLACK = 1e-5  # Actions are stored as float32, but their bounds may have more digits.
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,20 @@ class Episode:
     """One checked episode of T transitions, as float32."""
 
     vectors: dict[str, NDArray[np.float32]]
-    """By column: T + 1 observations and goals, T actions."""
+    """Arrays by column: T + 1 observations and goals, T actions."""
     reward: NDArray[np.float32]
+    """(T,)"""
     terminated: bool
     success: bool | None
-    """Whether some transition reached the goal pursued in it; None where that is not known."""
+    """Whether any transition reached its original goal; None if the data has no original goals."""
 
     def __len__(self) -> int:
-        """Number of transitions, T."""
+        """The number of transitions, T."""
         return len(self.reward)
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Numbers a step, by column."""
+        """The number of values per step, by column."""
         return {name: array.shape[1] for name, array in self.vectors.items()}
 
 
@@ -53,15 +54,18 @@ def read_episodes(
     span: range | None = None,
     sizes: dict[str, int] | None = None,
 ) -> Iterator[tuple[Episode, dict[str, Any]]]:
-    """The checked episodes of source ``number``, one by one, each with its row of ``episodes.parquet``.
+    """Read and check the episodes of a source one by one; yields each with its facts for ``episodes.parquet``.
 
     Args:
-        recipe: says what its goals are.
-        source: and how many episodes to take.
-        data: the source, opened.
-        number: of the source; it chooses the episodes for validation.
-        span: some of the episodes; all of them when left out.
-        sizes: of the vectors of the episodes before.
+        recipe: the recipe with the goal spec.
+        source: the source; it determines how many episodes are taken.
+        data: the source's opened Minari dataset.
+        number: the number of the source, from which the validation episodes are drawn.
+        span: the episodes to read; all by default.
+        sizes: the vector sizes that the episodes must have; by default those of the first one.
+
+    Raises:
+        DataError: an episode is broken; the message names dataset and episode.
     """
     count = taken_episodes(source, data)
     validation = validation_episodes(count, recipe.validation_share, number)
@@ -71,7 +75,9 @@ def read_episodes(
         episode = read_episode(raw, recipe.goal, data.action_space, where)
         sizes = sizes or episode.sizes
         if episode.sizes != sizes:
-            raise DataError(f"{where}: its sizes {episode.sizes} are not those before, {sizes}")
+            raise DataError(
+                f"{where}: its sizes {episode.sizes} differ from those of earlier episodes, {sizes}"
+            )
         seed = _seed(facts.get("seed"), where)
         yield episode, episode_facts(recipe, source, seed, index in validation)
 
@@ -79,7 +85,7 @@ def read_episodes(
 def episode_facts(
     recipe: Recipe, source: Source, seed: int | None, for_validation: bool
 ) -> dict[str, Any]:
-    """What ``episodes.parquet`` says of an episode beside what its arrays do."""
+    """The columns of ``episodes.parquet`` that do not follow from the arrays of an episode."""
     return {
         "task": recipe.task,
         "source": source.dataset,
@@ -92,10 +98,10 @@ def episode_facts(
 def _stored(
     source: Source, data: minari.MinariDataset, span: range
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Episodes as Minari reads them, each with its metadata.
+    """Episodes in Minari's format, each with its metadata.
 
     Raises:
-        DataError: naming the episode that cannot be read.
+        DataError: an episode cannot be read; the message names it.
     """
     stored = zip(
         data.storage.get_episodes(span),
@@ -105,19 +111,19 @@ def _stored(
     for index in span:
         try:
             episode = next(stored)
-        except Exception as error:  # Minari raises whatever h5py met; each means: unreadable.
+        except Exception as error:  # Minari passes on any exception of h5py.
             raise DataError(
                 f"dataset '{source.dataset}', episode {index}: cannot be read ({reason_of(error)}); its file is "
-                "damaged, or was not written to the end: copy or download it again"
+                "damaged or incomplete: copy or download it again"
             ) from error
         yield episode
 
 
 def read_episode(raw: dict[str, Any], goal: Goal, action_space: spaces.Box, where: str) -> Episode:
-    """Check one raw Minari episode and turn it into flat float32 arrays.
+    """Check an episode in Minari's format and convert it to flat float32 arrays.
 
     Raises:
-        DataError: naming ``where`` and what is wrong.
+        DataError: the episode is broken; the message starts with ``where``.
     """
     length = len(_matrix(raw["actions"], "actions", where))
     if length == 0:
@@ -140,21 +146,21 @@ def checked_columns(
     rows: int,
     where: str,
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
-    """Select, check and flatten what an episode holds, or several one after another.
+    """Select, check and flatten the arrays of one episode, or of several ones after each other.
 
     Args:
-        tree: observations and infos of ``rows`` rows, as ``as_tree`` makes it.
+        tree: observations and infos of ``rows`` states, as ``as_tree`` returns them.
         raw: ``actions`` and the ``SCALARS`` of each transition.
-        goal: what to select.
-        action_space: within which actions must lie.
+        goal: the goal spec, which determines what is selected.
+        action_space: the bounds of the actions.
         rows: number of states.
-        where: what they are of, for errors.
+        where: the start of error messages, such as the names of dataset and episode.
 
     Returns:
         The vectors by column, and the scalars, as float32.
 
     Raises:
-        DataError: naming ``where`` and what is wrong.
+        DataError: a check failed; the message starts with ``where``.
     """
     action = _matrix(raw["actions"], "actions", where)
     vectors = _selected(tree, goal, rows, where)
@@ -166,10 +172,10 @@ def checked_columns(
 
 
 def vector_sizes(recipe: Recipe, source: Source, data: minari.MinariDataset) -> dict[str, int]:
-    """Sizes of the vectors of a source, from its first episode.
+    """The sizes of the vectors of a source, from its first episode.
 
     Raises:
-        DataError: that episode is broken.
+        DataError: the first episode is broken.
     """
     raw, _ = next(_stored(source, data, range(1)))
     where = f"dataset '{source.dataset}', episode 0"
@@ -179,7 +185,7 @@ def vector_sizes(recipe: Recipe, source: Source, data: minari.MinariDataset) -> 
 def _selected(
     tree: dict[str, Any], goal: Goal, rows: int, where: str
 ) -> dict[str, NDArray[np.float32]]:
-    """The observations and goals that are stored, checked."""
+    """Select and check the observations and goals that are stored."""
     chosen = {"observation": goal.observation}
     if not goal.is_full_state:
         chosen["achieved_goal"] = goal.achieved
@@ -198,7 +204,7 @@ def _selected(
 
 
 def validation_episodes(count: int, share: float, source: int) -> set[int]:
-    """Which of a source's episodes are for validation: a share of them, at least one of two or more."""
+    """Draw the validation episodes of a source: a share of all, and at least one if there are two or more."""
     if share == 0.0 or count < 2:
         return set()
     chosen = min(count - 1, max(1, round(share * count)))
@@ -207,10 +213,10 @@ def validation_episodes(count: int, share: float, source: int) -> set[int]:
 
 
 def _matrix(values: Any, key: str, where: str) -> NDArray[np.float32]:
-    """What was stored as (rows, numbers) in float32.
+    """Stored values as float32, (rows, numbers).
 
     Raises:
-        DataError: it is no table of numbers.
+        DataError: the values are not rows of numbers.
     """
     array = np.asarray(values)
     if array.dtype.kind not in "biuf" or array.ndim == 0:
@@ -218,7 +224,9 @@ def _matrix(values: Any, key: str, where: str) -> NDArray[np.float32]:
     size = math.prod(array.shape[1:])
     if size == 0:
         raise DataError(f"{where}: '{key}' has no numbers, its shape is {array.shape}")
-    with np.errstate(over="ignore"):  # Too large for float32 is infinite, which is refused.
+    with np.errstate(
+        over="ignore"
+    ):  # Values too large for float32 become infinite and are rejected later.
         return array.astype(np.float32, copy=False).reshape(len(array), size)
 
 
@@ -227,19 +235,19 @@ def _in_words(array: NDArray[Any]) -> str:
 
 
 def _scalars(values: Any, key: str, length: int, where: str) -> NDArray[np.float32]:
-    """What has one number a transition."""
+    """Values with one number per transition."""
     matrix = _checked(_matrix(values, key, where), key, length, where)
     if matrix.shape[1] != 1:
-        raise DataError(f"{where}: '{key}' has {matrix.shape[1]} numbers a step, expected one")
+        raise DataError(f"{where}: '{key}' has {matrix.shape[1]} numbers per step, expected one")
     return matrix[:, 0]
 
 
 def _check_goals(vectors: dict[str, NDArray[np.float32]], goal: Goal, where: str) -> None:
-    """That goals achieved and pursued can be compared, and by the recipe's success test."""
+    """Check that achieved and desired goals have the same size, and that the success test fits it."""
     size = vectors.get("achieved_goal", vectors["observation"]).shape[1]
-    pursued = vectors["desired_goal"].shape[1] if "desired_goal" in vectors else size
-    if pursued != size:
-        raise DataError(f"{where}: achieved goals have {size} numbers and desired ones {pursued}")
+    desired = vectors["desired_goal"].shape[1] if "desired_goal" in vectors else size
+    if desired != size:
+        raise DataError(f"{where}: achieved goals have {size} numbers and desired ones {desired}")
     wrong = size_mismatch(goal.success, size)
     if wrong:
         raise DataError(
@@ -260,11 +268,11 @@ def _check_within(action: NDArray[np.float32], space: spaces.Box, where: str) ->
 
 
 def _seed(stored: Any, where: str) -> int | None:
-    """The seed of an episode's reset, if it was noted."""
+    """The seed of an episode's reset, if it is recorded."""
     if stored is None:
         return None
     if not isinstance(stored, int) or not 0 <= stored < 2**63:
-        raise DataError(f"{where}: its seed {stored} is no whole number below 2^63")
+        raise DataError(f"{where}: its seed {stored} is not an integer from 0 to 2^63 - 1")
     return stored
 
 
@@ -285,9 +293,9 @@ def _checked(values: NDArray[np.float32], key: str, length: int, where: str) -> 
 
 
 def _reached_own_goal(vectors: dict[str, NDArray[np.float32]], goal: Goal) -> bool | None:
-    """Whether some transition reached the goal pursued in it.
+    """Whether any transition reached its original goal; None if the data has no original goals.
 
-    The goal of step t counts up to t = T - 1: in continuing data the last one is already the next goal.
+    Only the goals of steps up to T - 1 count. In continuing data, the goal of the last state is already the next one.
     """
     if not has_original_goals(goal):
         return None

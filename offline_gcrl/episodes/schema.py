@@ -1,7 +1,7 @@
-"""The files of an ingested dataset, and what stands in each column.
+"""The files of an ingested dataset and their columns.
 
-``steps.parquet`` is sorted by episode and step, T + 1 rows an episode: row i + 1 is the next state of row
-i, and the last row of an episode has no action (NaN, so that none takes it for one). Nothing is stored twice.
+``steps.parquet`` is sorted by episode and step, with T + 1 rows per episode. Row i + 1 is the next state of row i. The
+last row of an episode has no action; it is NaN, so that it cannot be used as one by mistake. Nothing is stored twice.
 """
 
 from collections.abc import Mapping
@@ -11,31 +11,36 @@ import pyarrow as pa
 
 FORMAT = 3
 VECTORS = ("observation", "achieved_goal", "desired_goal", "action")
-"""In this order. Achieved goals are left out where they are the observations, desired ones where the data
-holds none; desired ones are per step, for goals switch within episodes; the last row of an episode has no
-action."""
+"""The vector columns in their order.
+
+Achieved goals are left out if they are equal to the observations, and desired goals if the data has none. Desired goals
+are stored per step, because goals may change within an episode.
+"""
 
 
 def steps_schema(sizes: Mapping[str, int]) -> pa.Schema:
-    """Columns of ``steps.parquet``, given the size of each vector that is stored."""
+    """The columns of ``steps.parquet``, given the size of each stored vector."""
     return pa.schema(
         [
             ("episode", pa.uint32()),
             ("step", pa.uint32()),
             *(_vector(name, sizes[name]) for name in VECTORS if name in sizes),
-            ("reward", pa.float32()),  # the environment's own; for statistics, never for training
+            (
+                "reward",
+                pa.float32(),
+            ),  # The environment's reward, used for statistics and not for training.
         ]
     )
 
 
 def _vector(name: str, size: int) -> pa.Field:
-    """Said to hold no nulls, it is read three times as quickly; pyarrow reads no nulls among such arrays at all."""
+    """A column of arrays without nulls; declared as such, it is read three times as fast."""
     number = pa.field("item", pa.float32(), nullable=False)
     return pa.field(name, pa.list_(number, size), nullable=False)
 
 
 def achieved_column(schema: Mapping[str, Any]) -> str:
-    """The column of achieved goals: where goals are full states, the observations themselves."""
+    """The column of achieved goals, which is ``observation`` if goals are full states."""
     return "observation" if schema["goals_are_states"] else "achieved_goal"
 
 
@@ -43,14 +48,14 @@ EPISODES_SCHEMA = pa.schema(
     [
         ("episode", pa.uint32()),
         ("first_row", pa.int64()),
-        ("length", pa.uint32()),  # T, the number of transitions
+        ("length", pa.uint32()),  # Number of transitions, T.
         ("task", pa.string()),
-        ("source", pa.string()),  # Minari id
-        ("kind", pa.string()),  # exploration or demonstration
+        ("source", pa.string()),  # Minari id.
+        ("kind", pa.string()),  # ``exploration`` or ``demonstration``.
         ("seed", pa.int64()),
-        ("split", pa.string()),  # train or validation
+        ("split", pa.string()),  # ``train`` or ``validation``.
         ("terminated", pa.bool_()),
-        ("success", pa.bool_()),  # whether any step reached the goal that the behaviour pursued
-        ("return", pa.float32()),  # of the environment's own rewards
+        ("success", pa.bool_()),  # Whether any step reached its original goal.
+        ("return", pa.float32()),  # Sum of the environment's rewards.
     ]
 )

@@ -1,4 +1,4 @@
-"""Opening a source's Minari dataset, and checking what holds for the whole of it before its episodes are read."""
+"""Opens the Minari datasets of sources, and checks them before their episodes are read."""
 
 import json
 from pathlib import Path
@@ -15,10 +15,10 @@ EPISODES, STEPS, DATA = "total_episodes", "total_steps", "main_data.hdf5"
 
 
 def open_source(source: Source, root: Path) -> minari.MinariDataset:
-    """Open one source's Minari dataset.
+    """Open the Minari dataset of a source.
 
     Raises:
-        DataError: it is missing, empty, cut off, or no Minari dataset.
+        DataError: the dataset is missing, empty, incomplete, or not in Minari's format.
     """
     path, where = root / source.dataset / "data", f"dataset '{source.dataset}'"
     try:
@@ -30,24 +30,26 @@ def open_source(source: Source, root: Path) -> minari.MinariDataset:
         return minari.MinariDataset(path)
     except DataError:
         raise
-    except Exception as error:  # Minari raises whatever its reader met; each means: unreadable.
+    except Exception as error:  # Minari passes on any exception of its reader.
         raise DataError(
-            f"{where} in {path} cannot be read as Minari data: {reason_of(error)}; if it came broken, "
-            "copy or download it again"
+            f"{where} in {path} cannot be read as Minari data: {reason_of(error)}; if the files are broken, "
+            "copy or download them again"
         ) from error
 
 
 def check_source(recipe: Recipe, source: Source, data: minari.MinariDataset, root: Path) -> None:
-    """Check what holds for a whole source: bounded actions, spaces of the recipe, enough episodes.
+    """Check that a source has bounded actions, the spaces of the recipe's other sources, and enough episodes.
 
     Raises:
-        DataError: naming the dataset and the remedy.
+        DataError: a check failed; the message names the dataset and the remedy.
     """
     where, space = f"dataset '{source.dataset}'", data.action_space
     if not isinstance(space, spaces.Box) or not space.is_bounded():
         raise DataError(f"{where}: its actions are {space}; agents need a Box with finite bounds")
     if not (space.low < space.high).all():
-        raise DataError(f"{where}: its actions are {space}, which leaves some of them no room")
+        raise DataError(
+            f"{where}: its actions are {space}; every lower bound must be below its upper bound"
+        )
     reference = open_source(recipe.sources[0], root)
     for kind in ("observation_space", "action_space"):
         mine, theirs = getattr(data, kind), getattr(reference, kind)
@@ -58,34 +60,37 @@ def check_source(recipe: Recipe, source: Source, data: minari.MinariDataset, roo
             )
     if taken_episodes(source, data) > data.total_episodes:
         raise DataError(
-            f"{where} has {data.total_episodes} episodes, and its recipe asks for {source.episodes}"
+            f"{where} has {data.total_episodes} episodes, but its recipe asks for {source.episodes}"
         )
 
 
 def taken_episodes(source: Source, data: minari.MinariDataset) -> int:
-    """How many episodes are taken: all of what is made here, which may have been cut into more."""
-    every = int(data.total_episodes)
-    return every if source.collect else source.episodes or every
+    """The number of episodes that are taken from a source.
+
+    All episodes of data that is collected here are taken, because collection may have cut them into more episodes.
+    """
+    total = int(data.total_episodes)
+    return total if source.collect else source.episodes or total
 
 
 def reason_of(error: Exception) -> str:
-    """What a reader said: a KeyError quotes its text, some errors have none."""
-    said = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return str(said).strip() or type(error).__name__
+    """The message of an exception, without the quotes of a KeyError; the type's name if there is no message."""
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return str(message).strip() or type(error).__name__
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """What stands beside the data, with sound counts.
+    """The content of ``metadata.json``, with valid counts.
 
     Raises:
-        ValueError: it does not, or they are not.
-        OSError: there is none.
+        ValueError: the folder does not exist, or the content is invalid.
+        OSError: the file cannot be read.
     """
     if not path.is_dir():
         raise ValueError("there is no such folder")
     metadata = json.loads((path / "metadata.json").read_text())
     if not isinstance(metadata, dict):
-        raise ValueError("metadata.json holds no keys")
+        raise ValueError("metadata.json is not a JSON object")
     for key in (EPISODES, STEPS):
         count = metadata.get(key)
         if type(count) is not int or count < 0:
@@ -94,23 +99,21 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 
 def _check_groups(file: Path, episodes: int) -> None:
-    """That the HDF5 file holds the episodes that the metadata counts; Minari notes the count at the end.
+    """Check that the HDF5 file contains the episodes that the metadata counts; Minari writes the count last.
 
     Raises:
-        ValueError: it holds others.
+        ValueError: the file contains other episodes.
     """
     if episodes == 0 and file.stat().st_size == 0:
-        return  # As Minari begins one.
+        return  # This is how Minari creates a new dataset.
     with h5py.File(file, "r") as content:
         if "episode_0" not in content:
             found = ", ".join(sorted(content)[:6]) or "nothing"
-            own = {"observations", "actions"} <= set(content)
-            remedy = (
-                "; `python -m offline_gcrl.convert d4rl` makes Minari data of it" if own else ""
-            )
+            is_d4rl = {"observations", "actions"} <= set(content)
+            remedy = "; convert it with `python -m offline_gcrl.convert d4rl`" if is_d4rl else ""
             raise ValueError(f"{file.name} has no group episode_0 but {found}{remedy}")
         if f"episode_{episodes - 1}" not in content or f"episode_{episodes}" in content:
             raise ValueError(
-                f"metadata.json counts {episodes} episodes and {file.name} holds {len(content)}; it was not "
-                "written to the end: make, copy or download it again"
+                f"metadata.json counts {episodes} episodes, but {file.name} contains {len(content)}; the dataset is "
+                "incomplete: make, copy or download it again"
             )

@@ -1,4 +1,4 @@
-"""Writing checked episodes as Parquet, in row groups: memory does not grow with the dataset."""
+"""Writes checked episodes as Parquet in row groups, so that memory does not grow with the dataset."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,24 +20,25 @@ ROWS_PER_GROUP = 2**16
 
 @dataclass
 class Moments:
-    """Mean and variance of a stream, merged batch by batch (Chan, Golub, LeVeque 1983)."""
+    """Running mean and variance, merged batch by batch (Chan, Golub, LeVeque 1983)."""
 
     count: Any = 0
-    """Of all dimensions, or of each."""
+    """Number of values: one for all dimensions, or one per dimension."""
     mean: Any = 0.0
     squares: Any = 0.0
+    """Sums of squared distances to the mean."""
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Take in a batch, shape (batch, dimension)."""
+        """Add a batch of values, (batch, dimension)."""
         self.merge(len(values), *means_and_squares(values[None]))
 
     def merge(self, count: Any, means: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
-        """Take in several batches of ``count`` values each, one after another.
+        """Add several batches of the same size, one after another.
 
         Args:
-            count: a number, or one for each dimension.
-            means: (batches, dimension)
-            squares: (batches, dimension), sums of squared distances to the means.
+            count: values per batch: one number for all dimensions, or one per dimension.
+            means: means of the batches, (batches, dimension).
+            squares: sums of squared distances to these means, (batches, dimension).
         """
         for mean, square in zip(means, squares, strict=True):
             total, delta = self.count + count, mean - self.mean
@@ -46,21 +47,28 @@ class Moments:
             self.count = total
 
     def summary(self) -> dict[str, list[float]]:
-        """Mean and standard deviation in each dimension."""
+        """Mean and standard deviation of each dimension."""
         return {
             "mean": np.asarray(self.mean).tolist(),
             "std": np.sqrt(self.squares / self.count).tolist(),
         }
 
     def part(self, columns: slice) -> "Moments":
-        """Those of some dimensions."""
+        """The moments of some of the dimensions."""
         return Moments(self.count[columns], self.mean[columns], self.squares[columns])
 
 
 def means_and_squares(
     batches: NDArray[np.float32],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of batches of one size, (batches, batch, dimension): means, and sums of squared distances to them."""
+    """Means of batches, and sums of squared distances to them.
+
+    Args:
+        batches: batches of the same size, (batches, batch, dimension).
+
+    Returns:
+        Means and sums of squares, each (batches, dimension).
+    """
     values = batches.astype(np.float64)
     means = values.mean(1)
     return means, ((values - means[:, None]) ** 2).sum(1)
@@ -68,24 +76,27 @@ def means_and_squares(
 
 @dataclass
 class Writer:
-    """Writes checked episodes to ``steps.parquet`` and ``episodes.parquet``, in row groups of whole episodes."""
+    """Writes checked episodes to ``steps.parquet`` and ``episodes.parquet``, in row groups of complete episodes."""
 
     output: Path
     sizes: dict[str, int]
-    """Of each vector; smaller ones are padded with zeros."""
+    """Size of each vector; smaller vectors are padded with zeros."""
     rows: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of ``episodes.parquet``."""
     waiting: list[pa.RecordBatch] = field(default_factory=list)
+    """Batches of the next row group."""
     moments: Moments = field(default_factory=Moments)
-    """Of all vectors side by side."""
+    """Moments of all vectors, concatenated along the dimensions."""
     row: int = 0
+    """Number of rows of ``steps.parquet`` so far."""
     file: pq.ParquetWriter | None = None
 
     def __enter__(self) -> Self:
-        """Open nothing yet: the columns are known from the first episode."""
+        """Return the writer; files are created with the first row group."""
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        """Write what waits, unless the block failed."""
+        """Write the last row group and ``episodes.parquet``, unless the block failed."""
         if error is None:
             self._flush()
             pq.write_table(pa.Table.from_pylist(self.rows, EPISODES_SCHEMA), self.output / EPISODES)
@@ -93,7 +104,7 @@ class Writer:
             self.file.close()
 
     def write(self, block: Block) -> None:
-        """Add episodes, and their rows of ``episodes.parquet``, to the files and the statistics."""
+        """Add the episodes of a block to the files and to the statistics."""
         block = replace(
             block,
             vectors={name: _padded(block.vectors[name], size) for name, size in self.sizes.items()},
@@ -102,25 +113,24 @@ class Writer:
         first = len(self.rows)
         self.rows += _episode_rows(block, first, self.row)
         self.row += int(block.ends[-1])
-        begun = 0
+        start = 0
         for stop in self._cuts(block):
-            part = block.part(begun, stop)
-            self.waiting.append(_as_batch(part, first + begun))
+            part = block.part(start, stop)
+            self.waiting.append(_as_batch(part, first + start))
             if sum(map(len, self.waiting)) >= ROWS_PER_GROUP:
                 self._flush()
-            begun = stop
+            start = stop
 
     def _count(self, block: Block) -> None:
-        """Add to the moments, an episode at a time: they depend on how data is divided in their last bits."""
+        """Add the block to the moments episode by episode, because their last bits depend on the order of merging."""
         runs = zip(
             *(equal_lengths(array, block.lengths) for array in block.vectors.values()), strict=True
         )
         for run in runs:
-            last = [
-                1 if name == "action" else 0 for name in block.vectors
-            ]  # The last row has none.
+            # The last row of an episode has no action.
+            unused = [1 if name == "action" else 0 for name in block.vectors]
             parts = [
-                array[:, : array.shape[1] - less] for array, less in zip(run, last, strict=True)
+                array[:, : array.shape[1] - last] for array, last in zip(run, unused, strict=True)
             ]
             means, squares = zip(*map(means_and_squares, parts), strict=True)
             count = np.repeat([part.shape[1] for part in parts], [part.shape[2] for part in parts])
@@ -128,7 +138,7 @@ class Writer:
 
     @property
     def statistics(self) -> dict[str, Moments]:
-        """Moments of each vector."""
+        """The moments of each vector by its column."""
         stops = np.cumsum(list(self.sizes.values())).tolist()
         return {
             name: self.moments.part(slice(stop - size, stop))
@@ -136,7 +146,7 @@ class Writer:
         }
 
     def _cuts(self, block: Block) -> list[int]:
-        """Numbers of episodes at which the block is cut: where a row group is full, and at its end."""
+        """The episodes before which the block is cut: when a row group is full, and at the end of the block."""
         cuts, full = [], ROWS_PER_GROUP - sum(map(len, self.waiting))
         for number, end in enumerate(block.ends.tolist(), start=1):
             if end >= full:
@@ -160,7 +170,7 @@ class Writer:
 def equal_lengths(
     values: NDArray[np.float32], lengths: NDArray[np.int64]
 ) -> Iterator[NDArray[np.float32]]:
-    """Rows of several episodes, (R, ...), as runs of episodes of one length: (episodes, T + 1, ...)."""
+    """Split the rows of several episodes, (R, ...), into runs of equally long episodes, (episodes, T + 1, ...)."""
     starts = np.flatnonzero(np.diff(lengths, prepend=-1))
     row = 0
     for start, stop in pairwise([*starts.tolist(), len(lengths)]):
@@ -170,7 +180,7 @@ def equal_lengths(
 
 
 def _episode_rows(block: Block, first: int, row: int) -> list[dict[str, Any]]:
-    """Rows of ``episodes.parquet``, for episodes from number ``first`` and row ``row`` on."""
+    """The rows of ``episodes.parquet`` for a block whose first episode has the number ``first`` and starts at ``row``."""
     starts = (row + block.ends - block.lengths - 1).tolist()
     returns = [
         float(total)
@@ -192,13 +202,13 @@ def _episode_rows(block: Block, first: int, row: int) -> list[dict[str, Any]]:
 
 
 def _padded(array: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """(rows, smaller) to (rows, size), with zeros."""
+    """Pad the last dimension with zeros to ``size``."""
     missing = size - array.shape[1]
     return np.pad(array, ((0, 0), (0, missing))) if missing else array
 
 
 def _as_batch(block: Block, first: int) -> pa.RecordBatch:
-    """Rows of ``steps.parquet``, for episodes from number ``first`` on."""
+    """The rows of ``steps.parquet`` for a block whose first episode has the number ``first``."""
     rows, numbers = block.lengths + 1, np.arange(first, first + len(block.lengths))
     episode = np.repeat(numbers.astype(np.uint32), rows)
     step = np.arange(len(episode)) - np.repeat(block.ends - rows, rows)

@@ -1,1 +1,1 @@
-"""Hindsight: goals that a trajectory did reach, drawn and labelled in Polars."""
+"""Hindsight relabelling: goals that a trajectory reached are drawn and labelled with rewards, in Polars."""

@@ -1,7 +1,7 @@
-"""Counter-based random draws: a draw is a hash of what it is for, not the next number of a stream.
+"""Counter-based random draws: a draw is a hash of a key and a counter, and not the next number of a stream.
 
-The hash is splitmix64 (Steele, Lea, Flood 2014), in arithmetic modulo 2^64 that comes out the same in
-NumPy arrays and torch tensors, on any device, in any order, in chunks of any size.
+The hash is splitmix64 (Steele, Lea, Flood 2014). Its arithmetic modulo 2^64 gives the same bits in NumPy arrays and
+torch tensors, on any device. Draws can be computed in any order and in chunks of any size.
 """
 
 import math
@@ -30,8 +30,8 @@ def stream_key(*words: int) -> int:
 
 
 def random_words(key: int, counter: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """64 random bits, one word for each value of a counter."""
-    # In place: a block of words stays in the processor's cache, where a round takes a nanosecond.
+    """One word of 64 random bits for each value of a counter."""
+    # In-place operations keep the words in the processor's cache, where a round takes a nanosecond.
     state = counter * np.uint64(_GOLDEN)
     state += np.uint64(key)
     shifted = np.empty_like(state)
@@ -44,7 +44,7 @@ def random_words(key: int, counter: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def exponential_draws(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Draws from the exponential distribution of mean 1: -log(1 - u), u uniform in [0, 1) with 53 bits."""
+    """Draws from the exponential distribution with mean 1: -log(1 - u), with u uniform in [0, 1) at 53 bits."""
     draws = (words >> np.uint64(11)).astype(np.float64)
     draws *= -(2.0**-53)
     draws += 1.0
@@ -53,22 +53,22 @@ def exponential_draws(words: NDArray[np.uint64]) -> NDArray[np.float64]:
 
 
 def geometric_draws(words: NDArray[np.uint64], discount: float) -> NDArray[np.uint32]:
-    """Draws of Geom(1 - discount) on 1, 2, ..., at most 2^31: ``1 + floor(exponential / -log(discount))``.
+    """Draws from Geom(1 - discount) on 1, 2, ..., at most 2^31: ``1 + floor(exponential / -log(discount))``.
 
-    The upper 16 bits decide most of them, which are looked up; logarithms are taken of the others: 1% at a discount
-    of 0.99, 8% at 0.999, nearly half at 0.9999.
+    The upper 16 bits of a word determine most draws, which come from a lookup table. Logarithms are computed only for
+    the others: 1% of the draws at a discount of 0.99, 8% at 0.999, nearly half at 0.9999.
     """
     draws = _lookup_table(discount).take((words >> np.uint64(48)).view(np.int64))
-    open_ones = np.flatnonzero(draws == 0)
-    draws[open_ones] = _exact_geometric(words[open_ones], discount)
+    undetermined = np.flatnonzero(draws == 0)
+    draws[undetermined] = _exact_geometric(words[undetermined], discount)
     return draws
 
 
 @cache
 def _lookup_table(discount: float) -> NDArray[np.uint32]:
-    """(2^16,) The draw by the upper 16 bits of its word; 0 where the lower ones matter too."""
+    """The draw for each value of the upper 16 bits, (2^16,); 0 if the draw also depends on the lower bits."""
     lowest = np.arange(2**16, dtype=np.uint64) << np.uint64(48)
-    # Draws grow with their words: what both ends of a range give, all between them do.
+    # Draws increase with their words. If both ends of a range give the same draw, so do all words between.
     ends = [_exact_geometric(lowest + np.uint64(rest), discount) for rest in (0, 2**48 - 1)]
     return np.where(ends[0] == ends[1], ends[0], np.uint32(0))
 
@@ -80,12 +80,12 @@ def _exact_geometric(words: NDArray[np.uint64], discount: float) -> NDArray[np.u
 
 
 def uniform_expression(word: pl.Expr, bound: pl.Expr) -> pl.Expr:
-    """Uniform integers in [0, bound) from a column of random words; bound < 2^32."""
+    """Uniform integers in [0, bound) from a column of random words, for bounds below 2^32."""
     return word // _u64(2**32) * bound.cast(pl.UInt64) // _u64(2**32)
 
 
 def uniform_tensor(key: "Tensor", counter: "Tensor", bound: "int | Tensor") -> "Tensor":
-    """Uniform integers in [0, bound) for int64 tensors of keys, counters and bounds, broadcast together."""
+    """Uniform integers in [0, bound) from int64 tensors of keys, counters and bounds, which are broadcast."""
     state = key + counter * _signed(_GOLDEN)
     for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, 1), strict=True):
         state = (state ^ _shifted(state, shift)) * _signed(multiplier)
@@ -104,11 +104,11 @@ def _u64(value: int) -> pl.Expr:
 
 
 def _signed(value: int) -> int:
-    """The signed 64-bit integer with the same bits: torch has no arithmetic on uint64."""
+    """The signed 64-bit integer with the same bits, because torch has no arithmetic on uint64."""
     return value - _WORD if value >= _WORD // 2 else value
 
 
 def _shifted(state: "Tensor", shift: int) -> "Tensor":
-    """Logical shift to the right (torch's own copies the sign bit)."""
+    """Logical shift to the right; torch's own shift copies the sign bit."""
     shifted: Tensor = state >> shift & (2 ** (64 - shift) - 1)
     return shifted

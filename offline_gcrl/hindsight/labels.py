@@ -1,4 +1,7 @@
-"""Rewards of transitions for hindsight goals: each is about the next achieved goal, or the row for ``same_step``."""
+"""Rewards of transitions for hindsight goals.
+
+A reward compares the goal with the next achieved goal. For success tests of the kind ``same_step``, it compares rows.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +16,13 @@ from offline_gcrl.hindsight.stored import Columns, StoredGoals
 
 
 class Labeller:
-    """Labels consecutive transitions: with goals of their own episodes, which it holds, and with any others.
+    """Computes rewards of a chunk of consecutive transitions for goals given by their rows.
+
+    The achieved goals of the chunk's episodes are kept in memory. Other goals are looked up.
 
     Args:
-        transitions: as ``iterate_transitions`` yields them.
-        achieved: the goals achieved in all steps.
+        transitions: a chunk from ``iterate_transitions``.
+        achieved: the achieved goals of all steps.
         settings: the kind of reward.
         goal: the success test.
     """
@@ -34,17 +39,17 @@ class Labeller:
         self.following = self._gathered(self.own, self.row + 1)
 
     def within_episode(self, rows: pl.Series) -> NDArray[Any]:
-        """Rewards for goals of the same episodes, given by their rows."""
+        """Rewards for goals within the chunk's episodes, (transitions,)."""
         return self._rewards(rows, self._gathered(self.own, rows.to_numpy()))
 
     def at_rows(self, chosen: Sequence[pl.Series]) -> list[NDArray[Any]]:
-        """The same for several goals of any rows, all looked up together: a column of rewards for each."""
+        """Rewards for goals at any rows, one array (transitions,) per series; all goals are looked up together."""
         found = self.achieved.at(pl.concat(chosen).to_numpy())
         parts = [np.split(column, len(chosen)) for column in found]
         return [self._rewards(*pair) for pair in zip(chosen, zip(*parts, strict=True), strict=True)]
 
     def original(self, desired: StoredGoals) -> NDArray[Any]:
-        """Rewards for the goals that the behaviour original."""
+        """Rewards for the original goals, which the behaviour pursued, (transitions,)."""
         own = desired.between(self.first, self.stop)
         return self._rewards(None, self._gathered(own, self.row))
 
@@ -57,7 +62,7 @@ class Labeller:
             distance: NDArray[np.float32] = np.sqrt(column_squared_distance(self.following, goals))
             return -distance
         if self.success.kind == "same_step":
-            assert rows is not None, "what was original is a place, and no row"
+            assert rows is not None, "original goals have no rows"
             reached = rows.to_numpy() == self.row
         else:
             reached = column_reaches(self.following, goals, self.success)

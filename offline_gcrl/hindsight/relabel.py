@@ -1,7 +1,7 @@
-"""The hindsight table: for every transition and strategy k goal rows, and the reward each gives.
+"""The hindsight table: k goal rows with their rewards, for every transition and strategy.
 
-It depends on the data, the strategies, k and the seed alone, and not on chunks, threads or machine;
-agents choose mixtures of its columns, so one table serves all.
+The table depends only on the data, the strategies, k and the seed, and not on chunks, threads or the machine. Agents
+choose mixtures of its columns, so all agents use the same table.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,17 +20,17 @@ from offline_gcrl.hindsight.strategies import RANDOM, goal_rows
 from offline_gcrl.support.errors import DataError
 
 TRANSITIONS_PER_CHUNK = 2**17
-"""A column of so many numbers lies in a processor's cache."""
+"""Size of a chunk; a column of this many numbers fits into a processor's cache."""
 ROWS_PER_GROUP = 2**18
 
 
 def goal_column(strategy: str, draw: int) -> str:
-    """Name of the column of goal rows."""
+    """The name of a column of goal rows."""
     return f"{strategy}_goal_{draw}"
 
 
 def reward_column(strategy: str, draw: int = 0) -> str:
-    """Name of the column of rewards; ``current`` and ``original`` have one and no goal column."""
+    """The name of a column of rewards; ``current`` and ``original`` have one such column and no goal column."""
     return f"{strategy}_reward_{draw}"
 
 
@@ -42,13 +42,21 @@ def relabel(
     on_transitions: Callable[[int], None] = lambda transitions: None,
     chunk: int = TRANSITIONS_PER_CHUNK,
 ) -> None:
-    """Write the hindsight table of an ingested dataset, a chunk of transitions at a time.
+    """Write the hindsight table of an ingested dataset in chunks of transitions.
 
-    Memory does not grow with the dataset. The goals are laid out in a file of the output's disk meanwhile:
-    4 bytes for each of their numbers.
+    Memory does not grow with the dataset. A temporary file in ``output`` contains the goals of all steps, with 4 bytes
+    per number.
+
+    Args:
+        episodes: folder of the ingested dataset.
+        output: folder of the table.
+        settings: strategies, k, discount, seed and kind of reward.
+        goal: the goal spec with its success test.
+        on_transitions: called with the number of transitions after each chunk.
+        chunk: number of transitions per chunk.
 
     Raises:
-        DataError: dense rewards are asked for, but the goals of the recipe have no distance.
+        DataError: the settings ask for dense rewards, but the recipe's goals have no distance.
     """
     if settings.reward == "dense" and not goal.success.has_distance:
         raise DataError(
@@ -68,7 +76,7 @@ def relabel(
 
 
 def episode_columns(settings: Relabel) -> list[str]:
-    """What must be known of episodes to choose goals."""
+    """The columns of ``episodes.parquet`` that the strategies need."""
     return ["first_row", "length", *(["task"] if RANDOM in settings.strategies else [])]
 
 
@@ -81,16 +89,16 @@ def _with_progress(
 
 
 def goal_columns(goal: Goal) -> dict[str, str]:
-    """Columns of ``steps.parquet`` with the goals achieved and, if any are known, original."""
+    """The columns of ``steps.parquet`` with achieved goals and, if the data has them, original goals."""
     achieved = "observation" if goal.is_full_state else "achieved_goal"
     desired = {"desired_goal": "desired_goal"} if has_original_goals(goal) else {}
     return {"achieved_goal": achieved, **desired}
 
 
 def write_table(parts: Iterable[pl.DataFrame], path: Path) -> None:
-    """Write the parts of a table, in row groups of one size whatever the parts': the same bytes.
+    """Write the parts of a table in row groups of fixed size, so that the bytes do not depend on the parts.
 
-    Goals lie near their transition, most of them, so that differences between neighbours are small.
+    Goal rows are delta-encoded, because most goals are near their transition and neighbours differ little.
     """
     writer = None
     try:
@@ -112,14 +120,14 @@ def write_table(parts: Iterable[pl.DataFrame], path: Path) -> None:
 
 
 def regrouped(parts: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
-    """The same rows in frames of ``rows`` rows each, and a last one with what is left."""
+    """The same rows in frames of ``rows`` rows each; the last frame has the remaining rows."""
     waiting: list[pl.DataFrame] = []
     for part in parts:
         waiting.append(part)
         while sum(map(len, waiting)) >= rows:
-            whole = pl.concat(waiting)
-            yield whole[:rows]
-            waiting = [whole[rows:]]
+            joined = pl.concat(waiting)
+            yield joined[:rows]
+            waiting = [joined[rows:]]
     if sum(map(len, waiting)) > 0:
         yield pl.concat(waiting)
 
@@ -127,11 +135,11 @@ def regrouped(parts: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame
 def relabel_transitions(
     transitions: pl.DataFrame, steps: pl.DataFrame, settings: Relabel, goal: Goal
 ) -> pl.DataFrame:
-    """``label_transitions`` with the goals in memory.
+    """``label_transitions`` with all goals in memory.
 
     Args:
-        transitions: as ``iterate_transitions`` yields them.
-        steps: the columns ``achieved_goal`` and, if they are known, ``desired_goal``, of arrays.
+        transitions: a chunk from ``iterate_transitions``.
+        steps: array columns ``achieved_goal`` and, if the data has original goals, ``desired_goal``.
         settings: strategies, k, discount, seed and kind of reward.
         goal: the success test.
     """
@@ -142,13 +150,16 @@ def relabel_transitions(
 def label_transitions(
     transitions: pl.DataFrame, goals: dict[str, StoredGoals], settings: Relabel, goal: Goal
 ) -> pl.DataFrame:
-    """Goal rows and rewards of the given transitions, as columns.
+    """Draw goals for transitions and compute the rewards.
 
     Args:
-        transitions: as ``iterate_transitions`` yields them: consecutive ones.
-        goals: of all steps, ``achieved_goal`` and, if they are known, ``desired_goal``.
+        transitions: a chunk of consecutive transitions from ``iterate_transitions``.
+        goals: ``achieved_goal`` of all steps and, if the data has original goals, ``desired_goal``.
         settings: strategies, k, discount, seed and kind of reward.
         goal: the success test.
+
+    Returns:
+        The columns ``row``, ``<strategy>_goal_<draw>`` and ``<strategy>_reward_<draw>``.
     """
     labels = Labeller(transitions, goals["achieved_goal"], settings, goal)
     rows, rewards = [transitions["row"]], []
@@ -166,18 +177,18 @@ def label_transitions(
 
 
 def iterate_transitions(table: pl.DataFrame, chunk: int) -> Iterator[pl.DataFrame]:
-    """All transitions of the episodes in order, in chunks of at most ``chunk``.
+    """All transitions of the episodes in order, in chunks.
 
     Args:
-        table: the episodes: ``first_row`` and ``length``, and perhaps ``task``.
-        chunk: number of transitions.
+        table: one row per episode with ``first_row``, ``length`` and optionally ``task``.
+        chunk: maximal number of transitions per chunk.
 
     Yields:
-        Frames with the UInt32 columns ``row``, ``step``, ``length``, ``first_row``, and where tasks are known
-        ``task_row``, ``task_rows``.
+        Frames with the UInt32 columns ``row``, ``step``, ``length``, ``first_row`` and, if tasks are given,
+        ``task_row`` and ``task_rows``; see ``strategies``.
     """
     episodes = table.select("length", "first_row", **_task_columns(table)).cast(pl.UInt32)
-    # Transitions up to each one's last.
+    # Number of transitions up to the end of each episode.
     end = episodes["length"].cast(pl.Int64).cum_sum().to_numpy()
     for first in range(0, int(end[-1]), chunk):
         stop = min(first + chunk, int(end[-1]))
@@ -193,7 +204,7 @@ def iterate_transitions(table: pl.DataFrame, chunk: int) -> Iterator[pl.DataFram
 
 
 def _task_columns(table: pl.DataFrame) -> dict[str, pl.Expr]:
-    """The rows of the task of each episode; the episodes of a task lie together."""
+    """The first row and the number of rows of each episode's task; the episodes of a task are consecutive."""
     if "task" not in table.columns:
         return {}
     return {

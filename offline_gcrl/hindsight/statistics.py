@@ -1,4 +1,4 @@
-"""What was relabelled: shares of reward beside what theory expects, and how far goals lie."""
+"""Statistics of hindsight goals: measured and expected shares of positive labels, and steps to the goal."""
 
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ HISTOGRAM_BINS = 40
 
 
 def describe(episodes: Path, folder: Path, settings: Relabel, goal: Goal) -> dict[str, Any]:
-    """Statistics of a hindsight table, for ``stats.json``.
+    """The statistics of a hindsight table, for ``stats.json``.
 
-    A label is positive when its goal counts as reached. ``expected_if_exact`` is the share that theory
-    gives if only the very next state counted; the measured share is larger by what the tolerance adds.
+    A label is positive if its goal counts as reached. ``expected_if_exact`` is the share of positive labels expected in
+    theory if only the exact next state counted. The measured share is larger because of the tolerance.
     """
     table = pl.scan_parquet(folder / TABLE)
     lengths = pl.read_parquet(episodes / EPISODES, columns=["first_row", "length", "task"])
@@ -54,7 +54,7 @@ def describe(episodes: Path, folder: Path, settings: Relabel, goal: Goal) -> dic
 
 
 def _positive_share(table: pl.LazyFrame, strategy: str, settings: Relabel, goal: Goal) -> float:
-    # Dense rewards are minus the distance: positive is what lies within the tolerance.
+    # Dense rewards are minus the distance. A label counts as positive if the distance is within the tolerance.
     threshold = -(goal.success.tolerance or 0.0) if settings.reward == "dense" else 0.0
     count = 1 if strategy in ("current", "original") else draws_per_transition(strategy, settings.k)
     columns = [reward_column(strategy, draw) for draw in range(count)]
@@ -73,7 +73,7 @@ def _expected_share(lengths: pl.DataFrame, strategy: str, settings: Relabel, goa
 
 
 def _goal_distances(table: pl.LazyFrame, strategy: str, settings: Relabel) -> dict[str, Any]:
-    """How many steps ahead the goals lie (behind: negative), where they are of the same episode."""
+    """Steps from transition to goal (negative for past goals), for strategies within the episode."""
     if strategy not in WITHIN_EPISODE:
         return {}
     columns = [
@@ -99,9 +99,10 @@ def _goal_distances(table: pl.LazyFrame, strategy: str, settings: Relabel) -> di
 
 
 def _her_mixture(strategies: dict[str, Any], k: int) -> dict[str, Any]:
-    """HER's replay: each transition once with its original goal and k times with a future one.
+    """Shares for HER's replay: each transition once with its original goal and k times with a future goal.
 
-    With distinct goals the expected share is k H_T / (T (1 + k)), not the often quoted k / (1 + k).
+    With distinct goals, the expected share of positive labels is k H_T / (T (1 + k)), and not k / (1 + k), which is the
+    share of relabelled transitions.
     """
     future, original = strategies["future"], strategies["original"]
     return {

@@ -1,4 +1,7 @@
-"""Goals of all steps within reach, whether they fit in memory or not: read from a mapped file, and let go again."""
+"""Lookup of the goals of all steps, from memory or from a memory-mapped file.
+
+Pages of the file are released after each lookup, so memory does not grow with the dataset.
+"""
 
 import mmap
 import tempfile
@@ -14,35 +17,34 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 REGION_BYTES = 2**24
-"""Of a mapped file that is in memory at once."""
+"""Size of the part of a mapped file that is in memory at the same time."""
 ROWS_PER_READ = 2**16
 
 Columns = list[NDArray[np.float32]]
-"""Goals, a column for each dimension: quicker to look up and to compare than rows of a few numbers."""
+"""Goals as one array per dimension, which is faster to look up and to compare than rows of a few numbers."""
 
 
 @dataclass(frozen=True)
 class StoredGoals:
-    """The goals of R steps, of which any can be looked up by row."""
+    """The goals of R steps, which can be looked up by row."""
 
     values: NDArray[np.float32]
     """(R, goal)"""
     mapping: mmap.mmap | None = None
-    """The file that they lie in, if they do."""
+    """The file that ``values`` is mapped from, if it is."""
 
     def between(self, first: int, stop: int) -> Columns:
-        """Goals of consecutive rows: columns (stop - first,)."""
+        """Goals of consecutive rows, as columns (stop - first,)."""
         columns = _columns(self.values[first:stop])
         self._release()
         return columns
 
     def at(self, rows: NDArray[np.uint32]) -> Columns:
-        """Goals of any rows: columns (rows,)."""
+        """Goals of any rows, as columns (rows,)."""
         region = (rows // np.uint32(self._rows_per_region)).astype(np.uint16)
         stops = np.bincount(region).cumsum()
-        order = np.argsort(
-            region, kind="stable"
-        )  # By counting: it takes no longer for many regions.
+        # A stable sort of uint16 is a radix sort, whose time does not depend on the number of regions.
+        order = np.argsort(region, kind="stable")
         places = rows.take(order)
         taken = np.empty((len(rows), self.values.shape[1]), np.float32)
         for first, stop in pairwise([0, *stops.tolist()]):
@@ -54,19 +56,22 @@ class StoredGoals:
 
     @property
     def _rows_per_region(self) -> int:
-        # Neither none, nor more regions than a uint16 counts.
+        # At least one row, and at most as many regions as a uint16 can count.
         rows: int = max(1, REGION_BYTES // self.values[0].nbytes, len(self.values) >> 15)
         return rows
 
     def _release(self) -> None:
-        """Unmap what was read: it stays in the system's cache of files, and counts no more as ours."""
+        """Release the pages that were read; they stay in the system's file cache but not in this process."""
         if self.mapping is not None:
             self.mapping.madvise(mmap.MADV_DONTNEED)
 
 
 @contextmanager
 def goals_on_disk(steps: Path, column: str, folder: Path) -> Iterator[StoredGoals]:
-    """The goals in a column of a Parquet file, through a nameless file in ``folder`` that ends with the block."""
+    """The goals in a column of a Parquet file, mapped from a temporary file in ``folder``.
+
+    The temporary file has no name, and is deleted at the end of the block.
+    """
     with tempfile.TemporaryFile(dir=folder) as file:
         size = _spool(steps, column, file)
         mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -74,11 +79,10 @@ def goals_on_disk(steps: Path, column: str, folder: Path) -> Iterator[StoredGoal
 
 
 def _spool(steps: Path, column: str, file: IO[bytes]) -> int:
-    """Write a column of arrays as plain float32, row by row. Returns the numbers of each."""
+    """Write a column of arrays as float32, row by row, and return the size of the arrays."""
     size = 0
-    stored = pq.ParquetFile(
-        steps, pre_buffer=False
-    )  # Ahead of its use it would read the whole column.
+    # With pre_buffer, pyarrow would read the complete column into memory.
+    stored = pq.ParquetFile(steps, pre_buffer=False)
     for batch in stored.iter_batches(ROWS_PER_READ, columns=[column]):
         values = batch.column(0).flatten().to_numpy()
         size = len(values) // len(batch)

@@ -1,9 +1,9 @@
-"""Where a hindsight goal comes from, as Polars expressions over the transitions.
+"""Relabelling strategies as Polars expressions over transitions.
 
-The expressions speak of these columns of a transition, all UInt32: ``row`` (its row in ``steps.parquet``), ``step``
-(t), ``length`` (T, of its episode), ``first_row`` (of its episode), ``task_row`` and ``task_rows`` (the first
-row of its task, and how many the task has); and of a column of draws: random words, or for ``geometric`` offsets. States of the episode are t = 0..T.
-Strategies after Andrychowicz et al. 2017, section 4.5, and OGBench (Park et al. 2024) for ``geometric``.
+The expressions use these UInt32 columns of a transition: ``row`` (its row in ``steps.parquet``), ``step`` (t), ``length``
+(T of its episode), ``first_row`` (first row of its episode), ``task_row`` and ``task_rows`` (first row and number of rows
+of its task). They also use a column of draws: random words, or offsets for ``geometric``. The states of an episode are
+t = 0..T. The strategies follow Andrychowicz et al. 2017, section 4.5, and ``geometric`` follows OGBench (Park et al. 2024).
 """
 
 from collections.abc import Callable
@@ -20,13 +20,13 @@ from offline_gcrl.hindsight.draws import (
 
 ROW, STEP, LENGTH, FIRST_ROW = map(pl.col, ("row", "step", "length", "first_row"))
 TASK_ROW, TASK_ROWS = pl.col("task_row"), pl.col("task_rows")
-STATES_LEFT = LENGTH - STEP  # Strictly later states of the episode: T - t of them, at least one.
+STATES_LEFT = LENGTH - STEP  # Number of strictly later states in the episode, T - t, at least one.
 
-# The numbers are part of the data: they choose the draws.
+# These numbers are part of the keys of the draws. Changing one changes the data.
 STRATEGY_NUMBERS = {"final": 0, "future": 1, "geometric": 2, "episode": 3, "random": 4}
 
 RANDOM = "random"
-"""The strategy whose goals lie outside the episode."""
+"""The strategy whose goals may be outside of the episode."""
 
 
 def final(draw: pl.Expr) -> pl.Expr:
@@ -40,7 +40,7 @@ def future(draw: pl.Expr) -> pl.Expr:
 
 
 def geometric(draw: pl.Expr) -> pl.Expr:
-    """Offset ~ Geom(1 - discount) on 1, 2, ..., cut at the end of the episode."""
+    """Offset from Geom(1 - discount) on 1, 2, ..., cut at the end of the episode."""
     return ROW + pl.min_horizontal(draw, STATES_LEFT)
 
 
@@ -50,7 +50,7 @@ def episode(draw: pl.Expr) -> pl.Expr:
 
 
 def random_state(draw: pl.Expr) -> pl.Expr:
-    """Uniform over all states of the same task: where there is one task, of the dataset."""
+    """Uniform over all states of the same task, which is the complete dataset if there is one task."""
     return TASK_ROW + uniform_expression(draw, TASK_ROWS)
 
 
@@ -66,9 +66,19 @@ _GOAL_ROWS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
 def goal_rows(
     transitions: pl.DataFrame, strategy: str, k: int, seed: int, discount: float
 ) -> list[pl.Series]:
-    """Rows of the goals of each transition (UInt32): a column for each draw of one strategy.
+    """Draw goal rows for transitions, with one strategy.
 
-    A draw is keyed by (seed, strategy, draw) and counted by row: it depends on nothing else.
+    A draw depends only on its key (seed, strategy, draw) and on the transition's row, which is the counter.
+
+    Args:
+        transitions: the columns that the module's docstring describes.
+        strategy: the name of the strategy.
+        k: draws per transition.
+        seed: seed of the draws.
+        discount: parameter of ``geometric``.
+
+    Returns:
+        One UInt32 series of goal rows per draw.
     """
     row, columns = transitions["row"].to_numpy().astype(np.uint64), []
     for draw in range(draws_per_transition(strategy, k)):
@@ -78,26 +88,25 @@ def goal_rows(
     expressions = [
         _GOAL_ROWS[strategy](pl.col(column.name)).alias(column.name) for column in columns
     ]
-    # One after another: each is over sooner than another thread has woken up.
+    # Sequentially, because each expression takes less time than waking up another thread.
     rows = transitions.hstack(columns).select_seq(map(_unchecked, expressions))
     return rows.get_columns()
 
 
 def _unchecked(values: pl.Expr) -> pl.Expr:
-    """As UInt32, without a look for overflow, which would take most of the time."""
+    """Cast to UInt32 without a check for overflow, which would take most of the time."""
     return values.cast(pl.UInt32, wrap_numerical=True)
 
 
 def draws_per_transition(strategy: str, k: int) -> int:
-    """Goals that a strategy gives a transition: k, but the final state is one only."""
+    """The number of goals per transition: k, or 1 for ``final``, because an episode has one final state."""
     return 1 if strategy == "final" else k
 
 
 def expected_reward_share(strategy: str, discount: float, same_step: bool) -> pl.Expr:
-    """Chance that the goal is exactly the one state that counts: the share of positives if no other did.
+    """The probability that the goal is drawn from the next state, or from the transition's own for ``same_step``.
 
-    That state is the next one; or, for ``same_step``, the transition's own. With the goals of an
-    episode all distinct this is the analytic share of reward-carrying labels.
+    This is the expected share of positive labels if all goals are distinct and the success test has no tolerance.
     """
     if same_step and strategy in ("final", "future", "geometric"):
         return pl.lit(0.0)
