@@ -418,7 +418,7 @@ def test_sizes_that_differ_without_padding_are_refused_at_ingest(
     unpadded = suite.dataset.model_copy(update={"pad": False})
     with pytest.raises(
         DataError,
-        match="observation has 10 numbers in 'fetch-reach' and 4 in 'pointmaze-umaze'; 'pad: true'",
+        match="observation has 10 numbers in 'fetch-reach' and 4 in 'pointmaze-umaze'; set 'pad: true'",
     ):
         ingest(unpadded, suite.root / "minari", tmp_path)
 
@@ -429,7 +429,7 @@ def test_bounds_that_differ_are_refused_at_ingest(suite: SuiteFolders, tmp_path:
     collect_source(recipe, recipe.sources[0], root, workers=1)
     with pytest.raises(
         DataError,
-        match=r"action 0 lies in \[-1.0, 1.0\] in one task and in \[-2.0, 2.0\] in another",
+        match=r"action 0 has the bounds \[-1.0, 1.0\] in one task and \[-2.0, 2.0\] in another",
     ):
         ingest(as_dataset(maze, recipe, pad=True), root, tmp_path)
 
