@@ -1,5 +1,7 @@
 """Check all settings before any work, and write the resolved recipe of each dataset."""
 
+import this_project  # noqa: F401 - first: it decides which copy of the package is imported
+
 from offline_gcrl.config import (
     RECIPES,
     RESOLVED,

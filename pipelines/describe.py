@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import this_project  # noqa: F401 - first: it decides which copy of the package is imported
+
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.support.files import atomic_directory, digest
 from offline_gcrl.support.terminal import close, note, stage, stage_arguments, warn

@@ -3,6 +3,8 @@
 from functools import partial
 from pathlib import Path
 
+import this_project  # noqa: F401 - first: it decides which copy of the package is imported
+
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.support.files import atomic_directory, write_json
 from offline_gcrl.support.processes import preload

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import this_project  # noqa: F401 - first: it decides which copy of the package is imported
+
 from offline_gcrl.config import load_dataset
 from offline_gcrl.support.files import atomic_directory
 from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments

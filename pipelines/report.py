@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 from rich.table import Table
 from rich.text import Text
 

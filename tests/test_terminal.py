@@ -1,19 +1,24 @@
 """Stages speak in headings, plain progress and sentences, and end with DVC."""
 
+import errno
+import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import polars as pl
+import pyarrow as pa
 import pytest
 from rich.text import Text
 
 from offline_gcrl.support import terminal
-from offline_gcrl.support.errors import DataError
-from offline_gcrl.support.files import atomic_directory
+from offline_gcrl.support.errors import DataError, SettingsError
+from offline_gcrl.support.files import atomic_directory, copy_contents
 from offline_gcrl.support.terminal import Bars, close, duration, note, stage
 
 
@@ -164,6 +169,90 @@ def test_a_stage_ends_with_dvc(tmp_path: Path) -> None:
     while Path(f"/proc/{child}").exists():
         assert time.monotonic() < deadline, "the stage outlived DVC"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_a_stage_and_its_workers_with_one_line(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    (tmp_path / "jobs.py").write_text(
+        "import os, time\nfrom pathlib import Path\n"
+        "def work(number):\n"
+        "    Path(f'pid-{number}').write_text(str(os.getpid()))\n"
+        "    time.sleep(300)\n"
+    )
+    (tmp_path / "stage.py").write_text(
+        "from jobs import work\nfrom offline_gcrl.support.processes import ordered_map\n"
+        "from offline_gcrl.support.terminal import stage\n"
+        "if __name__ == '__main__':\n"
+        "    with stage('train', 'bc'):\n"
+        "        list(ordered_map(work, range(2), 2))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "stage.py"], cwd=tmp_path, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    pids = [tmp_path / f"pid-{number}" for number in range(2)]
+    deadline = time.monotonic() + 60
+    while not all(pid.exists() and pid.read_text() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    if sent == signal.SIGINT:  # As a terminal does, to all processes of the group.
+        os.killpg(process.pid, sent)
+    else:
+        process.send_signal(sent)
+    said, _ = process.communicate(timeout=30)
+    assert said.splitlines() == ["train bc", "  stopped; `dvc repro` continues from here"]
+    assert process.returncode == 130
+    while any(Path(f"/proc/{pid.read_text()}").exists() for pid in pids):
+        assert time.monotonic() < deadline, "a worker outlived its stage"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left", "a/b"), "a/b: the disk is full"),
+        (PermissionError(errno.EACCES, "denied", "c"), "c: permission denied"),
+        (MemoryError("cannot allocate 9 GB"), "not enough memory (cannot allocate 9 GB)"),
+        (json.JSONDecodeError("bad", "{", 0), "a file cannot be read (JSONDecodeError: bad"),
+        (pa.ArrowInvalid("Parquet magic bytes not found"), "a file cannot be read (ArrowInvalid"),
+        (pl.exceptions.ComputeError("parquet: out of spec"), "a file cannot be read (ComputeError"),
+        (SettingsError("params.yaml: x"), "params.yaml: x"),
+    ],
+)
+def test_errors_of_the_system_and_of_readers_end_in_a_sentence(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit), terminal.stage("train", "bc"):
+        raise error
+    assert f"error: {said}" in capsys.readouterr().err
+
+
+def test_folders_of_processes_that_run_at_the_same_time_differ_and_remains_of_dead_ones_go(
+    tmp_path: Path,
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead, alive = (tmp_path / f".out.{pid}.partial" for pid in (ended.pid, os.getppid()))
+    for folder in (dead, alive):
+        (folder / "inner").mkdir(parents=True)
+    (dead / "inner").chmod(0o500)
+    with atomic_directory(tmp_path / "out") as folder:
+        assert folder not in (dead, alive)
+        assert not dead.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "out"]
+
+
+def test_a_read_only_folder_is_copied_without_its_modes(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "data").mkdir(parents=True)
+    (source / "data/file").write_text("1")
+    for path in (source / "data/file", source / "data", source):
+        path.chmod(path.stat().st_mode & ~0o222)
+    copy_contents(source, tmp_path / "copy")
+    (tmp_path / "copy/data/file").write_text("2")
+    assert (tmp_path / "copy/data").stat().st_mode & 0o200
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

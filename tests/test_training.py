@@ -16,6 +16,7 @@ from conftest import ROOT, SmallDataset
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Train, algorithm_names
 from offline_gcrl.policies.policy import load_policy
+from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.training.events import Event, EventReader, EventWriter
 from offline_gcrl.training.jobs import (
     CODE,
@@ -82,6 +83,42 @@ def test_a_killed_run_resumes_to_the_same_bytes(make_job: Jobs, algorithm: str) 
     assert min(heard) > 20  # It went on from the checkpoint at 20, not from the start.
     for name in ("policy.pt", "training.csv", "snapshots/update-00000020.pt"):
         assert (killed.output / name).read_bytes() == (whole.output / name).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped bit", "missing snapshot"])
+def test_a_damaged_checkpoint_is_discarded_and_training_ends_as_without(
+    make_job: Jobs, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    intact, damaged = make_job("intact/x", "bc"), make_job("damaged/x", "bc")
+    train_seed(intact, listen)
+    run_killed_at(damaged, 47)  # After the second of three checkpoints.
+    last = damaged.checkpoints / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    if damage == "missing snapshot":
+        (damaged.checkpoints / "snapshots/update-00000040.pt").unlink()
+    elif damage == "flipped bit":
+        content[len(content) // 2] ^= 4
+    else:
+        content = content[: 0 if damage == "empty" else len(content) // 2]
+    last.write_bytes(bytes(content))
+    heard: list[int] = []
+    train_seed(damaged, lambda event: heard.append(event.updates))
+    assert "a checkpoint is discarded" in capsys.readouterr().out
+    assert 20 < min(heard) <= 40  # From the checkpoint before it.
+    for name in ("policy.pt", "training.csv", "snapshots/update-00000040.pt"):
+        assert (damaged.output / name).read_bytes() == (intact.output / name).read_bytes()
+
+
+def test_a_training_that_diverges_ends_with_a_sentence_and_saves_nothing(make_job: Jobs) -> None:
+    job = make_job("diverged", "gciql", updates=30, snapshots=1)
+    rate = job.settings.model_copy(update={"learning_rate": 1e30})
+    job = replace(job, settings=rate)
+    with pytest.raises(
+        OfflineGCRLError, match=r"seed 0: training diverged.*agents\.gciql\.learning_rate"
+    ):
+        train_seed(job, listen)
+    assert not (job.checkpoints / "last.ckpt").exists()
+    assert not job.output.exists()
 
 
 def test_the_number_of_updates_a_step_does_not_change_the_weights(make_job: Jobs) -> None:

@@ -1,7 +1,6 @@
 """Published Minari datasets, from the local Minari root or by download."""
 
 import os
-import shutil
 import socket
 from pathlib import Path
 from urllib.parse import urlparse
@@ -12,6 +11,7 @@ from minari.storage import get_dataset_path
 from offline_gcrl.collect.local import local_datasets, placed_atomically
 from offline_gcrl.config import nearest
 from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.files import copy_contents
 
 
 def fetch_published(dataset: str, root: Path) -> None:
@@ -26,7 +26,7 @@ def fetch_published(dataset: str, root: Path) -> None:
     local = get_dataset_path(dataset)
     if not (local / "data" / "metadata.json").exists():
         _download(dataset, local)
-    shutil.copytree(local, root / dataset)
+    copy_contents(local, root / dataset)
 
 
 def _download(dataset: str, local: Path) -> None:

@@ -57,6 +57,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# YAML 1.1, which PyYAML reads, takes 3e-4 and 1e-05 for text; `dvc exp run -S` writes small numbers in this form.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
@@ -109,8 +117,6 @@ def _explain(details: ErrorDetails, key: tuple[str, ...], section: type[Section]
     if details["type"] == "literal_error":
         choices = re.findall("'([^']+)'", details["ctx"]["expected"])
         hint = f"; {nearest(value, choices)}"
-    elif isinstance(value, str) and "e" in value.lower() and _is_number(value):
-        hint = "; YAML reads this as text; write 3.0e-4 instead of 3e-4"
     return f"{where}: {message}, not {value!r}{hint}"
 
 
@@ -127,14 +133,6 @@ def _section_within(annotation: Any) -> type[Section] | None:
         return annotation
     found = [_section_within(argument) for argument in get_args(annotation)]
     return next((section for section in found if section), None)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def dotted(key: tuple[str, ...]) -> str:

@@ -63,8 +63,8 @@ def load_dataset(name: str, folder: Path = RESOLVED) -> Dataset:
 
 
 def recipe_names(folder: Path = RECIPES) -> list[str]:
-    """Names of all recipes and suites in a folder."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    """Names of all recipes and suites in a folder; hidden files, as editors and archives leave them, are none."""
+    return sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
 
 
 def _file(name: str, folder: Path, suffix: str = ".yaml") -> Path:

@@ -1,8 +1,6 @@
 """A trained policy, which is saved in one file and used by one call."""
 
 import functools
-import io
-import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,11 +15,11 @@ from offline_gcrl.config import AgentSettings, algorithm_names
 from offline_gcrl.config.outputs import POLICY
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.acting import Layer, forward, plain_layers
+from offline_gcrl.policies.saved import read_content, write_content
 from offline_gcrl.policies.scaling import Scaling
 from offline_gcrl.support.errors import PolicyError
-from offline_gcrl.support.files import write_bytes
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Acting(Protocol):
@@ -71,6 +69,8 @@ class Policy:
                     f"the policy takes {name}s of shape ({expected},) or (batch, {expected}), "
                     f"not {tuple(values.shape)}"
                 )
+            if not np.isfinite(values).all():
+                raise PolicyError(f"the {name} has numbers that are not finite: {values}")
         number = self._task_number(task)
         if state.ndim == goals.ndim == 1 and self._layers is not None:
             scaled = forward(
@@ -138,9 +138,23 @@ def save_policy(
         "training": training,
         "actor": {name: value.cpu() for name, value in agent.actor.state_dict().items()},
     }
-    buffer = io.BytesIO()  # A file's name would become part of its bytes.
-    torch.save(content, buffer)
-    write_bytes(path, buffer.getvalue())
+    write_content(path, content)
+
+
+def policy_file(path: Path) -> Path:
+    """The file of a policy, given itself or the folder of its training seed.
+
+    Raises:
+        PolicyError: the folder contains seeds instead, which the message lists.
+    """
+    if not path.is_dir():
+        return path
+    seeds = sorted(folder.name for folder in path.glob("seed-*"))
+    if seeds and not (path / POLICY).exists():
+        raise PolicyError(
+            f"{path}: contains the seeds {', '.join(seeds)}; name one of these folders"
+        )
+    return path / POLICY
 
 
 def load_policy(path: str | Path) -> Policy:
@@ -149,19 +163,15 @@ def load_policy(path: str | Path) -> Policy:
     Raises:
         PolicyError: the file does not exist, or is not a policy of this version.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / POLICY
+    path = policy_file(Path(path))
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_content(path)
     except FileNotFoundError:
         raise PolicyError(
             f"{path}: no such policy; `dvc repro` trains those in params.yaml"
         ) from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise PolicyError(f"{path}: not a policy file: {error}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise PolicyError(f"{path}: not a policy file of format {FORMAT}")
+    if content.get("format") != FORMAT:
+        raise PolicyError(f"{path}: not a policy file of format {FORMAT}; train the policy again")
     if content["algorithm"] not in algorithm_names():
         raise PolicyError(f"{path}: of algorithm '{content['algorithm']}', which is not known here")
     try:
@@ -170,7 +180,12 @@ def load_policy(path: str | Path) -> Policy:
         raise PolicyError(f"{path}: its settings are not those of this version: {error}") from None
     dimensions = Dimensions(**content["dimensions"])
     agent = agent_type(content["algorithm"])(settings, dimensions)
-    agent.actor.load_state_dict(content["actor"])
+    try:
+        agent.actor.load_state_dict(content["actor"])
+    except RuntimeError:
+        raise PolicyError(
+            f"{path}: its weights are not those of this version; train it again"
+        ) from None
     agent.actor.eval()
     return Policy(
         actor=agent.actor,

@@ -81,7 +81,7 @@ class Scaling:
         """Scaled actions, (..., action), in the units of the environment, clipped to its bounds."""
         low, high = _like(scaled, self.action_low), _like(scaled, self.action_high)
         actions: Array = low + (scaled.clip(-1.0, 1.0) + 1.0) / 2.0 * (high - low)
-        return actions
+        return actions.clip(low, high)  # Rounding may end beyond a bound.
 
 
 def _normalised(values: Array, mean: Vector, std: Vector) -> Array:

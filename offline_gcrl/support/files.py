@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,29 +16,78 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     """Yield an empty temporary folder that replaces ``target`` if the block succeeds.
 
     If the block fails or the process is killed, ``target`` remains as it was before. The next call removes the
-    remains of a killed process.
+    remains of killed processes. Processes that write the same target have temporary folders of their own.
     """
-    partial = target.with_name(f".{target.name}.partial")
-    replaced = target.with_name(f".{target.name}.old.partial")
-    for leftover in (partial, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    replaced = target.with_name(f".{target.name}.{os.getpid()}.old.partial")
+    for leftover in _leftovers(target):
+        remove_tree(leftover)
     partial.mkdir(parents=True)
     try:
         yield partial
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_tree(partial)
         raise
     if target.exists():
         target.rename(replaced)
     partial.rename(target)
-    shutil.rmtree(replaced, ignore_errors=True)
+    remove_tree(replaced)
+
+
+def _leftovers(target: Path) -> list[Path]:
+    """Temporary folders of this target whose process has ended, or is this one."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}(\.(\d+))?(\.old)?\.partial")
+    found = []
+    for path in target.parent.glob(".*.partial"):
+        match = pattern.fullmatch(path.name)
+        if match and (
+            match[2] is None or int(match[2]) == os.getpid() or not is_running(int(match[2]))
+        ):
+            found.append(path)
+    return found
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process with this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # Of another user.
+        return True
+    return True
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder if it exists, also one whose files and folders are read-only."""
+    if not folder.exists():
+        return
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o700)
+    shutil.rmtree(folder)
+
+
+def copy_contents(source: Path, target: Path) -> None:
+    """Copy a folder's files, and neither their modes nor their owners: a source may be read-only."""
+    for path in (source, *sorted(source.rglob("*"))):
+        place = target / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir(parents=True, exist_ok=True)
+        else:
+            shutil.copyfile(path, place)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name and rename it, so that readers see either the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(
+            file.fileno()
+        )  # Or a crash of the machine may leave an empty file under the new name.
     os.replace(partial, path)
 
 

@@ -7,12 +7,14 @@ to files that the next run writes, too.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import forkserver
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from offline_gcrl.support.errors import OfflineGCRLError
 
@@ -50,17 +52,19 @@ def balanced_workers(jobs: int) -> int:
     return -(-jobs // rounds)
 
 
-def process_pool(
-    workers: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-) -> ProcessPoolExecutor:
-    """A pool of ``workers`` processes; each calls ``initializer(*arguments)`` at its start."""
+@contextmanager
+def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of ``workers`` processes, which end with the block; an error or an interruption kills them at once."""
     _one_thread_each()
-    return ProcessPoolExecutor(
-        max_workers=workers,
-        mp_context=context,
-        initializer=_start_worker,
-        initargs=(initializer, arguments),
-    )
+    pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_start_worker)
+    try:
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):  # Python 3.14 has a method for this.
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def ordered_map(
@@ -106,10 +110,11 @@ def with_callback(items: Iterable[Item], on_item: Callable[[Item], None]) -> Ite
         on_item(item)
 
 
-def _start_worker(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+def _start_worker() -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes; the parent ends its workers.
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if initializer is not None:
-        initializer(*arguments)
 
 
 def _end_with_parent() -> None:

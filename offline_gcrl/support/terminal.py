@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import time
@@ -23,7 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.support.errors import sentence_of
 
 SECONDS_BETWEEN_LINES = 10.0
 """Interval of lines of progress if the output is not a terminal."""
@@ -43,17 +44,36 @@ def stage_arguments(description: str | None, *names: str) -> list[str]:
 
 @contextmanager
 def stage(title: str, subject: str) -> Iterator[None]:
-    """Print the heading of a stage; an error of the package ends the process with its message, without traceback."""
+    """Print the heading of a stage; an error that a user can fix ends the process with a sentence and no traceback.
+
+    Such are the errors of the package, those of the system (a full disk, a missing permission, no memory) and damaged
+    files. An interruption, Ctrl-C or SIGTERM, ends it with one line.
+    """
     console.print(f"[bold]{title}[/bold] {escape(subject)}")
     if "DVC_STAGE" in os.environ:
-        threading.Thread(target=_end_with_dvc, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_with_dvc, args=(PARENT,), daemon=True).start()
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
-    except OfflineGCRLError as error:
+    except KeyboardInterrupt:
+        console.print("  [yellow]stopped[/yellow]; `dvc repro` continues from here")
+        sys.exit(130)
+    except Exception as error:
+        message = sentence_of(error)
+        if message is None:
+            raise
         Console(stderr=True, highlight=False, soft_wrap=True).print(
-            Text("error: ", style="bold red").append(str(error), style="not bold default")
+            Text("error: ", style="bold red").append(message, style="not bold default")
         )
         sys.exit(1)
+
+
+PARENT = os.getppid()
+"""The process that started this one: noted at import, before DVC can have ended."""
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _end_with_dvc(parent: int) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-import os
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +12,17 @@ import torch
 from torch import Tensor
 
 from offline_gcrl.agents import agent_type
-from offline_gcrl.config.outputs import CHECKPOINT, POLICY, SNAPSHOTS, TRAINING_CURVE
+from offline_gcrl.config.outputs import (
+    CHECKPOINT,
+    POLICY,
+    PREVIOUS_CHECKPOINT,
+    SNAPSHOTS,
+    TRAINING_CURVE,
+)
 from offline_gcrl.hindsight.draws import stream_key
 from offline_gcrl.policies.policy import save_policy
+from offline_gcrl.policies.saved import read_content, write_content
+from offline_gcrl.support.errors import OfflineGCRLError, PolicyError
 from offline_gcrl.support.files import write_text
 from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.batches.sampler import BatchSampler
@@ -69,13 +77,14 @@ class Learner:
 
     def end_round(self, points: list[Point], updater_state: dict[str, Any]) -> None:
         """Validate, save a snapshot of the policy, extend the curve, and save a checkpoint."""
+        self._check_finite(points)
         self.round += 1
         done = self.round * self.job.train.updates // self.job.train.snapshots
         points[-1] |= self._validate()
         if self.several:
             points[-1] |= self.several.end_round(done)
         self.curve += points
-        self._save_policy(self.job.checkpoints / SNAPSHOTS / f"update-{done:08d}.pt", done)
+        self._save_policy(self._snapshot(self.round), done)
         state = {
             "round": self.round,
             "agent": self.agent.state_dict(),
@@ -84,9 +93,34 @@ class Learner:
             "tasks": self.several.state_dict() if self.several else {},
             "curve": self.curve,
         }
-        partial = self.job.checkpoints / f".{CHECKPOINT}.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.job.checkpoints / CHECKPOINT)
+        last = self.job.checkpoints / CHECKPOINT
+        if last.exists():
+            last.replace(self.job.checkpoints / PREVIOUS_CHECKPOINT)
+        write_content(last, state)
+
+    def _check_finite(self, points: Sequence[Point]) -> None:
+        """Check the round before anything of it is saved: diagnostics and weights are numbers.
+
+        Raises:
+            OfflineGCRLError: naming the first update and the diagnostics that are not finite.
+        """
+        for point in points:
+            wrong = [name for name, value in point.items() if not math.isfinite(value)]
+            if wrong:
+                raise self._diverged(
+                    f"at update {point['update']:,.0f} {', '.join(wrong)} is not finite"
+                )
+        weights = self.agent.state_dict().items()
+        wrong = [name for name, value in weights if not torch.isfinite(value).all()]
+        if wrong:
+            raise self._diverged(f"weights are not finite: {', '.join(wrong[:3])}")
+
+    def _diverged(self, what: str) -> OfflineGCRLError:
+        job = self.job
+        return OfflineGCRLError(
+            f"{job.agent} on {job.dataset}, seed {job.seed}: training diverged: {what}; set a smaller "
+            f"agents.{job.agent}.learning_rate, or train.precision: fp32, and check the scale of the data on its card"
+        )
 
     def export(self) -> None:
         """Write the policy, its snapshots and the training curve."""
@@ -99,10 +133,9 @@ class Learner:
 
     def _resume(self) -> None:
         """Load the state of the checkpoint, if there is one."""
-        path = self.job.checkpoints / CHECKPOINT
-        if not path.exists():
+        state = self._readable_checkpoint()
+        if state is None:
             return
-        state = torch.load(path, map_location=self.data.device, weights_only=True)
         self.round, self.curve = state["round"], state["curve"]
         self.updater_state = state["updater"]
         self.agent.load_state_dict(state["agent"])
@@ -110,6 +143,28 @@ class Learner:
         if self.several:
             self.several.updater.load_state_dict(state["updater"])
             self.several.load_state_dict(state["tasks"], int(self.curve[-1]["update"]))
+
+    def _readable_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint that is undamaged and has all snapshots before it; None to start from the beginning."""
+        for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
+            file = self.job.checkpoints / name
+            if not file.exists():
+                continue
+            try:
+                state = read_content(file, self.data.device)
+                for number in range(1, state["round"] + 1):
+                    read_content(self._snapshot(number))
+            except (PolicyError, FileNotFoundError) as error:
+                print(f"  seed {self.job.seed}: a checkpoint is discarded: {error}", flush=True)
+                file.unlink()
+            else:
+                return state
+        return None
+
+    def _snapshot(self, number: int) -> Path:
+        """File of the policy after a number of rounds."""
+        done = number * self.job.train.updates // self.job.train.snapshots
+        return self.job.checkpoints / SNAPSHOTS / f"update-{done:08d}.pt"
 
     def _validate(self) -> Point:
         """Mean diagnostics on fixed batches of the validation episodes."""
