@@ -85,7 +85,7 @@ def test_transfer_is_told_apart_by_its_sign() -> None:
 def test_transfer_is_refused_between_other_episodes() -> None:
     multitask = [episodes({"left": 0.5, "right": 0.5})]
     other = episodes({"left": 0.5, "right": 0.5}, seed=1).filter(pl.col("task") == "left")
-    with pytest.raises(DataError, match="of other episodes"):
+    with pytest.raises(DataError, match="on other episodes"):
         transfers(multitask, {"left": [other]})
 
 
