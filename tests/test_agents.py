@@ -49,6 +49,11 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gofar", {"conditioning": "goal+embedding", "divergence": "kl"}),
     ("gofar", {"conditioning": "one_hot", "task_network": "film"}),
     ("gofar", {"conditioning": "none", "task_network": "heads"}),
+    ("crl", {"latent": 6}),
+    ("crl", {"latent": 6, "actor_loss": "awr", "goal_encoder": "separate"}),
+    ("crl", {"latent": 6, "conditioning": "goal+one_hot", "task_network": "heads"}),
+    ("crl", {"latent": 6, "conditioning": "goal+embedding", "task_network": "film"}),
+    ("crl", {"latent": 6, "task_network": "film", "actor_loss": "awr"}),
 ]
 
 

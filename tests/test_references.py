@@ -35,6 +35,21 @@ def gciql(reference: Reference, when: str, **changed: Any) -> Any:
     return agent
 
 
+def crl(reference: Reference, when: str, **changed: Any) -> Any:
+    agent = make("crl", latent=16, **changed)
+    put(agent.actor, reference.layers("actor", when), "actor_net", last="mean_net")
+    for number, member in enumerate(agent.critic.members):
+        put_bilinear(member, reference.layers("critic", when), number)
+    if agent.has_value:
+        put_bilinear(agent.value, reference.layers("value", when))
+    return agent
+
+
+def put_bilinear(network: Any, layers: Any, member: int | None = None) -> None:
+    put(network.state_encoder, layers, "phi", member=member)
+    put(network.goal_encoder, layers, "psi", member=member)
+
+
 def test_gcbc_equals_the_released_one() -> None:
     reference = read("gcbc")
     agent = gcbc(reference, "params")
@@ -61,3 +76,22 @@ def test_gciql_equals_the_released_one(file: str, changed: dict[str, Any]) -> No
         assert info[name].item() == pytest.approx(reference.info(part), rel=1e-5)
     assert info["actor/mse"].item() / 3 == pytest.approx(reference.info("actor/mse"), rel=1e-5)
     assert_same_update(agent, gciql(reference, "after", **changed), reference.batch, RATE)
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("crl-awr", {"actor_loss": "awr", "alpha": 3.0}),
+        ("crl-ddpgbc", {"actor_loss": "ddpg+bc", "alpha": 0.1}),
+    ],
+)
+def test_crl_equals_the_released_one(file: str, changed: dict[str, Any]) -> None:
+    reference = read(file)
+    agent = crl(reference, "params", **changed)
+    _, info = agent.loss(reference.batch)
+    for name in ["critic"] + ["value"] * agent.has_value:
+        for own, released in (("loss", "contrastive_loss"), ("mean", "logits_pos")):
+            expected = reference.info(f"{name}/{released}")
+            assert info[f"{name}/{own}"].item() == pytest.approx(expected, rel=1e-5)
+    assert info["actor/mse"].item() / 3 == pytest.approx(reference.info("actor/mse"), rel=1e-5)
+    assert_same_update(agent, crl(reference, "after", **changed), reference.batch, RATE)

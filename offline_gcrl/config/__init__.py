@@ -10,7 +10,14 @@
 The folder imports nothing heavy, so that ``--help`` and errors in settings are fast.
 """
 
-from offline_gcrl.config.agents import Activation, AgentSettings, Sampling, Units, algorithm_names
+from offline_gcrl.config.agents import (
+    Activation,
+    AgentSettings,
+    Sampling,
+    Units,
+    algorithm_names,
+    require_goal,
+)
 from offline_gcrl.config.checks import agent_settings, check_agent, check_evaluation
 from offline_gcrl.config.evaluating import Evaluate, Video
 from offline_gcrl.config.experiment import Collecting, Experiment
@@ -75,5 +82,6 @@ __all__ = [
     "load_recipe",
     "nearest",
     "recipe_names",
+    "require_goal",
     "resolve",
 ]

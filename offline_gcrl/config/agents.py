@@ -90,6 +90,21 @@ class AgentSettings(Section):
         return False
 
 
+def require_goal(settings: AgentSettings, reason: str) -> None:
+    """Raise an error, within a validator, if the networks are not conditioned on the goal.
+
+    Args:
+        settings: of the agent.
+        reason: why the agent needs goals.
+    """
+    if "goal" not in settings.conditioning.split("+"):
+        raise PydanticCustomError(
+            "conditioning",
+            "{reason}, which 'conditioning: {value}' leaves out; use 'goal', 'goal+one_hot' or 'goal+embedding'",
+            {"reason": reason, "value": settings.conditioning},
+        )
+
+
 def algorithm_names() -> list[str]:
     """Names of the files in ``agents/``, listed without importing them, because importing torch takes seconds."""
     folder = Path(__file__).parent.parent / "agents"

@@ -1,7 +1,7 @@
 """How a network is conditioned on a goal and a task: identifiers, FiLM, a head per task."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,21 @@ class Conditioning:
     def parts(self) -> tuple[str, ...]:
         """The parts of z in order."""
         return () if self.on == "none" else tuple(self.on.split("+"))
+
+    @property
+    def of_the_task(self) -> "Conditioning":
+        """The same without the goal, for networks that read the goal as their input or not at all.
+
+        If z is then empty, it cannot scale hidden layers, and FiLM becomes concatenation.
+        """
+        identifier = "+".join(part for part in self.parts if part != "goal") or "none"
+        film_of_nothing = self.network == "film" and identifier == "none"
+        return replace(
+            self,
+            on=identifier,
+            network="concatenate" if film_of_nothing else self.network,
+            goal_encoder="concatenate",
+        )
 
     def size(self, goal: int) -> int:
         """Size of z for goals of size ``goal``."""

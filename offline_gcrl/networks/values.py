@@ -21,7 +21,7 @@ class Value(GoalConditioned):
 class Ensemble(nn.Module):
     """Several critics of the same shape with weights of their own."""
 
-    def __init__(self, members: Sequence[Value]) -> None:
+    def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
