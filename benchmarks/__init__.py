@@ -1,1 +1,1 @@
-"""Measurements of the pipeline against what a user would pick instead; `make bench` runs them."""
+"""Measurements of the pipeline, compared with alternatives; `make bench` runs them."""

@@ -1,10 +1,10 @@
-"""Makes the data of recipes and measures it: collect rate, demonstrators' success, sizes on disk.
+"""Generates the data of recipes and measures rates of collecting, success of demonstrators, and sizes on disk.
 
-    python benchmarks/datasets.py [recipe ...] [--episodes N]     (all that are made here, when none is named)
+    python benchmarks/datasets.py [recipe ...] [--episodes N]     (without names: all generated datasets)
 
-Prints a Markdown table for docs/datasets.md. Data goes to a temporary folder, at the default size, or with N
-episodes of each task. The rate of a second depends on what else the machine does; that of a CPU-second, of all
-processes together and with the writing, much less.
+It prints a Markdown table for docs/datasets.md. The data is written to a temporary folder, in the default size or with N
+episodes per task. The rate per second depends on other work on the machine; the rate per CPU-second, which counts all
+processes and the writing, depends on it much less.
 """
 
 import argparse
@@ -27,21 +27,21 @@ from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.processes import cores, ordered_map, preload
 
 HEADER = (
-    "| recipe | transitions | collected a second | a CPU-second | demonstrators' success | Minari | Parquet |\n"
+    "| recipe | transitions | transitions/s | transitions/CPU-s | success of demonstrators | Minari | Parquet |\n"
     "|---|--:|--:|--:|---|--:|--:|"
 )
 
 
 def main() -> None:
-    """Measure the recipes named on the command line, a row each."""
-    parser = argparse.ArgumentParser(description="Rates, success and sizes of datasets made here.")
-    parser.add_argument("recipe", nargs="*", help="all that are made here, when none is named")
+    """Measure the recipes of the command line, and print one row per recipe."""
+    parser = argparse.ArgumentParser(description="Rates, success and sizes of generated datasets.")
+    parser.add_argument("recipe", nargs="*", help="default: all generated datasets")
     parser.add_argument(
-        "--episodes", type=int, help="of each task, in place of what its recipe says"
+        "--episodes", type=int, help="episodes per task, instead of the number in the recipe"
     )
     arguments = parser.parse_args()
     preload("offline_gcrl.collect.collector")
-    list(ordered_map(abs, [0], workers=1))  # What workers import is no part of a rate.
+    list(ordered_map(abs, [0], workers=1))  # Rates exclude the imports of workers.
     print(f"on {cores()} cores\n\n{HEADER}", flush=True)
     for name in arguments.recipe or recipe_names():
         dataset = resolve(name, arguments.episodes)
@@ -51,11 +51,11 @@ def main() -> None:
         try:
             print(row(dataset), flush=True)
         except OfflineGCRLError as error:
-            print(f"{name} left out: {error}", file=sys.stderr)
+            print(f"{name} skipped: {error}", file=sys.stderr)
 
 
 def row(dataset: Dataset) -> str:
-    """Make one dataset, and say what was measured."""
+    """Generate one dataset, and return its row of the table."""
     for recipe in dataset.recipes:
         check_environments(recipe, dataset.name)
     with tempfile.TemporaryDirectory() as folder:
@@ -74,23 +74,23 @@ def row(dataset: Dataset) -> str:
 
 
 def cpu_seconds() -> float:
-    """Used so far by this process and all below it, those that have ended too."""
+    """CPU time of this process and all its descendants, including those that have ended."""
     here = psutil.Process()
     return sum(sum(each.cpu_times()[:4]) for each in (here, *here.children(recursive=True)))
 
 
 def demonstrators(dataset: Dataset, minari: Path) -> Iterator[str]:
-    """Success of each demonstrating source over its episodes, with Wilson's 95% interval."""
+    """Success rate of each source of demonstrations, with Wilson's 95% interval."""
     for recipe in dataset.recipes:
         for source in recipe.sources:
             if source.kind == "demonstration":
                 rate, when = success(recipe, source, minari)
-                said = f"{rate.mean:.2f} [{rate.low:.2f}, {rate.high:.2f}] {when}"
-                yield f"{recipe.task}: {said}" if len(dataset.recipes) > 1 else said
+                text = f"{rate.mean:.2f} [{rate.low:.2f}, {rate.high:.2f}] {when}"
+                yield f"{recipe.task}: {text}" if len(dataset.recipes) > 1 else text
 
 
 def success(recipe: Recipe, source: Source, minari: Path) -> tuple[Estimate, str]:
-    """The share of episodes that ended on the goal; or met it, where goals go on changing or any step counts."""
+    """Success rate at the last step; at any step for continuing episodes, and for tasks where any step counts."""
     continuing = {"continuing_task", "terminate_at_goal"}
     continues = recipe.environment is not None and not continuing.isdisjoint(
         recipe.environment.kwargs
@@ -106,7 +106,7 @@ def success(recipe: Recipe, source: Source, minari: Path) -> tuple[Estimate, str
 
 
 def criterion(recipe: Recipe) -> str:
-    """Which success the field reports."""
+    """The success that is usually reported for the task of a recipe."""
     return recipe.evaluation.criterion if recipe.evaluation else "any_step"
 
 

@@ -1,4 +1,4 @@
-"""Evaluation: episodes of FetchReach judged in worker processes, beside a plain Gymnasium loop."""
+"""Evaluation: episodes of FetchReach in worker processes, compared with a plain Gymnasium loop."""
 
 import tempfile
 import time
@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 import torch
 
-from benchmarks.harness import Figure, cpu_seconds, main
+from benchmarks.harness import Measurement, cpu_seconds, main
 from offline_gcrl.agents import agent_type, settings_type
 from offline_gcrl.config import Evaluate, resolve
 from offline_gcrl.environments.making import shared_environment
@@ -26,8 +26,8 @@ from offline_gcrl.support.processes import cores, preload
 EPISODES, STEPS, ROUNDS = 80, 50, 3
 
 
-def figures() -> Iterator[Figure]:
-    """Episodes by CPU-second, cores in use, and the policy's share of a step."""
+def measurements() -> Iterator[Measurement]:
+    """Steps per CPU-second, cores in use, and the policy's share of a step."""
     torch.set_num_threads(1)
     preload("offline_gcrl.evaluation.rollouts")
     dataset = resolve("fetch-reach")
@@ -44,7 +44,7 @@ def figures() -> Iterator[Figure]:
 
 
 def save_untrained(path: Path) -> None:
-    """A policy of the default size, with the inputs of FetchReach."""
+    """Save an untrained policy of the default size for FetchReach."""
     dimensions = Dimensions(observation=10, goal=3, action=4)
     settings = settings_type("bc").model_validate(
         {
@@ -61,8 +61,8 @@ def save_untrained(path: Path) -> None:
     save_policy(path, agent, "bc", settings, scaling, dimensions, ("fetch-reach",), {"updates": 0})
 
 
-def rates(jobs: list[EpisodeJob], policy: Policy) -> Iterator[Figure]:
-    """A plain loop and our workers in turn; workers' start-up is part of ours."""
+def rates(jobs: list[EpisodeJob], policy: Policy) -> Iterator[Measurement]:
+    """A plain loop and worker processes in turn; the rate of the workers includes their start-up."""
     name = jobs[0].evaluation.environment.id
     environment = gymnasium.make(name, **jobs[0].evaluation.environment.kwargs)
     seeds = [job.seed for job in jobs]
@@ -79,23 +79,23 @@ def rates(jobs: list[EpisodeJob], policy: Policy) -> Iterator[Figure]:
         ours.append(EPISODES * STEPS / spent)
         used.append(spent / seconds)
     middle = [float(np.median(values)) for values in (plain, ours)]
-    yield Figure(
+    yield Measurement(
         f"FetchReach, {EPISODES} episodes",
         [mine / theirs for mine, theirs in zip(ours, plain, strict=True)],
         at_least=1.1,
         detail=f"plain loop {middle[0]:,.0f} steps/CPU-s, ours {middle[1]:,.0f} steps/CPU-s",
-        floor=f"{raw_steps(environment):,.0f} steps/CPU-s: MuJoCo's own",
+        floor=f"{raw_steps(environment):,.0f} steps/CPU-s: MuJoCo alone",
     )
-    yield Figure(
-        "cores in use meanwhile",
+    yield Measurement(
+        "cores in use during these episodes",
         used,
         "cores",
-        detail=f"of {cores()}; fewer where others compute too",
+        detail=f"of {cores()}; fewer if the machine does other work",
     )
 
 
 def plain_loop(environment: gymnasium.Env[Any, Any], policy: Policy, seeds: list[int]) -> None:
-    """What one would write: Gymnasium's loop, and the network as torch runs it."""
+    """A usual loop with Gymnasium, and the network in torch."""
     for seed in seeds:
         observation, _ = environment.reset(seed=seed)
         ended = False
@@ -109,7 +109,7 @@ def plain_loop(environment: gymnasium.Env[Any, Any], policy: Policy, seeds: list
 
 
 def raw_steps(environment: gymnasium.Env[Any, Any], count: int = 500) -> float:
-    """Environment steps a CPU-second if there were nothing but the simulator."""
+    """Environment steps per CPU-second of the simulator alone."""
     robot: Any = environment.unwrapped
     environment.reset(seed=0)
     began = time.process_time()
@@ -118,8 +118,10 @@ def raw_steps(environment: gymnasium.Env[Any, Any], count: int = 500) -> float:
     return count / (time.process_time() - began)
 
 
-def shares(jobs: list[EpisodeJob], policy: Policy, environment: gymnasium.Env[Any, Any]) -> Figure:
-    """The policy's share of an episode, and what it would be through torch."""
+def shares(
+    jobs: list[EpisodeJob], policy: Policy, environment: gymnasium.Env[Any, Any]
+) -> Measurement:
+    """The policy's share of the time of an episode, and its share with the network in torch."""
     state, goal = np.zeros(10), np.zeros(3)
     batch = np.zeros((1, 10))
     found, torch_cost = [], []
@@ -128,18 +130,18 @@ def shares(jobs: list[EpisodeJob], policy: Policy, environment: gymnasium.Env[An
         for job in jobs[:10]:
             run_episode(replace(job))
         step = (time.process_time() - spent) / (10 * STEPS)
-        found.append(100.0 * seconds_a_call(lambda: policy.act(state, goal)) / step)
-        torch_cost.append(100.0 * seconds_a_call(lambda: policy.act(batch, goal)) / step)
-    return Figure(
+        found.append(100.0 * seconds_per_call(lambda: policy.act(state, goal)) / step)
+        torch_cost.append(100.0 * seconds_per_call(lambda: policy.act(batch, goal)) / step)
+    return Measurement(
         "the policy's share of an episode",
         found,
         "%",
         at_most=5.0,
-        detail=f"through torch {np.median(torch_cost):.1f} %",
+        detail=f"with torch {np.median(torch_cost):.1f} %",
     )
 
 
-def seconds_a_call(call: Any, count: int = 2000) -> float:
+def seconds_per_call(call: Any, count: int = 2000) -> float:
     began = time.process_time()
     for _ in range(count):
         call()
@@ -147,4 +149,4 @@ def seconds_a_call(call: Any, count: int = 2000) -> float:
 
 
 if __name__ == "__main__":
-    main(__doc__, figures)
+    main(__doc__, measurements)

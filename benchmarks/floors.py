@@ -1,4 +1,4 @@
-"""Physical limits that figures are set beside, measured here and now."""
+"""Physical limits of the machine, which other measurements are compared with."""
 
 import time
 
@@ -6,8 +6,8 @@ import numpy as np
 
 
 def memory_bandwidth(rounds: int = 5) -> float:
-    """Bytes a second that one core copies from memory to memory: read and written, the best of rounds."""
-    source = np.ones(2**25)  # 256 MiB, beyond any cache.
+    """Bytes per second, read and written, of a copy from memory to memory on one core, the best of several rounds."""
+    source = np.ones(2**25)  # 256 MiB, larger than any cache.
     target = np.zeros_like(source)
     best = float("inf")
     for _ in range(rounds):
@@ -18,7 +18,7 @@ def memory_bandwidth(rounds: int = 5) -> float:
 
 
 def matmul_peak(size: int = 1024, rounds: int = 10) -> float:
-    """float32 operations a second of torch's matrix product on one thread, the best of rounds."""
+    """float32 operations per second of torch's matrix product on one thread, the best of several rounds."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,8 +1,8 @@
-"""Training on a GPU: minutes for a million updates at OGBench's size, and eight seeds beside one.
+"""Training on a GPU: minutes per million updates at the size of OGBench, and eight seeds compared with one.
 
-All of it is what the train stage does: batches made on the device, Lightning's loop, updates recorded as a CUDA
-graph. Start-up, compiling and the end of a run, which a long one hardly notices, are taken off: they are in a short
-run as in one three times as long.
+The measurements run the complete training of the stage `train`: batches on the device, Lightning's loop, and updates
+recorded as a CUDA graph. Rates exclude start-up, compilation and the end of a run, which are short in a long run: the
+rate is that of the additional updates of a run that is three times as long.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.harness import Figure, main
+from benchmarks.harness import Measurement, main
 from benchmarks.ingest import DATASET, RECIPE, make
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Relabel, Train
@@ -33,32 +33,34 @@ PATHS: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("bc", "compiled", {"compile": True}),
 )
 TARGET, SEEDS = 12.0, 8
-"""Minutes for a million updates of GC-IQL; seeds that are to take at most three times as long as one."""
+"""Target for a million updates of GC-IQL, in minutes; number of seeds that may take three times as long as one."""
 
 
-def figures() -> Iterator[Figure]:
-    """Each agent alone, GC-IQL by every path; its seeds stacked."""
+def measurements() -> Iterator[Measurement]:
+    """Each agent with one seed, GC-IQL with every fast path, and with stacked seeds."""
     title = f"a million updates at the rate of {2 * UPDATES:,}, batch {BATCH:,}, {len(HIDDEN)}x{HIDDEN[0]}"
     if not torch.cuda.is_available():
-        yield Figure(f"gciql: {title}", [], "min", at_most=TARGET, skipped="there is no GPU here")
+        yield Measurement(
+            f"gciql: {title}", [], "min", at_most=TARGET, skipped="there is no GPU here"
+        )
         return
     card = torch.cuda.get_device_name()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_data(folder)
-        for algorithm, said, asked in PATHS:
-            minutes = 1e6 / rate(folder, algorithm, 1, asked) / 60.0
-            wanted = TARGET if (algorithm, said) == ("gciql", "compiled") else None
-            yield Figure(
-                f"{algorithm}: {title}, {said}", [minutes], "min", at_most=wanted, detail=card
+        for algorithm, path, overrides in PATHS:
+            minutes = 1e6 / rate(folder, algorithm, 1, overrides) / 60.0
+            target = TARGET if (algorithm, path) == ("gciql", "compiled") else None
+            yield Measurement(
+                f"{algorithm}: {title}, {path}", [minutes], "min", at_most=target, detail=card
             )
         times = [1 / rate(folder, "gciql", seeds, {"compile": True}) for seeds in (1, SEEDS)]
-        said = f"gciql: time of {SEEDS} seeds beside one"
-        yield Figure(said, [times[1] / times[0]], at_most=3.0, detail=card)
+        name = f"gciql: time of {SEEDS} seeds compared with one"
+        yield Measurement(name, [times[1] / times[0]], at_most=3.0, detail=card)
 
 
 def make_data(folder: Path, episodes: int = 100, length: int = 1000) -> None:
-    """An ingested and relabelled dataset in OGBench's sizes."""
+    """Write an ingested and relabelled dataset with the sizes of OGBench."""
     make(folder / "minari", SIZES, ACTION, length, episodes)
     for name in ("parquet", "hindsight"):
         (folder / name).mkdir()
@@ -74,19 +76,21 @@ def rate(
     updates: int = UPDATES,
     batch: int = BATCH,
 ) -> float:
-    """Updates a second, by the clock, of a run in full swing; one update of several seeds is one."""
-    # What is compiled in the first run is in torch's cache for the others.
+    """Updates per second of wall-clock time, without start-up; a stacked update of several seeds counts once."""
+    # The first run compiles; the others use torch's cache.
     _, short, long = (
         seconds(folder, algorithm, seeds, asked | {"updates": count, "batch_size": batch})
         for count in (updates, updates, 3 * updates)
     )
     if long <= short:
-        raise RuntimeError(f"{3 * updates:,} updates took no longer than {updates:,}: too few")
+        raise RuntimeError(
+            f"{3 * updates:,} updates took no longer than {updates:,}; use more updates"
+        )
     return 2 * updates / (long - short)
 
 
 def seconds(folder: Path, algorithm: str, seeds: int, asked: dict[str, object]) -> float:
-    """The time that training from nothing takes."""
+    """Wall-clock time of a training from the beginning."""
     train = Train.model_validate({"snapshots": 1, **asked})
     content = {"algorithm": algorithm, "hidden": HIDDEN}
     settings = settings_type(algorithm).model_validate_json(json.dumps(content))
@@ -111,4 +115,4 @@ def seconds(folder: Path, algorithm: str, seeds: int, asked: dict[str, object]) 
 
 
 if __name__ == "__main__":
-    main(__doc__, figures)
+    main(__doc__, measurements)

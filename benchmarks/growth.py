@@ -1,4 +1,4 @@
-"""Growth: cost of a transition and memory as data grows ten and a hundred times."""
+"""Growth: cost per transition and memory with ten times and a hundred times the data."""
 
 import json
 import multiprocessing
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import synthetic
-from benchmarks.harness import Figure, cpu_seconds, main, peak_memory
+from benchmarks.harness import Measurement, cpu_seconds, main, peak_memory
 from benchmarks.ingest import DATASET, make
 from offline_gcrl.config import Relabel
 from offline_gcrl.episodes.dataset import open_episodes
@@ -21,12 +21,12 @@ SIZES = {"observation": 4, "achieved_goal": 2, "desired_goal": 2}
 ACTION = 2
 BYTES_A_TRANSITION = 4 * (sum(SIZES.values()) + ACTION)
 INGESTED, RELABELLED = 20, 100
-"""Episodes of 1,000 transitions, of the smallest dataset."""
+"""Numbers of episodes, with 1,000 transitions each, in the smallest datasets for ingest and relabelling."""
 Measured = dict[str, list[float]]
 
 
-def figures() -> Iterator[Figure]:
-    """Ingest, opening and relabelling at three sizes, each in a process of its own; drawn as growth.svg."""
+def measurements() -> Iterator[Measurement]:
+    """Ingest, opening and relabelling with three sizes, each in its own process; growth.svg shows them."""
     found: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory() as name:
         for factor in FACTORS:
@@ -68,7 +68,7 @@ def relabelling(folder: Path) -> int:
 
 
 def alone(work: Callable[[Path], int], folder: Path, small: Path) -> tuple[int, float, float]:
-    """Transitions, CPU-seconds and MB above start, in a fresh process; its imports are done in small first."""
+    """Transitions, CPU-seconds and MB above start in a new process, which works on the small dataset first."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_measured, (work, folder, small))
@@ -85,26 +85,25 @@ def _measured(work: Callable[[Path], int], folder: Path, small: Path) -> tuple[i
     return transitions, statistics.median(costs), peak_memory() - before
 
 
-def said(part: str, measured: Measured) -> Iterator[Figure]:
-    """The cost at the largest size beside that in the middle, which start-up weighs on no more."""
+def said(part: str, measured: Measured) -> Iterator[Measurement]:
+    """The cost with the largest size compared with the middle size, at which start-up is already negligible."""
     sizes = " / ".join(f"{count:,.0f}" for count in measured["transitions"])
     costs = " / ".join(f"{cost:,.0f}" for cost in measured["cost"])
     memory = " / ".join(f"{above:,.0f}" for above in measured["memory"])
-    yield Figure(
-        f"{part}: cost of a transition, 100 times the data beside 10 times",
+    yield Measurement(
+        f"{part}: cost per transition, 100 times the data compared with 10 times",
         [measured["cost"][2] / measured["cost"][1]],
         at_most=1.2,
         detail=f"{costs} ns at {sizes} transitions",
     )
     arrays = measured["transitions"][2] * BYTES_A_TRANSITION / 1e6
-    flat = part != "opening"  # What is opened is in memory, all of it.
-    yield Figure(
+    flat = part != "opening"  # Opening loads all data into memory.
+    yield Measurement(
         f"{part}: memory above start, 100 times the data",
         [measured["memory"][2]],
         "MB",
         at_most=300.0 if flat else None,
-        detail=f"{memory} MB"
-        + ("" if flat else f"; the arrays alone are {arrays:.0f} of the last"),
+        detail=f"{memory} MB" + ("" if flat else f"; {arrays:.0f} MB of the last are the arrays"),
     )
 
 
@@ -119,7 +118,7 @@ def draw(found: dict[str, Measured], path: Path) -> None:
         for colour, (part, measured) in zip(PALETTE, found.items(), strict=False):
             for axes, key in ((left, "cost"), (right, "memory")):
                 axes.plot(measured["transitions"], measured[key], "o-", color=colour, label=part)
-        for axes, label in ((left, "ns of CPU a transition"), (right, "MB above start")):
+        for axes, label in ((left, "CPU time per transition, ns"), (right, "MB above start")):
             axes.set_xscale("log")
             axes.set_xlabel("transitions")
             axes.set_ylabel(label)
@@ -131,4 +130,4 @@ def draw(found: dict[str, Measured], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(__doc__, figures)
+    main(__doc__, measurements)

@@ -1,14 +1,14 @@
-"""What every benchmark needs: a baseline and ours in turn, medians per CPU-second, a table with targets.
+"""The tools of every benchmark: comparison with a baseline, rates per CPU-second, a table with targets.
 
-A benchmark is a module of this folder with a function ``figures()`` that yields a ``Figure`` a row and ends in
-``main(__doc__, figures)``. Alone, ``python -m benchmarks.<part>`` prints its table; with ``--json`` it also
-writes what ``benchmarks.run`` gathers into ``RESULTS.md``. The two ways to get a figure:
+A benchmark is a module of this folder. Its function ``measurements()`` yields one ``Measurement`` per row of its table,
+and it ends with ``main(__doc__, measurements)``. ``python -m benchmarks.<part>`` prints the table. With ``--json`` it
+also writes a file, from which ``benchmarks.run`` writes ``RESULTS.md``. There are two ways to get a measurement:
 
     yield compare("GC-IQL, batch 256", plain, ours, unit="updates", at_least=1.6, floor="182 updates/CPU-s")
-    yield Figure("Lightning's share", [8.9, 9.1, 9.0], "us", at_most=10.0)
+    yield Measurement("Lightning's share", [8.9, 9.1, 9.0], "us", at_most=10.0)
 
-``plain`` and ``ours`` are functions that do the work once and return how much they did (rows, updates, ...).
-CPU time is that of the process, its threads and its worker processes.
+``plain`` and ``ours`` are functions that do the work once and return its amount (rows, updates, ...). CPU time
+includes all threads and worker processes.
 """
 
 import argparse
@@ -36,30 +36,30 @@ VERSIONED = (
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measurement:
     """One row of the table."""
 
     name: str
     values: list[float]
-    """One a round; the median is reported, with the lowest and the highest."""
+    """One value per round; the table has the median, the lowest and the highest."""
     unit: str = "times"
     at_least: float | None = None
     at_most: float | None = None
     detail: str = ""
-    """What was compared with what, and at which rates."""
+    """What was compared, and the rates."""
     floor: str = ""
     """The physical limit, computed or measured."""
     skipped: str = ""
-    """Why there is no value, in place of one."""
+    """Why there are no values; empty if there are."""
 
     @property
     def median(self) -> float:
-        """The middle of the rounds."""
+        """The median of the rounds."""
         return statistics.median(self.values)
 
     @property
     def verdict(self) -> str:
-        """Whether the target was met; empty where there is none."""
+        """Whether the target was met; empty if there is none."""
         if self.skipped or (self.at_least is None and self.at_most is None):
             return ""
         enough = self.at_least is None or self.median >= self.at_least
@@ -68,7 +68,7 @@ class Figure:
 
     @property
     def target(self) -> str:
-        """The target in words; empty where there is none."""
+        """The target in words; empty if there is none."""
         if self.at_least is not None:
             return f"at least {_short(self.at_least)}"
         return "" if self.at_most is None else f"at most {_short(self.at_most)}"
@@ -85,7 +85,7 @@ HEADER = "| what | measured (lowest to highest) | target | | compared | floor |\
 
 @dataclass(frozen=True)
 class Rate:
-    """Work a CPU-second over several rounds."""
+    """Work per CPU-second in several rounds."""
 
     values: list[float]
     unit: str
@@ -105,21 +105,21 @@ def compare(
     rounds: int = 5,
     at_least: float | None = None,
     floor: str = "",
-) -> Figure:
-    """How many times as much work ours does in a CPU-second as the baseline.
+) -> Measurement:
+    """The work per CPU-second of this package, divided by that of a baseline.
 
-    They run in turn, and each round gives one ratio, so that a slow moment of the machine touches both.
-    One round before, not counted, warms caches and compiles.
+    Both run in turn, and each round gives one ratio, so that variations of the machine's speed affect both. One
+    uncounted round before warms up caches and compiles.
 
     Args:
-        name: of the row.
-        baseline: does the work once, and returns how much it did.
-        ours: the same.
-        unit: of the work, in the plural.
-        names: what the two are called.
-        rounds: that are counted.
+        name: name of the row.
+        baseline: does the work once, and returns its amount.
+        ours: does the work with this package, and returns its amount.
+        unit: unit of the work, in the plural.
+        names: names of the baseline and of this package.
+        rounds: number of counted rounds.
         at_least: the target.
-        floor: the limit, in words.
+        floor: the physical limit, in words.
     """
     baseline(), ours()
     plain, own = [], []
@@ -128,13 +128,13 @@ def compare(
         own.append(rate(ours))
     ratios = [mine / theirs for mine, theirs in zip(own, plain, strict=True)]
     rates = f"{names[0]} {Rate(plain, unit)}, {names[1]} {Rate(own, unit)}"
-    return Figure(name, ratios, at_least=at_least, detail=rates, floor=floor)
+    return Measurement(name, ratios, at_least=at_least, detail=rates, floor=floor)
 
 
 def rate(work: Callable[[], float]) -> float:
-    """Work a CPU-second of one call."""
+    """Work per CPU-second of one call."""
     gc.collect()
-    # Looking for workers takes a millisecond, which is not the work's: it comes before and after.
+    # Listing the worker processes takes a millisecond, so it is outside the measured interval.
     workers, own = _worker_seconds(), time.process_time()
     done = work()
     own = time.process_time() - own
@@ -142,15 +142,15 @@ def rate(work: Callable[[], float]) -> float:
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and all below it, living or ended."""
+    """CPU time of this process and all its descendants, running or ended."""
     return time.process_time() + _worker_seconds()
 
 
 def _worker_seconds() -> float:
-    """CPU time of the processes below this one.
+    """CPU time of the descendants of this process.
 
-    Workers are children of a fork server, which hides them from ``getrusage``. A process that ends passes
-    its time to the one that waits for it, so that the sum over the tree loses none.
+    Workers are children of a fork server and therefore missing in ``getrusage``. The time of an ended process is added to
+    that of its parent, so the sum over all processes is complete.
     """
     process = psutil.Process()
     ended = process.cpu_times()
@@ -165,7 +165,7 @@ def _worker_seconds() -> float:
 
 
 def peak_memory(reset: bool = False) -> float:
-    """Highest resident memory of this process in MB, since the last ``reset``."""
+    """Peak of the resident memory of this process in MB, since the last call with ``reset``."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     status = Path("/proc/self/status").read_text()
@@ -173,28 +173,30 @@ def peak_memory(reset: bool = False) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def main(description: str | None, figures: Callable[[], Iterator[Figure]]) -> None:
-    """Print the table of one benchmark, a row as soon as it is measured; write it as JSON if asked to."""
+def main(description: str | None, measurements: Callable[[], Iterator[Measurement]]) -> None:
+    """Print the table of one benchmark, each row as soon as it is measured; with ``--json``, also write a file."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--json", type=Path, help="where to write the figures, for benchmarks.run")
+    parser.add_argument(
+        "--json", type=Path, help="file to write the measurements to, for benchmarks.run"
+    )
     target = parser.parse_args().json
     print(HEADER, flush=True)
     rows = []
-    for figure in figures():
-        print(figure.row(), flush=True)
-        rows.append(asdict(figure))
+    for measurement in measurements():
+        print(measurement.row(), flush=True)
+        rows.append(asdict(measurement))
         measured = any(row["values"] for row in rows)
-        # After each row: what ran out of time keeps what it has. What cannot be measured here leaves what was
-        # measured elsewhere.
+        # Written after each row, so that a benchmark that is ended keeps its rows. If this machine can measure nothing,
+        # measurements of another machine are kept.
         if target is not None and (measured or not target.exists()):
             target.parent.mkdir(parents=True, exist_ok=True)
             title = (description or "").strip().splitlines()[0]
-            content = {"title": title, **circumstances(), "figures": rows}
+            content = {"title": title, **circumstances(), "measurements": rows}
             target.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def circumstances() -> dict[str, Any]:
-    """Date, machine, how busy it is, and versions."""
+    """Date, machine, load average and versions."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": machine(),
@@ -204,7 +206,7 @@ def circumstances() -> dict[str, Any]:
 
 
 def machine() -> str:
-    """Processor, cores that may be used, memory."""
+    """Processor, number of usable cores, and memory."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     memory = psutil.virtual_memory().total / 2**30
@@ -219,19 +221,19 @@ def _version(package: str | None) -> str:
         return "not installed"
 
 
-def _measured(figure: Figure) -> str:
-    low, high = min(figure.values), max(figure.values)
-    middle = f"**{_short(figure.median)}** {figure.unit}"
-    return middle if len(figure.values) == 1 else f"{middle} ({_short(low)} to {_short(high)})"
+def _measured(measurement: Measurement) -> str:
+    low, high = min(measurement.values), max(measurement.values)
+    middle = f"**{_short(measurement.median)}** {measurement.unit}"
+    return middle if len(measurement.values) == 1 else f"{middle} ({_short(low)} to {_short(high)})"
 
 
 def _short(value: float) -> str:
-    """Three digits that matter: 0.0123, 1.23, 12.3, 12,345."""
+    """A number with three significant digits: 0.0123, 1.23, 12.3, 12,345."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _scaled(value: float) -> str:
-    """With thousands as k and millions as M."""
+    """A number with k for thousands and M for millions."""
     for size, letter in ((1e6, " M"), (1e3, " k")):
         if abs(value) >= size:
             return f"{_short(value / size)}{letter}"

@@ -1,4 +1,4 @@
-"""Batches of relabelled transitions: ours from the hindsight table, beside buffers that relabel while sampling."""
+"""Batches of relabelled transitions from the hindsight table, compared with buffers that relabel while sampling."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.harness import Figure, compare
+from benchmarks.harness import Measurement, compare
 from benchmarks.ingest import DATASET, RECIPE, SHAPES, make
 from offline_gcrl.config import Relabel, Sampling
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
@@ -33,8 +33,8 @@ FIELDS = (
 """What the peers give in a batch too."""
 
 
-def figures() -> Iterator[Figure]:
-    """Ours beside each peer that is installed; goals `future`, four relabelled to one original."""
+def measurements() -> Iterator[Measurement]:
+    """Comparison with each installed alternative; four of five goals are `future` hindsight goals, the others original."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         episodes, ours = our_batches(Path(name))
@@ -42,16 +42,16 @@ def figures() -> Iterator[Figure]:
             ("stable_baselines3", "Stable-Baselines3's HerReplayBuffer", stable_baselines),
             ("torchrl", "torchrl's HERReplayBuffer", torchrl),
         ):
-            what = f"batches of {BATCH:,} relabelled transitions, beside {peer}"
+            what = f"batches of {BATCH:,} relabelled transitions, compared with {peer}"
             if find_spec(package) is None:
-                yield Figure(what, [], skipped=f"{package} is not installed")
+                yield Measurement(what, [], skipped=f"{package} is not installed")
                 continue
             names = (package.replace("_", "-"), "ours")
             yield compare(what, of(episodes), ours, unit="transitions", names=names, rounds=3)
 
 
 def our_batches(folder: Path) -> tuple[Episodes, Work]:
-    """Episodes, and batches from the table that was made of them before."""
+    """Episodes, and a function that samples batches with their hindsight table."""
     sizes, action, length, _ = SHAPES["PointMaze's shape"]
     make(folder / "minari", sizes, action, length, EPISODES)
     ingest(DATASET, folder / "minari", folder)
@@ -75,7 +75,7 @@ def our_batches(folder: Path) -> tuple[Episodes, Work]:
 
 
 def transitions(episodes: Episodes) -> tuple[dict[str, Any], dict[str, Any], Any, Any]:
-    """Observations, next observations, actions and ends of episodes, of every transition."""
+    """Observations, next observations, actions and ends of episodes of all transitions."""
     row = episodes.transition_rows()
     assert episodes.desired_goal is not None
     every = {
@@ -92,7 +92,7 @@ def transitions(episodes: Episodes) -> tuple[dict[str, Any], dict[str, Any], Any
 
 
 def stable_baselines(episodes: Episodes) -> Work:
-    """A buffer filled with the same transitions."""
+    """Batches of Stable-Baselines3's buffer with the same transitions."""
     import gymnasium
     from gymnasium import spaces
     from stable_baselines3 import HerReplayBuffer
@@ -133,7 +133,7 @@ def stable_baselines(episodes: Episodes) -> Work:
 
 
 def torchrl(episodes: Episodes) -> Work:
-    """The same for torchrl's."""
+    """Batches of torchrl's buffer with the same transitions."""
     from tensordict import TensorDict
     from torchrl.data import HERReplayBuffer, LazyTensorStorage
 

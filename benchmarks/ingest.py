@@ -1,4 +1,4 @@
-"""Ingest: Minari to checked Parquet, and opening what came out, beside Minari's own iteration."""
+"""Ingest: from Minari to checked Parquet, and opening the result, compared with Minari's iteration."""
 
 import json
 import tempfile
@@ -12,7 +12,7 @@ from gymnasium import spaces
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
 from benchmarks.floors import memory_bandwidth
-from benchmarks.harness import Figure, compare, main, rate
+from benchmarks.harness import Measurement, compare, main, rate
 from offline_gcrl.collect.collector import minari_root
 from offline_gcrl.config import Dataset, Recipe
 from offline_gcrl.episodes.blocks import needed_keys, raw_arrays
@@ -24,7 +24,7 @@ SHAPES = {
     "Fetch's shape": ({"observation": 25, "achieved_goal": 3, "desired_goal": 3}, 4, 50, 2000),
     "PointMaze's shape": ({"observation": 4, "achieved_goal": 2, "desired_goal": 2}, 2, 1000, 100),
 }
-"""Sizes of observations, of actions, length of an episode, number of episodes."""
+"""Sizes of observations, size of actions, length of an episode, number of episodes."""
 RECIPE = Recipe.model_validate_json(
     json.dumps(
         {
@@ -40,8 +40,8 @@ OPENINGS = 10
 DATASET = Dataset(name="walk", title="a walk", recipes=(RECIPE,), pad=False)
 
 
-def figures() -> Iterator[Figure]:
-    """Ingest and opening, of long and of short episodes."""
+def measurements() -> Iterator[Measurement]:
+    """Ingest and opening, with short and with long episodes."""
     for shape, (sizes, action, length, episodes) in SHAPES.items():
         with tempfile.TemporaryDirectory() as folder:
             root, output = Path(folder) / "minari", Path(folder) / "parquet"
@@ -49,7 +49,7 @@ def figures() -> Iterator[Figure]:
             make(root, sizes, action, length, episodes)
             iterated, reading, ingested, opened = ways(root, output)
             about = f"{shape}, {episodes:,} x {length:,} transitions"
-            # What Minari spends is for an episode, whatever its length: the targets are for short ones.
+            # Minari's cost is per episode, independent of its length; therefore the targets are for short episodes.
             short = length < 100
             yield compare(
                 f"ingest, {about}",
@@ -75,7 +75,7 @@ def figures() -> Iterator[Figure]:
 
 
 def make(root: Path, sizes: dict[str, int], action: int, length: int, episodes: int) -> None:
-    """Write a Minari dataset with the keys, types and infos of goal environments."""
+    """Write a Minari dataset with the keys, types and infos of environments with goals."""
     random = np.random.default_rng(0)
     boxes = {name: spaces.Box(-np.inf, np.inf, (size,), np.float64) for name, size in sizes.items()}
 
@@ -92,7 +92,9 @@ def make(root: Path, sizes: dict[str, int], action: int, length: int, episodes: 
         )
 
     with minari_root(root), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Minari asks for authors, an environment, a description.
+        warnings.simplefilter(
+            "ignore"
+        )  # Minari warns of missing authors, environment, description.
         minari.create_dataset_from_buffers(
             NAME,
             [buffer() for _ in range(episodes)],
@@ -103,7 +105,7 @@ def make(root: Path, sizes: dict[str, int], action: int, length: int, episodes: 
 
 
 def ways(root: Path, output: Path) -> tuple[Callable[[], int], ...]:
-    """Going through a dataset with Minari, reading what we need of it, ingesting it, opening what came out."""
+    """Functions that iterate a dataset with Minari, read its arrays, ingest it, and open the result."""
 
     def iterated() -> int:
         data = minari.MinariDataset(root / NAME / "data")
@@ -117,11 +119,13 @@ def ways(root: Path, output: Path) -> tuple[Callable[[], int], ...]:
     def ingested() -> int:
         return int(ingest(DATASET, root, output)["counts"]["transitions"])
 
-    def opened() -> int:  # Several times: once is over sooner than CPU time is asked for.
+    def opened() -> (
+        int
+    ):  # Several times, as opening once is shorter than the resolution of CPU time.
         return sum(len(open_episodes(output).transition_rows()) for _ in range(OPENINGS))
 
     return iterated, reading, ingested, opened
 
 
 if __name__ == "__main__":
-    main(__doc__, figures)
+    main(__doc__, measurements)

@@ -1,4 +1,4 @@
-"""Relabelling: hindsight goals and rewards, beside NumPy without loops; out of core; batches beside other libraries."""
+"""Relabelling: goals and rewards compared with vectorised NumPy, out of core, and batches compared with other libraries."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks import her
 from benchmarks.floors import memory_bandwidth
-from benchmarks.harness import Figure, compare, cpu_seconds, main, peak_memory
+from benchmarks.harness import Measurement, compare, cpu_seconds, main, peak_memory
 from benchmarks.synthetic import GOAL, write_steps
 from offline_gcrl.config import Relabel
 from offline_gcrl.config.outputs import EPISODES, STEPS, TABLE
@@ -32,27 +32,27 @@ from offline_gcrl.hindsight.strategies import goal_rows
 K, DISCOUNT = 4, 0.99
 SETTINGS = Relabel(strategies=("geometric",), k=K, discount=DISCOUNT)
 SMALL, LARGE = 1_000, 50_000
-"""Episodes of 1,000 transitions."""
+"""Numbers of episodes, with 1,000 transitions each, in memory and out of core."""
 
 
-def figures() -> Iterator[Figure]:
-    """In memory, to Parquet, out of core, and batches."""
+def measurements() -> Iterator[Measurement]:
+    """Relabelling in memory, to Parquet and out of core, and batches."""
     with tempfile.TemporaryDirectory() as folder:
         write_steps(Path(folder), SMALL)
         yield from in_memory(Path(folder))
     with tempfile.TemporaryDirectory() as folder:
         yield from out_of_core(Path(folder))
-    yield from her.figures()
+    yield from her.measurements()
 
 
-def in_memory(folder: Path) -> Iterator[Figure]:
-    """Geometric goals of a million transitions, four of each."""
+def in_memory(folder: Path) -> Iterator[Measurement]:
+    """Geometric goals of a million transitions, four per transition."""
     case = Case(folder)
     ceiling = f"{memory_bandwidth() / 2 / 5 / 1e6:,.0f} M goal rows/s: a copy of the table"
     for what, plain, ours, target in (
         ("geometric goals and rewards, k = 4", case.numpy_labels, case.our_labels, 3.0),
-        ("their rows alone", case.numpy_rows, case.our_rows, None),
-        ("the same, from and to Parquet", case.numpy_file, case.our_file, None),
+        ("rows of these goals only", case.numpy_rows, case.our_rows, None),
+        ("these goals and rewards, from and to Parquet", case.numpy_file, case.our_file, None),
     ):
         yield compare(
             what,
@@ -66,7 +66,7 @@ def in_memory(folder: Path) -> Iterator[Figure]:
 
 
 class Case:
-    """A dataset and the two ways of relabelling it; each returns the number of goals that it drew."""
+    """A dataset and two programs that relabel it; each returns the number of goals that it drew."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -110,7 +110,7 @@ class Case:
 
 
 def numpy_goal_rows(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of transitions, and of their geometric goals, the way NumPy is best at: whole arrays, in place."""
+    """Rows of transitions and of their geometric goals, in fast NumPy: vectorised and in place."""
     random = np.random.default_rng(0)
     count = int(lengths.sum())
     starts = np.cumsum(lengths) - lengths
@@ -130,7 +130,7 @@ def numpy_goal_rows(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDAr
 def numpy_table(
     lengths: NDArray[np.int64], goals: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8], NDArray[np.int8]]:
-    """The same with rewards for them and for the goal achieved now: -1, or 0 where the next state reaches it."""
+    """Rows of transitions and goals, and the rewards of these goals and of the current goal (-1, or 0 if reached)."""
     row, chosen = numpy_goal_rows(lengths)
     following = goals[row + 1]
     reward = numpy_rewards(goals[chosen], following[:, None])
@@ -138,15 +138,15 @@ def numpy_table(
 
 
 def numpy_rewards(goals: NDArray[np.float32], following: NDArray[np.float32]) -> NDArray[np.int8]:
-    """Rewards for goals that nothing else needs: they are written over."""
+    """Rewards for goals; the array of goals is overwritten."""
     goals -= following
     squared = np.einsum("...d,...d->...", goals, goals)
     tolerance = np.float32(GOAL.success.tolerance or 0.0)
     return (squared <= tolerance**2).astype(np.int8) - np.int8(1)
 
 
-def out_of_core(folder: Path) -> Iterator[Figure]:
-    """50 million transitions from Parquet to Parquet."""
+def out_of_core(folder: Path) -> Iterator[Measurement]:
+    """Relabelling of 50 million transitions from Parquet to Parquet."""
     transitions = write_steps(folder, LARGE)
     before = peak_memory(reset=True)
     began, spent = time.perf_counter(), cpu_seconds()
@@ -155,16 +155,16 @@ def out_of_core(folder: Path) -> Iterator[Figure]:
     above = peak_memory() - before
     rows, size = transitions * K, (folder / TABLE).stat().st_size
     what = f"{transitions // 10**6} million transitions to Parquet, k = {K}"
-    yield Figure(
-        f"{what}: goal rows a second",
+    yield Measurement(
+        f"{what}: goal rows per second",
         [rows / seconds / 1e6],
         "M",
         at_least=10.0,
         detail=f"{seconds:.1f} s, {rows / spent / 1e6:.0f} M/CPU-s, {os.cpu_count()} cores",
-        floor=f"{size / 1e6:,.0f} MB written, {size / rows:.2f} bytes a goal with its reward",
+        floor=f"{size / 1e6:,.0f} MB written, {size / rows:.2f} bytes per goal with its reward",
     )
-    yield Figure(f"{what}: memory above start", [above], "MB", at_most=300.0)
+    yield Measurement(f"{what}: memory above start", [above], "MB", at_most=300.0)
 
 
 if __name__ == "__main__":
-    main(__doc__, figures)
+    main(__doc__, measurements)

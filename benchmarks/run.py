@@ -1,7 +1,7 @@
-"""Runs every benchmark and writes RESULTS.md: `make bench`, or `python -m benchmarks.run [part ...]`.
+"""Runs the benchmarks and writes RESULTS.md: `make bench`, or `python -m benchmarks.run [part ...]`.
 
-The figures of each part are kept in `results/`, with the date and machine that they were measured on; a part that
-was not run again keeps its old ones.
+`results/` contains the last measurements of each part, with their date and machine. RESULTS.md shows all parts, including
+those that were not run again.
 """
 
 import json
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import HEADER, Figure
+from benchmarks.harness import HEADER, Measurement
 
 HERE = Path(__file__).parent
 BUDGETS = {
@@ -23,17 +23,17 @@ BUDGETS = {
     "startup": 90,
     "growth": 150,
 }
-"""Seconds that each part may take, 15 minutes in all where there is no GPU; one that takes longer is ended and
-keeps what it has."""
+"""Time limit of each part in seconds, 15 minutes in total without a GPU. A part that reaches its limit is ended, and its
+finished measurements are kept."""
 INTRODUCTION = """# Results
 
-Written by `make bench`; [README.md](README.md) says how to read it. *times* is how many times as much work ours does
-in a CPU-second as what it is compared with: the median of several rounds, and the lowest and highest of them.
+This page is written by `make bench`, and [README.md](README.md) explains it. *times* is the work per CPU-second of this
+package divided by that of the alternative: the median of several rounds, with the lowest and the highest.
 """
 
 
 def main() -> None:
-    """Run the parts named on the command line, or all of them."""
+    """Run the parts of the command line, or all parts."""
     began = time.monotonic()
     for part in sys.argv[1:] or [name for name in BUDGETS if (HERE / f"{name}.py").exists()]:
         print(f"\n{part}", flush=True)
@@ -43,20 +43,20 @@ def main() -> None:
 
 
 def gather() -> None:
-    """Write RESULTS.md from what is kept of every part."""
+    """Write RESULTS.md from the results of all parts."""
     files = sorted((HERE / "results").glob("*.json"), key=place)
     parts = [{"part": path.stem, **json.loads(path.read_text())} for path in files]
     (HERE / "RESULTS.md").write_text(markdown(parts))
 
 
 def measure(part: str) -> None:
-    """Run one part in a process of its own, within its budget."""
+    """Run one part in its own process, with its time limit."""
     command = [sys.executable, "-m", f"benchmarks.{part}", "--json", str(result(part))]
     try:
         answer = subprocess.run(command, cwd=HERE.parent, timeout=BUDGETS.get(part, 300))
     except subprocess.TimeoutExpired:
         print(
-            f"{part}: ended after its {BUDGETS.get(part, 300)} s; RESULTS.md has what it measured"
+            f"{part}: ended at its limit of {BUDGETS.get(part, 300)} s; RESULTS.md has its finished rows"
         )
         return
     if answer.returncode != 0:
@@ -64,24 +64,24 @@ def measure(part: str) -> None:
 
 
 def result(part: str) -> Path:
-    """Where the figures of a part are kept."""
+    """The file of the measurements of a part."""
     return HERE / "results" / f"{part}.json"
 
 
 def place(path: Path) -> tuple[int, str]:
-    """Parts in the order of the pipeline, then others by name."""
+    """Sort key: parts in the order of the pipeline, then others by name."""
     order = list(BUDGETS)
     return (order.index(path.stem) if path.stem in order else len(order), path.stem)
 
 
 def markdown(parts: list[dict[str, Any]]) -> str:
-    """The whole of RESULTS.md."""
+    """The content of RESULTS.md."""
     return "\n".join([INTRODUCTION, *(section(part) for part in parts)])
 
 
 def section(part: dict[str, Any]) -> str:
-    """One part: its table, and the circumstances that it was measured in."""
-    rows = [Figure(**figure).row() for figure in part["figures"]]
+    """The section of one part: its table, date, machine and versions."""
+    rows = [Measurement(**row).row() for row in part["measurements"]]
     versions = ", ".join(f"{name} {value}" for name, value in part["versions"].items())
     busy = f", load average {part['load']}" if "load" in part else ""
     measured = f"{part['date']}, {part['machine']}{busy}; {versions}."

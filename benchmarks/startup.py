@@ -1,4 +1,4 @@
-"""Start-up: `--help` of every stage, what a stage imports before it works, and `dvc repro` with nothing to do."""
+"""Start-up: `--help` of every stage, which shows the cost of its imports, and `dvc repro` without changes."""
 
 import subprocess
 import sys
@@ -8,25 +8,25 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.harness import Figure, cpu_seconds, main
+from benchmarks.harness import Measurement, cpu_seconds, main
 
 ROOT = Path(__file__).parent.parent
 ROUNDS = 3
 
 
-def figures() -> Iterator[Figure]:
-    """Python's own start is taken off; DVC's own time is that of as many stages that do nothing."""
+def measurements() -> Iterator[Measurement]:
+    """CPU time without that of Python itself, and without that of DVC for as many trivial stages."""
     bare = sorted(seconds([sys.executable, "-c", "pass"]) for _ in range(ROUNDS))[1]
     stages = [path.stem for path in sorted((ROOT / "pipelines").glob("*.py"))]
     costs = {stage: [help_of(stage) - bare for _ in range(ROUNDS)] for stage in stages}
     worst = max(stages, key=lambda stage: sorted(costs[stage])[ROUNDS // 2])
-    yield Figure(
-        "`--help` of a stage, the slowest of them",
+    yield Measurement(
+        "`--help` of the slowest stage",
         costs[worst],
         "CPU-s",
         at_most=1.0,
         detail=f"{worst}; all {len(stages)}: {sum(map(min, costs.values())):.1f} CPU-s",
-        floor=f"{bare:.2f} CPU-s: Python's own start, taken off",
+        floor=f"{bare:.2f} CPU-s: start of Python, subtracted",
     )
     yield nothing_to_do()
 
@@ -36,22 +36,22 @@ def help_of(stage: str) -> float:
 
 
 def seconds(command: list[str], folder: Path = ROOT) -> float:
-    """CPU time of a command, which must succeed."""
+    """CPU time of a command; an exception if the command fails."""
     before = cpu_seconds()
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return cpu_seconds() - before
 
 
-def nothing_to_do() -> Figure:
-    """`dvc repro` of this project beside one with as many stages, parameters and outputs."""
+def nothing_to_do() -> Measurement:
+    """`dvc repro` of this project without changes, compared with a project of as many trivial stages."""
     name, dvc = (
-        "`dvc repro` with nothing to do, beyond DVC's own time",
+        "`dvc repro` without changes, in addition to DVC's own time",
         [sys.executable, "-m", "dvc"],
     )
     dry = subprocess.run([*dvc, "repro", "--dry"], cwd=ROOT, capture_output=True, text=True)
     if dry.returncode != 0 or "Running stage" in dry.stdout:
-        return Figure(
-            name, [], "CPU-s", skipped="the pipeline has not been run here; `make repro` does"
+        return Measurement(
+            name, [], "CPU-s", skipped="the pipeline has not been run; run `make repro` first"
         )
     count = dry.stdout.count("didn't change")
     with tempfile.TemporaryDirectory() as folder:
@@ -66,14 +66,14 @@ def nothing_to_do() -> Figure:
         for _ in range(ROUNDS):
             theirs.append(seconds([*dvc, "repro"], empty))
             ours.append(seconds([*dvc, "repro"]))
-    return Figure(
+    return Measurement(
         name,
         [mine - own for mine, own in zip(ours, theirs, strict=True)],
         "CPU-s",
         at_most=1.0,
-        detail=f"{count} stages; ours {sorted(ours)[1]:.1f} CPU-s, stages that do nothing {sorted(theirs)[1]:.1f}",
+        detail=f"{count} stages; ours {sorted(ours)[1]:.1f} CPU-s, trivial stages {sorted(theirs)[1]:.1f} CPU-s",
     )
 
 
 if __name__ == "__main__":
-    main(__doc__, figures)
+    main(__doc__, measurements)

@@ -1,4 +1,4 @@
-"""IngestedDataset datasets of any size, made quickly: episodes of a random walk, with what relabelling reads."""
+"""Synthetic ingested datasets of any size: episodes of random walks with the columns that relabelling reads."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,8 @@ from offline_gcrl.episodes.schema import steps_schema
 GOAL = Goal.model_validate_json(
     json.dumps({"desired": None, "success": {"kind": "distance", "tolerance": 0.45}})
 )
-"""As in PointMaze: two numbers, reached within 0.45."""
-EPISODES_A_GROUP = 500
+"""Goals as in PointMaze: two dimensions, with a tolerance of 0.45."""
+EPISODES_PER_GROUP = 500
 
 
 def write_steps(folder: Path, episodes: int, length: int = 1000) -> int:
@@ -23,8 +23,8 @@ def write_steps(folder: Path, episodes: int, length: int = 1000) -> int:
     random = np.random.default_rng(0)
     schema = pa.schema([steps_schema({"achieved_goal": 2}).field("achieved_goal")])
     with pq.ParquetWriter(folder / STEPS, schema, use_dictionary=False) as writer:
-        for first in range(0, episodes, EPISODES_A_GROUP):
-            count = min(EPISODES_A_GROUP, episodes - first)
+        for first in range(0, episodes, EPISODES_PER_GROUP):
+            count = min(EPISODES_PER_GROUP, episodes - first)
             moves = random.normal(scale=0.05, size=(count, length + 1, 2)).astype(np.float32)
             walk = pa.array(moves.cumsum(1, dtype=np.float32).reshape(-1))
             column = pa.FixedSizeListArray.from_arrays(walk, type=schema.field(0).type)

@@ -1,8 +1,8 @@
-"""Training on a CPU: GC-IQL's updates beside the same networks in plain eager torch; Lightning's share.
+"""Training on a CPU: updates of GC-IQL compared with the same networks in eager torch, and Lightning's share.
 
-The baseline below is what a user would write: modules, one Adam over all networks, eager torch with its own
-settings. It computes the same losses, on the same batches, with GELU in OGBench's form (tanh); with nn.GELU's
-own form, which eager torch computes quicker, it stands in a row of its own.
+The baseline is a usual program: modules, one Adam over all networks, and eager torch with its default settings. It
+computes the same losses on the same batches, with the approximation of GELU that OGBench uses (tanh). One row is for the
+exact GELU, the default of nn.GELU, which is faster in eager torch.
 """
 
 import copy
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import Figure, compare, cpu_seconds, main
+from benchmarks.harness import Measurement, compare, cpu_seconds, main
 from offline_gcrl.agents import agent_type, settings_type
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.training.speed import Plan, onednn_is_accurate
@@ -32,20 +32,20 @@ ROUTED = "onednn" if onednn_is_accurate() else "default"
 
 @dataclass(frozen=True)
 class Size:
-    """Of networks and batches."""
+    """Size of networks and batches."""
 
     name: str
     batch: int
     hidden: list[int]
     updates: int
-    """In one round of a benchmark."""
+    """Number of updates in one round of a benchmark."""
 
     @property
     def products(self) -> float:
-        """Floating-point operations of the products of matrices in one update.
+        """Floating-point operations of the matrix products in one update.
 
-        Forward passes: V thrice, both critics twice, their targets once, the actor once; a backward pass is
-        twice a forward one, and half of that through the frozen critics, which only pass a gradient on.
+        There are forward passes through V (three), both critics (two), their targets (one) and the actor (one). A backward
+        pass costs twice a forward pass, and half of that through the frozen critics, which only pass on a gradient.
         """
         state, goal, action = DIMENSIONS.observation, DIMENSIONS.goal, DIMENSIONS.action
         v, q, pi = ((state + goal, 1), (state + goal + action, 1), (state + goal, action))
@@ -61,11 +61,11 @@ LARGE = Size("batch 1024, 3x512", 1024, [512, 512, 512], 5)
 SMALL = Size("batch 256, 2x256", 256, [256, 256], 50)
 
 
-# ------------------------------------------------------------------------------- what a user would write
+# ------------------------------------------------------------------------------------------ the baseline
 
 
 class PlainGCIQL:
-    """GC-IQL with DDPG+BC, in the plainest torch."""
+    """GC-IQL with DDPG+BC in plain torch."""
 
     def __init__(self, size: Size, gelu: str) -> None:
         def network(inputs: int, outputs: int, norm: bool) -> nn.Sequential:
@@ -123,21 +123,21 @@ class PlainGCIQL:
         self.info = [value_loss.detach(), critic_loss.detach(), actor_loss.detach(), advantage]
 
 
-# ----------------------------------------------------------------------------------------- the figures
+# -------------------------------------------------------------------------------------- the measurements
 
 
-def figures() -> Iterator[Figure]:
-    """Updates by size and path; stacked seeds; Lightning's share."""
+def measurements() -> Iterator[Measurement]:
+    """Updates by size and fast path, stacked seeds, and Lightning's share."""
     torch.set_num_threads(1)
     for size, target in ((LARGE, 2.0), (SMALL, 1.6)):
         rate = matmul_rate(size)
         floor = (
             f"products alone: {rate / size.products:,.3g} updates/CPU-s ({rate / 1e9:.0f} GFLOP/s)"
         )
-        of_size = partial(beside_plain, size)
+        of_size = partial(compared_with_plain, size)
         yield of_size("compiled", plan(compile=True), at_least=target, floor=floor)
         yield of_size(
-            "compiled, beside nn.GELU's form", plan(compile=True), gelu="none", floor=floor
+            "compiled, compared with exact GELU", plan(compile=True), gelu="none", floor=floor
         )
         yield of_size("not compiled (short runs)", plan(), floor=floor)
         wanted = 3.3 if size is LARGE else None
@@ -147,11 +147,11 @@ def figures() -> Iterator[Figure]:
 
 
 def plan(*, compile: bool = False, precision: str = "fp32") -> Plan:
-    """The fast paths under test."""
+    """The fast paths to measure."""
     return Plan("cpu", ROUTED, compile, precision, False)  # type: ignore[arg-type]
 
 
-def beside_plain(
+def compared_with_plain(
     size: Size,
     title: str,
     plan: Plan,
@@ -159,8 +159,8 @@ def beside_plain(
     gelu: str = "tanh",
     at_least: float | None = None,
     floor: str = "",
-) -> Figure:
-    """Updates of the package's agent beside the baseline's."""
+) -> Measurement:
+    """Updates of the package's agent, compared with those of the baseline."""
     batch = make_batch(size)
     plain, ours = PlainGCIQL(size, gelu), make_updater(size, plan)
     return compare(
@@ -174,8 +174,8 @@ def beside_plain(
     )
 
 
-def stacked_seeds(seeds: int = 4) -> Figure:
-    """Seeds in one batched update beside one after another, small networks as in params.yaml."""
+def stacked_seeds(seeds: int = 4) -> Measurement:
+    """Seeds in one batched update, compared with one seed after another, with small networks as in params.yaml."""
     size = Size("batch 256, 2x128", 256, [128, 128], 100)
     batch = make_batch(size)
     alone = [make_updater(size, plan(), seed) for seed in range(seeds)]
@@ -202,7 +202,7 @@ def repeated(
     force: Callable[[], AbstractContextManager[None]] = nullcontext,
     seeds: int = 1,
 ) -> Callable[[], float]:
-    """Work for the harness."""
+    """A function for the harness that runs a number of updates."""
 
     def work() -> float:
         with force():
@@ -214,7 +214,7 @@ def repeated(
 
 
 def make_updater(size: Size, plan: Plan, seed: int = 0) -> PlainUpdater:
-    """The package's agent with OGBench's settings."""
+    """The package's agent with the settings of OGBench."""
     torch.manual_seed(seed)
     content = {"algorithm": "gciql", "hidden": size.hidden}
     settings = settings_type("gciql").model_validate_json(json.dumps(content))
@@ -224,7 +224,7 @@ def make_updater(size: Size, plan: Plan, seed: int = 0) -> PlainUpdater:
 
 
 def make_batch(size: Size) -> dict[str, Tensor]:
-    """Normal numbers in the shapes of a batch."""
+    """A batch of normally distributed numbers."""
     random = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -244,7 +244,7 @@ def make_batch(size: Size) -> dict[str, Tensor]:
 
 
 def matmul_rate(size: Size, seconds: float = 1.0) -> float:
-    """Floating-point operations a CPU-second of the product of a hidden layer, by the planned route."""
+    """Floating-point operations per CPU-second of the matrix product of a hidden layer, with the planned library."""
     width = size.hidden[0]
     left, right = torch.randn(size.batch, width), torch.randn(width, width)
     with plan().in_force():
@@ -262,15 +262,15 @@ def matmul_rate(size: Size, seconds: float = 1.0) -> float:
 
 
 class Still:
-    """An updater that does nothing: what is left is the loop around it."""
+    """An updater that does nothing, so that only the loop is measured."""
 
     def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
         """No updates."""
         return {"value/loss": torch.zeros(())}
 
 
-def lightning_share(rounds: int = 5, updates: int = 100_000) -> Figure:
-    """CPU time of Lightning's loop for each update, by 25 in a ``training_step``, without batches and updates."""
+def lightning_share(rounds: int = 5, updates: int = 100_000) -> Measurement:
+    """CPU time of Lightning's loop per update, with 25 updates per ``training_step``, without batches and updates."""
     import lightning as L
 
     from offline_gcrl.config import Train
@@ -319,14 +319,14 @@ def lightning_share(rounds: int = 5, updates: int = 100_000) -> Figure:
             for chunk in RoundOfChunks(module):
                 loop.training_step(chunk, 0)
             shares.append((through - (cpu_seconds() - before)) / updates * 1e6)
-    return Figure(
-        "Lightning's share, 25 updates a step",
+    return Measurement(
+        "Lightning's share, 25 updates per step",
         shares,
-        "us an update",
+        "us per update",
         at_most=10.0,
-        detail="Trainer.fit beside a plain loop over the same steps",
+        detail="Trainer.fit compared with a plain loop over the same steps",
     )
 
 
 if __name__ == "__main__":
-    main(__doc__, figures)
+    main(__doc__, measurements)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu, harness, run
-from benchmarks.harness import Figure, compare, cpu_seconds
+from benchmarks.harness import Measurement, compare, cpu_seconds
 from offline_gcrl.support.processes import ordered_map
 
 
@@ -21,15 +21,15 @@ def spend(seconds: float) -> int:
 
 
 def test_a_figure_is_the_median_with_its_spread_and_verdict() -> None:
-    figure = Figure("relabel", [3.5, 2.0, 4.0], at_least=3.0)
+    figure = Measurement("relabel", [3.5, 2.0, 4.0], at_least=3.0)
     assert figure.median == 3.5
     assert "| **3.5** times (2 to 4) | at least 3 | met |" in figure.row()
-    assert Figure("share", [11.0], "us", at_most=10.0).verdict == "**missed**"
-    assert Figure("cost", [11.0], "us").verdict == ""
+    assert Measurement("share", [11.0], "us", at_most=10.0).verdict == "**missed**"
+    assert Measurement("cost", [11.0], "us").verdict == ""
 
 
 def test_what_is_skipped_says_why_and_claims_nothing() -> None:
-    row = Figure("torchrl", [], at_least=1.0, skipped="not installed").row()
+    row = Measurement("torchrl", [], at_least=1.0, skipped="not installed").row()
     assert "skipped: not installed" in row
     assert "met" not in row
 
@@ -39,14 +39,14 @@ def test_what_is_skipped_is_kept_beside_what_was_measured_and_never_in_its_place
 ) -> None:
     target = tmp_path / "part.json"
     monkeypatch.setattr(sys, "argv", ["part", "--json", str(target)])
-    measured, skipped = Figure("a", [1.0]), Figure("b", [], skipped="not installed")
+    measured, skipped = Measurement("a", [1.0]), Measurement("b", [], skipped="not installed")
     for rows, kept in (
         ([skipped], ["b"]),
         ([measured, skipped], ["a", "b"]),
         ([skipped], ["a", "b"]),
     ):
         harness.main("Title.", lambda rows=rows: iter(rows))
-        assert [row["name"] for row in json.loads(target.read_text())["figures"]] == kept
+        assert [row["name"] for row in json.loads(target.read_text())["measurements"]] == kept
 
 
 def test_a_comparison_is_of_work_by_cpu_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,13 +76,13 @@ def test_the_time_of_workers_counts_while_they_live_and_once_they_ended() -> Non
 def test_figures_are_gathered_into_one_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def figures() -> Iterator[Figure]:
-        yield Figure("ingest", [4.5], at_least=4.0, detail="a, b")
-        yield Figure("open", [70.0], at_least=80.0)
+    def measurements() -> Iterator[Measurement]:
+        yield Measurement("ingest", [4.5], at_least=4.0, detail="a, b")
+        yield Measurement("open", [70.0], at_least=80.0)
 
     path = tmp_path / "ingest.json"
     monkeypatch.setattr(sys, "argv", ["ingest", "--json", str(path)])
-    harness.main("Ingest: Minari to Parquet.", figures)
+    harness.main("Ingest: Minari to Parquet.", measurements)
     page = run.markdown([json.loads(path.read_text())])
     assert "## Ingest: Minari to Parquet." in page
     assert "| ingest | **4.5** times | at least 4 | met | a, b |" in page
