@@ -1,4 +1,4 @@
-"""The house rules: stages declare what they import, data flows one way, scripts stay thin."""
+"""Rules of the repository: stages declare their imports, folders import in one direction, scripts are short."""
 
 import ast
 import subprocess
@@ -13,22 +13,22 @@ from conftest import ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 WITHOUT_EFFECT = ("__init__.py", "tracking")
-"""Parts that cannot change an output: where it is logged."""
+"""Parts that cannot change an output of a stage."""
 FOLDERS = (
     "support", "config", "statistics", "goals", "environments", "figures", "collect", "convert", "episodes",
     "cards", "hindsight", "networks", "agents", "policies", "training", "evaluation", "tracking", "report",
     "commands",
 )  # fmt: skip
-"""Of the package, from the bottom up: a folder imports only itself and folders before it."""
-MOST_LINES = 350
-MOST_FOLDERS = 10
+"""Folders of the package from the bottom to the top: a folder imports only itself and folders before it."""
+MAX_LINES = 350
+MAX_FOLDERS = 10
 HEAVY = {"torch", "mujoco", "mlflow", "lightning", "polars", "pyarrow", "gymnasium", "matplotlib"}
 IN_WORKERS = {"train": ["offline_gcrl.training.module"]}
-"""Modules that a stage imports in its workers only."""
+"""Modules that a stage imports only in its workers."""
 
 
 def imported(script: Path) -> list[str]:
-    """Modules of the package that a script imports, at its top or where it needs them."""
+    """Modules of the package that a script imports, at its top or within functions."""
     nodes = ast.walk(ast.parse(script.read_text()))
     names = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
     return [name for name in names if name.startswith("offline_gcrl")]
@@ -74,7 +74,7 @@ def files_behind(modules: Iterable[str]) -> set[Path]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_a_stage_imports_lies_within_its_dependencies(stage: str) -> None:
+def test_the_imports_of_a_stage_are_among_its_dependencies(stage: str) -> None:
     modules = imported(ROOT / f"pipelines/{stage}.py") + IN_WORKERS.get(stage, [])
     assert len(modules) > 2
     declared = [dep for dep in STAGES[stage]["deps"] if "$" not in dep]
@@ -92,7 +92,7 @@ def test_the_files_behind_a_stage_are_those_that_python_loads() -> None:
 
 
 def output_of(program: str) -> str:
-    """What a program prints that runs in a process of its own."""
+    """The output of a program that runs in its own process."""
     command = [sys.executable, "-c", program]
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
@@ -113,7 +113,7 @@ def loaded() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_script_imports_nothing_heavy_before_it_knows_what_to_do(
+def test_a_script_imports_nothing_heavy_before_it_has_read_its_arguments(
     stage: str, loaded: dict[str, set[str]]
 ) -> None:
     assert stage in loaded[stage]
@@ -158,7 +158,7 @@ def folder_of(module: str) -> str:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_folder_imports_nothing_above_it(folder: str) -> None:
+def test_a_folder_imports_only_lower_folders(folder: str) -> None:
     below = FOLDERS[: FOLDERS.index(folder) + 1]
     for path in sorted((ROOT / "offline_gcrl" / folder).rglob("*.py")):
         for module in imported(path):
@@ -166,7 +166,7 @@ def test_a_folder_imports_nothing_above_it(folder: str) -> None:
                 assert folder_of(module) in below, f"{path.relative_to(ROOT)} imports {module}"
 
 
-def test_the_package_is_folders_and_each_says_what_it_is_for() -> None:
+def test_the_package_consists_of_folders_with_docstrings() -> None:
     package = ROOT / "offline_gcrl"
     files = {path.name for path in package.iterdir() if path.is_file()}
     assert files == {"__init__.py", "py.typed"}
@@ -176,13 +176,13 @@ def test_the_package_is_folders_and_each_says_what_it_is_for() -> None:
         assert ast.get_docstring(ast.parse((package / folder / "__init__.py").read_text())), folder
 
 
-def test_no_file_is_long() -> None:
+def test_no_file_is_longer_than_the_limit() -> None:
     for path in (ROOT / "offline_gcrl").rglob("*.py"):
-        assert len(path.read_text().splitlines()) <= MOST_LINES, path
+        assert len(path.read_text().splitlines()) <= MAX_LINES, path
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_few_parts_of_the_package_and_all_are_folders(stage: str) -> None:
+def test_a_stage_depends_on_few_folders_of_the_package(stage: str) -> None:
     parts = [dep for dep in STAGES[stage]["deps"] if dep.startswith("offline_gcrl/")]
-    assert len(parts) <= MOST_FOLDERS
+    assert len(parts) <= MAX_FOLDERS
     assert all((ROOT / part).is_dir() for part in parts)

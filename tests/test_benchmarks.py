@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic: medians, verdicts, CPU time that hides in workers. No time is asserted."""
+"""The arithmetic of benchmarks: medians, verdicts, CPU time of workers. No test asserts a time."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ def spend(seconds: float) -> int:
     return 1
 
 
-def test_a_figure_is_the_median_with_its_spread_and_verdict() -> None:
+def test_a_row_has_the_median_the_spread_and_the_verdict() -> None:
     figure = Measurement("relabel", [3.5, 2.0, 4.0], at_least=3.0)
     assert figure.median == 3.5
     assert "| **3.5** times (2 to 4) | at least 3 | met |" in figure.row()
@@ -28,13 +28,13 @@ def test_a_figure_is_the_median_with_its_spread_and_verdict() -> None:
     assert Measurement("cost", [11.0], "us").verdict == ""
 
 
-def test_what_is_skipped_says_why_and_claims_nothing() -> None:
+def test_a_skipped_measurement_has_a_reason_and_no_verdict() -> None:
     row = Measurement("torchrl", [], at_least=1.0, skipped="not installed").row()
     assert "skipped: not installed" in row
     assert "met" not in row
 
 
-def test_what_is_skipped_is_kept_beside_what_was_measured_and_never_in_its_place(
+def test_a_skipped_measurement_never_replaces_earlier_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "part.json"
@@ -49,7 +49,7 @@ def test_what_is_skipped_is_kept_beside_what_was_measured_and_never_in_its_place
         assert [row["name"] for row in json.loads(target.read_text())["measurements"]] == kept
 
 
-def test_a_comparison_is_of_work_by_cpu_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_uses_work_per_cpu_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 0.0
 
     def takes(seconds: float) -> float:
@@ -64,7 +64,7 @@ def test_a_comparison_is_of_work_by_cpu_second(monkeypatch: pytest.MonkeyPatch) 
     assert figure.detail == "plain 2.5 rows/CPU-s, ours 10 rows/CPU-s"
 
 
-def test_the_time_of_workers_counts_while_they_live_and_once_they_ended() -> None:
+def test_the_time_of_workers_counts_while_they_run_and_after_they_end() -> None:
     before = cpu_seconds()
     results = ordered_map(spend, [0.2, 0.2], workers=2)
     assert next(results) + next(results) == 2
@@ -73,7 +73,7 @@ def test_the_time_of_workers_counts_while_they_live_and_once_they_ended() -> Non
     assert cpu_seconds() - before >= 0.3
 
 
-def test_figures_are_gathered_into_one_page(
+def test_measurements_are_collected_in_one_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measurements() -> Iterator[Measurement]:

@@ -1,4 +1,4 @@
-"""Collecting is reproducible, follows the published schema, and its demonstrators reach their goals."""
+"""Collecting is reproducible and follows the published schema, and demonstrators reach their goals."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_episodes_differ_from_each_other(dataset: SmallDataset) -> None:
     assert len(starts) == len(data)
 
 
-def test_collected_data_has_the_schema_of_the_published_one(dataset: SmallDataset) -> None:
+def test_collected_data_has_the_schema_of_published_data(dataset: SmallDataset) -> None:
     data = opened(dataset.minari, dataset.recipe.sources[0].dataset)
     episode = data[0]
     assert set(episode.observations) == {"observation", "achieved_goal", "desired_goal"}
@@ -62,14 +62,14 @@ def test_recorded_actions_replay_to_the_recorded_observations(dataset: SmallData
         np.testing.assert_array_equal(np.stack(seen), episode.observations["observation"])
 
 
-def test_the_waypoint_demonstrator_reaches_goal_after_goal(tmp_path: Path) -> None:
+def test_the_waypoint_demonstrator_reaches_several_goals_in_sequence(tmp_path: Path) -> None:
     recipe = small_recipe(steps=400)
     source = recipe.sources[1]
     data = collect_source(recipe, source, tmp_path)
     assert all(episode.infos["success"].sum() >= 2 for episode in data)
 
 
-def test_data_cut_at_success_has_an_episode_for_each_goal(tmp_path: Path) -> None:
+def test_data_cut_at_success_has_one_episode_per_goal(tmp_path: Path) -> None:
     recipe = small_recipe("pointmaze-umaze-waypoint", steps=400)
     data = collect_source(recipe, recipe.sources[0], tmp_path, workers=1)
     episodes = list(data)
@@ -107,7 +107,7 @@ def test_a_published_dataset_comes_from_the_local_root(
     assert len(opened(tmp_path / "here", name)) == 6
 
 
-def test_without_network_a_missing_dataset_says_what_to_place_where(
+def test_without_network_the_error_about_a_missing_dataset_names_the_files_to_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
@@ -125,7 +125,7 @@ def test_an_unknown_environment_is_named_with_the_nearest() -> None:
         make_environment(Environment(id="PointMaze_UMaz-v3"))
 
 
-def test_a_policy_for_mazes_needs_one(tmp_path: Path) -> None:
+def test_a_policy_for_mazes_needs_a_maze(tmp_path: Path) -> None:
     recipe = small_recipe("fetch-reach")
     source = recipe.sources[1].model_copy(update={"collect": Collect(policy="maze_waypoint")})
     with pytest.raises(SettingsError, match="'maze_waypoint' needs a maze"):

@@ -1,4 +1,4 @@
-"""Comparing agents: against numbers from the literature, brute force, and simulation."""
+"""Comparison of agents, checked with numbers from the literature, brute force, and simulation."""
 
 from itertools import product
 
@@ -58,7 +58,7 @@ def random_outcomes(*, seeds: int, episodes: int, rates: list[float], seed: int 
         ((36, 12, 2, 0), 0.057, 0.340),  # Newcombe 1998.
     ],
 )
-def test_the_interval_of_paired_rates_is_newcombes(
+def test_the_interval_of_paired_rates_is_that_of_newcombe(
     counts: tuple[int, int, int, int], low: float, high: float
 ) -> None:
     interval = paired_rate_difference(*pairs(*counts), 0.95)
@@ -66,7 +66,7 @@ def test_the_interval_of_paired_rates_is_newcombes(
     assert (round(interval.low, 3), round(interval.high, 3)) == (low, high)
 
 
-def test_equal_agents_at_the_ceiling_are_not_claimed_to_be_equal_for_sure() -> None:
+def test_the_difference_of_two_perfect_agents_has_an_interval_of_positive_width() -> None:
     interval = paired_rate_difference(*pairs(50, 0, 0, 0), 0.95)
     assert interval.mean == 0
     assert interval.low == pytest.approx(-interval.high)
@@ -74,12 +74,14 @@ def test_equal_agents_at_the_ceiling_are_not_claimed_to_be_equal_for_sure() -> N
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 5), (3, 3), (17, 40)])
-def test_the_score_interval_is_wilsons_for_whole_successes(successes: int, trials: int) -> None:
+def test_the_score_interval_is_that_of_wilson_for_integer_successes(
+    successes: int, trials: int
+) -> None:
     ours, theirs = score_interval(successes / trials, trials), wilson(successes, trials)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
 
 
-def test_the_probability_of_improvement_is_mann_and_whitneys_averaged_over_tasks() -> None:
+def test_the_probability_of_improvement_is_that_of_mann_and_whitney_averaged_over_tasks() -> None:
     random = np.random.default_rng(0)
     first, second = random.integers(0, 6, (2, 5, 3)) / 5  # 5 runs, 3 tasks, with ties.
     by_task = [
@@ -91,13 +93,13 @@ def test_the_probability_of_improvement_is_mann_and_whitneys_averaged_over_tasks
     assert by_task[0] == pytest.approx(u / 25)
 
 
-def test_the_interquartile_mean_is_of_the_middle_half_and_of_all_where_runs_are_few() -> None:
+def test_the_interquartile_mean_uses_the_middle_half_or_all_of_few_runs() -> None:
     assert interquartile_mean(np.arange(1.0, 9.0)[:, None]) == 4.5
     assert interquartile_mean(np.array([0.0, 0.1, 0.8])[:, None]) == pytest.approx(0.3)
     assert interquartile_mean(np.array([[0.0, 0.5], [0.6, 9.0]])) == pytest.approx(0.55)
 
 
-def test_resamples_have_the_distribution_that_enumeration_gives() -> None:
+def test_resamples_have_the_distribution_of_an_enumeration() -> None:
     outcomes: Outcomes = [[np.array([[0.0, 1.0]])], [np.array([[1.0, 1.0]])]]
     exact = []
     for seeds in product((0, 1), repeat=2):
@@ -112,7 +114,7 @@ def test_resamples_have_the_distribution_that_enumeration_gives() -> None:
         assert np.mean(means == value) == pytest.approx(np.mean(exact == value), abs=0.01)
 
 
-def test_every_agent_gets_the_same_draws_so_twins_never_differ() -> None:
+def test_every_agent_gets_the_same_draws_so_identical_agents_never_differ() -> None:
     one = random_outcomes(seeds=3, episodes=30, rates=[0.5])
     twins: Outcomes = [[np.concatenate([values, values]) for values in tasks] for tasks in one]
     resampled = resampled_scores(twins)
@@ -150,14 +152,14 @@ def test_probabilities_of_improvement_of_a_pair_add_up() -> None:
     assert there.low + back.high == pytest.approx(1)
 
 
-def test_three_runs_each_never_make_an_improvement_certain() -> None:
+def test_three_runs_per_agent_never_make_an_improvement_certain() -> None:
     outcomes = random_outcomes(seeds=3, episodes=100, rates=[0.1, 0.9])
     chance = compare_outcomes(["low", "high"], outcomes).improvement["high"]["low"]
     assert chance.mean == 1
     assert chance.low == pytest.approx(wilson(3, 3).low)
 
 
-def test_intervals_widen_with_the_number_of_agents_that_they_hold_for_jointly() -> None:
+def test_joint_intervals_widen_with_the_number_of_agents() -> None:
     two = random_outcomes(seeds=3, episodes=50, rates=[0.9, 0.6])
     four = [[np.concatenate([values, values[1:], values[1:]]) for values in seed] for seed in two]
     alone = compare_outcomes(["a", "b"], two).against_best["b"].difference
@@ -165,7 +167,7 @@ def test_intervals_widen_with_the_number_of_agents_that_they_hold_for_jointly() 
     assert jointly.low < alone.low < alone.high < jointly.high
 
 
-def test_the_interval_of_a_difference_holds_its_promise_on_new_trainings() -> None:
+def test_the_interval_of_a_difference_has_its_coverage_on_new_trainings() -> None:
     random = np.random.default_rng(1)
     caught = 0
     for _ in range(60):
@@ -182,7 +184,7 @@ def test_the_interval_of_a_difference_holds_its_promise_on_new_trainings() -> No
     assert caught >= 52
 
 
-def test_agents_judged_on_other_episodes_are_not_compared() -> None:
+def test_agents_evaluated_on_different_episodes_are_not_compared() -> None:
     with pytest.raises(DataError, match="b was evaluated on other episodes than a"):
         compare({"a": [table([1, 0])], "b": [table([1, 0], first_seed=5)]})
 
@@ -195,14 +197,14 @@ def test_tables_are_paired_by_seed_and_task() -> None:
     assert push.tolist() == [[0], [1]]
 
 
-def test_a_task_is_named_with_the_number_of_its_fixed_goal() -> None:
+def test_a_task_is_named_with_the_number_of_its_fixed_task() -> None:
     assert task_names(table([1, 0])).to_list() == ["reach", "reach"]
     assert task_names(table([1, 0], task_id=[3, None])).to_list() == ["reach/3", "reach"]
     empty = table([1]).with_columns(task_id=pl.lit(None, pl.Int32))
     assert task_names(empty).to_list() == ["reach"]
 
 
-def test_datasets_together_have_the_tasks_of_each() -> None:
+def test_joined_datasets_have_the_tasks_of_each() -> None:
     one = random_outcomes(seeds=2, episodes=5, rates=[0.2, 0.8])
     merged = join_datasets([one, one])
     assert run_scores(merged).shape == (2, 2, 2)

@@ -1,4 +1,4 @@
-"""Every wrong setting is named with its file, its key, what was expected and the nearest valid name."""
+"""Errors in settings name the file, the key, the expected value and the nearest valid name."""
 
 import shutil
 from pathlib import Path
@@ -48,7 +48,7 @@ def change(path: Path, key: str, value: object) -> None:
     path.write_text(yaml.safe_dump(content))
 
 
-def test_the_settings_that_ship_are_valid() -> None:
+def test_the_default_settings_are_valid() -> None:
     params = load_params(ROOT / "params.yaml")
     for agent, section in params.agents.items():
         for dataset in recipe_names(RECIPES):
@@ -68,7 +68,7 @@ def test_experiments_of_the_documentation_are_valid(path: Path, project: Path) -
         check_evaluation(params, resolve(name, folder=project.parent / RECIPES.relative_to(ROOT)))
 
 
-def test_one_agent_may_be_trained_otherwise_than_the_rest(project: Path) -> None:
+def test_settings_of_training_can_differ_per_agent(project: Path) -> None:
     change(project, "train.per_agent.gciql", {"updates": 800, "specialists": ["gciql"]})
     change(project, "train.per_dataset.fetch-reach", {"updates": 80})
     params = load_params(project)
@@ -79,7 +79,7 @@ def test_one_agent_may_be_trained_otherwise_than_the_rest(project: Path) -> None
     assert not params.train_for("fetch-reach", "bc").has_specialists("bc")
 
 
-def test_what_is_about_specialists_is_no_setting_of_a_generalist() -> None:
+def test_settings_of_specialists_do_not_apply_to_the_multi_task_policy() -> None:
     train = Train(updates=100, snapshots=2, specialists=True, specialist_updates=40)
     assert train.without_specialists == Train(updates=100, snapshots=2)
     assert train.for_specialist == Train(updates=40, snapshots=2)
@@ -185,20 +185,20 @@ def test_settings_of_tasks_that_contradict_each_other_are_named(
         load_params(project)
 
 
-def test_a_sequence_asks_for_several_tasks(project: Path) -> None:
+def test_a_sequence_needs_several_tasks(project: Path) -> None:
     change(project, "train.sequence", {})
     with pytest.raises(SettingsError, match="train.sequence: 'pointmaze-umaze' has one task; name"):
         agent_settings(load_params(project), "bc", "pointmaze-umaze", settings_type("bc"))
 
 
-def test_settings_of_one_dataset_lie_over_the_general_ones(project: Path) -> None:
+def test_settings_of_a_dataset_override_general_settings(project: Path) -> None:
     change(project, "train.per_dataset", {"fetch-reach": {"updates": 80}})
     params = load_params(project)
     assert params.train_for("fetch-reach").updates == 80
     assert params.train_for("pointmaze-umaze").updates != 80
 
 
-def test_settings_of_datasets_that_fit_a_pattern_lie_under_those_of_one(project: Path) -> None:
+def test_settings_of_a_dataset_override_those_of_a_pattern(project: Path) -> None:
     special = {
         "pointmaze-umaze": {"updates": 80},
         "pointmaze-*": {"updates": 40, "snapshots": 4},
@@ -211,13 +211,13 @@ def test_settings_of_datasets_that_fit_a_pattern_lie_under_those_of_one(project:
     assert params.train_for("fetch-reach").updates not in (40, 80)
 
 
-def test_a_pattern_that_no_recipe_fits_is_named(project: Path) -> None:
+def test_a_pattern_that_matches_no_recipe_is_named(project: Path) -> None:
     change(project, "train.per_dataset", {"antmze-*": {"updates": 40}})
     with pytest.raises(SettingsError, match=r"train.per_dataset: no recipe 'antmze-\*'"):
         load_params(project)
 
 
-def test_goals_that_a_dataset_does_not_have_are_named_with_the_remedy(project: Path) -> None:
+def test_original_goals_that_a_dataset_lacks_are_named_with_the_remedy(project: Path) -> None:
     name = "ogbench-pointmaze-medium-stitch"
     change(project, "experiment.datasets", [name])
     change(project, "agents.bc.per_dataset", {})
@@ -228,7 +228,9 @@ def test_goals_that_a_dataset_does_not_have_are_named_with_the_remedy(project: P
     check_agent(load_params(project), "bc", settings_type("bc"))
 
 
-def test_an_agent_that_does_not_run_need_not_fit_the_datasets_that_do(project: Path) -> None:
+def test_an_agent_that_does_not_run_is_not_checked_against_the_datasets_of_the_run(
+    project: Path,
+) -> None:
     change(project, "experiment.datasets", ["ogbench-pointmaze-medium-stitch"])
     change(project, "experiment.agents", ["gciql"])
     change(project, "agents.bc.per_dataset", {})
@@ -238,7 +240,7 @@ def test_an_agent_that_does_not_run_need_not_fit_the_datasets_that_do(project: P
         check_agent(load_params(project), "bc", settings_type("bc"))
 
 
-def test_an_agent_cannot_mix_in_a_strategy_that_is_not_relabelled(project: Path) -> None:
+def test_a_mixture_cannot_contain_a_strategy_that_is_not_relabelled(project: Path) -> None:
     change(project, "relabel.strategies", ["future"])
     with pytest.raises(
         SettingsError, match=r"value_goals: 'geometric' is not in relabel\.strategies"
@@ -272,7 +274,7 @@ def test_a_wrong_key_of_a_recipe_is_named(
 
 
 @pytest.mark.parametrize("size", ["umaze", "medium", "large"])
-def test_twins_made_here_share_all_but_their_source_with_the_published_ones(size: str) -> None:
+def test_generated_variants_of_published_recipes_differ_in_their_source_only(size: str) -> None:
     made, published = (
         load_recipe(f"pointmaze-{size}-{kind}", RECIPES) for kind in ("waypoint", "d4rl")
     )
@@ -285,7 +287,7 @@ def test_twins_made_here_share_all_but_their_source_with_the_published_ones(size
     assert (ours.id, {**ours.kwargs, **own_length}) == (theirs.id, theirs.kwargs)
 
 
-def test_counts_follow_from_shares_and_the_size_asked_for() -> None:
+def test_numbers_of_episodes_follow_from_shares_and_the_requested_size() -> None:
     def counts(name: str, episodes: Any = None) -> list[int | None]:
         return [source.episodes for source in resolve(name, episodes, RECIPES).recipes[0].sources]
 
@@ -308,7 +310,7 @@ def test_a_dataset_is_read_as_it_was_resolved(tmp_path: Path) -> None:
         load_dataset("nowhere", tmp_path)
 
 
-def test_broken_yaml_names_the_line(project: Path) -> None:
+def test_an_error_in_yaml_names_the_line(project: Path) -> None:
     project.write_text("experiment:\n  name: a\n  name: b\n")
     with pytest.raises(SettingsError, match=r"line 2: key 'name' occurs twice"):
         load_params(project)
@@ -343,7 +345,7 @@ def test_every_file_in_agents_is_an_algorithm() -> None:
     assert {"bc", "gciql", "gofar"} <= files
 
 
-def test_of_many_names_an_error_lists_those_that_are_like_the_wrong_one() -> None:
+def test_an_error_lists_only_similar_names_if_there_are_many() -> None:
     names = [f"maze-{number}" for number in range(50)] + ["fetch-reach", "fetch-push"]
     said = nearest("fetch-rech", names)
     assert said.startswith("did you mean 'fetch-reach'? known: fetch-push, fetch-reach, maze-")
@@ -359,7 +361,7 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path, text: str) -> None
     assert read_yaml(path) == {"learning_rate": float(text)}
 
 
-def test_names_that_begin_like_numbers_stay_text(tmp_path: Path) -> None:
+def test_names_that_begin_like_numbers_remain_text(tmp_path: Path) -> None:
     path = tmp_path / "names.yaml"
     path.write_text("[e5, 1e, 3e-4x, 2-e5]")
     assert read_yaml(path) == ["e5", "1e", "3e-4x", "2-e5"]

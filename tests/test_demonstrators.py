@@ -1,4 +1,4 @@
-"""Demonstrators of Fetch and the hand reach their goals, within bounds, the same way every time."""
+"""Demonstrators of Fetch and the Shadow hand reach their goals, within bounds and reproducibly."""
 
 import io
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ LEAST = {
     "fetch-slide": 6,
     "hand-reach": 6,
 }
-"""Of 20 demonstrations, how many end in success at the very least; far below each one's true rate."""
+"""Lower bound of successes in 20 demonstrations, far below the expected number."""
 
 
 def demonstration(name: str) -> tuple[Recipe, Source]:
@@ -75,7 +75,7 @@ def test_actions_are_within_bounds_before_noise(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LEAST)
-def test_an_episode_is_the_same_whatever_ran_before_it(name: str) -> None:
+def test_an_episode_does_not_depend_on_earlier_episodes(name: str) -> None:
     first = collect_episode(job(name, attempts=1))
     collect_episode(job(name, index=1, attempts=1))
     again = collect_episode(job(name, attempts=1))
@@ -94,7 +94,7 @@ def failing_and_succeeding() -> tuple[int, int]:
     return ends.index(False), ends.index(True)
 
 
-def test_only_failed_episodes_are_run_again_from_the_same_start() -> None:
+def test_only_failed_episodes_are_attempted_again_from_the_same_start() -> None:
     failed, succeeded = failing_and_succeeding()
     for index, same in ((succeeded, True), (failed, False)):
         once = collect_episode(job("fetch-slide", index, attempts=1))
@@ -106,7 +106,7 @@ def test_only_failed_episodes_are_run_again_from_the_same_start() -> None:
 
 
 def test_the_last_attempt_is_kept_when_all_fail() -> None:
-    """A push so weak that the puck stays where it is: each attempt fails, with noise of its own."""
+    """With a push so weak that the puck does not move, every attempt fails, each with different noise."""
     weak = {"settings": {"gain": 1000.0}, "noise": 0.001}
     failed, _ = failing_and_succeeding()
     kept = [collect_episode(job("fetch-slide", failed, attempts=n, **weak)) for n in (1, 2, 3)]
@@ -114,7 +114,7 @@ def test_the_last_attempt_is_kept_when_all_fail() -> None:
     assert len({episode.actions.tobytes() for episode in kept}) == 3
 
 
-def test_another_number_of_attempts_keeps_the_first_seeds() -> None:
+def test_the_first_seeds_do_not_depend_on_the_number_of_attempts() -> None:
     seeds = [
         np.random.SeedSequence([1, 7]).generate_state(count)[:2].tolist() for count in (2, 3, 9)
     ]
@@ -122,7 +122,7 @@ def test_another_number_of_attempts_keeps_the_first_seeds() -> None:
 
 
 @pytest.mark.parametrize("way", [(0.4, 0.0), (0.3, 0.25), (0.25, -0.3), (0.15, 0.1)])
-def test_a_puck_started_at_the_velocity_worked_out_gets_where_it_should(
+def test_a_puck_with_the_computed_velocity_stops_at_the_goal(
     way: tuple[float, float],
 ) -> None:
     environment = shared_environment(Environment(id="FetchSlide-v4"))
@@ -137,7 +137,7 @@ def test_a_puck_started_at_the_velocity_worked_out_gets_where_it_should(
     np.testing.assert_allclose(robot.data.qpos[address : address + 2] - start, way, atol=0.03)
 
 
-def test_the_jacobian_of_the_hand_is_that_of_finite_differences() -> None:
+def test_the_jacobian_of_the_hand_equals_finite_differences() -> None:
     environment = shared_environment(Environment(id="HandReach-v3"))
     environment.reset(seed=0)
     model = environment.unwrapped.model
@@ -154,7 +154,7 @@ def test_the_jacobian_of_the_hand_is_that_of_finite_differences() -> None:
         np.testing.assert_allclose(jacobian[:, actuator], (there - back) / (2 * tiny), atol=1e-6)
 
 
-def test_environments_are_made_with_the_quicker_access() -> None:
+def test_environments_use_the_cached_lookups() -> None:
     robot = make_environment(Environment(id="FetchReach-v4")).unwrapped
     assert robot._utils.robot_get_obs is not mujoco_utils.robot_get_obs
 
@@ -162,7 +162,7 @@ def test_environments_are_made_with_the_quicker_access() -> None:
 @pytest.mark.parametrize(
     "name", ["FetchReach-v4", "FetchPush-v4", "FetchPickAndPlace-v4", "HandReach-v3"]
 )
-def test_quicker_access_to_joints_sites_and_gripper_changes_no_bit(name: str) -> None:
+def test_cached_lookups_of_joints_sites_and_gripper_change_no_bit(name: str) -> None:
     ours = make_environment(Environment(id=name))
     plain = gymnasium.make(name, disable_env_checker=True)
     random = np.random.default_rng(0)
@@ -174,7 +174,7 @@ def test_quicker_access_to_joints_sites_and_gripper_changes_no_bit(name: str) ->
         shown = [environment.step(action)[0] for environment in (ours, plain)]
 
 
-def test_uniform_actions_are_those_of_numpy() -> None:
+def test_uniform_actions_equal_those_of_numpy() -> None:
     space = gymnasium.spaces.Box(np.float32([-1.0, 0.3]), np.float32([0.7, 1.1]))
     environment = SimpleNamespace(action_space=space)
     explorer = UniformExplorer(environment, np.random.default_rng(3))
@@ -199,7 +199,7 @@ def test_a_demonstrator_of_another_robot_is_refused(policy: str, said: str) -> N
         check_sources(recipe.model_copy(update={"sources": (wrong,)}), "here")
 
 
-def test_judging_counts_the_episodes_that_would_be_collected() -> None:
+def test_a_measurement_uses_the_episodes_that_would_be_collected() -> None:
     recipe, source = demonstration("fetch-slide")
     assert source.collect is not None
     once = source.model_copy(update={"collect": job("fetch-slide", attempts=1).collect})
@@ -214,7 +214,7 @@ def test_judging_counts_the_episodes_that_would_be_collected() -> None:
     assert judgement.steps == 8 * 50
 
 
-def test_the_table_of_judging_has_a_row_for_each_demonstrator() -> None:
+def test_the_table_has_one_row_per_demonstrator() -> None:
     name, rate = "fetch-reach", Estimate(0.5, 0.25, 0.75)
     judgement = DemonstratorSuccess(rate, rate, steps=1000, seconds=0.5, cpu_seconds=1.0)
     console = Console(width=160, file=io.StringIO())

@@ -1,4 +1,4 @@
-"""Every family of datasets goes the whole way: made, ingested, relabelled, trained on, judged.
+"""Every family of datasets goes through all stages: collect, ingest, relabel, train, evaluate.
 
 The fast tests run a tiny recipe of each family whose extra is there, in this process. Those marked slow run
 ``dvc repro`` on small data of every recipe, a family at a time, as a user would.
@@ -53,11 +53,11 @@ TINY = {
     "ogbench-pointmaze-medium-stitch": 60,
     "ogbench-scene-play": 12,
 }
-"""A recipe of each family, and the steps of its episodes here."""
+"""One recipe per family, and the number of steps of its episodes in these tests."""
 
 
 def shortened(recipe: Recipe, steps: int) -> Recipe:
-    """The recipe with two short episodes of each source, judged in short ones."""
+    """The recipe with two short episodes per source and short evaluation episodes."""
     assert recipe.environment is not None
     assert recipe.evaluation is not None
     length = {"max_episode_steps": steps}
@@ -95,7 +95,7 @@ def trained(folder: Path, name: str) -> TrainingJob:
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_a_tiny_recipe_goes_the_whole_way(name: str, tmp_path: Path) -> None:
+def test_a_small_recipe_goes_through_all_stages(name: str, tmp_path: Path) -> None:
     if extra := missing_extra(name):
         pytest.skip(f"the extra '{extra}' is not installed")
     recipe = shortened(load_recipe(name, RECIPES), TINY[name])
@@ -126,7 +126,7 @@ def test_a_tiny_recipe_goes_the_whole_way(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_recipes_name_goals_that_their_environments_show(name: str) -> None:
+def test_goals_of_published_recipes_exist_in_their_environments(name: str) -> None:
     recipe = load_recipe(name, RECIPES)
     check_environments(recipe, name)
     assert [source.dataset.split("/")[0] for source in recipe.sources] == ["D4RL"]
@@ -143,7 +143,7 @@ SMALL: dict[str, Any] = {
 
 
 def missing_extra(name: str) -> str | None:
-    """The extra that a recipe needs and that is not installed."""
+    """The extra that a recipe needs and that is missing."""
     extras = [extra for extra in EXTRAS if extra in (RECIPES / f"{name}.yaml").read_text()]
     return next((extra for extra in extras if find_spec(extra) is None), None)
 

@@ -44,7 +44,7 @@ TASKS = {
     "metaworld-window-open": "window-open-v3",
     "metaworld-window-close": "window-close-v3",
 }
-"""In the order of MT10: the place is the task's number."""
+"""The tasks in the order of MT10; the index of a task is its number."""
 
 needs_metaworld = pytest.mark.skipif(
     find_spec("metaworld") is None, reason="the extra 'metaworld' is not installed"
@@ -77,7 +77,7 @@ def test_mt10_is_a_suite_of_ten_tasks_in_its_own_order(suite: Dataset) -> None:
     assert sorted(seeds) == list(range(10))  # fmt: skip
 
 
-def test_it_is_judged_by_the_environment_at_any_of_500_steps(suite: Dataset) -> None:
+def test_the_environment_decides_success_at_any_of_500_steps(suite: Dataset) -> None:
     assert suite.criterion == "any_step"
     for recipe in suite.recipes:
         assert recipe.evaluation is not None
@@ -115,7 +115,7 @@ def test_its_demonstrator_needs_one_of_its_tasks() -> None:
 def trajectory(
     environment: gymnasium.Env[Any, Any], seed: int | None, steps: int = 8
 ) -> NDArray[np.float64]:
-    """What is seen after a reset and some actions, and the rewards."""
+    """The observations after a reset and some actions, and the rewards."""
     random = np.random.default_rng(0)
     seen = [np.append(environment.reset(seed=seed)[0], 0.0)]
     for _ in range(steps):
@@ -127,7 +127,7 @@ def trajectory(
 @needs_metaworld
 @pytest.mark.parametrize("task", TASKS.values())
 def test_an_episode_depends_on_its_seed_alone(task: str) -> None:
-    """Not on earlier episodes of the environment, on others in the process, or on NumPy's generator."""
+    """It does not depend on earlier episodes, on other environments in the process, or on NumPy's global generator."""
     environment = make_environment(settings(task))
     first = trajectory(environment, seed=5)
     np.random.seed(1)
@@ -138,7 +138,7 @@ def test_an_episode_depends_on_its_seed_alone(task: str) -> None:
 
 
 @needs_metaworld
-def test_without_a_seed_each_reset_draws_anew_from_the_last_one() -> None:
+def test_without_a_seed_each_reset_continues_the_generator() -> None:
     environment = make_environment(settings("push-v3"))
     runs = []
     for _ in range(2):
@@ -150,8 +150,8 @@ def test_without_a_seed_each_reset_draws_anew_from_the_last_one() -> None:
 
 @needs_metaworld
 @pytest.mark.parametrize("task", ["drawer-open-v3", "window-open-v3", "window-close-v3"])
-def test_the_first_observation_shows_objects_where_they_are(task: str) -> None:
-    """The package's own shows them where they stood before the draw, until the first step."""
+def test_the_first_observation_has_the_present_positions_of_objects(task: str) -> None:
+    """The package's own environment shows the positions before the draw until the first step."""
     environment = make_environment(settings(task))
     for seed in range(3):
         before, _ = environment.reset(seed=seed)
@@ -163,7 +163,7 @@ def test_the_first_observation_shows_objects_where_they_are(task: str) -> None:
 
 
 @needs_metaworld
-def test_an_episode_lasts_as_long_as_it_is_said_to() -> None:
+def test_an_episode_has_max_episode_steps() -> None:
     environment = make_environment(settings("reach-v3", steps=3))
     environment.reset(seed=0)
     ends = [environment.step(np.zeros(4, dtype=np.float32))[2:4] for _ in range(3)]
@@ -171,7 +171,7 @@ def test_an_episode_lasts_as_long_as_it_is_said_to() -> None:
 
 
 @needs_metaworld
-def test_minari_makes_the_environment_again_from_its_data(tmp_path: Path) -> None:
+def test_minari_recreates_the_environment_from_its_data(tmp_path: Path) -> None:
     recipe = short(load_recipe("metaworld-drawer-open", RECIPES), 20)
     data = collect_source(recipe, recipe.sources[0], tmp_path, workers=1)
     environment = data.recover_environment()
@@ -200,7 +200,7 @@ def short(recipe: Recipe, steps: int, episodes: int = 2) -> Recipe:
 
 @needs_metaworld
 @pytest.mark.parametrize("task", TASKS.values())
-def test_its_demonstrator_leaves_what_it_is_shown_as_it_is(task: str) -> None:
+def test_its_demonstrator_does_not_modify_observations(task: str) -> None:
     environment = make_environment(settings(task))
     observation, info = environment.reset(seed=5)
     shown = observation.copy()
@@ -224,7 +224,7 @@ def test_its_demonstrator_succeeds(name: str) -> None:
 
 
 @needs_metaworld
-def test_a_demonstrator_may_be_told_that_the_goal_lies_higher() -> None:
+def test_a_demonstrator_can_aim_above_the_goal() -> None:
     environment = make_environment(settings("reach-v3"))
     observation, _ = environment.reset(seed=0)
     shown, random = observation.copy(), np.random.default_rng(0)
@@ -238,7 +238,7 @@ def test_a_demonstrator_may_be_told_that_the_goal_lies_higher() -> None:
 
 
 @needs_metaworld
-def test_the_goal_stands_apart_from_what_is_observed(tmp_path: Path) -> None:
+def test_the_goal_is_not_part_of_the_observation_of_agents(tmp_path: Path) -> None:
     recipes = [short(load_recipe(name, RECIPES), 5) for name in ("metaworld-reach", "metaworld-window-open")]  # fmt: skip
     for name in ("minari", "parquet"):
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""OGBench's data is made by the published procedure, from seeds alone, and judged as the benchmark does."""
+"""OGBench data is generated with the published procedure from seeds alone, and evaluated as in the benchmark."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,7 +41,7 @@ WALLS = np.array([[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 1, 1, 0, 1], [1, 1, 1, 0
 
 
 def recipe(name: str, episodes: int = 2, steps: int | None = None) -> Recipe:
-    """A recipe with few episodes, cut short where asked for."""
+    """A recipe with few episodes, optionally short."""
     loaded = resolve(name, episodes, RECIPES).recipes[0]
     assert loaded.environment is not None
     kwargs = {**loaded.environment.kwargs} | ({"max_episode_steps": steps} if steps else {})
@@ -66,7 +66,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", OGBENCH)
-def test_every_recipe_has_what_its_environments_show(name: str) -> None:
+def test_every_recipe_fits_the_observations_of_its_environments(name: str) -> None:
     made = load_recipe(name, RECIPES)
     check_environments(made, name)
     assert made.goal.is_full_state
@@ -88,13 +88,13 @@ def test_the_full_size_is_the_published_one(name: str) -> None:
     scope="module", params=[(NAVIGATE, 300), (STITCH, 200), (SCENE, 40)], ids=lambda of: of[0]
 )
 def collected(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A recipe, and the data that two processes made of it."""
+    """A recipe, and its data, collected by two processes."""
     name, steps = request.param
     made = recipe(name, steps=steps)
     return made, collect_source(made, made.sources[0], tmp_path_factory.mktemp(name), workers=2)
 
 
-def test_an_episode_depends_on_neither_its_process_nor_what_ran_before(collected: Any) -> None:
+def test_an_episode_depends_on_neither_its_process_nor_earlier_episodes(collected: Any) -> None:
     made, data = collected
     assert made.environment is not None
     for number in (1, 0):  # the other way round, in this process
@@ -114,7 +114,7 @@ def test_recorded_actions_replay_to_the_recorded_observations(collected: Any) ->
         np.testing.assert_array_equal(np.stack(states), recorded.observations)
 
 
-def test_the_recorded_environments_can_be_made_again(collected: Any) -> None:
+def test_the_recorded_environments_can_be_recreated(collected: Any) -> None:
     made, data = collected
     again, judged = data.recover_environment(), data.recover_environment(eval_env=True)
     assert not again.spec.kwargs["terminate_at_goal"]
@@ -123,14 +123,14 @@ def test_the_recorded_environments_can_be_made_again(collected: Any) -> None:
     assert judged.spec.max_episode_steps == (750 if "scene" in judged.spec.id else 1000)
 
 
-def test_the_global_generator_is_given_back_as_it_was() -> None:
+def test_the_global_generator_is_restored() -> None:
     np.random.seed(5)
     before = np.random.get_state()[1].copy()
     episode(STITCH)
     np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
-def test_navigation_reaches_goal_after_goal_in_an_episode_of_published_length() -> None:
+def test_navigation_reaches_several_goals_in_an_episode_of_published_length() -> None:
     made = episode(NAVIGATE)
     assert made.observations.shape == (1001, 2)
     assert made.truncations[-1]
@@ -154,7 +154,7 @@ def test_stitching_goes_to_a_goal_four_cells_away_and_stays() -> None:
     assert np.linalg.norm(made.observations[arrived:] - goal, axis=1).max() < 4.0
 
 
-def test_goals_lie_where_ways_end_or_turn() -> None:
+def test_goals_are_at_dead_ends_turns_and_junctions() -> None:
     assert free_cells(WALLS) == [(1, 1), (1, 2), (1, 3), (2, 3), (3, 3)]
     assert junctions(WALLS) == [(1, 1), (1, 3), (3, 3)]
 
@@ -179,7 +179,7 @@ def test_the_arm_presses_buttons_and_their_states_are_recorded() -> None:
     assert set(changes[changes > 0]) <= {3, 4, 5}  # a button and its neighbours
 
 
-def test_a_scene_whose_cube_is_out_of_sight_is_not_kept() -> None:
+def test_a_scene_whose_cube_is_out_of_sight_is_rejected() -> None:
     table, drawer, fallen, aside = (
         [0.4, 0, 0.02],
         [0.3, -0.31, 0.07],
@@ -191,7 +191,7 @@ def test_a_scene_whose_cube_is_out_of_sight_is_not_kept() -> None:
     assert not cube_in_sight(np.array([aside, table]))
 
 
-def test_a_rejected_episode_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rejected_episode_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first, seen = episode(STITCH), []
 
     def accepts(environment: Any, infos: dict[str, Any]) -> bool:
@@ -278,7 +278,7 @@ def test_goals_are_stored_once_and_a_tenth_is_for_validation(tmp_path: Path) -> 
         ("ogbench_play", {}, "ogbench:cube-single-v0", "mode: data_collection"),
     ],
 )  # fmt: skip
-def test_a_policy_in_the_wrong_place_says_what_it_needs(
+def test_a_policy_in_the_wrong_environment_names_the_right_one(
     policy: str, settings: dict[str, Any], environment: str, message: str
 ) -> None:
     made = make_environment(Environment(id=environment))

@@ -1,4 +1,4 @@
-"""A user's own data: Minari datasets of any shape, D4RL and OGBench files, and each step that the docs show."""
+"""Own data: Minari datasets of any shape, D4RL and OGBench files, and every step of the documentation."""
 
 import json
 import re
@@ -41,7 +41,7 @@ Arrays = dict[str, np.ndarray]
 
 @pytest.fixture(scope="session")
 def maze() -> Arrays:
-    """Random steps in the real maze, a row a step, as the scripts of D4RL record them."""
+    """Random steps in the real maze, one row per step, as the scripts of D4RL record them."""
     settings = {"continuing_task": True, "max_episode_steps": STEPS}
     environment = make_environment(Environment(id="PointMaze_UMaze-v3", kwargs=settings))
     random = np.random.default_rng(0)
@@ -70,14 +70,14 @@ def maze() -> Arrays:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty local Minari root; the tests run where they may write recipes."""
+    """An empty local Minari root; the tests run in a folder in which they can write recipes."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "root"
 
 
 def classic(maze: Arrays, **changed: Any) -> Arrays:
-    """The classic layout, which has no next observations; ``None`` leaves an array out."""
+    """The layout of D4RL without next observations; ``None`` leaves an array out."""
     arrays = {**maze, "next_observations": None, **changed}
     return {name: array for name, array in arrays.items() if array is not None}
 
@@ -91,7 +91,7 @@ def write_hdf5(arrays: Arrays, path: Path = Path("maze2d.hdf5")) -> str:
 
 
 def write_npz(maze: Arrays, path: Path = Path("play.npz"), **changed: Any) -> str:
-    """OGBench's layout: no rewards, and the last row of an episode is its last state."""
+    """The layout of OGBench, without rewards; the last row of an episode is its last state."""
     arrays = {
         "observations": maze["observations"],
         "actions": maze["actions"],
@@ -157,7 +157,7 @@ def test_an_ogbench_file_becomes_episodes_of_one_more_state_than_actions(
         assert not episode.rewards.any()
 
 
-def test_what_is_left_out_or_made_up_is_said(
+def test_data_that_is_left_out_or_added_is_reported(
     maze: Arrays, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     timeouts = maze["timeouts"].copy()
@@ -175,14 +175,14 @@ def test_what_is_left_out_or_made_up_is_said(
     assert "the file has no rewards: stored as 0" in capsys.readouterr().out
 
 
-def test_the_user_says_which_flags_end_an_episode(maze: Arrays, root: Path) -> None:
+def test_the_user_chooses_the_flags_that_end_an_episode(maze: Arrays, root: Path) -> None:
     succeeded = np.arange(len(maze["timeouts"])) % STEPS > STEPS // 2
     file = write_hdf5(classic(maze, terminals=succeeded))
     main(["d4rl", file, "my/maze-v0", "--ends", "timeouts"])
     assert opened(root, "my/maze-v0").total_steps == EPISODES * (STEPS - 1)
 
 
-def test_the_environment_is_noted_and_bounds_the_actions(maze: Arrays, root: Path) -> None:
+def test_the_environment_is_stored_and_bounds_the_actions(maze: Arrays, root: Path) -> None:
     file = write_hdf5(classic(maze))
     arguments = ["--environment", "PointMaze_UMaze-v3", "--option", "continuing_task=false"]
     main(["d4rl", file, "my/maze-v0", *arguments])
@@ -191,7 +191,7 @@ def test_the_environment_is_noted_and_bounds_the_actions(maze: Arrays, root: Pat
     assert data.action_space == spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
-def test_without_environment_the_bounds_are_the_extremes_or_the_users(
+def test_without_environment_bounds_come_from_the_data_or_the_user(
     maze: Arrays, root: Path
 ) -> None:
     file = write_hdf5(classic(maze))
@@ -214,9 +214,7 @@ def test_the_recipe_is_complete_and_trains_on_the_converted_data(maze: Arrays, r
     np.testing.assert_array_equal(episodes.desired_goal, maze["infos/goal"])
 
 
-def test_goals_of_a_converted_file_are_full_states_where_nothing_else_is_said(
-    maze: Arrays, root: Path
-) -> None:
+def test_goals_of_a_converted_file_are_full_states_by_default(maze: Arrays, root: Path) -> None:
     main(["ogbench", write_npz(maze), "my/play-v0", "--recipe", "my-play"])
     schema = ingested(load_recipe("my-play", Path("datasets/recipes")), root)
     assert schema["goals_are_states"]
@@ -228,7 +226,7 @@ def test_goals_of_a_converted_file_are_full_states_where_nothing_else_is_said(
     )
 
 
-def test_the_recipe_judges_in_the_environment_that_is_named(
+def test_the_recipe_evaluates_in_the_given_environment(
     maze: Arrays, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, named = write_hdf5(classic(maze)), ["--environment", "PointMaze_UMaze-v3"]
@@ -242,7 +240,7 @@ def test_the_recipe_judges_in_the_environment_that_is_named(
     assert "has no goal of 4 dimensions, so the recipe has no evaluation" in capsys.readouterr().out
 
 
-def test_a_converted_file_that_holds_the_simulators_state_is_replayed(root: Path) -> None:
+def test_a_converted_file_with_the_state_of_the_simulator_is_replayed(root: Path) -> None:
     settings = {"continuing_task": True, "max_episode_steps": STEPS}
     environment = make_environment(Environment(id="PointMaze_UMaze-v3", kwargs=settings))
     simulator: Any = environment.unwrapped
@@ -272,14 +270,14 @@ def test_a_converted_file_that_holds_the_simulators_state_is_replayed(root: Path
     assert (replay.outcome, replay.start, replay.steps) == ("same", "state", STEPS - 1)
 
 
-def test_the_name_of_a_written_recipe_is_said_in_brackets(
+def test_the_name_of_a_written_recipe_is_printed_as_a_list(
     maze: Arrays, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["d4rl", write_hdf5(classic(maze)), "my/maze-v0", "--recipe", "my-maze"])
     assert "experiment.datasets: [my-maze]" in capsys.readouterr().out
 
 
-def test_an_ogbench_recipe_judges_in_the_tasks_of_the_environment(root: Path) -> None:
+def test_an_ogbench_recipe_evaluates_in_the_tasks_of_the_environment(root: Path) -> None:
     pytest.importorskip("ogbench", reason="the extra 'ogbench' is not installed")
     settings = Environment(id="ogbench:pointmaze-medium-v0", kwargs={"max_episode_steps": 10})
     environment = make_environment(settings)
@@ -388,7 +386,7 @@ def test_an_id_that_minari_does_not_take_is_refused(
     assert not root.exists() or not list(root.iterdir())
 
 
-def test_what_is_there_already_is_kept_unless_it_is_to_be_replaced(
+def test_existing_data_is_kept_unless_it_is_to_be_replaced(
     maze: Arrays, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["d4rl", write_hdf5(classic(maze)), "my/maze-v0"])
@@ -401,7 +399,7 @@ def test_what_is_there_already_is_kept_unless_it_is_to_be_replaced(
 
 
 def damaged(path: Path, name: str) -> str:
-    """Overwrite the middle of what an archive holds of an array."""
+    """Overwrite the middle of an array in an archive."""
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(f"{name}.npy")
     content = bytearray(path.read_bytes())
@@ -411,7 +409,7 @@ def damaged(path: Path, name: str) -> str:
     return str(path)
 
 
-def test_a_file_that_turns_out_broken_half_way_leaves_nothing_half_written(
+def test_a_file_that_is_damaged_in_the_middle_leaves_nothing_half_written(
     maze: Arrays, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_npz(maze, qpos=np.random.default_rng(0).normal(size=(EPISODES * STEPS, 500)))
@@ -422,7 +420,7 @@ def test_a_file_that_turns_out_broken_half_way_leaves_nothing_half_written(
 
 
 @pytest.mark.parametrize("layout", ["d4rl", "ogbench"])
-def test_a_file_that_is_cut_off_or_something_else_is_refused(
+def test_a_truncated_file_or_one_of_another_format_is_refused(
     layout: str, maze: Arrays, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path(write_hdf5(classic(maze)) if layout == "d4rl" else write_npz(maze))
@@ -437,7 +435,7 @@ def test_a_file_that_is_cut_off_or_something_else_is_refused(
     assert "nowhere: no such file" in capsys.readouterr().err
 
 
-def test_an_ogbench_file_that_does_not_end_with_an_episode_is_cut_off(
+def test_an_ogbench_file_that_does_not_end_with_an_episode_is_refused(
     maze: Arrays, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminals = maze["timeouts"].astype(np.float32)
@@ -547,7 +545,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
 
 
 def arm(root: Path) -> tuple[Path, Recipe]:
-    """The dataset and the recipe that the page makes."""
+    """The dataset and the recipe of the page."""
     program = next(content for language, content in BLOCKS if language == "python")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -558,8 +556,8 @@ def arm(root: Path) -> tuple[Path, Recipe]:
     return root / "my/arm-v0/data", load_recipe("my-arm", Path())
 
 
-def test_the_page_quotes_what_is_really_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sayings of its last table are provoked one after another, each in fresh data."""
+def test_the_page_quotes_the_real_messages(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every message of the last table of the page is produced, each with new data."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     table = PAGE.split("| message | meaning |")[1]
     sayings = re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE)
@@ -609,7 +607,7 @@ def test_the_page_quotes_what_is_really_said(root: Path, monkeypatch: pytest.Mon
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_step_of_the_page_on_own_data_works(maze: Arrays, tmp_path: Path) -> None:
-    """From top to bottom: each block of Python is run, each file written, each command typed."""
+    """In the order of the page: every block of Python is run, every file is written, every command is run."""
     small = {
         "experiment": {"name": "own", "datasets": [], "agents": [], "seeds": [0]},
         "train": {"updates": 40, "batch_size": 32, "snapshots": 2},
@@ -632,7 +630,7 @@ def test_every_step_of_the_page_on_own_data_works(maze: Arrays, tmp_path: Path) 
 
 
 def write_block(project: Project, content: str) -> None:
-    """Write a file that a block of YAML shows; parameters are laid over those that are there."""
+    """Write the file of a block of YAML; parameters override existing ones."""
     path = content.splitlines()[0].removeprefix("# ")
     if path == "params.yaml":
         project.change(lambda params: params.update(yaml.safe_load(content)))

@@ -1,4 +1,4 @@
-"""Pools keep order, say when a worker dies, and leave no orphans."""
+"""Pools preserve order, report a dead worker, and leave no orphans."""
 
 import os
 import signal
@@ -24,11 +24,11 @@ def die(number: int) -> int:
     return number
 
 
-def test_results_come_in_order() -> None:
+def test_results_have_the_order_of_the_items() -> None:
     assert list(ordered_map(square, range(40), workers=3, window=5)) == [n * n for n in range(40)]
 
 
-def test_a_killed_worker_ends_the_work_with_a_sentence() -> None:
+def test_a_killed_worker_ends_the_work_with_an_error_of_the_package() -> None:
     with pytest.raises(OfflineGCRLError, match="a worker process died"):
         list(ordered_map(die, range(9), workers=2))
 

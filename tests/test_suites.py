@@ -1,4 +1,4 @@
-"""Several recipes as tasks of one dataset: padded, kept apart, told to the policy, judged each by itself."""
+"""Several recipes as tasks of one dataset: padding, separate goals, task inputs of policies, evaluation per task."""
 
 import json
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ SIZES = {REACH: {"observation": 10, "goal": 3, "action": 4}, MAZE: {"observation
 
 
 def task(name: str, steps: int = 30, tolerance: float = 0.3) -> Recipe:
-    """A small recipe with short evaluations and a success test that all of these tasks share."""
+    """A small recipe with short evaluation episodes and the success test of all tasks here."""
     recipe = small_recipe(name, steps=steps)
     assert recipe.evaluation is not None
     environment = recipe.evaluation.environment
@@ -72,7 +72,7 @@ def task(name: str, steps: int = 30, tolerance: float = 0.3) -> Recipe:
 
 @dataclass(frozen=True)
 class SuiteFolders:
-    """A padded suite of two tasks that differ in every size, at every stage."""
+    """The outputs of all stages for a padded suite of two tasks that differ in every size."""
 
     root: Path
     dataset: Dataset = field(default_factory=lambda: as_dataset(task(REACH), task(MAZE), pad=True))
@@ -98,7 +98,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> SuiteFolders:
 
 @pytest.fixture(scope="module")
 def policies(suite: SuiteFolders) -> Path:
-    """Behaviour cloning that is told the goal and the task, after some updates."""
+    """Behaviour cloning conditioned on the goal and the task, after some updates."""
     content = {
         "algorithm": "bc",
         "hidden": [32],
@@ -129,7 +129,7 @@ def test_tasks_follow_each_other_in_the_order_of_the_suite(suite: SuiteFolders) 
     assert [source["task"] for source in sources] == [REACH, REACH, MAZE, MAZE]
 
 
-def test_smaller_vectors_are_filled_with_zeros(suite: SuiteFolders) -> None:
+def test_smaller_vectors_are_padded_with_zeros(suite: SuiteFolders) -> None:
     episodes = suite.episodes
     tasks = episodes.per_row("task")
     for name, column in (
@@ -156,8 +156,8 @@ def test_random_goals_are_states_of_the_same_task(suite: SuiteFolders) -> None:
     assert len(np.unique(suite.episodes.per_row("episode")[reached])) == 18
 
 
-def test_labels_are_those_of_the_task_by_itself(suite: SuiteFolders) -> None:
-    """Zeros beyond a goal add nothing to a distance."""
+def test_labels_equal_those_of_the_task_alone(suite: SuiteFolders) -> None:
+    """Zeros of padding do not change a distance."""
     episodes = suite.episodes
     table = pl.read_parquet(suite.root / "hindsight/table.parquet")
     rows = table["row"].to_numpy()
@@ -169,7 +169,7 @@ def test_labels_are_those_of_the_task_by_itself(suite: SuiteFolders) -> None:
         assert (reward == 0) == (np.sqrt(gap @ gap) <= np.float32(0.3))
 
 
-def test_a_batch_says_the_task_of_each_state(suite: SuiteFolders) -> None:
+def test_a_batch_contains_the_task_of_each_state(suite: SuiteFolders) -> None:
     data = DeviceData(suite.episodes)
     sampling = Sampling(fields=("observations", "tasks"), actor_goals={"original": 1.0})
     sampler = BatchSampler(
@@ -184,7 +184,7 @@ def test_a_batch_says_the_task_of_each_state(suite: SuiteFolders) -> None:
 
 
 class Witness:
-    """Stands in for a policy, and remembers what it was asked."""
+    """A fake policy that records its inputs."""
 
     dimensions = Dimensions(observation=10, goal=3, action=4, tasks=2)
 
@@ -199,7 +199,7 @@ class Witness:
         return np.full(4, 0.5, dtype=np.float32)
 
 
-def test_in_evaluation_a_policy_sees_padded_states_and_hears_its_task(suite: SuiteFolders) -> None:
+def test_in_evaluation_a_policy_gets_padded_states_and_its_task(suite: SuiteFolders) -> None:
     jobs = episode_jobs(Path("unused"), suite.dataset, Evaluate(episodes=4), 0, FINAL)
     assert [job.task for job in jobs] == [REACH, MAZE, REACH, MAZE]
     for job in jobs[:2]:
@@ -214,8 +214,8 @@ def test_in_evaluation_a_policy_sees_padded_states_and_hears_its_task(suite: Sui
         assert moments[0].desired.shape == (SIZES[job.task]["goal"],)
 
 
-def test_a_judged_episode_is_one_of_its_own_task(suite: SuiteFolders, policies: Path) -> None:
-    """Run again by hand, told its task, the policy ends there; told the other one, elsewhere."""
+def test_an_evaluation_episode_belongs_to_its_own_task(suite: SuiteFolders, policies: Path) -> None:
+    """Repeated by hand, conditioned on its task, the episode ends the same way; with the other task, differently."""
     policy = load_policy(policies)
     job = episode_jobs(policies / POLICY, suite.dataset, Evaluate(episodes=2), 0, FINAL)[1]
     row = run_episode(job)
@@ -241,7 +241,7 @@ def result(suite: SuiteFolders, policies: Path) -> SeedResult:
     return evaluate(plan, workers=1)[0]
 
 
-def test_any_number_of_workers_judges_a_suite_the_same(
+def test_any_number_of_workers_gives_the_same_evaluation_of_a_suite(
     suite: SuiteFolders, policies: Path, result: SeedResult
 ) -> None:
     settings = Evaluate(episodes=10, curve_episodes=2)
@@ -249,7 +249,7 @@ def test_any_number_of_workers_judges_a_suite_the_same(
     assert again.episodes.equals(result.episodes)
 
 
-def test_each_task_has_metrics_of_its_own(result: SeedResult) -> None:
+def test_each_task_has_its_own_metrics(result: SeedResult) -> None:
     by_task = summarise_by_task([result.episodes])
     assert set(by_task) == {REACH, MAZE}
     for name, metrics in by_task.items():
@@ -281,7 +281,7 @@ def test_a_video_shows_tasks_side_by_side(
 
 
 def pendulum(**changed: Any) -> Recipe:
-    """A task whose actions have other bounds than a maze's: -2 and 2."""
+    """A task with other bounds of actions than a maze, -2 and 2."""
     environment = {"id": "Pendulum-v1"}
     content = {
         "title": "a pendulum",
@@ -346,7 +346,7 @@ def faulty_suites() -> Iterator[tuple[Dataset, str]]:
 
 
 @pytest.mark.parametrize(("dataset", "message"), list(faulty_suites()))
-def test_what_one_policy_cannot_fit_is_named_before_any_work(
+def test_tasks_that_one_policy_cannot_fit_are_named_before_any_work(
     dataset: Dataset, message: str
 ) -> None:
     with pytest.raises(SettingsError, match=f"suite.yaml: .*{message}"):
@@ -397,7 +397,7 @@ SUITE = "title: t\nmembers: [one, two]\n"
         (SUITE, "this is a suite; a recipe with sources is needed"),
     ],
 )  # fmt: skip
-def test_members_that_do_not_go_together_are_named(two: str, message: str, tmp_path: Path) -> None:
+def test_members_that_do_not_fit_together_are_named(two: str, message: str, tmp_path: Path) -> None:
     one = MEMBER % ("one", "", "last_step", "one")
     folder = written(tmp_path, one=one, two=two, suite=SUITE)
     with pytest.raises(SettingsError, match=message):

@@ -1,4 +1,4 @@
-"""Stages speak in headings, plain progress and sentences, and end with DVC."""
+"""Output of stages: headings, progress and errors as sentences; stages end when DVC ends."""
 
 import errno
 import json
@@ -22,7 +22,9 @@ from offline_gcrl.support.files import atomic_directory, copy_contents
 from offline_gcrl.support.terminal import Bars, close, duration, note, stage
 
 
-def test_an_error_of_ours_is_a_sentence_and_an_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_package_is_a_sentence_and_an_exit_code(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit) as ended, stage("ingest", "maze"):
         raise DataError("dataset 'x', episode 3: no transitions")
     assert ended.value.code == 1
@@ -60,7 +62,7 @@ def test_progress_without_a_terminal_is_plain_lines(
     assert not terminal.console.is_terminal
 
 
-def test_the_rate_is_of_the_work_and_not_of_starting_up(
+def test_the_rate_excludes_start_up(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
@@ -73,7 +75,7 @@ def test_the_rate_is_of_the_work_and_not_of_starting_up(
     assert capfd.readouterr().out == "  judging: 2 of 1,000 episodes, 0.5/s, 33 min left\n"
 
 
-def test_two_items_that_end_at_one_moment_are_no_rate(
+def test_two_items_that_end_at_the_same_time_give_no_rate(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
@@ -86,7 +88,9 @@ def test_two_items_that_end_at_one_moment_are_no_rate(
     assert capfd.readouterr().out == ""
 
 
-def test_a_note_has_styles_as_text_and_brackets_as_words(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_note_keeps_the_styles_of_a_text_and_brackets_of_a_string(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     note("success 0.92 [0.87, 0.96] [bold]")
     note(Text.assemble(("umaze: use gciql.", "bold"), " It reached [most]"))
     assert capfd.readouterr().out.splitlines() == [
@@ -98,12 +102,12 @@ def test_a_note_has_styles_as_text_and_brackets_as_words(capfd: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.4, "0 s"), (99, "99 s"), (720, "12 min"), (7500, "2 h 5 min")]
 )
-def test_durations_are_told_as_people_do(seconds: float, said: str) -> None:
+def test_durations_have_readable_units(seconds: float, said: str) -> None:
     assert duration(seconds) == said
 
 
 def said_on_a_terminal(**environment: str) -> str:
-    """What a stage prints on a terminal of 80 columns."""
+    """The output of a stage on a terminal of 80 columns."""
     program = (
         "from offline_gcrl.support.terminal import Bars, close, stage\n"
         "with stage('train', 'bc'):\n"
@@ -142,7 +146,7 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left() -> None:
     assert "done" in said
 
 
-def test_colours_are_left_out_where_they_are_not_wanted() -> None:
+def test_colours_are_left_out_where_they_are_disabled() -> None:
     assert not COLOUR.search(said_on_a_terminal(NO_COLOR="1"))
     plain = said_on_a_terminal(TERM="dumb")
     assert "\x1b" not in plain
@@ -255,7 +259,7 @@ def test_a_read_only_folder_is_copied_without_its_modes(tmp_path: Path) -> None:
     assert (tmp_path / "copy/data").stat().st_mode & 0o200
 
 
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_folder_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "out"
     with atomic_directory(target) as folder:
         (folder / "a").write_text("1")
