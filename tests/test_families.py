@@ -1,7 +1,7 @@
 """Every family of datasets goes through all stages: collect, ingest, relabel, train, evaluate.
 
-The fast tests run a tiny recipe of each family whose extra is there, in this process. Those marked slow run
-``dvc repro`` on small data of every recipe, a family at a time, as a user would.
+The fast tests run a small recipe per family in this process, if its extra is installed. The slow tests run ``dvc repro``
+with small data for every recipe, one family at a time.
 """
 
 import json
@@ -152,9 +152,9 @@ def missing_extra(name: str) -> str | None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_dvc_runs_every_recipe_of_a_family(family: str, tmp_path: Path) -> None:
-    """One command a family; published data is stood in for by a small look-alike with its schema.
+    """One command per family; published data is replaced by small synthetic data with the same schema.
 
-    Suites are judged in all their tasks at least once.
+    Suites are evaluated in all their tasks at least once.
     """
     names = [name for name in recipe_names(RECIPES) if name.split("-")[0] == family]
     if extra := missing_extra(names[0]):

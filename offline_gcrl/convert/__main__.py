@@ -80,13 +80,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="an argument of the environment; can be repeated",
     )
+    _add_properties(parser)
+    add("--recipe", metavar="NAME", help="write the recipe under this name, instead of printing it")
+    add("--replace", action="store_true", help="overwrite an existing dataset or recipe")
+    return parser
+
+
+def _add_properties(parser: argparse.ArgumentParser) -> None:
+    """Add the options about the data: goals, bounds of actions, ends of episodes, kind."""
+    add = parser.add_argument
+    several: dict[str, Any] = {"nargs": "+", "default": []}
     add(
         "--goal-columns",
         type=int,
-        nargs="+",
-        default=[],
         metavar="N",
         help="columns of the observation that are the goal (default: all)",
+        **several,
     )
     add(
         "--tolerance",
@@ -94,22 +103,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         help="largest distance at which a goal counts as reached, with --goal-columns",
     )
-    add(
-        "--action-low",
-        type=float,
-        nargs="+",
-        default=[],
-        metavar="X",
-        help=BOUNDS.format("smallest"),
-    )
-    add(
-        "--action-high",
-        type=float,
-        nargs="+",
-        default=[],
-        metavar="X",
-        help=BOUNDS.format("largest"),
-    )
+    for name, bound in (("--action-low", "smallest"), ("--action-high", "largest")):
+        add(name, type=float, metavar="X", help=BOUNDS.format(bound), **several)
     add(
         "--ends",
         choices=("either", "terminals", "timeouts"),
@@ -123,9 +118,6 @@ def _parser() -> argparse.ArgumentParser:
         default=kinds[1],
         help="kind of the source in the recipe (default: demonstration)",
     )
-    add("--recipe", metavar="NAME", help="write the recipe under this name, instead of printing it")
-    add("--replace", action="store_true", help="overwrite an existing dataset or recipe")
-    return parser
 
 
 def _environment(given: argparse.Namespace) -> Environment | None:
