@@ -22,7 +22,7 @@ class Sampling(Section):
     """What an agent needs in a batch; a batch contains nothing else."""
 
     fields: tuple[str, ...]
-    """Names of the batch's fields, functions of ``offline_gcrl/training/batches/fields.py``."""
+    """Names of the fields of a batch, which are functions in ``offline_gcrl/training/batches/fields.py``."""
     actor_goals: Mixture
     """Shares of the strategies that the actor's goals come from."""
     value_goals: dict[Strategy, PositiveFloat] = {}
@@ -59,7 +59,7 @@ class AgentSettings(Section):
     """How a network is conditioned: by concatenation with the state; by scale and shift of the hidden layers
     (FiLM); or by concatenation, with one output layer per task."""
     normalise: bool = True
-    """Normalise observations and goals by the statistics of the dataset; OGBench's agents read them as they are."""
+    """Whether observations and goals are normalised by the statistics of the dataset; not so in OGBench's agents."""
     embedding_size: PositiveInt = 16
     """Size of a learned embedding."""
 

@@ -20,12 +20,12 @@ class PolicyError(OfflineGCRLError):
 
 
 REMEDIES = {
-    errno.ENOSPC: "the disk is full; free some space and run again, what is finished is kept",
-    errno.EDQUOT: "the disk quota is used up; free some space and run again, what is finished is kept",
-    errno.EACCES: "permission denied; change its owner or its mode",
-    errno.EPERM: "not permitted; change its owner or its mode",
-    errno.EROFS: "the file system is read-only; use a folder that can be written",
-    errno.ENOENT: "there is no such file or folder; `dvc repro` makes what is missing",
+    errno.ENOSPC: "the disk is full; free some space and run again; finished stages are kept",
+    errno.EDQUOT: "the disk quota is used up; free some space and run again; finished stages are kept",
+    errno.EACCES: "permission denied; change the owner or the mode",
+    errno.EPERM: "not permitted; change the owner or the mode",
+    errno.EROFS: "the file system is read-only; use a writable folder",
+    errno.ENOENT: "there is no such file or folder; `dvc repro` creates missing outputs",
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n`",
     errno.EIO: "the disk reports an input or output error; copy the data to another disk",
 }
@@ -33,12 +33,12 @@ DAMAGED = {
     "ArrowInvalid", "ArrowIOError", "ArrowTypeError", "ComputeError", "SchemaError", "ColumnNotFoundError",
     "JSONDecodeError", "UnicodeDecodeError", "BadZipFile", "UnpicklingError",
 }  # fmt: skip
-"""Errors of readers of files, by name: their packages are heavy to import."""
+"""Names of the errors of file readers; by name, because importing their packages takes seconds."""
 OUT_OF_MEMORY = {"MemoryError", "ArrowMemoryError", "OutOfMemoryError"}
 
 
-def sentence_of(error: BaseException) -> str | None:
-    """What to tell a user who can fix an error; None if it is a bug, whose traceback helps."""
+def message_of(error: BaseException) -> str | None:
+    """The message of an error that a user can fix; None for a bug, whose traceback is shown."""
     kind = type(error).__name__
     if isinstance(error, OfflineGCRLError):
         return str(error)
@@ -49,8 +49,8 @@ def sentence_of(error: BaseException) -> str | None:
         return f"{where}{REMEDIES[error.errno]}"
     if kind in DAMAGED:
         return (
-            f"a file cannot be read ({kind}: {_first_line(error)}); it is damaged or was changed by hand: delete the "
-            "stage's output and run `dvc repro`, which makes it again"
+            f"a file cannot be read ({kind}: {_first_line(error)}); it is damaged or was edited; delete the "
+            "output of the stage and run `dvc repro`, which writes it again"
         )
     return None
 

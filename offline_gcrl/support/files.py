@@ -16,7 +16,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     """Yield an empty temporary folder that replaces ``target`` if the block succeeds.
 
     If the block fails or the process is killed, ``target`` remains as it was before. The next call removes the
-    remains of killed processes. Processes that write the same target have temporary folders of their own.
+    remains of killed processes. Processes that write the same target have different temporary folders.
     """
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     replaced = target.with_name(f".{target.name}.{os.getpid()}.old.partial")
@@ -35,7 +35,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
 
 def _leftovers(target: Path) -> list[Path]:
-    """Temporary folders of this target whose process has ended, or is this one."""
+    """Temporary folders of this target whose process has ended or is this process."""
     pattern = re.compile(rf"\.{re.escape(target.name)}(\.(\d+))?(\.old)?\.partial")
     found = []
     for path in target.parent.glob(".*.partial"):
@@ -48,18 +48,18 @@ def _leftovers(target: Path) -> list[Path]:
 
 
 def is_running(process: int) -> bool:
-    """Whether there is a process with this number."""
+    """Whether a process with this id is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # Of another user.
+    except PermissionError:  # A process of another user.
         return True
     return True
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder if it exists, also one whose files and folders are read-only."""
+    """Remove a folder if it exists, even if its files and folders are read-only."""
     if not folder.exists():
         return
     for path in (folder, *folder.rglob("*")):
@@ -69,7 +69,7 @@ def remove_tree(folder: Path) -> None:
 
 
 def copy_contents(source: Path, target: Path) -> None:
-    """Copy a folder's files, and neither their modes nor their owners: a source may be read-only."""
+    """Copy the files of a folder without their modes and owners, as the source can be read-only."""
     for path in (source, *sorted(source.rglob("*"))):
         place = target / path.relative_to(source)
         if path.is_dir():
@@ -85,9 +85,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     with partial.open("wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(
-            file.fileno()
-        )  # Or a crash of the machine may leave an empty file under the new name.
+        # Otherwise a crash of the machine can leave an empty file under the new name.
+        os.fsync(file.fileno())
     os.replace(partial, path)
 
 

@@ -111,9 +111,8 @@ def with_callback(items: Iterable[Item], on_item: Callable[[Item], None]) -> Ite
 
 
 def _start_worker() -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes; the parent ends its workers.
+    # Ctrl-C sends a signal to all processes; the parent ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

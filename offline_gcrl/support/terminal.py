@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from offline_gcrl.support.errors import sentence_of
+from offline_gcrl.support.errors import message_of
 
 SECONDS_BETWEEN_LINES = 10.0
 """Interval of lines of progress if the output is not a terminal."""
@@ -46,8 +46,8 @@ def stage_arguments(description: str | None, *names: str) -> list[str]:
 def stage(title: str, subject: str) -> Iterator[None]:
     """Print the heading of a stage; an error that a user can fix ends the process with a sentence and no traceback.
 
-    Such are the errors of the package, those of the system (a full disk, a missing permission, no memory) and damaged
-    files. An interruption, Ctrl-C or SIGTERM, ends it with one line.
+    Such errors are those of the package, those of the system (a full disk, missing permissions, too little memory) and
+    damaged files. An interruption by Ctrl-C or SIGTERM ends the process with one line.
     """
     console.print(f"[bold]{title}[/bold] {escape(subject)}")
     if "DVC_STAGE" in os.environ:
@@ -59,7 +59,7 @@ def stage(title: str, subject: str) -> Iterator[None]:
         console.print("  [yellow]stopped[/yellow]; `dvc repro` continues from here")
         sys.exit(130)
     except Exception as error:
-        message = sentence_of(error)
+        message = message_of(error)
         if message is None:
             raise
         Console(stderr=True, highlight=False, soft_wrap=True).print(
@@ -69,7 +69,7 @@ def stage(title: str, subject: str) -> Iterator[None]:
 
 
 PARENT = os.getppid()
-"""The process that started this one: noted at import, before DVC can have ended."""
+"""The parent process, recorded at import, before DVC can have ended."""
 
 
 def _interrupt(signal_number: int, frame: object) -> None:
@@ -154,9 +154,7 @@ class Bars:
             self.live.update(self.tasks[name], completed=done)
             return
         now = time.monotonic()
-        if (
-            name not in self.since
-        ):  # The time until the first update is start-up, and not part of a rate.
+        if name not in self.since:  # Start-up ends with the first update; rates exclude it.
             self.since[name] = (now, done)
         elif self._is_due(name, now) and done < self.totals[name]:
             self._print_progress(name, done, now)
