@@ -18,7 +18,7 @@ from offline_gcrl.networks.mlp import MLP
 from offline_gcrl.networks.targets import move_targets
 from offline_gcrl.policies.policy import load_policy, save_policy
 from offline_gcrl.policies.scaling import Scaling
-from offline_gcrl.training.updates import PlainUpdater
+from offline_gcrl.training.updates import PlainUpdater, diagnostics
 
 DIMENSIONS = Dimensions(observation=5, goal=2, action=3, tasks=4)
 BATCH = 16
@@ -54,6 +54,11 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("crl", {"latent": 6, "conditioning": "goal+one_hot", "task_network": "heads"}),
     ("crl", {"latent": 6, "conditioning": "goal+embedding", "task_network": "film"}),
     ("crl", {"latent": 6, "task_network": "film", "actor_loss": "awr"}),
+    ("wgcsl", {}),
+    ("wgcsl", {"percentile_step": 20.0, "queue": 40, "conditioning": "goal+one_hot"}),
+    ("wgcsl", {"reward": "negative", "advantage": "data", "best_advantage_weight": False}),
+    ("wgcsl", {"discount_weight": False, "conditioning": "embedding", "task_network": "film"}),
+    ("wgcsl", {"exponential_weight": False, "conditioning": "none", "task_network": "heads"}),
 ]
 
 
@@ -99,6 +104,13 @@ def make_batch(seed: int = 0) -> dict[str, torch.Tensor]:
         "masks": (normal(BATCH) > 0).float(),
         "discounts": torch.full((BATCH,), 0.9),
         "mixing": torch.rand(BATCH, generator=random),
+        "actor_rewards": (normal(BATCH) > 0.5).float(),
+        "actor_goal_steps": torch.randint(1, 20, (BATCH,), generator=random),
+        "value_goal_steps": torch.randint(1, 4, (BATCH,), generator=random),
+        "permuted_value_goals": normal(BATCH, 2),
+        "noise": normal(BATCH, 3),
+        "uniform_actions": 2.0 * torch.rand(BATCH, 4, 3, generator=random) - 1.0,
+        "update": torch.full((BATCH,), 3),
     }
 
 
@@ -158,7 +170,8 @@ def test_losses_are_pure(variant) -> None:  # type: ignore[no-untyped-def]
 def test_diagnostics_are_named_by_component(variant) -> None:  # type: ignore[no-untyped-def]
     _, info = make_agent(*variant).loss(make_batch())
     assert {"actor/loss", "actor/mse"} <= set(info)
-    assert {name.split("/")[0] for name in info} <= {"actor", "value", "critic", "discriminator"}
+    components = {name.split("/")[0] for name in diagnostics(info)}
+    assert components <= {"actor", "value", "critic", "discriminator"}
 
 
 def test_a_policy_survives_saving_and_stays_within_bounds(variant, tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -328,7 +341,7 @@ def test_log_mean_exp_does_not_overflow() -> None:
     assert log_mean_exp(torch.tensor([1000.0, 1000.0]), {}).item() == pytest.approx(1000.0)
 
 
-@pytest.mark.parametrize("algorithm", ["bc", "gciql", "gofar"])
+@pytest.mark.parametrize("algorithm", ["bc", "gciql", "gofar", "wgcsl"])
 @pytest.mark.parametrize(("conditioning", "network"), CONDITIONINGS)
 def test_every_network_is_conditioned_as_its_settings_say_and_on_nothing_else(
     algorithm: str, network: str, conditioning: str
@@ -336,9 +349,7 @@ def test_every_network_is_conditioned_as_its_settings_say_and_on_nothing_else(
     agent = make_agent(algorithm, {"conditioning": conditioning, "task_network": network})
     batch, other = make_batch(), make_batch(1)
     sees_task = conditioning not in {"goal", "none"} or network == "heads"
-    for name in {"bc": ["actor"], "gciql": ["actor", "value"], "gofar": ["actor", "value"]}[
-        algorithm
-    ]:
+    for name in {"actor", "value"} & {name for name, _ in agent.named_children()}:
         function = getattr(agent, name)
 
         def outputs(changed: str, function: Any = function) -> torch.Tensor:
@@ -352,7 +363,7 @@ def test_every_network_is_conditioned_as_its_settings_say_and_on_nothing_else(
         same = outputs("rewards")
         assert torch.equal(outputs("actor_goals"), same) == ("goal" not in conditioning), name
         assert torch.equal(outputs("tasks"), same) != sees_task, name
-    if algorithm == "gciql":
+    if hasattr(agent, "critic"):
         q = [
             agent.critic(batch["observations"], goals, batch["actions"], tasks)
             for goals, tasks in (

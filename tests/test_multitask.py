@@ -62,9 +62,13 @@ def variant(request: pytest.FixtureRequest) -> Any:
 
 
 def test_gradients_of_tasks_by_their_share_add_up_to_that_of_the_batch(variant: Any) -> None:
-    """The other two losses are no sums over transitions: a logarithm of a mean, a scale of mean |Q|."""
+    """Other losses are not sums over transitions: a logarithm of a mean, a scale of mean |Q|, a percentile."""
     algorithm, changed = variant
-    sums = {"gciql": {"actor_loss": "awr"}, "gofar": {"divergence": "chi2"}}.get(algorithm, {})
+    sums = {
+        "gciql": {"actor_loss": "awr"},
+        "gofar": {"divergence": "chi2"},
+        "wgcsl": {"best_advantage_weight": False},
+    }.get(algorithm, {})
     agent, batch = make_agent(algorithm, {**changed, **sums}), make_batch()
     matrices = task_gradients(losses_by_task(agent.loss, batch, TASKS), agent)
     shares = torch.bincount(batch["tasks"], minlength=TASKS) / len(batch["tasks"])
@@ -81,7 +85,9 @@ def test_gradients_of_tasks_by_their_share_add_up_to_that_of_the_batch(variant: 
 
 def test_a_batch_that_weighs_one_task_alone_has_the_loss_of_that_task(variant: Any) -> None:
     agent, batch = make_agent(*variant), make_batch()
-    scaled = getattr(agent.settings, "actor_loss", None) == "ddpg+bc"  # By mean |Q| of the batch.
+    scaled = getattr(agent.settings, "actor_loss", None) == "ddpg+bc" or getattr(
+        agent.settings, "best_advantage_weight", False
+    )  # By mean |Q| or a percentile of the batch.
     losses, info, present = stacked(losses_by_task(agent.loss, batch, TASKS))
     assert present.all()
     for task in range(TASKS):
