@@ -70,9 +70,13 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
 
 
 def _remedy(package: str | None) -> str:
-    """How to install a package: with its extra, if there is one."""
-    extra = str(package).split(".")[0]
-    return "`make extras` installs it" if extra in EXTRAS else f"`pip install {extra}` installs it"
+    """How to provide a module: an extra of this package, or the user's own; a stranger's package is never proposed."""
+    name = str(package).split(".")[0]
+    if name in EXTRAS:
+        return "`make extras` installs it"
+    return (
+        f"put {name}.py, or a folder {name}, into the root of the project, or install the package that provides it"
+    )
 
 
 def shared_environment(settings: Environment) -> gymnasium.Env[Any, Any]:
@@ -156,6 +160,11 @@ def _check_environment(
         environment = shared_environment(settings)
     except SettingsError as error:
         raise SettingsError(f"{where}{error}") from None
+    if environment.spec is None or environment.spec.max_episode_steps is None:
+        raise SettingsError(
+            f"{where}environment.kwargs: episodes of {settings.id} have no time limit and may never end; "
+            "give max_episode_steps"
+        )
     sizes = shown_sizes(environment, goal, where, options)
     if sizes.get("desired_goal", sizes["achieved_goal"]) != sizes["achieved_goal"]:
         raise SettingsError(
