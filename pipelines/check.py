@@ -1,6 +1,6 @@
 """Check all settings before any work, and write the resolved recipe of each dataset."""
 
-import this_project  # noqa: F401 - first: it decides which copy of the package is imported
+import this_project  # First: it decides which copy of the package is imported.
 
 from offline_gcrl.config import (
     RECIPES,
@@ -45,6 +45,7 @@ def checked_dataset(params: Params, name: str) -> Dataset:
     from offline_gcrl.collect.collector import check_sources
     from offline_gcrl.environments.held_out_goals import check_region
     from offline_gcrl.environments.making import check_environments
+    from offline_gcrl.environments.own_code import own_code
     from offline_gcrl.environments.tasks import check_tasks
 
     dataset = resolve(name, params.collect_for(name).episodes)
@@ -56,7 +57,7 @@ def checked_dataset(params: Params, name: str) -> Dataset:
         check_region(recipe, where)
     check_tasks(dataset, file)
     check_evaluation(params, dataset)
-    return dataset
+    return dataset.model_copy(update={"code": own_code(dataset, this_project.ROOT)})
 
 
 if __name__ == "__main__":

@@ -100,6 +100,8 @@ EPISODE_BROKEN: dict[str, tuple[str, Any, str]] = {
     "text": ("rewards", [b"a"] * 5, "'rewards' is rows of type .*, expected rows of numbers"),
     "text in states": ("observations/observation", [b"a"] * 6, "'observation' has values of type"),
     "rewards too wide": ("rewards", np.zeros((5, 2)), "'rewards' has 2 numbers per step, expected one"),
+    "an end inside": ("terminations", np.arange(5) == 2, "step 2 is marked as the end of an episode, and 2 steps follow"),
+    "a time limit inside": ("truncations", np.arange(5) == 0, "step 0 is marked as the end .* one EpisodeBuffer each"),
     "no numbers": ("observations/observation", np.zeros((6, 0)), "has no numbers"),
 }  # fmt: skip
 
@@ -117,6 +119,49 @@ def test_a_broken_episode_is_named(case: str, root: Path, tmp_path: Path) -> Non
     with pytest.raises(DataError, match=f"dataset '{NAME}', episode 1: .*{message}"):
         ingested(root, tmp_path / "output")
     assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("limit", [np.finfo(np.float32).max, 1e30, 1e6, 300.0])
+def test_bounds_that_the_data_hardly_uses_are_refused_and_the_data_may_give_them(
+    limit: float, root: Path, tmp_path: Path
+) -> None:
+    """Scaled to such bounds all actions would be the same, and policies would act far outside of the data."""
+    metadata = root / NAME / "data/metadata.json"
+    stored = metadata.read_text()
+    space = json.loads(json.loads(stored)["action_space"])
+    space |= {"low": [-float(limit)] * 2, "high": [float(limit)] * 2}
+    edited(root, action_space=json.dumps(space))
+    with pytest.raises(DataError, match="action 0 has the bounds .* write `action_bounds: data`"):
+        ingested(root, tmp_path / "output")
+    recipe = RECIPE.model_copy(update={"action_bounds": "data"})
+    ingested(root, tmp_path / "output", recipe)
+    bounds = json.loads((tmp_path / "output/schema.json").read_text())["action_space"]
+    actions = pl.read_parquet(tmp_path / "output/steps.parquet")["action"].to_numpy()
+    assert bounds["low"] == np.nanmin(actions, 0).tolist()
+    assert bounds["high"] == np.nanmax(actions, 0).tolist()
+
+
+def test_numbers_whose_differences_float32_loses_are_refused(root: Path, tmp_path: Path) -> None:
+    """Far from zero, as UTM coordinates or encoder counts: in float32 they would be constant."""
+    with h5py.File(data_file(root), "a") as file:
+        for episode in file.values():
+            place = 4.2e6 + 0.05 * np.random.default_rng(0).normal(size=(6, 2))
+            replaced(episode["observations"], "achieved_goal", place)
+    with pytest.raises(
+        DataError, match="'achieved_goal' loses digits in float32: .* subtract an offset"
+    ):
+        ingested(root, tmp_path / "output")
+
+
+def test_large_numbers_whose_differences_float32_keeps_are_read(root: Path, tmp_path: Path) -> None:
+    with h5py.File(data_file(root), "a") as file:
+        for episode in file.values():
+            replaced(
+                episode["observations"],
+                "observation",
+                1e6 + 1e4 * np.random.default_rng(0).normal(size=(6, 4)),
+            )
+    ingested(root, tmp_path / "output")
 
 
 @pytest.mark.parametrize(

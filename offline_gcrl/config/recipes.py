@@ -54,6 +54,9 @@ class Recipe(Section):
     instruction: str
     validation_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share of the episodes of each source that is used for validation losses only."""
+    action_bounds: Literal["space", "data"] = "space"
+    """Bounds to which actions are scaled: those of the action space, or the extremes of the data, where the bounds of
+    the space are far wider than what is used of them."""
     held_out: Region | None = None
     """Region of unseen goals: training uses no goals in it, neither hindsight goals nor original goals, and policies
     are evaluated on them separately."""
@@ -104,6 +107,8 @@ class Dataset(Section):
     title: str
     recipes: tuple[Recipe, ...]
     pad: bool = False
+    code: dict[str, str] = {}
+    """Digests of the modules in the project's folder that its environments are made by, by name."""
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from offline_gcrl.episodes.reading import (
     SCALARS,
     Episode,
     checked_columns,
+    end_flags,
     episode_facts,
     read_episodes,
     validation_episodes,
@@ -151,6 +152,8 @@ def _read_fast(
         _tree(arrays), raw, recipe.goal, data.action_space, rows, where
     )
     last = np.cumsum(lengths) - 1
+    if np.delete(end_flags(scalars), last).any():
+        raise UnexpectedLayoutError
     return Block(
         {**vectors, "action": _with_last_rows(vectors["action"], last)},
         _with_last_rows(scalars["rewards"], last),

@@ -10,6 +10,7 @@ import minari
 from offline_gcrl.config import Dataset
 from offline_gcrl.config.outputs import SCHEMA
 from offline_gcrl.episodes.blocks import read_blocks
+from offline_gcrl.episodes.bounds import action_bounds
 from offline_gcrl.episodes.reading import vector_sizes
 from offline_gcrl.episodes.schema import FORMAT
 from offline_gcrl.episodes.sources import check_source, open_source
@@ -104,7 +105,7 @@ def _describe(
         "goal": first.goal.model_dump(mode="json"),
         "goals_are_states": first.goal.is_full_state,
         "sizes": sizes,
-        "action_space": _joined_bounds(dataset, opened, sizes["action"]),
+        "action_space": action_bounds(dataset, opened, writer),
         "statistics": {column: moments.summary() for column, moments in writer.statistics.items()},
         "collected_with": sorted(
             {word for data in opened for word in data.storage.metadata.get("requirements", [])}
@@ -122,28 +123,6 @@ def _held_out(dataset: Dataset) -> dict[str, Any]:
         if recipe.held_out
     }
     return {"held_out": regions} if regions else {}
-
-
-def _joined_bounds(
-    dataset: Dataset, opened: list[minari.MinariDataset], size: int
-) -> dict[str, list[float]]:
-    """The common bounds of the actions of all sources; padded dimensions have the bounds -1 and 1.
-
-    Raises:
-        DataError: tasks have different bounds in the same dimension.
-    """
-    bounds: dict[int, tuple[float, float]] = {}
-    for data in opened:
-        space = data.action_space
-        limits = zip(space.low.reshape(-1).tolist(), space.high.reshape(-1).tolist(), strict=True)
-        for index, own in enumerate(limits):
-            if bounds.setdefault(index, own) != own:
-                raise DataError(
-                    f"dataset '{dataset.name}': action {index} has the bounds {list(bounds[index])} in one task "
-                    f"and {list(own)} in another; the tasks of a suite must share their bounds"
-                )
-    joined = [bounds.get(index, (-1.0, 1.0)) for index in range(size)]
-    return {"low": [low for low, _ in joined], "high": [high for _, high in joined]}
 
 
 def _count_sources(rows: list[dict[str, Any]]) -> dict[str, Any]:

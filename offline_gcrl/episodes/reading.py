@@ -19,8 +19,12 @@ from offline_gcrl.episodes.sources import reason_of, taken_episodes
 from offline_gcrl.goals.success import reaches, size_mismatch
 from offline_gcrl.support.errors import DataError
 
-SCALARS = ("rewards", "terminations")
-"""Keys that are read for each transition in addition to its action; truncations are not used."""
+SCALARS = ("rewards", "terminations", "truncations")
+"""Keys that are read for each transition in addition to its action."""
+LOST_DIGITS = 0.01
+"""Largest rounding error of a column in float32, as a share of its range."""
+SMALL_RANGE = 0.01
+"""Ranges below this are not told apart by a policy: normalisation does not enlarge them further."""
 ACTION_SLACK = 1e-5  # Actions are stored as float32, but their bounds may have more digits.
 
 
@@ -130,6 +134,7 @@ def read_episode(raw: dict[str, Any], goal: Goal, action_space: spaces.Box, wher
         raise DataError(f"{where}: no transitions")
     tree = as_tree(raw["observations"], raw["infos"])
     vectors, scalars = checked_columns(tree, raw, goal, action_space, length + 1, where)
+    _check_ends(scalars, where)
     return Episode(
         vectors=vectors,
         reward=scalars["rewards"],
@@ -226,8 +231,34 @@ def _matrix(values: Any, key: str, where: str) -> NDArray[np.float32]:
         raise DataError(f"{where}: '{key}' has no numbers, its shape is {array.shape}")
     with np.errstate(
         over="ignore"
-    ):  # Values too large for float32 become infinite and are rejected later.
-        return array.astype(np.float32, copy=False).reshape(len(array), size)
+    ):  # Infinite where too large for float32, which is refused later.
+        single = array.astype(np.float32, copy=False).reshape(len(array), size)
+    _check_digits(array.reshape(len(array), size), single, key, where)
+    return single
+
+
+def _check_digits(stored: NDArray[Any], single: NDArray[np.float32], key: str, where: str) -> None:
+    """Check that float32 keeps the differences between the rows of each column, (rows, numbers).
+
+    Raises:
+        DataError: rounding is more than a hundredth of a column's range; ranges below 0.01 count as 0.01.
+    """
+    if stored.dtype == np.float32 or len(stored) == 0:
+        return
+    if np.abs(single).max() * 2.0**-24 <= LOST_DIGITS * SMALL_RANGE:  # Far below any rounding that counts.
+        return
+    with np.errstate(invalid="ignore"):  # Infinite numbers are refused later.
+        exact = stored.astype(np.float64)
+        error = np.abs(exact - single).max(0)
+        extent = exact.max(0) - exact.min(0)
+        lost = (extent > 0) & (error > LOST_DIGITS * np.maximum(extent, SMALL_RANGE))
+    if lost.any():
+        column = int(lost.argmax())
+        raise DataError(
+            f"{where}: '{key}' loses digits in float32: number {column} has values around {exact[0, column]:.9g} in a "
+            f"range of {extent[column]:.3g}, and is rounded by up to {error[column]:.3g}; subtract an offset, in the "
+            "data and in the environment"
+        )
 
 
 def _in_words(array: NDArray[Any]) -> str:
@@ -265,6 +296,22 @@ def _check_within(action: NDArray[np.float32], space: spaces.Box, where: str) ->
     if outside.any():
         step = int(outside.any(1).argmax())
         raise DataError(f"{where}: step {step}: action {action[step]} is outside {space}")
+
+
+def end_flags(scalars: Mapping[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
+    """Whether each transition ends an episode, (transitions,)."""
+    return np.asarray((scalars["terminations"] != 0) | (scalars["truncations"] != 0))
+
+
+def _check_ends(scalars: Mapping[str, NDArray[np.float32]], where: str) -> None:
+    """Check that no transition before the last one ends the episode: hindsight goals would cross a reset."""
+    inside = end_flags(scalars)[:-1]
+    if inside.any():
+        step = int(inside.argmax())
+        raise DataError(
+            f"{where}: step {step} is marked as the end of an episode, and {len(inside) - step} steps follow: several "
+            "episodes are stored as one; write each as an episode of its own (in Minari, one EpisodeBuffer each)"
+        )
 
 
 def _seed(stored: Any, where: str) -> int | None:

@@ -87,6 +87,8 @@ class Writer:
     """Batches of the next row group."""
     moments: Moments = field(default_factory=Moments)
     """Moments of all vectors, concatenated along the dimensions."""
+    extremes: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+    """The smallest and the largest action in each dimension."""
     row: int = 0
     """Number of rows of ``steps.parquet`` so far."""
     file: pq.ParquetWriter | None = None
@@ -110,6 +112,7 @@ class Writer:
             vectors={name: _padded(block.vectors[name], size) for name, size in self.sizes.items()},
         )
         self._count(block)
+        self._widen_extremes(np.delete(block.vectors["action"], block.ends - 1, axis=0))
         first = len(self.rows)
         self.rows += _episode_rows(block, first, self.row)
         self.row += int(block.ends[-1])
@@ -120,6 +123,13 @@ class Writer:
             if sum(map(len, self.waiting)) >= ROWS_PER_GROUP:
                 self._flush()
             start = stop
+
+    def _widen_extremes(self, action: NDArray[np.float32]) -> None:
+        """Take actions, (transitions, action), into the extremes."""
+        low, high = action.min(0), action.max(0)
+        if self.extremes is not None:
+            low, high = np.minimum(low, self.extremes[0]), np.maximum(high, self.extremes[1])
+        self.extremes = (low, high)
 
     def _count(self, block: Block) -> None:
         """Add the block to the moments episode by episode, because their last bits depend on the order of merging."""

@@ -5,6 +5,7 @@ row.
 """
 
 import functools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,8 @@ def rollout(
     fixed, sizes = job.evaluation.fixed_tasks, policy.dimensions
     options = {fixed.option: job.task_id} if fixed else None
     assert job.goal.desired is not None
-    actions, acting = environment.action_space.shape or (0,), policy.episode()
+    space, acting = environment.action_space, policy.episode()
+    assert isinstance(space, gymnasium.spaces.Box)
     observation, reset_info = environment.reset(seed=job.seed, options=options)
     info, ended, reached = reset_info, False, False
     while True:
@@ -68,12 +70,19 @@ def rollout(
         state = _padded(select(tree, job.goal.observation), sizes.observation)
         goal = desired if job.conditioned_goal is None else np.array(job.conditioned_goal)
         task = job.conditioned_task or job.task
-        action = acting.act(state, _padded(goal, sizes.goal), task)[: actions[0]]
-        observation, _, terminated, truncated, info = environment.step(action)
+        action = acting.act(state, _padded(goal, sizes.goal), task)
+        observation, _, terminated, truncated, info = environment.step(as_action(action, space))
         ended = terminated or truncated
         tree = as_tree(observation, {**reset_info, **info})
         reached = has_reached(tree, job.goal, job.evaluation.success)
         ended = ended or (reached and job.stop_at_success)
+
+
+def as_action(action: NDArray[Any], space: gymnasium.spaces.Box) -> NDArray[Any]:
+    """A policy's action as a member of an environment's space: cut to its size, and of its shape and type."""
+    own = action[: math.prod(space.shape)].reshape(space.shape).astype(space.dtype)
+    clipped: NDArray[Any] = np.clip(own, space.low, space.high)
+    return clipped
 
 
 def run_episode(job: EpisodeJob) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""Environments in modules of the user's project: which code they are, so that changing it reruns what depends on it."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from offline_gcrl.config import Dataset
+from offline_gcrl.support.files import digest
+
+
+def own_code(dataset: Dataset, root: Path) -> dict[str, str]:
+    """Digests of the modules in the project's folder that the environments of a dataset are made by.
+
+    Args:
+        dataset: its environments are named ``module:id`` where a module registers them.
+        root: folder of the project.
+
+    Returns:
+        By name of the module; modules that are installed elsewhere are not contained.
+    """
+    names = {
+        environment.id.partition(":")[0].split(".")[0]
+        for recipe in dataset.recipes
+        for environment in (
+            recipe.environment,
+            recipe.evaluation.environment if recipe.evaluation else None,
+        )
+        if environment is not None and ":" in environment.id
+    }
+    files = {name: _files(name, root) for name in sorted(names - {"offline_gcrl"})}
+    return {name: digest(paths) for name, paths in files.items() if paths}
+
+
+def _files(module: str, root: Path) -> list[Path]:
+    """The file of a module, or all files of a package, with models and meshes; none outside of ``root``."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return []
+    origin = Path(spec.origin).resolve()
+    if not origin.is_relative_to(root.resolve()) or "site-packages" in origin.parts:
+        return []
+    if spec.submodule_search_locations is None:
+        return [origin]
+    return sorted(
+        path
+        for path in origin.parent.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
