@@ -15,8 +15,9 @@ from benchmarks.floors import memory_bandwidth
 from benchmarks.harness import Measurement, compare, main, rate
 from offline_gcrl.collect.collector import minari_root
 from offline_gcrl.config import Dataset, Recipe
-from offline_gcrl.episodes.blocks import needed_keys, raw_arrays
+from offline_gcrl.episodes.blocks import needed_keys
 from offline_gcrl.episodes.dataset import open_episodes
+from offline_gcrl.episodes.hdf5 import raw_arrays
 from offline_gcrl.episodes.ingest import ingest
 
 NAME = "bench/walk-v0"

@@ -148,7 +148,7 @@ def test_numbers_whose_differences_float32_loses_are_refused(root: Path, tmp_pat
             place = 4.2e6 + 0.05 * np.random.default_rng(0).normal(size=(6, 2))
             replaced(episode["observations"], "achieved_goal", place)
     with pytest.raises(
-        DataError, match="'achieved_goal' loses digits in float32: .* subtract an offset"
+        DataError, match="'goal.achieved' loses digits in float32: .* subtract an offset"
     ):
         ingested(root, tmp_path / "output")
 

@@ -352,7 +352,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "a package missing": (
         {},
         ["--environment", "no_such_package:Arm-v0"],
-        "needs the package 'no_such_package', which is not installed; `pip install",
+        "needs the package 'no_such_package', which is not installed; put no_such_package.py",
     ),
     "no column": ({}, ["--goal-columns", "4", "--tolerance", "1"], "no column 4"),
     "no tolerance": ({}, ["--goal-columns", "0"], "--goal-columns needs --tolerance"),

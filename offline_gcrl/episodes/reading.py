@@ -15,16 +15,13 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal, Recipe, Source, has_original_goals
 from offline_gcrl.environments.selection import as_tree, select
+from offline_gcrl.episodes.digits import check_digits
 from offline_gcrl.episodes.sources import reason_of, taken_episodes
 from offline_gcrl.goals.success import reaches, size_mismatch
 from offline_gcrl.support.errors import DataError
 
 SCALARS = ("rewards", "terminations", "truncations")
 """Keys that are read for each transition in addition to its action."""
-LOST_DIGITS = 0.01
-"""Largest rounding error of a column in float32, as a share of its range."""
-SMALL_RANGE = 0.01
-"""Ranges below this are not told apart by a policy: normalisation does not enlarge them further."""
 ACTION_SLACK = 1e-5  # Actions are stored as float32, but their bounds may have more digits.
 
 
@@ -233,32 +230,8 @@ def _matrix(values: Any, key: str, where: str) -> NDArray[np.float32]:
         over="ignore"
     ):  # Infinite where too large for float32, which is refused later.
         single = array.astype(np.float32, copy=False).reshape(len(array), size)
-    _check_digits(array.reshape(len(array), size), single, key, where)
+    check_digits(array.reshape(len(array), size), single, key, where)
     return single
-
-
-def _check_digits(stored: NDArray[Any], single: NDArray[np.float32], key: str, where: str) -> None:
-    """Check that float32 keeps the differences between the rows of each column, (rows, numbers).
-
-    Raises:
-        DataError: rounding is more than a hundredth of a column's range; ranges below 0.01 count as 0.01.
-    """
-    if stored.dtype == np.float32 or len(stored) == 0:
-        return
-    if np.abs(single).max() * 2.0**-24 <= LOST_DIGITS * SMALL_RANGE:  # Far below any rounding that counts.
-        return
-    with np.errstate(invalid="ignore"):  # Infinite numbers are refused later.
-        exact = stored.astype(np.float64)
-        error = np.abs(exact - single).max(0)
-        extent = exact.max(0) - exact.min(0)
-        lost = (extent > 0) & (error > LOST_DIGITS * np.maximum(extent, SMALL_RANGE))
-    if lost.any():
-        column = int(lost.argmax())
-        raise DataError(
-            f"{where}: '{key}' loses digits in float32: number {column} has values around {exact[0, column]:.9g} in a "
-            f"range of {extent[column]:.3g}, and is rounded by up to {error[column]:.3g}; subtract an offset, in the "
-            "data and in the environment"
-        )
 
 
 def _in_words(array: NDArray[Any]) -> str:
