@@ -45,6 +45,9 @@ class AgentSettings(Section):
 
     algorithm: Name
     """Name of a file in ``offline_gcrl/agents``."""
+    preset: Literal["ogbench"] | None = None
+    """``ogbench``: take the values that OGBench published for the family of the dataset; keys of this section, also
+    those of ``per_dataset``, go first."""
     learning_rate: PositiveFloat
     hidden: Units
     """Units of each hidden layer of every network."""

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from offline_gcrl.config.presets import PRESETS, preset_settings
 from offline_gcrl.config.reading import Settings, dotted, nearest, validated
 from offline_gcrl.support.errors import SettingsError
 
@@ -29,7 +30,15 @@ def for_dataset(
     for name in [*patterns, dataset] if dataset else []:
         if special.get(name):
             settings, where = overridden(settings, special[name]), (*key, "per_dataset", name)
-    return validated(section, settings, path, where)
+    return validated(section, with_preset(settings, dataset), path, where)
+
+
+def with_preset(settings: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """The settings of an agent with the values of its preset for a dataset, where the settings have none themselves."""
+    preset = settings.get("preset")
+    if preset not in PRESETS:  # None, or a name that validation refuses.
+        return dict(settings)
+    return {**preset_settings(preset, str(settings.get("algorithm")), dataset), **settings}
 
 
 def overridden(general: Mapping[str, Any], special: Mapping[str, Any]) -> dict[str, Any]:

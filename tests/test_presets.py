@@ -1,0 +1,71 @@
+"""Presets: published settings for each family of datasets, from one table, which a section overrides key by key."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import RECIPES, ROOT
+
+from offline_gcrl.agents import settings_type
+from offline_gcrl.config import AgentSettings, agent_settings, load_params
+from offline_gcrl.support.errors import SettingsError
+
+
+def settings_of(folder: Path, dataset: str, **section: Any) -> Any:
+    """The settings of an agent with this section, on a dataset."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["agents"]["mine"] = section
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+    if not (folder / "datasets").exists():
+        shutil.copytree(RECIPES, folder / "datasets/recipes")
+    params = load_params(folder / "params.yaml")
+    kind: type[AgentSettings] = settings_type(section["algorithm"])
+    return agent_settings(params, "mine", dataset, kind)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "alpha", "actor_goals"),
+    [
+        ("ogbench-pointmaze-medium-navigate", 0.003, {"future": 1.0}),
+        ("ogbench-pointmaze-medium-stitch", 0.003, {"future": 0.5, "random": 0.5}),
+        ("ogbench-cube-single-play", 1.0, {"future": 1.0}),
+    ],
+)
+def test_a_preset_gives_the_published_settings_of_the_family(
+    tmp_path: Path, dataset: str, alpha: float, actor_goals: dict[str, float]
+) -> None:
+    settings = settings_of(tmp_path, dataset, algorithm="gciql", preset="ogbench")
+    assert settings.alpha == alpha
+    assert settings.actor_goals == actor_goals
+    assert (settings.hidden, settings.learning_rate) == ((512, 512, 512), 3e-4)
+    assert not settings.normalise
+
+
+def test_keys_of_the_section_go_before_those_of_the_preset(tmp_path: Path) -> None:
+    name = "ogbench-cube-single-play"
+    section = {"algorithm": "gciql", "preset": "ogbench", "hidden": [64, 64]}
+    settings = settings_of(
+        tmp_path, name, **section, per_dataset={"ogbench-cube-*": {"alpha": 0.5}}
+    )
+    assert (settings.hidden, settings.alpha) == ((64, 64), 0.5)
+    assert settings.activation == "gelu"
+
+
+def test_a_dataset_without_a_family_gets_what_all_families_share(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "fetch-reach", algorithm="gciql", preset="ogbench")
+    assert not settings.normalise
+    assert settings.alpha == settings_type("gciql").model_fields["alpha"].default
+
+
+def test_gcbc_is_a_preset_of_behaviour_cloning(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "fetch-reach", algorithm="bc", preset="ogbench")
+    assert settings.actor_goals == {"future": 1.0}
+
+
+def test_an_unknown_preset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingsError, match=r"agents\.mine\.preset: .*not 'ogbensh'; did you mean 'ogbench'"
+    ):
+        settings_of(tmp_path, "fetch-reach", algorithm="bc", preset="ogbensh")
