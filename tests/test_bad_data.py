@@ -1,4 +1,4 @@
-"""Bad data is refused by name: the dataset, the episode where there is one, and what to do; nothing is half written."""
+"""Errors about bad data name the dataset, the episode and the remedy, and leave no partial output."""
 
 import json
 import os
@@ -47,7 +47,7 @@ RECIPE = Recipe.model_validate_json(
 
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Minari root with a sound dataset of three episodes."""
+    """A Minari root with a valid dataset of three episodes."""
     root = tmp_path_factory.mktemp("sound")
     write_minari(NAME, root, episode_buffers(SIZES), space_of(SIZES))
     return root
@@ -55,7 +55,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(sound: Path, tmp_path: Path) -> Path:
-    """A copy of it, to break."""
+    """A copy of the Minari root that tests may break."""
     return shutil.copytree(sound, tmp_path / "root")
 
 
@@ -64,7 +64,7 @@ def data_file(root: Path) -> Path:
 
 
 def ingested(root: Path, output: Path, recipe: Recipe = RECIPE) -> None:
-    """As the stage does it."""
+    """Ingest as the stage does."""
     with atomic_directory(output) as folder:
         ingest(as_dataset(recipe), root, folder)
 
@@ -172,7 +172,7 @@ def test_large_numbers_whose_differences_float32_keeps_are_read(root: Path, tmp_
         (-1, "its seed -1 is not an integer from 0"),
     ],
 )
-def test_a_seed_that_is_none_is_named(seed: Any, message: str, root: Path, tmp_path: Path) -> None:
+def test_an_invalid_seed_is_named(seed: Any, message: str, root: Path, tmp_path: Path) -> None:
     with h5py.File(data_file(root), "a") as file:
         file["episode_2"].attrs["seed"] = seed
     with pytest.raises(DataError, match=f"dataset '{NAME}', episode 2: {message}"):
@@ -230,7 +230,7 @@ SOURCE_BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", SOURCE_BROKEN)
-def test_a_broken_dataset_is_named_and_the_old_output_stays_whole(
+def test_a_broken_dataset_is_named_and_the_old_output_stays_unchanged(
     case: str, root: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
@@ -258,7 +258,7 @@ def with_goal(**changes: Any) -> Recipe:
         ({"success": Success(kind="per_dimension", tolerances=(0.1,))}, "goal.success of the recipe: .*; the goals have 2 numbers"),
     ],
 )  # fmt: skip
-def test_a_recipe_that_does_not_fit_the_data_is_told_where(
+def test_a_recipe_that_does_not_fit_the_data_is_named_with_its_key(
     changed: dict[str, Any], message: str, sound: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=f"dataset '{NAME}', episode 0: {message}"):
@@ -281,7 +281,7 @@ def test_sources_whose_spaces_disagree_are_both_named(root: Path, tmp_path: Path
         ingested(root, tmp_path / "output", RECIPE.model_copy(update={"sources": sources}))
 
 
-def test_a_dataset_id_with_a_typo_is_answered_with_the_nearest(
+def test_the_error_for_a_misspelt_dataset_id_suggests_the_nearest(
     sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(sound))
@@ -313,7 +313,7 @@ def test_a_download_is_kept_in_the_local_root_for_the_next_recipe(
     assert not list((tmp_path / "local").rglob(".*"))
 
 
-# Data from elsewhere is checked against what its recipe expects. The look-alikes are made in the real environments.
+# Published data is checked against its recipe. The look-alikes are recorded in the real environments.
 
 FAMILIES = {
     "antmaze-umaze": "AntMaze_UMaze-v4",
@@ -332,7 +332,7 @@ def look_alikes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_published_data_that_is_as_its_recipe_says_passes_without_remark(
+def test_published_data_that_fits_its_recipe_passes_without_remark(
     name: str, look_alikes: Path
 ) -> None:
     recipe = load_recipe(name, RECIPES)
@@ -340,7 +340,7 @@ def test_published_data_that_is_as_its_recipe_says_passes_without_remark(
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_another_version_of_its_environment_is_worth_a_remark(name: str, look_alikes: Path) -> None:
+def test_another_version_of_the_environment_gives_a_remark(name: str, look_alikes: Path) -> None:
     recipe = load_recipe(name, RECIPES)
     other = Environment(id=f"{FAMILIES[name].rpartition('-v')[0]}-v99")
     renamed = recipe.model_copy(update={"environment": other})
@@ -367,7 +367,7 @@ def test_another_environment_is_an_error(look_alikes: Path) -> None:
         ("antmaze-umaze", "adroit-door-human", "no column 28|its observation has 27 numbers"),
     ],
 )  # fmt: skip
-def test_data_of_another_family_is_refused_by_what_it_lacks(
+def test_data_of_another_environment_is_refused_with_the_reason(
     data: str, expected: str, message: str, look_alikes: Path
 ) -> None:
     recipe = load_recipe(expected, RECIPES)
@@ -377,7 +377,7 @@ def test_data_of_another_family_is_refused_by_what_it_lacks(
         check_published(mixed, source, look_alikes)
 
 
-# Whatever happens to a file, ingesting it ends in sound episodes or in one sentence.
+# After any change to a file, ingesting it gives valid episodes or one sentence.
 
 EPISODE_KEYS = ("actions", "rewards", "terminations", "truncations", "observations",
                 "observations/observation", "observations/achieved_goal", "observations/desired_goal")  # fmt: skip
@@ -437,7 +437,7 @@ def mutate(root: Path, kind: str, what: Any) -> None:
 
 
 def refused(root: Path, output: Path) -> str | None:
-    """What ingest says against a dataset; anything else that it raises is a bug."""
+    """The error message of ingest, or None; any other exception is a bug."""
     try:
         ingested(root, output)
     except DataError as error:
@@ -449,7 +449,7 @@ def refused(root: Path, output: Path) -> str | None:
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(mutation=mutations(), earlier=st.booleans())
-def test_ingest_of_a_broken_dataset_ends_in_one_sentence_or_in_sound_episodes(
+def test_ingest_of_a_broken_dataset_gives_one_sentence_or_valid_episodes(
     mutation: tuple[str, Any], earlier: bool, sound: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("case")
@@ -475,7 +475,7 @@ TYPES = ("?", "i1", "u1", "i8", "f2", "f4", ">f8")
 
 @pytest.mark.parametrize("first", TYPES)
 @pytest.mark.parametrize("later", TYPES)
-def test_episodes_of_different_types_are_read_together_as_they_are_one_by_one(
+def test_episodes_of_different_types_are_read_in_blocks_as_one_by_one(
     first: str, later: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = np.random.default_rng(0)

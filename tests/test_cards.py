@@ -1,4 +1,4 @@
-"""A card says what a dataset holds: its numbers are those of a slow count, its pages the same every time."""
+"""The numbers of a card agree with a slow count, and the same data gives the same card."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def card(dataset: SmallDataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def slow_counts(dataset: SmallDataset, source: str) -> dict[str, float]:
-    """Shares of the transitions of a source, counted one at a time."""
+    """Shares of the transitions of a source, counted one by one."""
     episodes, counts = dataset.episodes, {"idle": 0, "moving": 0, "still_moving": 0}
     total = 0
     for row in episodes.table.filter(pl.col("source") == source).iter_rows(named=True):
@@ -56,10 +56,10 @@ def slow_counts(dataset: SmallDataset, source: str) -> dict[str, float]:
 
 
 def test_shares_are_those_of_a_slow_count(dataset: SmallDataset, card: Path) -> None:
-    said = json.loads((card / CARD).read_text())
+    content = json.loads((card / CARD).read_text())
     for source in dataset.recipe.sources:
         for key, share in slow_counts(dataset, source.dataset).items():
-            assert said["sources"][source.dataset][f"{key}_share"] == pytest.approx(share), key
+            assert content["sources"][source.dataset][f"{key}_share"] == pytest.approx(share), key
 
 
 def test_chunks_of_any_size_give_the_same_numbers(
@@ -100,11 +100,13 @@ def test_actions_are_counted_from_bound_to_bound(dataset: SmallDataset) -> None:
 
 
 def test_totals_are_those_of_the_sources(dataset: SmallDataset, card: Path) -> None:
-    said = json.loads((card / CARD).read_text())
-    sources = said["sources"].values()
-    assert said["all"]["transitions"] == sum(source["transitions"] for source in sources) == 9 * 60
-    assert said["tasks"] == {"pointmaze-umaze": said["all"]}
-    demonstrations = said["sources"][dataset.recipe.sources[1].dataset]
+    content = json.loads((card / CARD).read_text())
+    sources = content["sources"].values()
+    assert (
+        content["all"]["transitions"] == sum(source["transitions"] for source in sources) == 9 * 60
+    )
+    assert content["tasks"] == {"pointmaze-umaze": content["all"]}
+    demonstrations = content["sources"][dataset.recipe.sources[1].dataset]
     reached = dataset.episodes.table.filter(kind="demonstration")["success"].sum()
     assert demonstrations["success"]["mean"] == reached / 3
     assert demonstrations["success"]["low"] < reached / 3 <= demonstrations["success"]["high"]
@@ -136,16 +138,16 @@ def test_the_page_names_sources_licence_threshold_and_replay(
         assert f"({name}.svg)" in page
 
 
-def test_what_is_logged_is_of_the_whole_dataset(card: Path) -> None:
-    said = json.loads((card / CARD).read_text())
-    metrics = card_metrics(said)
+def test_logged_metrics_are_over_the_complete_dataset(card: Path) -> None:
+    content = json.loads((card / CARD).read_text())
+    metrics = card_metrics(content)
     assert metrics["transitions"] == 540
     assert metrics["success_low"] < metrics["success_mean"] < metrics["success_high"]
-    assert card_params(said)["replay"] == "not replayable"
+    assert card_params(content)["replay"] == "not replayable"
 
 
 def full_state(dataset: SmallDataset) -> Dataset:
-    """The same data with whole observations as goals, and none of them pursued."""
+    """The same data with complete observations as goals, and without original goals."""
     state = (Part(key="observation"),)
     success = Success(kind="same_step")
     goal = dataset.recipe.goal.model_copy(
@@ -171,19 +173,19 @@ def test_full_states_are_shown_along_their_principal_axes(
     assert coverage.achieved.sum() == pytest.approx(inside.all(1).sum(), abs=2)
 
 
-def test_without_goals_that_were_pursued_nothing_is_idle(
+def test_without_original_goals_the_idle_share_is_unknown(
     dataset: SmallDataset, tmp_path: Path
 ) -> None:
     resolved = full_state(dataset)
     (tmp_path / "data").mkdir()
     ingest(resolved, dataset.minari, tmp_path / "data")
-    said = write_card(resolved, tmp_path / "data", {}, tmp_path / "card")
-    assert said["all"]["idle_share"] is None
-    assert said["all"]["success"] is None
+    content = write_card(resolved, tmp_path / "data", {}, tmp_path / "card")
+    assert content["all"]["idle_share"] is None
+    assert content["all"]["success"] is None
     assert "not known" in (tmp_path / "card" / PAGE).read_text()
 
 
-def test_goals_of_many_numbers_are_shown_a_dimension_at_a_time(
+def test_goals_of_many_numbers_are_shown_per_dimension(
     dataset: SmallDataset, tmp_path: Path
 ) -> None:
     columns = (Part(key="observation", columns=(0, 1, 2, 3)), Part(key="achieved_goal"))
@@ -213,14 +215,14 @@ def test_each_task_of_a_suite_has_its_own_numbers_and_range(
     suite = as_dataset(first, second)
     (tmp_path / "data").mkdir()
     ingest(suite, dataset.minari, tmp_path / "data")
-    said = write_card(suite, tmp_path / "data", {}, tmp_path / "card")
-    assert said["tasks"]["show"] == said["sources"][recipe.sources[1].dataset]
+    content = write_card(suite, tmp_path / "data", {}, tmp_path / "card")
+    assert content["tasks"]["show"] == content["sources"][recipe.sources[1].dataset]
     assert "## Tasks" in (tmp_path / "card" / PAGE).read_text()
     coverage: Coverage = measure(IngestedDataset(tmp_path / "data", suite)).coverage
     assert not np.array_equal(coverage.axes.low[0], coverage.axes.low[1])
 
 
-def test_what_is_the_same_in_every_episode_is_not_drawn(dataset: SmallDataset) -> None:
+def test_values_that_are_the_same_in_every_episode_are_not_drawn(dataset: SmallDataset) -> None:
     data = IngestedDataset(dataset.parquet, dataset.resolved)
     drawn = episodes_figure(data)
     assert drawn is not None
@@ -234,7 +236,7 @@ def test_what_is_the_same_in_every_episode_is_not_drawn(dataset: SmallDataset) -
     ("recipe", "walls"),
     [("ogbench-pointmaze-medium-navigate", 38), ("ogbench-cube-single-play", 0)],
 )
-def test_what_surrounds_the_goals_of_ogbench_is_known(recipe: str, walls: int) -> None:
+def test_walls_of_ogbench_mazes_are_found(recipe: str, walls: int) -> None:
     pytest.importorskip("ogbench")
     assert len(task_scene(load_recipe(recipe, RECIPES)).walls) == walls
 
@@ -258,5 +260,5 @@ def test_figures_are_closed(card: Path) -> None:
         ({"kind": "same_step"}, "only at the step that it was taken from"),
     ],
 )
-def test_the_success_test_is_said_in_words(success: dict[str, Any], words: str) -> None:
+def test_the_success_test_is_described_in_words(success: dict[str, Any], words: str) -> None:
     assert words in success_sentence(Success.model_validate(success))

@@ -1,4 +1,4 @@
-"""The catalogue lists every recipe and suite, and loses no word on a narrow terminal."""
+"""The catalogue lists every recipe and suite, with all text on a narrow terminal."""
 
 import io
 import subprocess
@@ -26,7 +26,7 @@ CITATION = "Newton and Leibniz 1684, A new method for maxima and minima, Acta Er
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two recipes, one of them of an environment that is not to be had, and a suite of both."""
+    """Two recipes, one with an unavailable environment, and a suite of both."""
     made = yaml.safe_load((RECIPES / "pointmaze-umaze.yaml").read_text())
     elsewhere = {
         **made,
@@ -64,20 +64,20 @@ def test_sizes_and_shares_are_those_of_the_recipe(folder: Path) -> None:
     assert entry.made == "here"
 
 
-def test_sources_of_a_suite_with_one_name_have_one_share() -> None:
+def test_sources_of_a_suite_with_the_same_name_are_combined() -> None:
     assert describe(resolve("fetch-suite", folder=RECIPES), RECIPES).sources == (
         "90% random-v0, 10% scripted-v0"
     )
 
 
-def test_a_published_dataset_is_as_large_as_it_is(folder: Path) -> None:
+def test_a_published_dataset_has_its_published_size(folder: Path) -> None:
     entry = describe(resolve("elsewhere", folder=folder), folder)
     assert (entry.size, entry.full_size) == ("all", "-")
     assert entry.sources == "elsewhere/data-v0"
     assert entry.made == "published"
 
 
-def test_a_suite_names_what_its_members_are_of(folder: Path) -> None:
+def test_a_suite_lists_the_facts_of_its_members(folder: Path) -> None:
     entry = describe(resolve("both", folder=folder), folder)
     assert entry.environment == "PointMaze_UMaze-v3, no_such_package:Elsewhere-v0"
     assert entry.tasks == "pointmaze-umaze, elsewhere"
@@ -88,7 +88,7 @@ def test_a_suite_names_what_its_members_are_of(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("draw", "width"), [(as_paragraphs, 60), (as_paragraphs, 80), (as_table, 160)]
 )
-def test_no_word_is_lost(folder: Path, draw: Any, width: int) -> None:
+def test_no_text_is_cut(folder: Path, draw: Any, width: int) -> None:
     entries = catalogue(folder)
     text = printed(draw(entries), width)
     assert all(len(line) <= width for line in text.splitlines())
@@ -96,7 +96,7 @@ def test_no_word_is_lost(folder: Path, draw: Any, width: int) -> None:
     assert set(CITATION.split()) <= set(text.split())
 
 
-def test_the_markdown_table_has_a_row_a_dataset(folder: Path) -> None:
+def test_the_markdown_table_has_one_row_per_dataset(folder: Path) -> None:
     lines = as_markdown(catalogue(folder)).splitlines()
     assert len(lines) == 2 + 3
     assert {line.count("|") for line in lines} == {len(HEADINGS) + 1}

@@ -23,7 +23,7 @@ WORD = 2**64
 
 
 def splitmix64(key: int, counter: int) -> int:
-    """The reference, in Python's integers."""
+    """The reference implementation with Python's integers."""
     state = (key + counter * 0x9E3779B97F4A7C15) % WORD
     state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % WORD
     state = (state ^ (state >> 27)) * 0x94D049BB133111EB % WORD
@@ -44,7 +44,7 @@ def drawn(key: int, counters: list[int], bound: int) -> list[int]:
     counters=st.lists(st.integers(0, 2**40), min_size=1, max_size=20),
     bound=st.integers(1, 2**31 - 1),
 )
-def test_columns_torch_and_python_agree(key: int, counters: list[int], bound: int) -> None:
+def test_polars_torch_and_python_agree(key: int, counters: list[int], bound: int) -> None:
     expected = [(splitmix64(key, counter) >> 32) * bound >> 32 for counter in counters]
     assert drawn(key, counters, bound) == expected
     assert uniform_tensor(signed(key), torch.tensor(counters), bound).tolist() == expected
@@ -73,7 +73,7 @@ def test_exponential_draws_are_finite_and_exponential() -> None:
 
 
 @pytest.mark.parametrize("discount", [0.01, 0.5, 0.9, 0.99, 0.99999, 1 - 1e-12])
-def test_geometric_draws_are_those_of_the_formula_looked_up_or_not(discount: float) -> None:
+def test_geometric_draws_from_the_lookup_table_equal_the_formula(discount: float) -> None:
     ends = np.arange(2**16, dtype=np.uint64) << np.uint64(48)
     around = np.concatenate([ends, ends - np.uint64(1), ends + np.uint64(2**11)])
     words = np.append(around, random_words(stream_key(1), np.arange(300_000, dtype=np.uint64)))

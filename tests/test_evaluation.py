@@ -1,4 +1,4 @@
-"""Evaluation gives one table for any number of workers, and intervals that cover."""
+"""Evaluation gives the same table for any number of workers, and intervals with correct coverage."""
 
 import json
 from contextlib import closing
@@ -29,7 +29,7 @@ from offline_gcrl.training.batches.data import DeviceData
 
 @pytest.fixture(scope="module")
 def policy(dataset: SmallDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained policy: it wanders, and sometimes gets there."""
+    """An untrained policy, which sometimes reaches its goal by chance."""
     content = {"algorithm": "bc", "hidden": [16]}
     settings = settings_type("bc").model_validate_json(json.dumps(content))
     data = DeviceData(dataset.episodes)
@@ -52,19 +52,19 @@ def test_any_number_of_workers_gives_the_same_table(policy: Path) -> None:
     assert tables[0]["goal"].n_unique() == 8
 
 
-def test_no_evaluation_episode_starts_as_one_of_the_data() -> None:
+def test_no_evaluation_seed_is_a_seed_of_the_data() -> None:
     collected = {
         int(np.random.SeedSequence([seed, index]).generate_state(2)[0])
         for seed in range(3)
         for index in range(2000)
     }
-    judged = {
+    evaluated = {
         reset_seed
         for training_seed in range(10)
         for purpose in (FINAL, CURVE)
         for reset_seed in evaluation_seeds(0, training_seed, purpose, 100)
     }
-    assert not collected & judged
+    assert not collected & evaluated
 
 
 def test_the_final_episodes_are_not_those_of_the_curve_or_of_another_seed() -> None:
@@ -96,13 +96,13 @@ def test_success_is_what_the_environment_says(name: str) -> None:
                 break
 
 
-def test_goals_that_are_single_states_ask_the_environment() -> None:
+def test_goals_without_a_tolerance_use_the_success_of_the_environment() -> None:
     goal = Goal.model_validate_json('{"success": {"kind": "same_step"}}')
     assert has_reached(as_tree({}, {"success": 1.0}), goal)
     assert not has_reached(as_tree({}, {"is_success": False}), goal)
 
 
-def test_a_row_says_what_happened(policy: Path) -> None:
+def test_a_row_has_the_outcome_of_its_episode(policy: Path) -> None:
     job = episode_jobs(
         policy, as_dataset(small_recipe()), Evaluate(episodes=1, discount=0.9), 0, FINAL
     )[0]
@@ -153,7 +153,7 @@ def test_a_summary_has_every_metric_with_its_interval() -> None:
     assert summarise([table([False] * 4)])["steps_to_goal"]["mean"] is None
 
 
-def test_a_learning_curve_has_a_row_a_snapshot() -> None:
+def test_a_learning_curve_has_one_row_per_snapshot() -> None:
     both = pl.concat(
         [table([True, False]), table([True, True]).with_columns(update=pl.lit(2, pl.Int64))]
     )
@@ -215,7 +215,7 @@ def test_a_video_shows_the_episodes(policy: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not can_render(), reason="no GL library")
-def test_a_maze_is_filmed_whole_from_above_and_its_goal_shows() -> None:
+def test_the_camera_shows_the_complete_maze_and_its_goal_from_above() -> None:
     settings = small_recipe().evaluation
     assert settings is not None
     with closing(
@@ -229,7 +229,7 @@ def test_a_maze_is_filmed_whole_from_above_and_its_goal_shows() -> None:
     assert (walls[:, 0] > walls[:, 2] + 40).all()  # Orange, as the walls are; the floor is blue.
 
 
-def test_an_environment_that_draws_no_goal_is_told_from_those_that_do() -> None:
+def test_an_environment_that_shows_no_goal_is_recognised() -> None:
     environment = gymnasium.make("Pendulum-v1")
     prepare(environment)
     assert not shows_goal(environment)

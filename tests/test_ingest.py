@@ -26,7 +26,7 @@ SPACE = spaces.Box(-1.0, 1.0, (2,), np.float32)
 GOAL = Goal.model_validate_json('{"success": {"kind": "distance", "tolerance": 0.45}}')
 
 
-def test_every_step_of_minari_is_there_once_and_in_order(dataset: SmallDataset) -> None:
+def test_every_step_of_minari_is_stored_once_and_in_order(dataset: SmallDataset) -> None:
     episodes = dataset.episodes
     row = 0
     for source in dataset.recipe.sources:
@@ -127,7 +127,7 @@ def raw_episode(length: int = 5, **changed: Any) -> dict[str, Any]:
     return raw
 
 
-def test_a_sound_episode_is_read() -> None:
+def test_a_valid_episode_is_read() -> None:
     episode = read_episode(raw_episode(), GOAL, SPACE, "here")
     assert len(episode) == 5
     assert episode.vectors["observation"].shape == (6, 4)
@@ -167,7 +167,7 @@ def test_a_folder_without_data_is_named(tmp_path: Path) -> None:
         open_episodes(tmp_path)
 
 
-def test_reading_many_episodes_at_once_is_reading_them_one_by_one(
+def test_reading_in_blocks_gives_the_same_as_reading_one_by_one(
     dataset: SmallDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number, source in enumerate(dataset.recipe.sources):
@@ -189,7 +189,7 @@ def test_reading_many_episodes_at_once_is_reading_them_one_by_one(
 
 
 @pytest.mark.parametrize("rows", [1, 130, 2**16])
-def test_blocks_and_row_groups_of_any_size_hold_the_same(
+def test_blocks_and_row_groups_of_any_size_give_the_same_content(
     dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", rows)
@@ -205,7 +205,7 @@ def test_blocks_and_row_groups_of_any_size_hold_the_same(
     )
 
 
-def test_what_is_unusual_is_read_one_by_one(
+def test_unexpected_layouts_are_read_one_by_one(
     dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def raises(*arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""What is asked beside the headline: specialists, goals held out from training, wrong identifiers."""
+"""Probes: specialists, held-out goals and wrong identifiers."""
 
 import json
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ EVALUATION = Evaluate(episodes=8, curve_episodes=4, held_out_episodes=6)
 
 
 def short(name: str, **changed: Any) -> Recipe:
-    """A maze with few episodes, and short ones to judge in."""
+    """A maze with few episodes, and short ones for the evaluation."""
     recipe = small_recipe(name)
     assert recipe.evaluation is not None
     environment = recipe.evaluation.environment
@@ -72,7 +72,7 @@ def short(name: str, **changed: Any) -> Recipe:
 
 @dataclass(frozen=True)
 class Suite:
-    """Two mazes, of which one holds goals out, a generalist and its specialists."""
+    """Two mazes, one with held-out goals, a multi-task policy and its specialists."""
 
     root: Path
     dataset: Dataset
@@ -104,19 +104,19 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     ingest(dataset, root / "minari", root / "parquet")
     relabel(root / "parquet", root / "hindsight", Relabel(k=2), dataset.recipes[0].goal)
     train = Train(updates=20, batch_size=32, snapshots=2, specialists=True, specialist_updates=10)
-    told = settings(conditioning="goal+one_hot")
+    agent = settings(conditioning="goal+one_hot")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         link("parquet", root)
         link("hindsight", root)
-        jobs = training_jobs("small", "bc", [0], train, told, root / "models", dataset.tasks)
+        jobs = training_jobs("small", "bc", [0], train, agent, root / "models", dataset.tasks)
         for job in jobs:
             train_seed(job, lambda event: None)
     return Suite(root, dataset, jobs)
 
 
 def link(name: str, root: Path) -> None:
-    """Where the pipeline has it."""
+    """Link the models to where the pipeline expects them."""
     place = root / "datasets" / name / "small"
     place.parent.mkdir(parents=True)
     place.symlink_to(root / name)
@@ -124,7 +124,7 @@ def link(name: str, root: Path) -> None:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The suite as the stage `evaluate` judges it."""
+    """The suite, evaluated as by the stage `evaluate`."""
 
     evaluation_plan: EvaluationPlan
     results: dict[int, SeedResult]
@@ -141,7 +141,7 @@ def evaluated(suite: Suite) -> Evaluated:
     return Evaluated(evaluation_plan, results, plan, run_probes(plan, workers=1))
 
 
-def test_specialists_are_jobs_beside_the_generalist(suite: Suite) -> None:
+def test_specialists_are_additional_jobs(suite: Suite) -> None:
     assert [job.task for job in suite.jobs] == [None, UMAZE, MEDIUM]
     assert len({job.checkpoints.name for job in suite.jobs}) == 3
     assert suite.jobs[1].output == suite.models / "specialists" / UMAZE / "seed-0"
@@ -151,18 +151,18 @@ def test_specialists_are_jobs_beside_the_generalist(suite: Suite) -> None:
     assert policy.training["updates"] == 10
 
 
-def test_asking_for_specialists_leaves_the_generalist_as_it_is(
+def test_specialists_do_not_change_the_multitask_policy(
     suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(suite.root)
     train = Train(updates=20, batch_size=32, snapshots=2)
-    told = settings(conditioning="goal+one_hot")
-    (alone,) = training_jobs("small", "bc", [0], train, told, suite.models, suite.dataset.tasks)
+    agent = settings(conditioning="goal+one_hot")
+    (alone,) = training_jobs("small", "bc", [0], train, agent, suite.models, suite.dataset.tasks)
     assert alone.checkpoints == suite.jobs[0].checkpoints
     named = train.model_copy(update={"specialists": ("other",)})
-    assert len(training_jobs("small", "bc", [0], named, told, suite.models, ("a", "b"))) == 1
+    assert len(training_jobs("small", "bc", [0], named, agent, suite.models, ("a", "b"))) == 1
     single = train.model_copy(update={"specialists": True})
-    assert len(training_jobs("small", "bc", [0], single, told, suite.models, ("a",))) == 1
+    assert len(training_jobs("small", "bc", [0], single, agent, suite.models, ("a",))) == 1
 
 
 def test_a_specialist_sees_its_own_task_only(suite: Suite) -> None:
@@ -184,7 +184,9 @@ def test_work_counts_specialists_together(suite: Suite) -> None:
     assert work.count(Event(0, 10, task=MEDIUM)) == ("specialists", 14)
 
 
-def test_specialists_face_the_very_episodes_of_the_generalist(evaluated: Evaluated) -> None:
+def test_specialists_are_evaluated_in_the_episodes_of_the_multitask_policy(
+    evaluated: Evaluated,
+) -> None:
     every = evaluated.results[0].episodes
     for task in (UMAZE, MEDIUM):
         result = evaluated.probes.specialists[task][0]
@@ -233,13 +235,13 @@ def test_held_out_goals_never_occur_in_a_thousand_batches(sampler: BatchSampler)
         assert not in_region(goals[in_umaze], inner).any()
 
 
-def test_a_region_is_that_of_one_task() -> None:
+def test_a_region_holds_out_goals_of_one_task_only() -> None:
     goals, tasks = np.ones((4, 3), dtype=np.float32), np.array([UMAZE, MEDIUM] * 2)
     found = held_out_goals(goals, tasks, {UMAZE: REGION})  # The third number is padding.
     assert found.tolist() == [True, False, True, False]
 
 
-def test_validation_has_no_held_out_goals_either(suite: Suite) -> None:
+def test_validation_has_no_held_out_goals(suite: Suite) -> None:
     sampling = Sampling(fields=("tasks",), actor_goals={"original": 0.5, "random": 0.5})
     source = BatchSampler(
         DeviceData(suite.episodes), suite.root / "hindsight", sampling,
@@ -248,7 +250,7 @@ def test_validation_has_no_held_out_goals_either(suite: Suite) -> None:
     assert not source.data.held_out[source.transitions.tables["actor_goal"].goals.long()].any()
 
 
-def test_a_goal_that_is_held_out_gives_way_with_its_label(
+def test_a_held_out_goal_is_replaced_together_with_its_label(
     suite: Suite, sampler: BatchSampler
 ) -> None:
     """Each column is one of the transition's own goals, with the reward of that goal."""
@@ -264,7 +266,7 @@ def test_a_goal_that_is_held_out_gives_way_with_its_label(
         assert set(got) <= pairs
 
 
-def test_the_next_goal_that_is_not_held_out_takes_the_place() -> None:
+def test_a_held_out_goal_is_replaced_by_the_next_one_that_is_not() -> None:
     columns = torch.tensor([[0, 1, 2], [1, 1, 3], [1, 4, 1]])
     held_out = torch.tensor([False, True, False, False, True])
     chosen, usable = without_held_out(columns, held_out)
@@ -279,7 +281,7 @@ def test_without_a_region_nothing_changes(dataset: SmallDataset) -> None:
     assert "held_out" not in dataset.episodes.schema
 
 
-def test_held_out_episodes_ask_for_goals_in_the_region(evaluated: Evaluated) -> None:
+def test_held_out_episodes_have_goals_in_the_region(evaluated: Evaluated) -> None:
     table = evaluated.probes.held_out[0]
     assert len(table) == 3  # Half of the six, for one task of two.
     assert table["held_out"].all()
@@ -291,7 +293,7 @@ def test_held_out_episodes_ask_for_goals_in_the_region(evaluated: Evaluated) -> 
     assert every["held_out"].to_list() == expected.tolist()
 
 
-def test_a_region_without_goals_ends_in_a_sentence() -> None:
+def test_a_region_without_goals_is_an_error() -> None:
     nowhere = short(UMAZE, held_out=Region(low=(50.0, 50.0), high=(60.0, 60.0)))
     with pytest.raises(SettingsError, match=r"held_out: none of 5 resets of PointMaze_UMaze-v3"):
         held_out_seeds(nowhere, np.arange(5), 1)
@@ -304,7 +306,7 @@ def test_a_region_without_goals_ends_in_a_sentence() -> None:
     ("low", "high", "message"),
     [((1.0, 0.0), (0.0, 1.0), "'low' must not be above 'high'"), ((1.0,), (2.0, 3.0), "as many")],
 )
-def test_a_region_that_is_none_is_refused(
+def test_an_invalid_region_is_refused(
     low: tuple[float, ...], high: tuple[float, ...], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -312,7 +314,7 @@ def test_a_region_that_is_none_is_refused(
 
 
 @pytest.mark.parametrize("name", ["pointmaze-medium-held-out", "fetch-reach-held-out"])
-def test_shipped_regions_are_asked_for(name: str) -> None:
+def test_shipped_regions_contain_goals_of_the_environment(name: str) -> None:
     recipe = load_recipe(name, RECIPES)
     assert recipe.held_out is not None
     check_region(recipe, name)
@@ -332,21 +334,21 @@ def test_wrong_identifiers_differ_from_the_right_ones(evaluated: Evaluated) -> N
     for job in conditioned_goal:
         assert job.conditioned_task is None
         assert job.conditioned_goal is not None
-        own, told = np.array(goals[job.seed]), np.array(job.conditioned_goal)
-        assert np.linalg.norm(own - told) > 0.45  # Not reached together.
-        assert told.tolist() in [
+        own, other = np.array(goals[job.seed]), np.array(job.conditioned_goal)
+        assert np.linalg.norm(own - other) > 0.45  # Not reached together.
+        assert other.tolist() in [
             goals[other.seed].to_list() for other in final if other.task == job.task
         ]
 
 
-def test_a_wrong_goal_is_told_and_the_right_one_is_judged(evaluated: Evaluated) -> None:
+def test_with_a_wrong_goal_success_is_measured_on_the_right_one(evaluated: Evaluated) -> None:
     job = evaluated.plan[Probe("wrong", "goal", 0)][0]
     row, right = run_episode(job), run_episode(replace(job, conditioned_goal=None))
     assert row["goal"] == right["goal"]
     assert row["final_distance"] != pytest.approx(right["final_distance"], abs=1e-6)
 
 
-def test_episodes_with_the_same_goal_everywhere_cannot_be_told_wrong(evaluated: Evaluated) -> None:
+def test_episodes_that_share_one_goal_have_no_wrong_goal(evaluated: Evaluated) -> None:
     final = evaluated.evaluation_plan[0, FINAL]
     table = evaluated.results[0].episodes
     same = table.with_columns(pl.lit(table["goal"][0].to_list()).alias("goal"))
@@ -354,25 +356,25 @@ def test_episodes_with_the_same_goal_everywhere_cannot_be_told_wrong(evaluated: 
 
 
 @pytest.mark.parametrize(
-    ("told", "kinds"),
+    ("conditioning", "kinds"),
     [({"conditioning": "goal"}, ["goal"]), ({"conditioning": "one_hot"}, ["task"]),
      ({"conditioning": "goal+embedding"}, ["task", "goal"]), ({"conditioning": "none"}, []),
      ({"conditioning": "none", "task_network": "heads"}, ["task"])],
 )  # fmt: skip
-def test_what_can_be_told_wrong(
-    suite: Suite, evaluated: Evaluated, told: dict[str, str], kinds: list[str]
+def test_only_identifiers_that_a_policy_is_conditioned_on_can_be_wrong(
+    suite: Suite, evaluated: Evaluated, conditioning: dict[str, str], kinds: list[str]
 ) -> None:
-    policy = replace(load_policy(suite.models / "seed-0"), settings=settings(**told))
+    policy = replace(load_policy(suite.models / "seed-0"), settings=settings(**conditioning))
     assert conditioned_identifiers(policy, suite.dataset) == kinds
 
 
-def test_single_tasks_are_not_told_wrong_unless_asked() -> None:
+def test_single_tasks_have_no_wrong_identifiers_by_default() -> None:
     assert Evaluate().wrong_identifier_count(1) == 0
     assert Evaluate().wrong_identifier_count(3) == 20
     assert Evaluate(wrong_identifier_episodes=7).wrong_identifier_count(1) == 7
 
 
-def test_results_have_every_task_by_itself(evaluated: Evaluated, tmp_path: Path) -> None:
+def test_results_have_metrics_of_every_task(evaluated: Evaluated, tmp_path: Path) -> None:
     result = evaluated.results[0]
     result.write(tmp_path / "seed-0")
     evaluated.probes.write(tmp_path)
@@ -399,7 +401,7 @@ def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracker
     mlflow.set_tracking_uri(None)
 
 
-def test_the_store_has_every_task_and_every_probe(
+def test_mlflow_has_every_task_and_every_probe(
     suite: Suite, evaluated: Evaluated, tracker: Tracker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "results"
@@ -422,7 +424,7 @@ def test_the_store_has_every_task_and_every_probe(
         assert {"transfer", "told_wrong/task", "told_wrong/goal", "held_out", "seen"} <= set(logged)
 
 
-def test_an_episode_may_stop_where_any_step_counts(suite: Suite) -> None:
+def test_an_episode_may_stop_at_success_if_any_step_counts(suite: Suite) -> None:
     recipe = short(UMAZE)
     assert recipe.evaluation is not None
     any_step = recipe.model_copy(

@@ -1,4 +1,4 @@
-"""The hindsight table agrees with an oracle written the dumb way."""
+"""The hindsight table agrees with a brute-force oracle."""
 
 import math
 import os
@@ -38,7 +38,7 @@ def random_word(seed: int, strategy: str, draw: int, row: int) -> int:
 def oracle(
     lengths: list[int], tasks: list[str], steps: pl.DataFrame, asked: Relabel, goal: Goal
 ) -> list[dict[str, Any]]:
-    """The whole table, a transition at a time."""
+    """The complete table, computed transition by transition."""
     achieved, desired = steps["achieved_goal"].to_numpy(), steps["desired_goal"].to_numpy()
     table, first = [], 0
 
@@ -107,7 +107,7 @@ def relabelled(
     chunk=st.integers(1, 40),
     goal=st.sampled_from([NEARBY, SAME_STEP]),
 )
-def test_the_table_is_the_oracles_whatever_the_chunks(
+def test_the_table_equals_the_oracle_for_chunks_of_any_size(
     lengths: list[int], seed: int, k: int, chunk: int, goal: Goal
 ) -> None:
     steps, table = generated(lengths, seed % 1000)
@@ -121,7 +121,7 @@ def test_the_table_is_the_oracles_whatever_the_chunks(
 
 @settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=8), seed=st.integers(0, 99))
-def test_goals_lie_where_their_strategy_says(lengths: list[int], seed: int) -> None:
+def test_goals_are_from_the_range_of_their_strategy(lengths: list[int], seed: int) -> None:
     steps, table = generated(lengths, seed)
     ours = relabelled(steps, table, Relabel(seed=seed), NEARBY, 1000)
     spans = pl.concat(iterate_transitions(table, 1000))
@@ -203,7 +203,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 59, 100, 1000])
-def test_the_number_of_transitions_a_chunk_does_not_change_a_byte(
+def test_the_size_of_chunks_does_not_change_a_byte(
     dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     monkeypatch.setattr("offline_gcrl.hindsight.relabel.ROWS_PER_GROUP", 128)
@@ -233,7 +233,7 @@ def test_goals_looked_up_on_disk_are_those_in_memory(
     assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
 
 
-def test_transitions_hear_of_their_number_once(dataset: SmallDataset, tmp_path: Path) -> None:
+def test_progress_counts_every_transition_once(dataset: SmallDataset, tmp_path: Path) -> None:
     heard: list[int] = []
     relabel(dataset.parquet, tmp_path, Relabel(k=1), dataset.recipe.goal, heard.append, chunk=100)
     assert heard == [100, 100, 100, 100, 100, 40]
@@ -260,7 +260,7 @@ def test_the_number_of_threads_does_not_change_a_byte(
 
 
 def test_shares_of_exact_matches_are_the_analytic_ones(tmp_path: Path) -> None:
-    """With distinct states and a tolerance of nothing, HER's share is k H_T / (T (1 + k))."""
+    """With distinct states and zero tolerance, HER's share is k H_T / (T (1 + k))."""
     length, episodes, k = 50, 200, 4
     steps, table = generated([length] * episodes, 0)
     steps = steps.with_columns(episode=pl.lit(0), step=pl.lit(0))
@@ -280,7 +280,7 @@ def test_shares_of_exact_matches_are_the_analytic_ones(tmp_path: Path) -> None:
             assert values["positive_share"] == pytest.approx(share, abs=noise)
 
 
-def test_statistics_count_what_the_table_holds(dataset: SmallDataset) -> None:
+def test_statistics_agree_with_the_table(dataset: SmallDataset) -> None:
     statistics = describe(dataset.parquet, dataset.hindsight, dataset.relabel, dataset.recipe.goal)
     table = pl.read_parquet(dataset.hindsight / "table.parquet")
     future = statistics["strategies"]["future"]

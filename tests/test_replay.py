@@ -1,4 +1,4 @@
-"""Recorded actions lead to what was recorded; what does not is named, with the versions."""
+"""Recorded actions reproduce the recorded observations; drifts are reported with the versions of MuJoCo."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ Edit = Callable[[h5py.File], None]
 
 @pytest.fixture
 def copied(dataset: SmallDataset, tmp_path: Path) -> Path:
-    """A Minari root to tamper with."""
+    """A copy of the Minari root that tests may change."""
     shutil.copytree(dataset.minari, tmp_path / "minari")
     return tmp_path / "minari"
 
@@ -48,7 +48,7 @@ def forget_seeds(file: h5py.File) -> None:
 
 
 def published(recipe: Recipe, number: int = 0) -> Source:
-    """A source as if it had been made elsewhere."""
+    """The same source as a published one."""
     return recipe.sources[number].model_copy(update={"collect": None, "episodes": None})
 
 
@@ -95,7 +95,7 @@ def test_a_drift_names_both_versions_of_mujoco(dataset: SmallDataset, copied: Pa
     assert "recorded with an unknown version of MuJoCo" in unknown.sentence
 
 
-def test_without_seeds_the_recorded_state_is_where_to_start(
+def test_without_seeds_replay_starts_from_the_recorded_state(
     dataset: SmallDataset, copied: Path
 ) -> None:
     source = published(dataset.recipe)
@@ -112,7 +112,7 @@ def test_without_seeds_the_recorded_state_is_where_to_start(
     assert drifted.drift.startswith("episode 0, step 6 ")
 
 
-def test_what_was_cut_into_several_episodes_starts_from_its_states(tmp_path: Path) -> None:
+def test_episodes_that_were_cut_start_from_their_states(tmp_path: Path) -> None:
     recipe = load_recipe("pointmaze-umaze-waypoint", RECIPES)
     source = recipe.sources[0].model_copy(update={"episodes": 1, "share": None})
     collect_source(recipe, source, tmp_path, workers=1)
@@ -157,13 +157,13 @@ def test_the_options_of_the_recorded_reset_are_part_of_the_start(
     assert replay_source(dataset.recipe, source, tmp_path).outcome == "drifts"
 
 
-def test_what_others_draw_does_not_change_with_a_replay(dataset: SmallDataset) -> None:
+def test_replay_does_not_change_global_random_state(dataset: SmallDataset) -> None:
     before = np.random.get_state()[1].tolist()
     replay_dataset(dataset.resolved, dataset.minari)
     assert np.random.get_state()[1].tolist() == before
 
 
-def test_a_published_seed_that_starts_elsewhere_is_passed_over(
+def test_a_published_seed_with_another_first_observation_is_ignored(
     dataset: SmallDataset, copied: Path
 ) -> None:
     source = published(dataset.recipe)
@@ -176,7 +176,7 @@ def test_a_published_seed_that_starts_elsewhere_is_passed_over(
     assert replay_source(dataset.recipe, source, copied).start == "state"
 
 
-def test_data_made_here_that_its_seed_does_not_give_drifts(
+def test_collected_data_that_its_seed_does_not_reproduce_drifts(
     dataset: SmallDataset, copied: Path
 ) -> None:
     source = dataset.recipe.sources[0]
@@ -206,7 +206,7 @@ def shorten_state(file: h5py.File) -> None:
         (shorten_state, "the recorded state has 1 positions and 2 velocities, the environment 2"),
     ],
 )
-def test_too_little_recorded_is_a_reason_and_no_error(
+def test_missing_seeds_and_states_are_a_reason_and_no_error(
     dataset: SmallDataset, copied: Path, edit: Edit, reason: str
 ) -> None:
     source = published(dataset.recipe)
@@ -216,7 +216,7 @@ def test_too_little_recorded_is_a_reason_and_no_error(
     assert reason in replay.sentence
 
 
-def test_a_state_that_hides_part_of_the_simulator_is_no_start(tmp_path: Path) -> None:
+def test_an_incomplete_state_cannot_start_a_replay(tmp_path: Path) -> None:
     recipe = small_recipe("fetch-reach", steps=3)
     source = recipe.sources[0].model_copy(update={"episodes": 1})
     collect_source(recipe, source, tmp_path, workers=1)
@@ -232,7 +232,7 @@ def test_a_state_that_hides_part_of_the_simulator_is_no_start(tmp_path: Path) ->
         (Environment(id="Elsewhere-v0"), "no environment 'Elsewhere-v0'"),
     ],
 )
-def test_an_environment_that_is_not_to_be_had_is_a_reason(
+def test_an_unavailable_environment_is_a_reason(
     dataset: SmallDataset, environment: Environment | None, reason: str
 ) -> None:
     recipe = dataset.recipe.model_copy(update={"environment": environment})
@@ -253,10 +253,10 @@ def test_an_environment_without_a_simulator_is_a_reason(
     assert "no MuJoCo state" in replay_source(dataset.recipe, source, copied).sentence
 
 
-def test_what_is_written_down_has_the_sentence_and_the_numbers() -> None:
-    said = Replay("same", "state", 3, 60, 2.0e-7, recorded="3.1.0", installed="3.3.0").as_dict()
-    assert said["sentence"] == (
+def test_the_result_as_a_dictionary_has_the_sentence_and_the_numbers() -> None:
+    written = Replay("same", "state", 3, 60, 2.0e-7, recorded="3.1.0", installed="3.3.0").as_dict()
+    assert written["sentence"] == (
         "3 episodes, 60 steps replayed from the recorded state: equal to the recording up to 2e-07; recorded with "
         "MuJoCo 3.1.0, but 3.3.0 is installed"
     )
-    assert said["largest_difference"] == 2.0e-7
+    assert written["largest_difference"] == 2.0e-7

@@ -1,4 +1,4 @@
-"""The report: what it says of the numbers, and that its page is one file that everyone can read."""
+"""The report: its sentences about the numbers, and its page, which is one accessible file."""
 
 import html
 import json
@@ -54,7 +54,7 @@ def evaluated_episodes(
     tasks: Sequence[str] = (MAZE,),
     steps: int = 50,
 ) -> pl.DataFrame:
-    """Evaluation episodes with this success rate, spread over the tasks alike."""
+    """Evaluation episodes with this success rate, equally many for each task."""
     random = np.random.default_rng([seed, round(1000 * rate)])
     rounds = episodes // len(tasks)
     succeeds = random.permutation(np.arange(rounds) < round(rate * rounds))
@@ -92,7 +92,7 @@ def curve() -> pl.DataFrame:
 
 
 class Project:
-    """The small dataset under any name, and results made up for it."""
+    """The small dataset under any name, with invented results."""
 
     def __init__(self, root: Path, dataset: SmallDataset) -> None:
         self.folders = Folders(
@@ -186,7 +186,7 @@ class Elements(HTMLParser):
 # ------------------------------------------------------------------------------------ the verdict
 
 
-def said_of(rates: Mapping[str, float], seeds: int = 3, **how: Any) -> Verdict:
+def verdict_of(rates: Mapping[str, float], seeds: int = 3, **how: Any) -> Verdict:
     agents = {
         agent: AgentResults(
             [evaluated_episodes(rate, seed=seed, **how) for seed in range(seeds)], []
@@ -197,29 +197,29 @@ def said_of(rates: Mapping[str, float], seeds: int = 3, **how: Any) -> Verdict:
 
 
 def test_a_clear_lead_is_a_recommendation_with_rate_lead_and_probability() -> None:
-    said = said_of(RATES)
-    assert said.is_clear
-    assert said.headline == "Use gciql."
-    assert "It reached 95% of the goals (95% interval" in said.text
+    summary = verdict_of(RATES)
+    assert summary.is_clear
+    assert summary.headline == "Use gciql."
+    assert "It reached 95% of the goals (95% interval" in summary.text
     assert (
         "clearly more than any other agent: gofar, the next best, was 35 percentage points lower"
-        in said.text
+        in summary.text
     )
-    confidence = " ".join(said.confidence)
+    confidence = " ".join(summary.confidence)
     assert "gciql scored higher than gofar in 100% of the pairs of training runs" in confidence
     assert "(95% interval of this probability: 44% to 100%)" in confidence
-    assert "trained 3 times" in confidence
+    assert "Each agent was trained with 3 seeds and evaluated on 120 episodes." in confidence
     assert "With so few training runs, the intervals are rough." in confidence
 
 
 def test_agents_without_a_clear_difference_are_called_level() -> None:
-    said = said_of({"gofar": 0.85, "gciql": 0.9, "bc": 0.1})
-    assert not said.is_clear
-    assert said.headline == "gciql or gofar: there is no clear difference between the two."
-    assert "gofar was 5 percentage points lower (\N{MINUS SIGN}" in said.text
-    assert "which may be chance" in said.text
-    assert "bc was clearly lower." in said.text
-    assert "Use " not in said.text
+    summary = verdict_of({"gofar": 0.85, "gciql": 0.9, "bc": 0.1})
+    assert not summary.is_clear
+    assert summary.headline == "gciql or gofar: there is no clear difference between the two."
+    assert "gofar was 5 percentage points lower (\N{MINUS SIGN}" in summary.text
+    assert "which may be chance" in summary.text
+    assert "bc was clearly lower." in summary.text
+    assert "Use " not in summary.text
 
 
 def test_among_agents_with_equal_success_the_one_with_the_fewest_steps_is_named() -> None:
@@ -229,12 +229,12 @@ def test_among_agents_with_equal_success_the_one_with_the_fewest_steps_is_named(
         )
         for agent, steps in (("slow", 40), ("fast", 10))
     }
-    said = verdict(DatasetResults(agents, {}))
-    assert said.headline == "slow or fast: there is no clear difference between the two."
-    assert "fast was level with it (\N{MINUS SIGN}" in said.text
+    summary = verdict(DatasetResults(agents, {}))
+    assert summary.headline == "slow or fast: there is no clear difference between the two."
+    assert "fast was level with it (\N{MINUS SIGN}" in summary.text
     assert (
         "In the episodes that all of them solved, fast clearly needed the fewest steps."
-        in said.text
+        in summary.text
     )
 
 
@@ -243,9 +243,9 @@ def test_agents_with_the_same_numbers_share_a_sentence() -> None:
         agent: AgentResults([evaluated_episodes(1.0, seed=seed) for seed in range(3)], [])
         for agent in ("gciql", "gofar", "bc")
     }
-    said = verdict(DatasetResults(agents, {}))
-    assert said.sentences[1].startswith("gofar and bc were level with it (")
-    assert said.text.count("level with it") == 1
+    summary = verdict(DatasetResults(agents, {}))
+    assert summary.sentences[1].startswith("gofar and bc were level with it (")
+    assert summary.text.count("level with it") == 1
 
 
 def test_the_fastest_agent_is_named_even_if_a_seed_solves_only_some_tasks() -> None:
@@ -258,32 +258,35 @@ def test_the_fastest_agent_is_named_even_if_a_seed_solves_only_some_tasks() -> N
 
 
 def test_agents_that_reach_nothing_are_not_recommended() -> None:
-    said = said_of({"gofar": 0.02, "bc": 0.0}, episodes=50)
-    assert said.headline == "No agent reaches the goals yet."
-    assert "The best agent, gofar, reached 2% of the goals" in said.text
+    summary = verdict_of({"gofar": 0.02, "bc": 0.0}, episodes=50)
+    assert summary.headline == "No agent reaches the goals yet."
+    assert "The best agent, gofar, reached 2% of the goals" in summary.text
 
 
 def test_an_only_agent_is_not_called_better() -> None:
-    said = said_of({"bc": 0.5})
-    assert said.headline == "bc is the only agent."
-    assert "There is no other agent to compare it with." in said.text
+    summary = verdict_of({"bc": 0.5})
+    assert summary.headline == "bc is the only agent."
+    assert "There is no other agent to compare it with. The agent was trained" in summary.text
 
 
 def test_one_training_run_does_not_show_how_much_runs_differ() -> None:
-    confidence = said_of(RATES, seeds=1).confidence
-    assert confidence[0] == "Each agent was trained once and evaluated on 40 episodes."
+    confidence = verdict_of(RATES, seeds=1).confidence
+    assert confidence[0] == "Each agent was trained with one seed and evaluated on 40 episodes."
     assert "not how much training runs differ" in confidence[1]
 
 
 def test_five_training_runs_need_no_warning() -> None:
-    said = said_of(RATES, seeds=5)
-    assert said.confidence[0] == "Each agent was trained 5 times and evaluated on 200 episodes."
-    assert "rough" not in said.text
+    summary = verdict_of(RATES, seeds=5)
+    assert (
+        summary.confidence[0]
+        == "Each agent was trained with 5 seeds and evaluated on 200 episodes."
+    )
+    assert "rough" not in summary.text
 
 
 def test_a_dataset_that_was_not_evaluated_has_the_reason() -> None:
-    said = verdict(DatasetResults({}, {"bc": "there is no evaluation environment"}))
-    assert said.text == "Not evaluated. There is no evaluation environment."
+    summary = verdict(DatasetResults({}, {"bc": "there is no evaluation environment"}))
+    assert summary.text == "Not evaluated. There is no evaluation environment."
 
 
 # --------------------------------------------------------------------------------------- the page
@@ -302,7 +305,7 @@ def test_the_page_is_one_file_that_fetches_nothing(page: str) -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/)", page)
 
 
-def test_every_reference_has_its_target_and_no_id_stands_twice(project: Project) -> None:
+def test_every_reference_has_its_target_and_no_id_occurs_twice(project: Project) -> None:
     project.add()
     project.add("fetch-reach", dimensions=3, tasks=("fetch-reach",))
     page = project.page(project.params([MAZE, "fetch-reach"]))
@@ -346,7 +349,7 @@ def test_pictures_and_videos_have_descriptions_for_screen_readers(project: Proje
     assert {found.get("scope") for tag, found in elements if tag == "th"} == {"col", "row"}
 
 
-def test_videos_beyond_the_limit_are_named_and_not_put_in(
+def test_videos_beyond_the_limit_are_named_and_not_embedded(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.add()
@@ -361,14 +364,14 @@ def test_videos_beyond_the_limit_are_named_and_not_put_in(
     assert "gofar/seed-1/rollouts.mp4" not in page
 
 
-def test_ink_takes_the_colour_of_the_page_so_that_figures_fit_the_dark(page: str) -> None:
+def test_figures_take_their_colours_from_the_theme_of_the_page(page: str) -> None:
     plots = re.findall(r'<svg class="plot".*?</svg>', page, flags=re.DOTALL)
     assert plots
     for plot in plots:
         assert not re.search(r"(?<!, )#(000000|ffffff|e6e6e6)", plot)
 
 
-def test_names_of_curves_stand_apart_and_above_the_axis() -> None:
+def test_names_of_curves_do_not_overlap_and_are_above_the_axis() -> None:
     ends = {"bc": 0.0, "gcbc": 0.0, "gofar": 0.88, "gciql": 0.9}
     curves = {
         agent: pl.DataFrame(
@@ -383,7 +386,7 @@ def test_names_of_curves_stand_apart_and_above_the_axis() -> None:
     assert min(np.diff(heights)) >= 0.069
 
 
-def test_numbers_in_figures_are_not_cut_though_their_lengths_are() -> None:
+def test_lengths_in_figures_are_rounded_but_text_is_not() -> None:
     figure, axes = plt.subplots()
     axes.set_title("0.0012345")
     svg = inline_svg(figure, "cut", "a number")
@@ -415,7 +418,7 @@ def test_missing_results_are_an_error_that_says_what_to_do(project: Project) -> 
         project.results(project.params(seeds=3))
 
 
-def test_several_tasks_are_told_apart(project: Project) -> None:
+def test_several_tasks_have_a_table_of_success_by_task(project: Project) -> None:
     project.add(tasks=("near", "far"))
     params = project.params()
     by_task = project.results(params)[MAZE].agents["gofar"].success_by_task()
@@ -433,7 +436,7 @@ def test_goals_of_several_tasks_have_no_common_map(project: Project) -> None:
     assert "The goals belong to several tasks" in page
 
 
-def test_where_the_field_counts_success_at_any_step_so_does_the_report(project: Project) -> None:
+def test_a_dataset_measured_by_success_at_any_step_is_reported_by_it(project: Project) -> None:
     project.add()
     params = project.params()
     for agent in RATES:  # bc passes every goal, and stays at few.
@@ -448,8 +451,8 @@ def test_where_the_field_counts_success_at_any_step_so_does_the_report(project: 
     assert verdict(by_any).headline != verdict(results).headline
     assert "bc reached 100% of the goals" in verdict(by_any).text
     assert headline_numbers({MAZE: by_any})[MAZE]["bc"]["success_rate"] == 1
-    said = markdown_report({MAZE: by_any})
-    assert "| agent | success (any step) | success (last step) |" in said
+    summary = markdown_report({MAZE: by_any})
+    assert "| agent | success (any step) | success (last step) |" in summary
 
 
 def test_one_task_has_no_table_of_tasks(page: str) -> None:
@@ -487,8 +490,11 @@ def test_walls_are_those_of_the_maze_and_a_suite_of_several_has_none() -> None:
 def test_a_dataset_card_is_shown_where_there_is_one(project: Project) -> None:
     project.add()
     folder = project.folders.cards / MAZE
-    said = {"facts": {"idle transitions": "0.75%"}, "figures": {"starts": "Where episodes start"}}
-    write_json(folder / "card.json", said)
+    summary = {
+        "facts": {"idle transitions": "0.75%"},
+        "figures": {"starts": "Where episodes start"},
+    }
+    write_json(folder / "card.json", summary)
     (folder / "starts.svg").write_text(
         '<?xml version="1.0"?><svg width="72pt" height="36pt" viewBox="0 0 72 36" '
         'xmlns="http://www.w3.org/2000/svg"><path id="p" d="M0 0" style="stroke: #000000"/></svg>'
@@ -506,7 +512,7 @@ def test_names_from_recipes_cannot_break_the_page(usual: Project) -> None:
     assert "a &lt;b&gt; &amp; c" in page
 
 
-# -------------------------------------------------------------------------------- all that is written
+# -------------------------------------------------------------------------------- all files
 
 
 def test_a_report_has_tables_figures_and_numbers(project: Project) -> None:
@@ -536,11 +542,11 @@ def test_a_report_has_tables_figures_and_numbers(project: Project) -> None:
     assert "gciql" in (output / "index.html").read_text()
 
 
-def test_comparisons_of_nothing_are_an_empty_table() -> None:
+def test_a_comparison_without_results_is_an_empty_table() -> None:
     assert flat_comparisons({MAZE: DatasetResults({}, {"bc": "why not"})}).height == 0
 
 
-def test_the_template_of_dvc_plots_draws_the_columns_that_there_are(project: Project) -> None:
+def test_the_template_of_dvc_plots_uses_existing_columns(project: Project) -> None:
     project.add()
     params = project.params()
     write_report(
@@ -566,12 +572,12 @@ def test_the_template_of_dvc_plots_draws_the_columns_that_there_are(project: Pro
     assert {"low", "high", "agent", "dataset"} <= set(fields) <= known
 
 
-# ----------------------------------------------------------------------------- as a browser shows it
+# ----------------------------------------------------------------------------- layout in a browser
 
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Callable[..., str]:
-    """Runs Chromium on a page and returns the document as it stands after its scripts."""
+    """Runs Chromium on a page and returns the document after its scripts have run."""
     if CHROMIUM is None:
         pytest.skip("no Chromium found to lay the page out")
 

@@ -1,4 +1,4 @@
-"""Runs are found by what they are of; a fresh store survives several processes at once."""
+"""Runs are found by digests of their content; several processes can create a store at the same time."""
 
 import json
 import os
@@ -38,7 +38,7 @@ BC = Subject("maze", "bc", "bc")
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that four processes opened at once: making one takes seconds."""
+    """A store that four processes create at the same time; it is shared because creating one takes seconds."""
     folder = tmp_path_factory.mktemp("store")
     program = "from offline_gcrl.tracking.store import Tracker; Tracker('first')"
     processes = [subprocess.Popen([sys.executable, "-c", program], cwd=folder) for _ in range(4)]
@@ -60,7 +60,7 @@ def test_a_training_finds_its_run_again(tracker: Tracker) -> None:
     assert tracker.training_run(BC, 0, "abd").run_id != run.run_id
 
 
-def test_evaluation_lands_on_the_run_that_trained_the_policy(tracker: Tracker) -> None:
+def test_an_evaluation_is_logged_to_the_run_that_trained_the_policy(tracker: Tracker) -> None:
     run = tracker.training_run(BC, 0, "abc")
     tracker.record_policy(run, "abc", "digest")
     asked = (BC, 0)
@@ -72,7 +72,7 @@ def test_evaluation_lands_on_the_run_that_trained_the_policy(tracker: Tracker) -
     assert tracker.evaluation_run(*asked, "unknown", {"episodes": 3}).run_id != run.run_id
 
 
-def test_a_change_of_code_that_gives_the_same_policy_makes_no_second_run(tracker: Tracker) -> None:
+def test_changed_code_that_gives_the_same_policy_creates_no_second_run(tracker: Tracker) -> None:
     first = tracker.training_run(BC, 0, "before")
     tracker.record_policy(first, "before", "digest")
     second = tracker.training_run(BC, 0, "after")
@@ -80,7 +80,7 @@ def test_a_change_of_code_that_gives_the_same_policy_makes_no_second_run(tracker
     assert tracker.training_run(BC, 0, "after").run_id == first.run_id
 
 
-def test_a_training_noted_again_keeps_its_run_beside_other_evaluations(tracker: Tracker) -> None:
+def test_a_repeated_training_keeps_its_run_despite_other_evaluations(tracker: Tracker) -> None:
     run = tracker.training_run(BC, 0, "abc")
     tracker.record_policy(run, "abc", "digest")
     for episodes in (3, 4):  # The second evaluation has a run of its own, with the same policy.
@@ -119,7 +119,7 @@ def test_points_are_logged_once_at_their_own_updates(tracker: Tracker) -> None:
     ]
 
 
-def test_a_run_holds_params_curve_dataset_and_files(
+def test_a_run_has_params_curve_dataset_and_files(
     tracker: Tracker, dataset: SmallDataset, tmp_path: Path
 ) -> None:
     run = tracker.training_run(BC, 3, "abc")
@@ -166,48 +166,48 @@ def names(tracker: Tracker) -> list[str]:
     return sorted(run.info.run_name for run in tracker.client.search_runs([tracker.experiment]))
 
 
-def test_the_seeds_of_an_agent_are_in_one_run_also_those_added_later(tracker: Tracker) -> None:
+def test_the_seeds_of_an_agent_have_one_parent_run_even_if_added_later(tracker: Tracker) -> None:
     runs = [seed_run(tracker, seed, f"policy {seed}") for seed in (0, 1)]
-    over = tracker.parent_run(BC, runs)
+    parent_run = tracker.parent_run(BC, runs)
     runs.append(seed_run(tracker, 2, "policy 2"))
-    assert tracker.parent_run(BC, runs).run_id == over.run_id
-    assert {parent(tracker, run) for run in runs} == {over.run_id}
+    assert tracker.parent_run(BC, runs).run_id == parent_run.run_id
+    assert {parent(tracker, run) for run in runs} == {parent_run.run_id}
     assert names(tracker) == ["bc on maze", *(f"bc seed {seed} on maze" for seed in (0, 1, 2))]
     other = [seed_run(tracker, 0, "policy of other settings")]
-    assert tracker.parent_run(BC, other).run_id != over.run_id
+    assert tracker.parent_run(BC, other).run_id != parent_run.run_id
 
 
-def test_a_training_that_gave_nothing_new_leaves_no_run_over_its_seeds(tracker: Tracker) -> None:
+def test_a_training_that_gives_known_policies_leaves_no_parent_run(tracker: Tracker) -> None:
     before = seed_run(tracker, 0, "policy")
-    over = tracker.parent_run(BC, [before])
+    parent_run = tracker.parent_run(BC, [before])
     again = tracker.training_run(BC, 0, "of changed code")
     empty = tracker.parent_run(BC, [again])
-    assert empty.run_id != over.run_id
+    assert empty.run_id != parent_run.run_id
     again = tracker.record_policy(again, "of changed code", "policy")
-    assert tracker.parent_run(BC, [again]).run_id == over.run_id
+    assert tracker.parent_run(BC, [again]).run_id == parent_run.run_id
     tracker.delete_if_empty(empty.run_id)
-    tracker.delete_if_empty(over.run_id)
+    tracker.delete_if_empty(parent_run.run_id)
     assert names(tracker) == ["bc on maze", "bc seed 0 on maze"]
 
 
-def test_each_evaluation_of_the_same_policies_has_a_run_over_the_seeds(tracker: Tracker) -> None:
+def test_each_evaluation_of_the_same_policies_has_its_own_parent_run(tracker: Tracker) -> None:
     trained = [seed_run(tracker, seed, f"policy {seed}") for seed in (0, 1)]
-    over = tracker.parent_run(BC, trained)
+    parent_run = tracker.parent_run(BC, trained)
 
-    def judged(episodes: int, seeds: Iterable[int]) -> TrackedRun:
+    def log_evaluation(episodes: int, seeds: Iterable[int]) -> TrackedRun:
         settings = {"episodes": episodes}
         runs = [tracker.evaluation_run(BC, seed, f"policy {seed}", settings) for seed in seeds]
         return tracker.parent_run(BC, runs, evaluation_digest(settings))
 
-    assert judged(3, (0, 1)).run_id == over.run_id
-    other = judged(4, (0, 1))
-    assert other.run_id != over.run_id
-    assert judged(3, (0, 1)).run_id == over.run_id
+    assert log_evaluation(3, (0, 1)).run_id == parent_run.run_id
+    other = log_evaluation(4, (0, 1))
+    assert other.run_id != parent_run.run_id
+    assert log_evaluation(3, (0, 1)).run_id == parent_run.run_id
     seed_run(tracker, 2, "policy 2")
-    assert judged(4, (0, 1, 2)).run_id == other.run_id
+    assert log_evaluation(4, (0, 1, 2)).run_id == other.run_id
 
 
-def test_points_that_a_killed_training_did_not_tell_are_logged_later(tracker: Tracker) -> None:
+def test_points_that_a_killed_training_did_not_send_are_logged_later(tracker: Tracker) -> None:
     run = tracker.training_run(BC, 0, "abc")
     points = [{"update": float(update), "actor/loss": 1.0 / update} for update in (10, 20, 30)]
     run.log_points(points[:1])
@@ -217,7 +217,7 @@ def test_points_that_a_killed_training_did_not_tell_are_logged_later(tracker: Tr
     assert sorted(metric.step for metric in history) == [10, 20, 30]
 
 
-def test_news_of_training_is_logged_with_what_its_process_uses(
+def test_events_of_training_are_logged_with_the_resource_usage(
     tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
@@ -260,15 +260,17 @@ def policies(dataset: SmallDataset, tmp_path: Path) -> dict[int, Path]:
     return {seed: tmp_path / f"models/seed-{seed}" for seed in (0, 1)}
 
 
-def judged(tracker: Tracker, policies: dict[int, Path], seeds: Iterable[int] = (0, 1)) -> None:
-    """Log results of two seeds, one of two episodes a success in each."""
+def log_evaluation(
+    tracker: Tracker, policies: dict[int, Path], seeds: Iterable[int] = (0, 1)
+) -> None:
+    """Log results of two seeds, each with one success in two episodes."""
     folder = policies[0].parent.parent / "results"
     results = {seed: a_result([True, False] * 5) for seed in seeds}
     for seed in seeds:
         (folder / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
         (folder / f"seed-{seed}/metrics.json").write_text("{}")
-    over = combine_seeds(list(results.values()))
-    log_results(tracker, BC, policies, results, over, "success_rate", folder, {"episodes": 10})
+    summary = combine_seeds(list(results.values()))
+    log_results(tracker, BC, policies, results, summary, "success_rate", folder, {"episodes": 10})
 
 
 def metric_rows(tracker: Tracker) -> int:
@@ -279,22 +281,22 @@ def metric_rows(tracker: Tracker) -> int:
     )
 
 
-def test_an_evaluation_stands_on_the_runs_of_the_seeds_and_over_them(
+def test_an_evaluation_is_logged_to_child_runs_and_their_parent(
     tracker: Tracker, policies: dict[int, Path]
 ) -> None:
-    judged(tracker, policies)
+    log_evaluation(tracker, policies)
     before, models = metric_rows(tracker), len(logged_models(tracker))
-    judged(tracker, policies)  # Again: nothing is doubled.
-    judged(tracker, policies, seeds=(0,))  # Of fewer seeds: the result of all stays.
+    log_evaluation(tracker, policies)  # Again: nothing is doubled.
+    log_evaluation(tracker, policies, seeds=(0,))  # Of fewer seeds: the result of all stays.
     assert (metric_rows(tracker), len(logged_models(tracker))) == (before, models) == (before, 2)
     runs = {run.info.run_name: run for run in tracker.client.search_runs([tracker.experiment])}
-    over = runs["bc on maze"]
-    assert over.data.metrics["success_rate"] == 0.5
-    assert over.data.metrics["seeds"] == 2
-    assert over.data.tags["success"].startswith("0.50 [")
-    assert "in 20 episodes of 2 seeds" in over.data.tags["mlflow.note.content"]
+    parent_run = runs["bc on maze"]
+    assert parent_run.data.metrics["success_rate"] == 0.5
+    assert parent_run.data.metrics["seeds"] == 2
+    assert parent_run.data.tags["success"].startswith("0.50 [")
+    assert "in 20 episodes of 2 seeds" in parent_run.data.tags["mlflow.note.content"]
     assert runs["bc seed 1 on maze"].data.params["seed"] == "1"
-    curve = tracker.client.get_metric_history(over.info.run_id, "evaluation/success_rate_low")
+    curve = tracker.client.get_metric_history(parent_run.info.run_id, "evaluation/success_rate_low")
     assert [point.step for point in curve] == [10]
     model = next(model for model in logged_models(tracker) if model.tags["seed"] == "1")
     assert model.source_run_id == runs["bc seed 1 on maze"].info.run_id
@@ -305,7 +307,7 @@ def logged_models(tracker: Tracker) -> list[Any]:
     return list(tracker.client.search_logged_models([tracker.experiment]))
 
 
-def test_a_policy_whose_logging_was_interrupted_is_logged_anew(
+def test_a_policy_whose_logging_was_interrupted_is_logged_again(
     tracker: Tracker, policies: dict[int, Path]
 ) -> None:
     run = tracker.training_run(BC, 0, "abc")
@@ -318,7 +320,7 @@ def test_a_policy_whose_logging_was_interrupted_is_logged_anew(
     ]
 
 
-def test_a_logged_policy_acts_in_a_process_that_knows_nothing_else(
+def test_a_logged_policy_acts_in_a_new_process(
     tracker: Tracker, policies: dict[int, Path], tmp_path: Path
 ) -> None:
     run = tracker.training_run(BC, 0, "abc")
@@ -338,7 +340,7 @@ def test_a_logged_policy_acts_in_a_process_that_knows_nothing_else(
 
 
 def test_views_name_columns_that_runs_have(tracker: Tracker, policies: dict[int, Path]) -> None:
-    judged(tracker, policies)
+    log_evaluation(tracker, policies)
     tags = tracker.client.get_experiment(tracker.experiment).tags
     views = [tag for tag in tags if tag.startswith("mlflow.sharedViewState.")]
     assert len(views) == 2
@@ -354,7 +356,7 @@ def test_views_name_columns_that_runs_have(tracker: Tracker, policies: dict[int,
             assert {"tags.`success`", "metrics.`success`"} <= held & set(state["selectedColumns"])
 
 
-def test_a_card_lands_on_its_own_run_in_a_view_that_shows_it(
+def test_a_card_is_logged_to_its_own_run_and_shown_in_a_view(
     tracker: Tracker, dataset: SmallDataset, tmp_path: Path
 ) -> None:
     cards = Tracker("test datasets", dataset_views())
@@ -379,7 +381,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.w
 @pytest.fixture
 def page_address(tracker: Tracker, policies: dict[int, Path], tmp_path: Path) -> Iterator[str]:
     """MLflow's server on a store with the results of two agents."""
-    judged(tracker, policies)
+    log_evaluation(tracker, policies)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -406,7 +408,7 @@ def is_up(address: str) -> bool:
 
 @pytest.mark.timeout(600)  # A server and a browser, on a machine that may be busy.
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_the_page_shows_runs_side_by_side(
+def test_the_page_of_mlflow_shows_the_table_of_runs(
     tracker: Tracker, page_address: str, tmp_path: Path
 ) -> None:
     with sync_playwright() as browsers:

@@ -178,12 +178,12 @@ def _themed(svg: str, name: str, label: str) -> str:
 
 
 def _rounded(tag: re.Match[str]) -> str:
-    """An element with its lengths to a hundredth of a point; what is written stays whole."""
+    """An element with its lengths rounded to a hundredth of a point; text is not changed."""
     return re.sub(r"(\d\.\d{2})\d+", r"\1", tag[0])
 
 
 def _with_own_ids(svg: str, name: str) -> str:
-    """Ids that something refers to, made unique on the page; all others dropped."""
+    """Make the ids of an SVG unique on the page, and remove ids that nothing refers to."""
     prefix = re.sub(r"[^A-Za-z0-9_-]", "-", name)
     used = set(re.findall(r"url\(#([^)]+)\)", svg)) | set(re.findall(r'href="#([^"]+)"', svg))
 

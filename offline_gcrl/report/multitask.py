@@ -157,7 +157,7 @@ def model_sentence(agent: str, model: SharingModel) -> str:
 
 def wrong_table(findings: Findings) -> Table:
     """Success with the right and with a wrong identifier, one row per agent and identifier."""
-    heading = ["agent", "wrong identifier", "success, right", "success, wrong", "drop"]
+    heading = ["agent", "wrong identifier", "success, right one", "success, wrong one", "drop"]
     return heading, [
         [agent, WRONG_NAMES[row.name], *_contrast(row)]
         for agent, found in findings.items()

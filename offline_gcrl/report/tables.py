@@ -165,9 +165,11 @@ def _comparison_lines(found: DatasetResults) -> list[str]:
     for agent, standing in comparison.ranking.items():
         rank = rank_text(standing.rank, standing.rank_low, standing.rank_high)
         rival = comparison.against_best.get(agent)
-        beside = (interval(rival.difference), interval(rival.improvement)) if rival else ("", "")
+        comparisons = (
+            (interval(rival.difference), interval(rival.improvement)) if rival else ("", "")
+        )
         middle = interval(standing.interquartile_mean)
-        lines.append(f"| {agent} | {rank} | {middle} | {beside[0]} | {beside[1]} |")
+        lines.append(f"| {agent} | {rank} | {middle} | {comparisons[0]} | {comparisons[1]} |")
     return [*lines, ""]
 
 

@@ -110,12 +110,13 @@ def _fastest(results: DatasetResults) -> list[str]:
 def _evaluated_on(comparison: Comparison) -> tuple[str, ...]:
     """The number of training runs and episodes, with a warning if there are few runs."""
     seeds, episodes = comparison.seeds, comparison.episodes
+    agents = "Each agent" if comparison.against_best else "The agent"
     if seeds == 1:
         return (
-            f"Each agent was trained once and evaluated on {episodes} episodes.",
-            "One training run shows how good these policies are, not how much training runs differ.",
+            f"{agents} was trained with one seed and evaluated on {episodes} episodes.",
+            "One training run shows how good a policy is, not how much training runs differ.",
         )
-    basis = f"Each agent was trained {seeds} times and evaluated on {episodes} episodes."
+    basis = f"{agents} was trained with {seeds} seeds and evaluated on {episodes} episodes."
     if seeds >= MIN_RELIABLE_SEEDS:
         return (basis,)
     return (basis, "With so few training runs, the intervals are rough.")
