@@ -13,7 +13,7 @@ from execute import execute
 
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Dataset, agent_settings, load_dataset, load_params
-from offline_gcrl.evaluation.plan import plan_evaluation
+from offline_gcrl.evaluation.plan import evaluate, plan_evaluation
 from offline_gcrl.evaluation.results import combine_seeds
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.report.facts import Folders
@@ -76,31 +76,31 @@ def make_outputs(dataset: SmallDataset) -> None:
     write_json(table / "stats.json", describe(dataset.parquet, table, dataset.relabel, goal))
     resolved = load_dataset(NAME)
     for agent in AGENTS:
-        train_and_judge(agent, resolved)
+        train_and_evaluate(agent, resolved)
     params, datasets, folders = load_params(), {NAME: resolved}, Folders()
     results = load_results(params.experiment, datasets, folders.results)
     write_report(params, datasets, results, folders, Path("reports"))
 
 
-def train_and_judge(agent: str, resolved: Dataset) -> None:
+def train_and_evaluate(agent: str, resolved: Dataset) -> None:
     """What the stages `train` and `evaluate` do, in this process."""
     params, tracker, subject = load_params(), Tracker("small"), Subject(NAME, agent, agent)
-    train, evaluate = params.train_for(NAME), params.evaluate_for(NAME)
+    train, evaluation = params.train_for(NAME), params.evaluate_for(NAME)
     settings = agent_settings(params, agent, NAME, settings_type(agent))
     models, folder = Path("models") / NAME / agent, Path("results") / NAME / agent
     jobs = training_jobs(NAME, agent, SEEDS, train, settings, models)
     said = {"train": train.model_dump(), "agent": settings.model_dump()}
     runs = TrainingRuns(tracker, subject, jobs, said, {})
     for job in jobs:
-        train_seed(job, runs.hear)
+        train_seed(job, runs.log_event)
     runs.finish()
     policies = {seed: models / f"seed-{seed}" for seed in SEEDS}
-    results = evaluate(plan_evaluation(policies, resolved, evaluate), 1)
+    results = evaluate(plan_evaluation(policies, resolved, evaluation), 1)
     for seed, result in results.items():
         result.write(folder / f"seed-{seed}")
     over, said = (
         combine_seeds(list(results.values())),
-        evaluate.model_dump(exclude={"workers", "video"}),
+        evaluation.model_dump(exclude={"workers", "video"}),
     )
     log_results(tracker, subject, policies, results, over, "success_rate", folder, said)
 
