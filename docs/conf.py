@@ -14,8 +14,8 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "extensions"), str(HERE.parent)]
 
+from api_pages import write_reference
 from pydantic import BaseModel
-from reference import write_reference
 
 import offline_gcrl
 from offline_gcrl import __version__
@@ -107,7 +107,7 @@ def drop_signature(
     app: Any, what: str, name: str, item: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, str] | None:
     """Leave out the constructors of settings: the page Settings lists their fields."""
-    return ("", "") if what == "class" and issubclass(item, BaseModel) else None
+    return ("", "") if isinstance(item, type) and issubclass(item, BaseModel) else None
 
 
 def skip_field(app: Any, what: str, name: str, item: Any, skip: bool, options: Any) -> bool | None:
