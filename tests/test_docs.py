@@ -329,7 +329,7 @@ def no_gpu(folder: Path) -> None:
 
 ERRORS: dict[str, Callable[[Path], object]] = {
     "unknown key": replaced("    alpha: 3.0", "    alpha: 3.0\n    expectil: 0.9"),
-    "a number that is text": replaced("learning_rate: 1.0e-3", "learning_rate: 1e-3"),
+    "a number that is text": replaced("learning_rate: 1.0e-3", "learning_rate: 0,001"),
     "unknown recipe": replaced("[pointmaze-umaze]", "[pointmaze-umaz]"),
     "a strategy that is not relabelled": replaced(
         "[final, future, geometric, episode, random]", "[future]"
