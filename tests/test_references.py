@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference import DIMENSIONS, HERE, Reference, assert_same_update, put, read
+from ogbench_reference import DIMENSIONS, HERE, Reference, assert_same_update, put, read
 
 from offline_gcrl.agents import agent_type, settings_type
 
