@@ -19,7 +19,6 @@ from api_pages import write_reference
 from batch_fields import table_of as fields_table
 from conftest import RECIPES, ROOT, SmallDataset
 from playwright.sync_api import sync_playwright
-from reference import write_reference
 from settings_tables import table_of
 from test_architecture import FOLDERS
 
