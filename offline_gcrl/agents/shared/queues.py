@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-EMPTY = float("inf")
-"""Fills the places of a queue that have no value yet."""
+EMPTY = torch.finfo(torch.float32).max
+"""Fills the places of a queue that have no value yet: the last in order, and finite, as all of an agent's state is."""
 
 
 def pushed(queue: Tensor, values: Tensor) -> Tensor:
