@@ -137,3 +137,25 @@ def test_inputs_that_are_not_finite_are_refused(policy: Policy, value: float) ->
     observation[1] = value
     with pytest.raises(PolicyError, match="observation has numbers that are not finite"):
         policy.act(observation, goal)
+
+
+@pytest.mark.parametrize("algorithm", ["gciql", "gofar"])
+def test_a_policy_with_a_value_gives_that_of_its_agent(tmp_path: Path, algorithm: str) -> None:
+    agent, asked = make_agent(algorithm, {}), make_settings(algorithm, {})
+    arguments = (agent, algorithm, asked, SCALING, DIMENSIONS, ("a", "b", "c", "d"), {"updates": 1})
+    save_policy(tmp_path / "policy.pt", *arguments, with_value=True)
+    policy = load_policy(tmp_path)
+    random = np.random.default_rng(0)
+    states, goals = random.normal(size=(9, 5)), random.normal(size=(9, 2))
+    scaled = (
+        torch.from_numpy(SCALING.observations(states.astype(np.float32))),
+        torch.from_numpy(SCALING.goals(goals.astype(np.float32))),
+    )
+    expected = agent.state_value(*scaled, torch.zeros(9, dtype=torch.int64)).numpy()
+    np.testing.assert_allclose(policy.value(states, goals), expected, rtol=1e-5)
+    np.testing.assert_allclose(policy.value(states[0], goals[0]), expected[0], rtol=1e-5)
+
+
+def test_a_policy_without_a_value_says_so(policy: Policy) -> None:
+    with pytest.raises(PolicyError, match="has no value: it is a snapshot, or its algorithm"):
+        policy.value(np.zeros(5), np.zeros(2))

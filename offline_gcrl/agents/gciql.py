@@ -140,6 +140,11 @@ class Agent(nn.Module):
             advantage = q - self.value(observations, goals, task=tasks)
         return loss, info | {"actor/advantage": advantage.mean()}
 
+    def state_value(self, observations: Tensor, goals: Tensor, tasks: Tensor) -> Tensor:
+        """V(s, g), (batch,): with rewards of -1, minus the discounted number of steps to the goal."""
+        values: Tensor = self.value(observations, goals, task=tasks)
+        return values.detach()
+
     def disagreement(self, batch: Batch) -> Tensor:
         """|Q_1 - Q_2| of the data's actions, (batch,): how uncertain the critics are of them."""
         q = self.critic(

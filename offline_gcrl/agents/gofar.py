@@ -139,6 +139,11 @@ class Agent(nn.Module):
             "actor/mse": batch_mean(squared_error, batch).detach(),
         }
 
+    def state_value(self, observations: Tensor, goals: Tensor, tasks: Tensor) -> Tensor:
+        """V(s, g) of the dual objective, (batch,)."""
+        values: Tensor = self.value(observations, goals, task=tasks)
+        return values.detach()
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The discriminator learns at a rate of its own."""
         parameters = [*self.value.parameters(), *self.actor.parameters()]

@@ -1,6 +1,7 @@
 """A trained policy, which is saved in one file and used by one call."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from offline_gcrl.agents import Agent, agent_type, settings_type
 from offline_gcrl.config import AgentSettings, algorithm_names
@@ -44,6 +45,8 @@ class Policy:
     settings: AgentSettings
     training: dict[str, Any]
     """Dataset, agent, seed and number of updates."""
+    agent: nn.Module | None = None
+    """The complete agent, for its value; None for a snapshot, and for agents without a value."""
 
     def act(
         self, observation: ArrayLike, goal: ArrayLike, task: str | None = None
@@ -61,16 +64,7 @@ class Policy:
         Raises:
             PolicyError: a shape or a task does not fit the policy.
         """
-        state, goals = (np.asarray(values, dtype=np.float32) for values in (observation, goal))
-        for name, values in (("observation", state), ("goal", goals)):
-            expected = getattr(self.dimensions, name)
-            if values.ndim not in (1, 2) or values.shape[-1] != expected:
-                raise PolicyError(
-                    f"the policy takes {name}s of shape ({expected},) or (batch, {expected}), "
-                    f"not {tuple(values.shape)}"
-                )
-            if not np.isfinite(values).all():
-                raise PolicyError(f"the {name} has numbers that are not finite: {values}")
+        state, goals = self._checked(observation, "observation"), self._checked(goal, "goal")
         number = self._task_number(task)
         if state.ndim == goals.ndim == 1 and self._layers is not None:
             scaled = forward(
@@ -78,17 +72,57 @@ class Policy:
                 np.concatenate([self.scaling.observations(state), self.scaling.goals(goals)]),
             )
         else:
-            scaled = self._forward(state, goals, number)
+            scaled = self._forward(self.actor, state, goals, number)
         return self.scaling.environment_actions(scaled)
+
+    def value(
+        self, observation: ArrayLike, goal: ArrayLike, task: str | None = None
+    ) -> NDArray[np.float32]:
+        """The agent's value of being in a state with a goal, in the agent's own units.
+
+        Args:
+            observation: (observation,) or (batch, observation).
+            goal: (goal,) or (batch, goal), broadcast like those of ``act``.
+            task: name of the task, as in ``act``.
+
+        Returns:
+            A number, or (batch,). Its meaning is that of ``state_value`` of the algorithm.
+
+        Raises:
+            PolicyError: the policy has no value, or a shape or a task does not fit it.
+        """
+        if self.agent is None:
+            raise PolicyError(
+                f"this policy of {self.algorithm} has no value: it is a snapshot, or its algorithm learns none"
+            )
+        state, goals = self._checked(observation, "observation"), self._checked(goal, "goal")
+        value: Any = self.agent.state_value
+        return self._forward(value, state, goals, self._task_number(task))
 
     def episode(self) -> "Acting":
         """What acts in one episode: the policy itself, since it keeps no state between steps."""
         return self
 
+    def _checked(self, given: ArrayLike, name: str) -> NDArray[np.float32]:
+        """An observation or a goal, or a batch of them, as finite float32 numbers of the right size."""
+        values, expected = np.asarray(given, dtype=np.float32), getattr(self.dimensions, name)
+        if values.ndim not in (1, 2) or values.shape[-1] != expected:
+            raise PolicyError(
+                f"the policy takes {name}s of shape ({expected},) or (batch, {expected}), "
+                f"not {tuple(values.shape)}"
+            )
+        if not np.isfinite(values).all():
+            raise PolicyError(f"the {name} has numbers that are not finite: {values}")
+        return values
+
     def _forward(
-        self, state: NDArray[np.float32], goals: NDArray[np.float32], task: int
+        self,
+        network: Callable[..., Tensor],
+        state: NDArray[np.float32],
+        goals: NDArray[np.float32],
+        task: int,
     ) -> NDArray[np.float32]:
-        """Scaled actions through torch, for any number of states and any network."""
+        """The output of a network through torch, for any number of states."""
         try:
             batch = np.broadcast_shapes(state.shape[:-1], goals.shape[:-1])
         except ValueError:
@@ -98,12 +132,12 @@ class Policy:
         state = np.broadcast_to(state, (*batch, state.shape[-1]))
         goals = np.broadcast_to(goals, (*batch, goals.shape[-1]))
         with torch.inference_mode():
-            scaled: NDArray[np.float32] = self.actor(
+            outputs: NDArray[np.float32] = network(
                 torch.from_numpy(self.scaling.observations(state)),
                 torch.from_numpy(self.scaling.goals(goals)),
                 torch.full(batch, task),
             ).numpy()
-        return scaled
+        return outputs
 
     @functools.cached_property
     def _layers(self) -> list[Layer] | None:
@@ -126,8 +160,13 @@ def save_policy(
     dimensions: Dimensions,
     tasks: tuple[str, ...],
     training: dict[str, Any],
+    *,
+    with_value: bool = False,
 ) -> None:
-    """Write a policy to a file; the same weights give the same bytes."""
+    """Write a policy to a file; the same weights give the same bytes.
+
+    ``with_value`` adds the networks of the value, where the agent has one (``state_value``).
+    """
     content = {
         "format": FORMAT,
         "algorithm": algorithm,
@@ -138,7 +177,20 @@ def save_policy(
         "training": training,
         "actor": {name: value.cpu() for name, value in agent.actor.state_dict().items()},
     }
+    if with_value and hasattr(agent, "state_value"):
+        content["value"] = _value_networks(agent)
     write_content(path, content)
+
+
+def _value_networks(agent: Agent) -> dict[str, Tensor]:
+    """Weights of an agent other than those of its actor and its targets."""
+    assert isinstance(agent, nn.Module)
+    targets = {id(target) for pair in agent.target_pairs() for target in pair[0]}
+    return {
+        name: weight.detach().cpu()
+        for name, weight in agent.named_parameters()
+        if id(weight) not in targets and not name.startswith("actor.")
+    }
 
 
 def policy_file(path: Path) -> Path:
@@ -187,6 +239,8 @@ def load_policy(path: str | Path) -> Policy:
             f"{path}: its weights are not those of this version; train it again"
         ) from None
     agent.actor.eval()
+    if "value" in content:
+        agent.load_state_dict(content["value"], strict=False)
     return Policy(
         actor=agent.actor,
         scaling=Scaling.from_saved(content["scaling"]),
@@ -195,4 +249,5 @@ def load_policy(path: str | Path) -> Policy:
         algorithm=content["algorithm"],
         settings=settings,
         training=content["training"],
+        agent=agent if "value" in content else None,
     )

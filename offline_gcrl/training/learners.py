@@ -125,7 +125,7 @@ class Learner:
     def export(self) -> None:
         """Write the policy, its snapshots and the training curve."""
         output = self.job.output
-        self._save_policy(output / POLICY, self.job.train.updates)
+        self._save_policy(output / POLICY, self.job.train.updates, with_value=True)
         shutil.copytree(self.job.checkpoints / SNAPSHOTS, output / SNAPSHOTS)
         write_text(output / TRAINING_CURVE, _as_csv(self.curve))
         if self.several:
@@ -178,7 +178,7 @@ class Learner:
         (point,) = points_of([mean(infos)])
         return {f"validation/{name}": value for name, value in point.items()}
 
-    def _save_policy(self, path: Path, updates: int) -> None:
+    def _save_policy(self, path: Path, updates: int, *, with_value: bool = False) -> None:
         job, data = self.job, self.data
         save_policy(
             path,
@@ -190,6 +190,7 @@ class Learner:
             self.tasks,
             {"dataset": job.dataset, "agent": job.agent, "seed": job.seed, "updates": updates}
             | ({} if job.task is None else {"task": job.task}),
+            with_value=with_value,
         )
 
 
