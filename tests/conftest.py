@@ -1,6 +1,10 @@
 """One small dataset, made once and shared: real PointMaze episodes through the real pipeline."""
 
+import gc
+import os
+import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +12,7 @@ from typing import Any
 import minari
 import numpy as np
 import pytest
+from filelock import FileLock
 from gymnasium import spaces
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
@@ -16,11 +21,23 @@ from offline_gcrl.config import Collect, Dataset, Recipe, Relabel, load_recipe
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.hindsight.relabel import relabel
+from offline_gcrl.support import processes
+
+# Pools of workers fork from a process that has imported what the workers of most tests use.
+processes.context.set_forkserver_preload(
+    ["offline_gcrl.collect.collector", "offline_gcrl.evaluation.videos", "offline_gcrl.training.module"]
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest file first, so that it does not run alone at the end."""
     items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that importing made out of later garbage collections, which would go through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 ROOT = Path(__file__).parent.parent
@@ -84,19 +101,38 @@ def published_look_alike(recipe: Recipe, root: Path, episodes: int, steps: int) 
         )
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that one of the test processes makes and all of them read."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    made, partial = folder / name, folder / f".{name}"
+    with FileLock(folder / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            make(partial)
+            partial.rename(made)
+    return made
+
+
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> SmallDataset:
-    folder = tmp_path_factory.mktemp("dataset")
-    made = SmallDataset(
-        small_recipe(), folder / "minari", folder / "parquet", folder / "hindsight", Relabel(k=3)
+    recipe, settings = small_recipe(), Relabel(k=3)
+
+    def make(folder: Path) -> None:
+        minari, parquet, hindsight = (folder / name for name in ("minari", "parquet", "hindsight"))
+        for path in (minari, parquet, hindsight):
+            path.mkdir()
+        for source in recipe.sources:
+            collect_source(recipe, source, minari, workers=1)
+        ingest(as_dataset(recipe), minari, parquet)
+        relabel(parquet, hindsight, settings, recipe.goal)
+
+    folder = made_once(tmp_path_factory, "dataset", make)
+    return SmallDataset(
+        recipe, folder / "minari", folder / "parquet", folder / "hindsight", settings
     )
-    for path in (made.minari, made.parquet, made.hindsight):
-        path.mkdir()
-    for source in made.recipe.sources:
-        collect_source(made.recipe, source, made.minari, workers=2)
-    ingest(made.resolved, made.minari, made.parquet)
-    relabel(made.parquet, made.hindsight, made.relabel, made.recipe.goal)
-    return made
 
 
 def episode_buffers(sizes: Any = 4) -> list[EpisodeBuffer]:
