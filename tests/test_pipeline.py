@@ -20,7 +20,7 @@ from conftest import RECIPES, published_look_alike
 from project import Project
 
 from offline_gcrl import load_policy
-from offline_gcrl.commands.experiments import shown
+from offline_gcrl.commands.experiments import experiments_table
 from offline_gcrl.config import load_recipe
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(600)]
@@ -216,7 +216,7 @@ def test_a_queued_experiment_lands_in_the_same_store(project: Project) -> None:
     assert {run.data.tags["dvc.experiment"] for run in new} == {"tried"}
     assert {run.data.params["agent.learning_rate"] for run in new} == {"0.002"}
     rows = csv.DictReader(io.StringIO(project.dvc("exp", "show", "--csv")))
-    heading, lines = shown(list(rows))
+    heading, lines = experiments_table(list(rows))
     assert {"agents.bc.learning_rate", "bc on tiny-maze"} <= set(heading)
     (tried,) = (dict(zip(heading, line, strict=True)) for line in lines if line[0] == "tried")
     assert tried["agents.bc.learning_rate"] == "0.002"
