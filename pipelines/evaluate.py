@@ -33,8 +33,7 @@ def main() -> None:
                 write_json(folder / SKIPPED, {"reason": reason})
             close(f"not evaluated: {reason}; the policies are in {models}")
             return
-        parts = ("evaluation.videos", "evaluation.figures", "tracking.evaluation")
-        preload(*(f"offline_gcrl.{part}" for part in parts))
+        preload("offline_gcrl.evaluation.videos")
         params, headline = load_params(), HEADLINES[dataset.criterion]
         settings = params.evaluate_for(name)
         policies = {seed: models / f"seed-{seed}" for seed in params.experiment.seeds}

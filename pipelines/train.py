@@ -22,7 +22,7 @@ def main() -> None:
     from offline_gcrl.training.speed import plan_for
 
     with stage("train", f"{agent} on {dataset}"):
-        preload(TRAINING, "offline_gcrl.tracking.training")
+        preload(TRAINING)
         params, resolved = load_params(), load_dataset(dataset)
         train = params.train_for(dataset, agent)
         algorithm = params.agents[agent]["algorithm"]

@@ -1,6 +1,5 @@
 """One small dataset, made once and shared: real PointMaze episodes through the real pipeline."""
 
-import gc
 import os
 import shutil
 import warnings
@@ -21,11 +20,13 @@ from offline_gcrl.config import Collect, Dataset, Recipe, Relabel, load_recipe
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.hindsight.relabel import relabel
-from offline_gcrl.support import processes
+from offline_gcrl.support.imports import pause_collection, resume_collection
+from offline_gcrl.support.processes import preload_on_demand
 
+pause_collection()  # until all tests are imported
 # Pools of workers fork from a process that has imported what the workers of most tests use.
-processes.context.set_forkserver_preload(
-    ["offline_gcrl.collect.collector", "offline_gcrl.evaluation.videos", "offline_gcrl.training.module"]
+preload_on_demand(
+    "offline_gcrl.collect.collector", "offline_gcrl.evaluation.videos", "offline_gcrl.training.module"
 )  # fmt: skip
 
 
@@ -35,9 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave all that importing made out of later garbage collections, which would go through it each time."""
-    gc.collect()
-    gc.freeze()
+    """Everything is imported now."""
+    resume_collection()
 
 
 ROOT = Path(__file__).parent.parent

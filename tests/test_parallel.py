@@ -1,5 +1,6 @@
 """Pools preserve order, report a dead worker, and leave no orphans."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -31,6 +32,14 @@ def test_results_have_the_order_of_the_items() -> None:
 def test_a_killed_worker_ends_the_work_with_an_error_of_the_package() -> None:
     with pytest.raises(OfflineGCRLError, match="a worker process died"):
         list(ordered_map(die, range(9), workers=2))
+
+
+def start_of_a_worker(_: int) -> tuple[bool, bool, bool]:
+    return "gymnasium_robotics" in sys.modules, gc.isenabled(), gc.get_freeze_count() > 10_000
+
+
+def test_workers_start_with_the_preloaded_modules_and_collect_their_own_garbage() -> None:
+    assert list(ordered_map(start_of_a_worker, [0], workers=1)) == [(True, True, True)]
 
 
 @pytest.mark.parametrize(("jobs", "rounds"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (8, 4)])

@@ -1,6 +1,7 @@
 """Output of stages: headings, progress and errors as sentences; stages end when DVC ends."""
 
 import errno
+import gc
 import json
 import os
 import pty
@@ -19,7 +20,7 @@ from rich.text import Text
 from offline_gcrl.support import terminal
 from offline_gcrl.support.errors import DataError, SettingsError
 from offline_gcrl.support.files import atomic_directory, copy_contents
-from offline_gcrl.support.terminal import Bars, close, duration, note, stage
+from offline_gcrl.support.terminal import Bars, close, duration, note, stage, stage_arguments
 
 
 def test_an_error_of_the_package_is_a_sentence_and_an_exit_code(
@@ -31,6 +32,14 @@ def test_an_error_of_the_package_is_a_sentence_and_an_exit_code(
     out, err = capfd.readouterr()
     assert out == "ingest maze\n"
     assert err == "error: dataset 'x', episode 3: no transitions\n"
+
+
+def test_no_garbage_is_collected_while_a_stage_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["ingest.py", "maze"])
+    assert stage_arguments("Ingest.", "dataset") == ["maze"]
+    assert not gc.isenabled()
+    with stage("ingest", "maze"):
+        assert gc.isenabled()
 
 
 def test_a_bug_shows_its_traceback() -> None:

@@ -17,6 +17,7 @@ from multiprocessing import forkserver
 from typing import TypeVar
 
 from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.support.imports import PRELOADED
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,9 +27,15 @@ context = multiprocessing.get_context("forkserver")
 
 def preload(*modules: str) -> None:
     """Start the fork server, which imports these modules once for all workers, in the background."""
-    _one_thread_each()
-    context.set_forkserver_preload(list(modules))
+    preload_on_demand(*modules)
     forkserver.ensure_running()
+
+
+def preload_on_demand(*modules: str) -> None:
+    """Let the fork server import these modules once it is started, which the first pool does."""
+    _one_thread_each()
+    os.environ[PRELOADED] = " ".join(modules)
+    context.set_forkserver_preload(["offline_gcrl.support.preloaded"])
 
 
 def _one_thread_each() -> None:

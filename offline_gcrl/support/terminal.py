@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.text import Text
 
 from offline_gcrl.support.errors import message_of
+from offline_gcrl.support.imports import pause_collection, resume_collection
 
 SECONDS_BETWEEN_LINES = 10.0
 """Interval of lines of progress if the output is not a terminal."""
@@ -34,11 +35,15 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def stage_arguments(description: str | None, *names: str) -> list[str]:
-    """Parse the command line of a stage: one positional argument per name, and ``--help``."""
+    """Parse the command line of a stage: one positional argument per name, and ``--help``.
+
+    Until the stage begins, the script imports what it needs, so garbage collection is paused.
+    """
     parser = argparse.ArgumentParser(description=description)
     for name in names:
         parser.add_argument(name)
     parsed = parser.parse_args()
+    pause_collection()
     return [getattr(parsed, name) for name in names]
 
 
@@ -49,6 +54,7 @@ def stage(title: str, subject: str) -> Iterator[None]:
     Such errors are those of the package, those of the system (a full disk, missing permissions, too little memory) and
     damaged files. An interruption by Ctrl-C or SIGTERM ends the process with one line.
     """
+    resume_collection()
     console.print(f"[bold]{title}[/bold] {escape(subject)}")
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with_dvc, args=(PARENT,), daemon=True).start()

@@ -1,0 +1,33 @@
+"""Importing heavy packages without garbage collection, which saves a third of the time that a stage takes to start.
+
+Torch, Lightning and MLflow create a million objects that live as long as the process. The garbage collector would
+search them several times during the imports, and again when the process ends.
+"""
+
+import gc
+import os
+from importlib import import_module
+
+PRELOADED = "OFFLINE_GCRL_PRELOADED"
+"""Environment variable with the names of the modules that a fork server imports, separated by spaces."""
+
+
+def pause_collection() -> None:
+    """Collect no garbage until ``resume_collection``."""
+    gc.disable()
+
+
+def resume_collection() -> None:
+    """Collect garbage among the objects that are created from now on."""
+    gc.freeze()
+    gc.enable()
+
+
+def import_preloaded() -> None:
+    """Import the modules that ``PRELOADED`` names."""
+    pause_collection()
+    try:
+        for name in os.environ[PRELOADED].split():
+            import_module(name)
+    finally:
+        resume_collection()
