@@ -1,7 +1,7 @@
-"""``make screenshots``: the pictures of the report and of MLflow in ``docs/images``, from what `make repro` left.
+"""``make screenshots``: the pictures of the report and of MLflow in ``docs/images``, from the outputs of `make repro`.
 
-It drives the system's Chromium (Debian: ``apt install chromium``). Only runs of the dataset that is named are
-shown; pictures are of the store's newest runs of it.
+The script uses the system's Chromium (Debian: ``apt install chromium``). The pictures show the newest runs of the
+given dataset.
 
     python docs/screenshots.py --dataset pointmaze-umaze --output docs/images
 """
@@ -32,13 +32,13 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 OPTIONS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SECONDS_TO_START = 120
-SETTLED, MOST_PATIENCE = 2500, 90_000  # Milliseconds: for charts to come to rest, and for a page.
+SETTLED, MOST_PATIENCE = 2500, 90_000  # Milliseconds: for charts to settle, and for a page.
 TRAINING = "workflowType=machine_learning"  # MLflow's pages for models, not for language models.
 PLOT = ".js-plotly-plot"
 KEEP_ASSISTANT_SHUT = (
     'localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true")'
 )
-"""MLflow opens a panel for questions to a language model at the first visit."""
+"""At the first visit, MLflow opens a panel for questions to a language model."""
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def take_report(browser: Browser, output: Path) -> None:
-    """The top of the report, on a desk and on a phone in the dark."""
+    """The top of the report, on a desktop and on a phone in dark mode."""
     for name, width, height, scheme in (
         ("report-wide", 1280, 1500, "light"),
         ("report-narrow-dark", 390, 1480, "dark"),
@@ -93,7 +93,7 @@ def take_mlflow(browser: Browser, server: str, dataset: str, output: Path) -> No
 
 
 def take(page: Page, where: str, text: str, path: Path, element: str = "body") -> None:
-    """A picture of an address, once it shows a text and an element, and has come to rest."""
+    """A picture of an address, once it shows a text and an element and has settled."""
     page.goto(where)
     page.get_by_text(text).first.wait_for()
     page.locator(element).first.wait_for()
@@ -102,7 +102,7 @@ def take(page: Page, where: str, text: str, path: Path, element: str = "body") -
 
 
 def agents_runs(tracker: Tracker, dataset: str) -> list[str]:
-    """The newest run over seeds of each agent on a dataset, the best first."""
+    """The newest parent run of each agent on a dataset, the best first."""
     where = f"tags.seed = '{ALL_SEEDS}' and tags.dataset = '{dataset}' and metrics.success >= 0"
     found = tracker.client.search_runs(
         [tracker.experiment], where, order_by=["attributes.start_time DESC"]
@@ -131,10 +131,10 @@ def mlflow_server() -> Iterator[str]:
 
 
 def wait_for(address: str) -> None:
-    """Until something answers there.
+    """Wait until a server answers at an address.
 
     Raises:
-        TimeoutError: nothing does.
+        TimeoutError: no server answers.
     """
     for _ in range(SECONDS_TO_START):
         try:

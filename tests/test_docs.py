@@ -181,28 +181,28 @@ class Example(Section):
     silent: bool = False
 
 
-def test_a_table_of_settings_says_what_the_code_says() -> None:
-    lines = table_of(Example, {"silent": "Said on the page."})
+def test_a_table_of_settings_has_the_meanings_of_the_code_and_of_the_page() -> None:
+    lines = table_of(Example, {"silent": "Explained on the page."})
     assert lines[2:] == [
         "| `rate` | *required* | number | How fast. |",
         "| `size` | `3` | integer | How many. |",
-        "| `silent` | `false` | true or false | Said on the page. |",
+        "| `silent` | `false` | true or false | Explained on the page. |",
     ]
 
 
 @pytest.mark.parametrize(
-    ("spoken", "message"),
+    ("given", "message"),
     [
-        ({}, "'silent' says nowhere what it means"),
-        ({"silent": "Yes.", "gone": "No."}, "'gone' is no field"),
-        ({"silent": "Yes.", "size": "Twice."}, "'size' is no field without a meaning of its own"),
+        ({}, "'silent' has no meaning in the code or on the page"),
+        ({"silent": "Yes.", "gone": "No."}, "'gone' is not a field"),
+        ({"silent": "Yes.", "size": "Twice."}, "'size' has a meaning in the code"),
     ],
 )
-def test_a_page_that_speaks_past_the_code_ends_the_build(
-    spoken: dict[str, str], message: str
+def test_a_meaning_that_is_missing_or_superfluous_ends_the_build(
+    given: dict[str, str], message: str
 ) -> None:
     with pytest.raises(LookupError, match=message):
-        table_of(Example, spoken)
+        table_of(Example, given)
 
 
 # ------------------------------------------------------------------------------- the fields of batches

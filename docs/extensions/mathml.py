@@ -1,6 +1,6 @@
-"""Equations as MathML, which browsers draw themselves: no script, no font, no network.
+"""Equations as MathML, which browsers render without a script, a font or the network.
 
-The converter is docutils' own; Sphinx only asks for a renderer by name.
+The converter is that of docutils. Sphinx selects the renderer by its name.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ def visit_inline(writer: Any, node: nodes.math) -> None:
 
 
 def visit_display(writer: Any, node: nodes.math_block) -> None:
-    """Write an equation on lines of its own, in a box that scrolls where it is too wide."""
+    """Write an equation as a block that scrolls if it is too wide."""
     equation = as_mathml(node.astext(), as_block=True)
     writer.body.append(f'<div class="equation">{equation}</div>\n')
     raise nodes.SkipNode

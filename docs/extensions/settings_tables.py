@@ -1,9 +1,8 @@
-"""Tables of settings, read from the code while building, so that they cannot go stale.
+"""Tables of settings, read from the code while building, so that they agree with it.
 
-A page says ``{settings} offline_gcrl.config.Train``. Name, default and values are pydantic's; the meaning is
-what stands beside the field in the code: its docstring, or a comment on its line or right above it.
-A field that says nothing there must be given a meaning in the body of the directive, ``name: meaning``;
-one that is missing, or that no longer exists, ends the build.
+A page contains ``{settings} offline_gcrl.config.Train``. Name, default and values come from pydantic. The meaning
+is the docstring of the field, or a comment on its line or directly above it. A field without either needs a
+line ``name: meaning`` in the body of the directive. A missing or superfluous line ends the build.
 """
 
 import ast
@@ -39,13 +38,13 @@ class SettingsTable(SphinxDirective):
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        """Write the table as Markdown and let the page's own parser read it."""
+        """Write the table as Markdown and parse it with the parser of the page."""
         module, name = self.arguments[0].rsplit(".", 1)
         section = getattr(import_module(module), name)
         self.env.note_dependency(inspect.getsourcefile(section))
-        spoken = dict(line.split(": ", 1) for line in self.content if line.strip())
+        given = dict(line.split(": ", 1) for line in self.content if line.strip())
         try:
-            lines = table_of(section, spoken)
+            lines = table_of(section, given)
         except LookupError as error:
             raise self.error(f"{self.arguments[0]}: {error.args[0]}") from None
         container = nodes.container(classes=["settings"])
@@ -59,30 +58,32 @@ def setup(app: Any) -> dict[str, Any]:
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def table_of(section: type[BaseModel], spoken: dict[str, str]) -> list[str]:
+def table_of(section: type[BaseModel], given: dict[str, str]) -> list[str]:
     """The lines of a Markdown table.
 
     Raises:
-        LookupError: a field has no meaning, or ``spoken`` speaks of one that says it itself.
+        LookupError: a field has no meaning, or ``given`` names a field that has one or does not exist.
     """
     schema = section.model_json_schema()
-    said = meanings(section)
+    documented = meanings(section)
     fields = section.model_fields
-    for name in spoken:
-        if name not in fields or name in said:
-            raise LookupError(f"'{name}' is no field without a meaning of its own")
+    for name in given:
+        if name not in fields:
+            raise LookupError(f"'{name}' is not a field")
+        if name in documented:
+            raise LookupError(f"'{name}' has a meaning in the code")
     lines = ["| setting | default | values | meaning |", "|---|---|---|---|"]
     for name, field in fields.items():
-        meaning = said.get(name) or spoken.get(name)
+        meaning = documented.get(name) or given.get(name)
         if meaning is None:
-            raise LookupError(f"'{name}' says nowhere what it means")
+            raise LookupError(f"'{name}' has no meaning in the code or on the page")
         allowed = values(schema["properties"][name])
         lines.append(f"| `{name}` | {default(field.default)} | {allowed} | {meaning} |")
     return lines
 
 
 def meanings(section: type[BaseModel]) -> dict[str, str]:
-    """What the code says of each field, its own class before the classes it extends."""
+    """The meaning of each field in the code; a class overrides the classes that it extends."""
     found: dict[str, str] = {}
     for origin in section.__mro__[: section.__mro__.index(BaseModel)]:
         for name, meaning in comments(origin).items():
@@ -94,7 +95,7 @@ def meanings(section: type[BaseModel]) -> dict[str, str]:
 
 
 def comments(origin: type) -> dict[str, str]:
-    """Docstrings and comments of a class's own fields."""
+    """Docstrings and comments of the fields that a class defines."""
     source = textwrap.dedent(inspect.getsource(origin))
     notes = comments_by_line(source)
     body = ast.parse(source).body[0].body  # type: ignore[attr-defined]
@@ -113,7 +114,7 @@ def comments(origin: type) -> dict[str, str]:
 
 
 def comments_by_line(source: str) -> dict[int | None, tuple[str, bool]]:
-    """Comments by line, each with whether it has the line for itself."""
+    """Comments by line, each with whether the line has nothing else."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {
         token.start[0]: (token.string.lstrip("# "), token.line.strip().startswith("#"))
@@ -123,14 +124,14 @@ def comments_by_line(source: str) -> dict[int | None, tuple[str, bool]]:
 
 
 def docstring(statement: ast.stmt | None) -> str | None:
-    """The text of a statement that is nothing but a string."""
+    """The text of a statement that consists of a string."""
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         return str(statement.value.value)
     return None
 
 
 def default(value: Any) -> str:
-    """A default as YAML would say it; required where there is none."""
+    """A default in YAML, or ``required``."""
     if value is PydanticUndefined:
         return "*required*"
     if value is None:
@@ -140,7 +141,7 @@ def default(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as YAML knows it; of a section, what is not its default."""
+    """A value of the types of YAML; for a section, the settings that differ from their defaults."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_defaults=True)
     return [plain(item) for item in value] if isinstance(value, tuple) else value
@@ -164,5 +165,5 @@ def values(schema: dict[str, Any], words: dict[str, str] = WORDS) -> str:
 
 
 def mapping(schema: dict[str, Any]) -> str:
-    """Keys and values: a mixture of goals, or free."""
+    """A mapping in words: a mixture of goals, or any keys and values."""
     return "[shares of strategies](#mixtures)" if "propertyNames" in schema else "keys and values"
