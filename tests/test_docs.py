@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlparse
 
 import numpy as np
@@ -179,6 +180,9 @@ class Example(Section):
     size: int = 3
     """How many."""
     silent: bool = False
+    mode: Literal["slow", "fast"] = (
+        "slow"  # which of the two, in a declaration of several lines, as the formatter writes it
+    )
 
 
 def test_a_table_of_settings_has_the_meanings_of_the_code_and_of_the_page() -> None:
@@ -187,6 +191,7 @@ def test_a_table_of_settings_has_the_meanings_of_the_code_and_of_the_page() -> N
         "| `rate` | *required* | number | How fast. |",
         "| `size` | `3` | integer | How many. |",
         "| `silent` | `false` | true or false | Explained on the page. |",
+        "| `mode` | `slow` | `slow`, `fast` | Which of the two, in a declaration of several lines, as the formatter writes it. |",
     ]
 
 

@@ -1,7 +1,7 @@
 """Tables of settings, read from the code while building, so that they agree with it.
 
 A page contains ``{settings} offline_gcrl.config.Train``. Name, default and values come from pydantic. The meaning
-is the docstring of the field, or a comment on its line or directly above it. A field without either needs a
+is the docstring of the field, or a comment on its lines or directly above it. A field without either needs a
 line ``name: meaning`` in the body of the directive. A missing or superfluous line ends the build.
 """
 
@@ -104,7 +104,8 @@ def comments(origin: type) -> dict[str, str]:
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
         after = body[place + 1] if place + 1 < len(body) else None
-        text = docstring(after) or notes.get(statement.end_lineno, ("", False))[0]
+        lines = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
+        text = docstring(after) or " ".join(notes[line][0] for line in lines if line in notes)
         line = statement.lineno - 1
         while not text and notes.get(line, ("", False))[1]:
             text, line = f"{notes[line][0]} {text}".strip(), line - 1
@@ -113,7 +114,7 @@ def comments(origin: type) -> dict[str, str]:
     return found
 
 
-def comments_by_line(source: str) -> dict[int | None, tuple[str, bool]]:
+def comments_by_line(source: str) -> dict[int, tuple[str, bool]]:
     """Comments by line, each with whether the line has nothing else."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {
