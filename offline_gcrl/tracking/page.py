@@ -5,7 +5,8 @@ import sys
 
 from offline_gcrl.config import load_params
 from offline_gcrl.support.terminal import note, stage
-from offline_gcrl.tracking.store import Tracker, store_uri
+from offline_gcrl.tracking.database import store_uri
+from offline_gcrl.tracking.store import Tracker
 from offline_gcrl.tracking.views import address
 
 HOST = "127.0.0.1"

@@ -13,15 +13,21 @@ import subprocess
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.tracking.database import (
+    prepare_store,
+    remove_misread_folder,
+    store_root,
+    store_uri,
+)
 from offline_gcrl.tracking.runs import TrackedRun
 from offline_gcrl.tracking.views import agent_views
 
@@ -45,16 +51,6 @@ class Subject:
         return f"{self.agent}{part} on {self.dataset}{experiment and f' ({experiment})'}"
 
 
-def store_root() -> Path:
-    """The folder of the store: the root of the DVC project, even for queued experiments in temporary folders."""
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
-
-
-def store_uri() -> str:
-    """``MLFLOW_TRACKING_URI``, else a SQLite file at the repository's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_root() / 'mlflow.db'}"
-
-
 def evaluation_digest(settings: dict[str, Any]) -> str:
     """A digest that identifies the settings of an evaluation."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
@@ -67,16 +63,19 @@ class Tracker:
         self.views = agent_views() if views is None else views
         for name in ("mlflow", "alembic"):  # Users need no messages about store migrations.
             logging.getLogger(name).setLevel(logging.ERROR)
-        # Several stages that create the SQLite store at the same time would corrupt it.
-        with FileLock(store_root() / ".mlflow.lock"), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
+                prepare_store(store_uri())
                 self.client = MlflowClient(store_uri())
-                self.experiment = self._experiment(experiment)
-            except MlflowException as error:
+                with FileLock(store_root() / ".mlflow.lock"):  # One process creates the experiment.
+                    self.experiment = self._experiment(experiment)
+                remove_misread_folder(store_uri())
+            except (MlflowException, SQLAlchemyError) as error:
+                reason = str(error).strip().splitlines()[0]
                 raise OfflineGCRLError(
-                    f"the MLflow store {store_uri()} cannot be used: {error.message}; "
-                    "set MLFLOW_TRACKING_URI to use another one"
+                    f"the MLflow store {store_uri()} cannot be used: {reason}; move the file away, which starts a new "
+                    "store, or set MLFLOW_TRACKING_URI to another one"
                 ) from error
 
     def training_run(self, subject: Subject, seed: int, fingerprint: str) -> TrackedRun:

@@ -1,0 +1,83 @@
+"""The database of the MLflow store: its address, its first creation, and a server that does not answer.
+
+MLflow creates the tables of a new SQLite file step by step, and a file whose creation was interrupted, or on which
+several processes worked, can never be used again. So the tables are created in a temporary file, under a lock of the
+store's own path, and the file is renamed when it is complete.
+"""
+
+import os
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlparse
+
+from filelock import FileLock
+from mlflow.tracking import MlflowClient
+from sqlalchemy.engine import make_url
+
+from offline_gcrl.support.errors import OfflineGCRLError
+
+DATABASE = "mlflow.db"
+SECONDS_TO_ANSWER = 5.0
+
+
+def store_root() -> Path:
+    """The folder of the store: the root of the DVC project, even for queued experiments in temporary folders."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def store_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, else a SQLite file in the root of the project."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(store_root() / DATABASE)
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a SQLite file; only characters of its path that have a meaning in an address are escaped."""
+    escaped = str(path).replace("%", "%25").replace("?", "%3F").replace("#", "%23")
+    return f"sqlite:///{escaped}"
+
+
+def remove_misread_folder(uri: str) -> None:
+    """Remove the empty folder that MLflow makes where it takes an escaped path for the path itself."""
+    misread, meant = Path(uri.removeprefix("sqlite:///")).parent, make_url(uri).database
+    if uri.startswith("sqlite") and meant and misread != Path(meant).parent:
+        with suppress(OSError):  # There is none, or it is not empty.
+            misread.rmdir()
+
+
+def prepare_store(uri: str) -> None:
+    """Make sure that a store can be used: create a new SQLite file, or ask a server whether it is there.
+
+    Raises:
+        OfflineGCRLError: the server does not answer.
+    """
+    if uri.startswith("sqlite"):
+        path = Path(str(make_url(uri).database))
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if not path.exists():
+                _create(path)
+    elif uri.startswith("http"):
+        _ask(uri)
+
+
+def _create(path: Path) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)  # Of a process that was killed; nobody else is here.
+    MlflowClient(sqlite_uri(partial)).search_experiments()
+    os.replace(partial, path)
+
+
+def _ask(uri: str) -> None:
+    """Ask a server for its health; MLflow's client would retry for minutes."""
+    address = urlparse(uri)._replace(path="/health", query="", fragment="").geturl()
+    try:
+        urllib.request.urlopen(address, timeout=SECONDS_TO_ANSWER).close()  # noqa: S310 - http, as given
+    except urllib.error.HTTPError:
+        pass  # It answers, if only that it wants a password, which MLflow's client has.
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise OfflineGCRLError(
+            f"MLFLOW_TRACKING_URI: the server at {uri} does not answer ({reason}); start it, or unset the variable "
+            "to use a file in the project"
+        ) from None
