@@ -174,7 +174,8 @@ def seeds_of(random: np.random.Generator, seeds: int, episodes: int) -> list[NDA
     return [random.binomial(1, rate, episodes).astype(np.float64) for rate in rates]
 
 
-def test_intervals_across_seeds_cover_the_true_rate() -> None:
+def test_intervals_across_seeds_cover_the_true_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offline_gcrl.statistics.intervals.RESAMPLES", 500)
     random = np.random.default_rng(0)
     covered = 0
     for _ in range(60):

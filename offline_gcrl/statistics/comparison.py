@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import norm, trim_mean
+from scipy.special import ndtri
 
 from offline_gcrl.statistics.intervals import CONFIDENCE, Estimate
 from offline_gcrl.support.errors import DataError
@@ -191,7 +191,9 @@ def resampled_scores(outcomes: Outcomes, resamples: int = RESAMPLES) -> Values:
 def interquartile_mean(scores: Values) -> Values:
     """Mean of the middle half of the scores over the last two axes, seeds and tasks (Agarwal et al. 2021)."""
     flat = scores.reshape(*scores.shape[:-2], -1)
-    middle: Values = trim_mean(flat, 0.25, axis=-1)
+    cut = flat.shape[-1] // 4
+    ordered = np.partition(flat, (cut, flat.shape[-1] - cut - 1), axis=-1)
+    middle: Values = ordered[..., cut : flat.shape[-1] - cut].mean(axis=-1)
     return middle
 
 
@@ -214,7 +216,7 @@ def probability_of_improvement(first: Values, second: Values) -> Values:
 
 def score_interval(rate: float, trials: float, confidence: float = CONFIDENCE) -> Estimate:
     """Wilson's score interval (1927) for a rate of a possibly non-integer number of successes."""
-    z = norm.ppf((1 + confidence) / 2)
+    z = ndtri((1 + confidence) / 2)
     centre = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
     spread = rate * (1 - rate) / trials + z**2 / (4 * trials**2)
     half = z * np.sqrt(spread) / (1 + z**2 / trials)
