@@ -59,6 +59,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("wgcsl", {"reward": "negative", "advantage": "data", "best_advantage_weight": False}),
     ("wgcsl", {"discount_weight": False, "conditioning": "embedding", "task_network": "film"}),
     ("wgcsl", {"exponential_weight": False, "conditioning": "none", "task_network": "heads"}),
+    ("gcivl", {}),
+    ("gcivl", {"conditioning": "goal+embedding", "task_network": "film"}),
+    ("gcivl", {"conditioning": "goal+one_hot", "task_network": "heads"}),
+    ("gcivl", {"conditioning": "one_hot", "goal_encoder": "separate"}),
 ]
 
 
@@ -111,6 +115,10 @@ def make_batch(seed: int = 0) -> dict[str, torch.Tensor]:
         "noise": normal(BATCH, 3),
         "uniform_actions": 2.0 * torch.rand(BATCH, 4, 3, generator=random) - 1.0,
         "update": torch.full((BATCH,), 3),
+        "following_observations": normal(BATCH, 5),
+        "low_goals": normal(BATCH, 2),
+        "subgoals": normal(BATCH, 2),
+        "subgoal_observations": normal(BATCH, 5),
     }
 
 
@@ -341,7 +349,7 @@ def test_log_mean_exp_does_not_overflow() -> None:
     assert log_mean_exp(torch.tensor([1000.0, 1000.0]), {}).item() == pytest.approx(1000.0)
 
 
-@pytest.mark.parametrize("algorithm", ["bc", "gciql", "gofar", "wgcsl"])
+@pytest.mark.parametrize("algorithm", ["bc", "gciql", "gofar", "wgcsl", "gcivl"])
 @pytest.mark.parametrize(("conditioning", "network"), CONDITIONINGS)
 def test_every_network_is_conditioned_as_its_settings_say_and_on_nothing_else(
     algorithm: str, network: str, conditioning: str

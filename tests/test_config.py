@@ -90,13 +90,13 @@ def test_settings_of_specialists_do_not_apply_to_the_multi_task_policy() -> None
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("train.specialists", ["gcigl"], "train.specialists: no section agents.gcigl; did you mean 'gciql'?"),
+        ("train.specialists", ["gciqll"], "train.specialists: no section agents.gciqll; did you mean 'gciql'?"),
         ("train.specialist_updates", 7, "'specialist_updates' .* must be a multiple of 'snapshots'"),
-        ("train.per_agent", {"gcigl": {}}, "train.per_agent: no section agents.gcigl; did you mean"),
+        ("train.per_agent", {"gciqll": {}}, "train.per_agent: no section agents.gciqll; did you mean"),
         ("train.per_agent", {"gciql": {"updatez": 3}}, "train.per_agent.gciql.updatez: unknown key; did you mean"),
         ("train.per_agent", [1], "train.per_agent: expected names of agents"),
         ("experiment.datasets", ["pointmaze-umaz"], "no recipe 'pointmaze-umaz'; did you mean 'pointmaze-umaze'?"),
-        ("experiment.agents", ["gcigl"], "no section agents.gcigl; did you mean 'gciql'?"),
+        ("experiment.agents", ["gciqll"], "no section agents.gciqll; did you mean 'gciql'?"),
         ("experiment.seeds", [], "experiment.seeds: .* at least 1 item"),
         ("experiment.seeds", [1, 1], "experiment.seeds: '1' occurs twice"),
         ("experimnt", {}, "experimnt: unknown key; did you mean 'experiment'?"),

@@ -389,10 +389,10 @@ def test_an_agent_added_by_the_page_is_checked_and_conforms(tmp_path: Path) -> N
     (source,), (section,), (change,) = (
         blocks("adding-agents.md", language) for language in ("python", "yaml", "diff")
     )
-    (project / "offline_gcrl/agents/gcivl.py").write_text(source)
+    (project / "offline_gcrl/agents/marwil.py").write_text(source)
     params = project / "params.yaml"
     params.write_text(params.read_text() + section)
-    assert yaml.safe_load(params.read_text())["agents"]["gcivl"]["algorithm"] == "gcivl"
+    assert yaml.safe_load(params.read_text())["agents"]["marwil"]["algorithm"] == "marwil"
     suite = project / "tests/test_agents.py"
     start, added = change.splitlines()
     assert start[1:] in suite.read_text()
@@ -411,8 +411,8 @@ def test_an_agent_added_by_the_page_is_checked_and_conforms(tmp_path: Path) -> N
         return answer.stdout
 
     run(sys.executable, "pipelines/check.py")
-    run("ruff", "check", "offline_gcrl/agents/gcivl.py")
-    run("ruff", "format", "--check", "offline_gcrl/agents/gcivl.py")
+    run("ruff", "check", "offline_gcrl/agents/marwil.py")
+    run("ruff", "format", "--check", "offline_gcrl/agents/marwil.py")
     (command,) = re.findall(
         r"^\$ (pytest .*)$", "".join(blocks("adding-agents.md", "console")), re.M
     )

@@ -1,15 +1,17 @@
 """Losses and one update of each agent equal those of OGBench's released code."""
 
 import json
+import math
 from typing import Any
 
 import pytest
-import torch
 from ogbench_reference import DIMENSIONS, HERE, Reference, assert_same_update, put, read
 
 from offline_gcrl.agents import agent_type, settings_type
 
 RATE = 3e-4
+CONSTANT = 0.5 * math.log(2 * math.pi)
+"""Of the log-likelihood of one number, which losses of this package leave out."""
 
 
 def make(algorithm: str, **changed: Any) -> Any:
@@ -50,12 +52,27 @@ def put_bilinear(network: Any, layers: Any, member: int | None = None) -> None:
     put(network.goal_encoder, layers, "psi", member=member)
 
 
+def gcivl(reference: Reference, when: str) -> Any:
+    agent = make("gcivl", alpha=10.0)
+    put(agent.actor, reference.layers("actor", when), "actor_net", last="mean_net")
+    for name in ("value", "target_value"):
+        for number, member in enumerate(getattr(agent, name).members):
+            put(member, reference.layers(name, when), "value_net", member=number)
+    return agent
+
+
+def released_awr_loss(info: dict[str, Any], name: str, outputs: int) -> float:
+    """The loss of an actor with the constant of the likelihood, weighted as the likelihood is."""
+    weight: float = info[f"{name}/weight_mean"].item()
+    loss: float = info[f"{name}/loss"].item()
+    return loss + weight * outputs * CONSTANT
+
+
 def test_gcbc_equals_the_released_one() -> None:
     reference = read("gcbc")
     agent = gcbc(reference, "params")
     loss, info = agent.loss(reference.batch)
-    constant = 0.5 * 3 * torch.log(torch.tensor(2 * torch.pi)).item()
-    assert loss.item() + constant == pytest.approx(reference.info("total"), rel=1e-5)
+    assert loss.item() + 3 * CONSTANT == pytest.approx(reference.info("total"), rel=1e-5)
     assert info["actor/mse"].item() / 3 == pytest.approx(reference.info("actor/mse"), rel=1e-5)
     assert_same_update(agent, gcbc(reference, "after"), reference.batch, RATE)
 
@@ -95,3 +112,15 @@ def test_crl_equals_the_released_one(file: str, changed: dict[str, Any]) -> None
             assert info[f"{name}/{own}"].item() == pytest.approx(expected, rel=1e-5)
     assert info["actor/mse"].item() / 3 == pytest.approx(reference.info("actor/mse"), rel=1e-5)
     assert_same_update(agent, crl(reference, "after", **changed), reference.batch, RATE)
+
+
+def test_gcivl_equals_the_released_one() -> None:
+    reference = read("gcivl")
+    agent = gcivl(reference, "params")
+    _, info = agent.loss(reference.batch)
+    assert info["value/loss"].item() == pytest.approx(reference.info("value/value_loss"), rel=1e-5)
+    assert info["value/mean"].item() == pytest.approx(reference.info("value/v_mean"), rel=1e-4)
+    found = released_awr_loss(info, "actor", 3)
+    assert found == pytest.approx(reference.info("actor/actor_loss"), rel=1e-5)
+    assert info["actor/advantage"].item() == pytest.approx(reference.info("actor/adv"), rel=1e-5)
+    assert_same_update(agent, gcivl(reference, "after"), reference.batch, RATE)

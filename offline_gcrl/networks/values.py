@@ -1,6 +1,6 @@
 """Values V(s, g) and critics Q(s, a, g)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,14 @@ class Value(GoalConditioned):
 
 
 class Ensemble(nn.Module):
-    """Several critics of the same shape with weights of their own."""
+    """Several values or critics of the same shape with weights of their own."""
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    def __init__(self, members: Iterable[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(
-        self, state: Tensor, goal: Tensor, action: Tensor, task: Tensor | None = None
+        self, state: Tensor, goal: Tensor, action: Tensor | None = None, task: Tensor | None = None
     ) -> Tensor:
         """(batch, state), (batch, goal), (batch, action), task numbers (batch,) to (members, batch)."""
         return torch.stack([member(state, goal, action, task) for member in self.members])
