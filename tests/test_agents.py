@@ -63,9 +63,15 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gcivl", {"conditioning": "goal+embedding", "task_network": "film"}),
     ("gcivl", {"conditioning": "goal+one_hot", "task_network": "heads"}),
     ("gcivl", {"conditioning": "one_hot", "goal_encoder": "separate"}),
+    ("qrl", {"latent": 16}),
+    ("qrl", {"latent": 6, "quasimetric": "mrn", "goal_encoder": "separate"}),
+    ("qrl", {"latent": 16, "actor_loss": "awr"}),
+    ("qrl", {"latent": 16, "conditioning": "goal+one_hot", "task_network": "heads"}),
+    ("qrl", {"latent": 16, "conditioning": "goal+embedding", "task_network": "film"}),
 ]
 
 
+COMPONENTS = {"actor", "value", "critic", "discriminator", "dynamics"}
 COMPILED = [
     *(variant for variant in VARIANTS if variant[1].get("task_network") is None),
     ("bc", {"conditioning": "goal+embedding", "task_network": "film"}),
@@ -100,6 +106,7 @@ def make_batch(seed: int = 0) -> dict[str, torch.Tensor]:
         "next_observations": normal(BATCH, 5),
         "initial_observations": normal(BATCH, 5),
         "achieved_goals": normal(BATCH, 2),
+        "next_achieved_goals": normal(BATCH, 2),
         "value_goals": normal(BATCH, 2),
         "actor_goals": normal(BATCH, 2),
         "actions": normal(BATCH, 3).clamp(-1, 1),
@@ -179,7 +186,7 @@ def test_diagnostics_are_named_by_component(variant) -> None:  # type: ignore[no
     _, info = make_agent(*variant).loss(make_batch())
     assert {"actor/loss", "actor/mse"} <= set(info)
     components = {name.split("/")[0] for name in diagnostics(info)}
-    assert components <= {"actor", "value", "critic", "discriminator"}
+    assert components <= COMPONENTS
 
 
 def test_a_policy_survives_saving_and_stays_within_bounds(variant, tmp_path) -> None:  # type: ignore[no-untyped-def]

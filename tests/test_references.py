@@ -47,6 +47,21 @@ def crl(reference: Reference, when: str, **changed: Any) -> Any:
     return agent
 
 
+def qrl(reference: Reference, when: str, **changed: Any) -> Any:
+    agent = make("qrl", latent=16, **changed)
+    put(agent.actor, reference.layers("actor", when), "actor_net", last="mean_net")
+    value = reference.layers("value", when)
+    put(agent.distance.encoder, value, "phi")
+    if agent.has_dynamics:
+        layers = {f"net/{k}": v for k, v in reference.layers("dynamics", when).items()}
+        put(agent.dynamics, layers, "net")
+    with torch.no_grad():
+        agent.log_multiplier.copy_(reference.layers("lam", when)["log_value"])
+        if agent.settings.quasimetric == "iqe":
+            agent.distance.metric.mixing.copy_(value["alpha/value"])
+    return agent
+
+
 def put_bilinear(network: Any, layers: Any, member: int | None = None) -> None:
     put(network.state_encoder, layers, "phi", member=member)
     put(network.goal_encoder, layers, "psi", member=member)
@@ -124,3 +139,31 @@ def test_gcivl_equals_the_released_one() -> None:
     assert found == pytest.approx(reference.info("actor/actor_loss"), rel=1e-5)
     assert info["actor/advantage"].item() == pytest.approx(reference.info("actor/adv"), rel=1e-5)
     assert_same_update(agent, gcivl(reference, "after"), reference.batch, RATE)
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("qrl-iqe", {"quasimetric": "iqe"}),
+        ("qrl-mrn", {"quasimetric": "mrn"}),
+        ("qrl-iqe-awr", {"quasimetric": "iqe", "actor_loss": "awr", "alpha": 3.0}),
+    ],
+)
+def test_qrl_equals_the_released_one(file: str, changed: dict[str, Any]) -> None:
+    reference = read(file)
+    agent, batch = qrl(reference, "params", **changed), reference.batch
+    batch["achieved_goals"] = batch["observations"]  # Goals are states there.
+    batch["next_achieved_goals"] = batch["next_observations"]
+    _, info = agent.loss(batch)
+    expected = {
+        "value/loss": "value/value_loss",
+        "value/distance": "value/d_neg_mean",
+        "value/excess": "value/d_pos_loss",
+        "value/multiplier": "value/lam",
+    }
+    if agent.has_dynamics:
+        expected |= {"dynamics/loss": "dynamics/dynamics_loss", "actor/q_mean": "actor/q_mean"}
+    else:
+        expected["actor/advantage"] = "actor/adv"
+    for own, released in expected.items():
+        assert info[own].item() == pytest.approx(reference.info(released), rel=1e-5), own
+    assert info["actor/mse"].item() / 3 == pytest.approx(reference.info("actor/mse"), rel=1e-5)
+    assert_same_update(agent, qrl(reference, "after", **changed), batch, RATE)
