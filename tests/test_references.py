@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import pytest
+import torch
 from ogbench_reference import DIMENSIONS, HERE, Reference, assert_same_update, put, read
 
 from offline_gcrl.agents import agent_type, settings_type
@@ -139,6 +140,8 @@ def test_gcivl_equals_the_released_one() -> None:
     assert found == pytest.approx(reference.info("actor/actor_loss"), rel=1e-5)
     assert info["actor/advantage"].item() == pytest.approx(reference.info("actor/adv"), rel=1e-5)
     assert_same_update(agent, gcivl(reference, "after"), reference.batch, RATE)
+
+
 @pytest.mark.parametrize(
     ("file", "changed"),
     [
