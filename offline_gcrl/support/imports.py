@@ -24,10 +24,10 @@ def resume_collection() -> None:
 
 
 def import_preloaded() -> None:
-    """Import the modules that ``PRELOADED`` names."""
+    """Import the modules that ``PRELOADED`` names; none if it is not set."""
     pause_collection()
     try:
-        for name in os.environ[PRELOADED].split():
+        for name in os.environ.get(PRELOADED, "").split():
             import_module(name)
     finally:
         resume_collection()
