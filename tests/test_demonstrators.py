@@ -203,22 +203,22 @@ def test_a_measurement_uses_the_episodes_that_would_be_collected() -> None:
     recipe, source = demonstration("fetch-slide")
     assert source.collect is not None
     once = source.model_copy(update={"collect": job("fetch-slide", attempts=1).collect})
-    judgement = measure_demonstrator(recipe, once, episodes=8, workers=2)
+    measured = measure_demonstrator(recipe, once, episodes=8, workers=2)
     outcomes = [episode_outcome(job("fetch-slide", index, attempts=1)) for index in range(8)]
     ends, meets = (
         [getattr(outcome, key) for outcome in outcomes] for key in ("last_step", "any_step")
     )
-    assert judgement.last_step.mean == np.mean(ends)
-    assert judgement.any_step.mean == np.mean(meets)
-    assert judgement.last_step.low < judgement.last_step.mean < judgement.last_step.high
-    assert judgement.steps == 8 * 50
+    assert measured.last_step.mean == np.mean(ends)
+    assert measured.any_step.mean == np.mean(meets)
+    assert measured.last_step.low < measured.last_step.mean < measured.last_step.high
+    assert measured.steps == 8 * 50
 
 
 def test_the_table_has_one_row_per_demonstrator() -> None:
     name, rate = "fetch-reach", Estimate(0.5, 0.25, 0.75)
-    judgement = DemonstratorSuccess(rate, rate, steps=1000, seconds=0.5, cpu_seconds=1.0)
+    measured = DemonstratorSuccess(rate, rate, steps=1000, seconds=0.5, cpu_seconds=1.0)
     console = Console(width=160, file=io.StringIO())
-    console.print(table(iter([(name, demonstration(name)[1], judgement)])))
+    console.print(table(iter([(name, demonstration(name)[1], measured)])))
     said = console.file.getvalue()
     for part in (name, "fetch_reach", "0.2", "0.500 [0.250, 0.750]", "2,000", "1,000"):
         assert part in said

@@ -62,13 +62,13 @@ def shortened(recipe: Recipe, steps: int) -> Recipe:
     assert recipe.evaluation is not None
     length = {"max_episode_steps": steps}
     evaluated = recipe.evaluation.environment
-    judged = evaluated.model_copy(update={"kwargs": {**evaluated.kwargs, **length}})
+    in_evaluation = evaluated.model_copy(update={"kwargs": {**evaluated.kwargs, **length}})
     made = {
         "sources": tuple(
             source.model_copy(update={"episodes": None if source.collect is None else 2, "share": None})
             for source in recipe.sources
         ),
-        "evaluation": recipe.evaluation.model_copy(update={"environment": judged}),
+        "evaluation": recipe.evaluation.model_copy(update={"environment": in_evaluation}),
     }  # fmt: skip
     if any(source.collect for source in recipe.sources):
         kwargs = {**recipe.environment.kwargs, **length}
@@ -177,8 +177,8 @@ def test_dvc_runs_every_recipe_of_a_family(family: str, tmp_path: Path) -> None:
     assert episodes == {name: max(5, count) for name, count in tasks.items()}
     for name in names:
         results = project.folder / f"results/{name}/gciql/seed-0"
-        judged = pl.read_parquet(results / "episodes.parquet")
-        assert set(judged["task"]) == set(resolve(name, folder=RECIPES).tasks)
-        assert judged["final_distance"].is_finite().all()
+        table = pl.read_parquet(results / "episodes.parquet")
+        assert set(table["task"]) == set(resolve(name, folder=RECIPES).tasks)
+        assert table["final_distance"].is_finite().all()
         assert (results / "rollouts.mp4").is_file() == can_render()
         assert (project.folder / f"datasets/cards/{name}/card.md").is_file()

@@ -305,9 +305,9 @@ def test_multi_task_cloning_of_mt10_runs_through_dvc(tmp_path: Path) -> None:
     project = Project(tmp_path / "repo", params)
     project.repro()
     results = project.folder / "results/metaworld-mt10/mt/seed-0"
-    judged = pl.read_parquet(results / "episodes.parquet")
-    assert judged["task"].value_counts()["count"].to_list() == [2] * 10
-    assert judged["length"].unique().to_list() == [500]
+    evaluated = pl.read_parquet(results / "episodes.parquet")
+    assert evaluated["task"].value_counts()["count"].to_list() == [2] * 10
+    assert evaluated["length"].unique().to_list() == [500]
     (run,) = [run for run in project.runs() if run.data.tags.get("policy")]
     tasks = {name for name in run.data.metrics if name.startswith("success_any_rate/")}
     assert tasks == {f"success_any_rate/{task}" for task in TASKS}

@@ -116,11 +116,11 @@ def test_recorded_actions_replay_to_the_recorded_observations(collected: Any) ->
 
 def test_the_recorded_environments_can_be_recreated(collected: Any) -> None:
     made, data = collected
-    again, judged = data.recover_environment(), data.recover_environment(eval_env=True)
+    again, evaluated = data.recover_environment(), data.recover_environment(eval_env=True)
     assert not again.spec.kwargs["terminate_at_goal"]
     assert again.spec.max_episode_steps == max_steps_per_episode(made)
-    assert "terminate_at_goal" not in judged.spec.kwargs
-    assert judged.spec.max_episode_steps == (750 if "scene" in judged.spec.id else 1000)
+    assert "terminate_at_goal" not in evaluated.spec.kwargs
+    assert evaluated.spec.max_episode_steps == (750 if "scene" in evaluated.spec.id else 1000)
 
 
 def test_the_global_generator_is_restored() -> None:

@@ -262,12 +262,12 @@ def reported(tmp_path_factory: pytest.TempPathFactory, dataset: SmallDataset) ->
 def add_results(folder: Path, seed: int, tasks: Sequence[str]) -> None:
     """Results of a multi-task policy, of specialists that are better on the last task, and of the other probes."""
 
-    def judged(level: float, **how: int) -> pl.DataFrame:
+    def evaluated(level: float, **how: int) -> pl.DataFrame:
         rates = dict(zip(tasks, (0.9 * level, 0.7 * level, 0.5 * level), strict=True))
         return episodes(rates, seed, **how)
 
-    snapshots = pl.concat([judged(0.5, update=20), judged(1.0, update=40)])
-    final = judged(1.0)
+    snapshots = pl.concat([evaluated(0.5, update=20), evaluated(1.0, update=40)])
+    final = evaluated(1.0)
     result = SeedResult(final, learning_curve(snapshots), task_curves(snapshots))
     result.write(folder / f"seed-{seed}")
     better = episodes(dict(zip(tasks, (0.9, 0.7, 1.0), strict=True)), seed)

@@ -60,12 +60,14 @@ def task(name: str, steps: int = 30, tolerance: float = 0.3) -> Recipe:
     assert recipe.evaluation is not None
     environment = recipe.evaluation.environment
     kwargs = {**environment.kwargs, "max_episode_steps": steps}
-    judged = environment.model_copy(update={"kwargs": kwargs})
+    evaluation_environment = environment.model_copy(update={"kwargs": kwargs})
     success = Success(kind="distance", tolerance=tolerance)
     return recipe.model_copy(
         update={
             "goal": recipe.goal.model_copy(update={"success": success}),
-            "evaluation": recipe.evaluation.model_copy(update={"environment": judged}),
+            "evaluation": recipe.evaluation.model_copy(
+                update={"environment": evaluation_environment}
+            ),
         }
     )
 
@@ -207,8 +209,8 @@ def test_in_evaluation_a_policy_gets_padded_states_and_its_task(suite: SuiteFold
         environment = make_environment(job.evaluation.environment)
         moments = list(rollout(environment, witness, job))  # type: ignore[arg-type]
         assert len(witness.asked) == len(moments) - 1
-        for observation, goal, told in witness.asked:
-            assert (observation.shape, goal.shape, told) == ((10,), (3,), job.task)
+        for observation, goal, task in witness.asked:
+            assert (observation.shape, goal.shape, task) == ((10,), (3,), job.task)
             assert not observation[SIZES[job.task]["observation"] :].any()
             assert not goal[SIZES[job.task]["goal"] :].any()
         assert moments[0].desired.shape == (SIZES[job.task]["goal"],)
@@ -220,17 +222,17 @@ def test_an_evaluation_episode_belongs_to_its_own_task(suite: SuiteFolders, poli
     job = episode_jobs(policies / POLICY, suite.dataset, Evaluate(episodes=2), 0, FINAL)[1]
     row = run_episode(job)
     ends = {}
-    for told in (MAZE, REACH):
+    for task in (MAZE, REACH):
         environment = make_environment(job.evaluation.environment)
         seen, _ = environment.reset(seed=job.seed)
         ended = False
         while not ended:
             state = np.concatenate([seen["observation"], np.zeros(6)])
             goal = np.concatenate([seen["desired_goal"], np.zeros(1)])
-            action = policy.act(state, goal, told)[:2]
+            action = policy.act(state, goal, task)[:2]
             seen, _, terminated, truncated, _ = environment.step(action)
             ended = terminated or truncated
-        ends[told] = np.linalg.norm(seen["achieved_goal"] - seen["desired_goal"])
+        ends[task] = np.linalg.norm(seen["achieved_goal"] - seen["desired_goal"])
     assert row["final_distance"] == pytest.approx(ends[MAZE])
     assert row["final_distance"] != pytest.approx(ends[REACH], abs=1e-4)
 

@@ -76,12 +76,12 @@ def test_the_rate_excludes_start_up(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with Bars(["judging"], 1000, "episodes") as bars:
+    with Bars(["evaluate"], 1000, "episodes") as bars:
         now[0] += 300
-        bars.advance("judging", 1)
+        bars.advance("evaluate", 1)
         now[0] += 2
-        bars.advance("judging", 1)
-    assert capfd.readouterr().out == "  judging: 2 of 1,000 episodes, 0.5/s, 33 min left\n"
+        bars.advance("evaluate", 1)
+    assert capfd.readouterr().out == "  evaluate: 2 of 1,000 episodes, 0.5/s, 33 min left\n"
 
 
 def test_two_items_that_end_at_the_same_time_give_no_rate(
