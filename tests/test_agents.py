@@ -38,6 +38,9 @@ BEFORE_TASKS: list[tuple[str, dict[str, Any]]] = [
     ("gofar", {"reward": "sparse"}),
 ]
 """Variants from before every network was conditioned on the task."""
+TD3_BC: dict[str, Any] = {
+    "critics": 2, "policy_delay": 2, "target_noise": 0.2, "action_penalty": 0.0, "bc_alpha": 2.5,
+}  # fmt: skip
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *BEFORE_TASKS,
     ("bc", {"conditioning": "none"}),
@@ -68,6 +71,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("qrl", {"latent": 16, "actor_loss": "awr"}),
     ("qrl", {"latent": 16, "conditioning": "goal+one_hot", "task_network": "heads"}),
     ("qrl", {"latent": 16, "conditioning": "goal+embedding", "task_network": "film"}),
+    ("ddpg", {}),
+    ("ddpg", TD3_BC),
+    ("ddpg", {"critics": 2, "conditioning": "goal+embedding", "task_network": "film"}),
+    ("ddpg", {"bc_alpha": 1.0, "conditioning": "one_hot", "task_network": "heads"}),
 ]
 
 
@@ -356,7 +363,7 @@ def test_log_mean_exp_does_not_overflow() -> None:
     assert log_mean_exp(torch.tensor([1000.0, 1000.0]), {}).item() == pytest.approx(1000.0)
 
 
-@pytest.mark.parametrize("algorithm", ["bc", "gciql", "gofar", "wgcsl", "gcivl"])
+@pytest.mark.parametrize("algorithm", ["bc", "gciql", "gofar", "wgcsl", "gcivl", "ddpg"])
 @pytest.mark.parametrize(("conditioning", "network"), CONDITIONINGS)
 def test_every_network_is_conditioned_as_its_settings_say_and_on_nothing_else(
     algorithm: str, network: str, conditioning: str
