@@ -625,7 +625,7 @@ def test_every_step_of_the_page_on_own_data_works(maze: Arrays, tmp_path: Path) 
             for line in content.splitlines():
                 typed(project, line.removeprefix("$ "))
     results = project.folder / "results/my-arm"
-    assert "names no environment" in (results / "gciql/skipped.json").read_text()
+    assert "names no evaluation environment" in (results / "gciql/skipped.json").read_text()
     assert (project.folder / "models/my-arm/gciql/seed-0/policy.pt").exists()
 
 
