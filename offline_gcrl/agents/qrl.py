@@ -70,6 +70,9 @@ class Settings(AgentSettings):
 class Agent(nn.Module):
     """A distance d with an encoder phi, for DDPG+BC dynamics T of the encodings, and a policy pi(a | s, g)."""
 
+    values_achieved_goals = True
+    """``state_value`` reads the goal that a state achieves instead of the state."""
+
     def __init__(self, settings: Settings, dimensions: Dimensions) -> None:
         super().__init__()
         self.settings = settings
@@ -155,17 +158,10 @@ class Agent(nn.Module):
         loss, q, info = ddpg_bc_loss(actions, q_of, self.settings.alpha, batch)
         return loss, info | {"actor/q_mean": q.mean()}
 
-    def state_value(
-        self,
-        observations: Tensor,
-        goals: Tensor,
-        tasks: Tensor,
-        achieved_goals: Tensor | None = None,
-    ) -> Tensor:
-        """-d, (batch,): minus the steps to the goal. Without ``achieved_goals``, observations are goals."""
+    def state_value(self, achieved_goals: Tensor, goals: Tensor, tasks: Tensor) -> Tensor:
+        """-d, (batch,): minus the number of steps from one goal to another."""
         with torch.no_grad():
-            start = observations if achieved_goals is None else achieved_goals
-            distances: Tensor = self.distance(start, goals, tasks)
+            distances: Tensor = self.distance(achieved_goals, goals, tasks)
         return -distances
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -72,11 +72,15 @@ class Policy:
                 np.concatenate([self.scaling.observations(state), self.scaling.goals(goals)]),
             )
         else:
-            scaled = self._forward(self.actor, state, goals, number)
+            scaled = self._forward(self.actor, self.scaling.observations(state), goals, number)
         return self.scaling.environment_actions(scaled)
 
     def value(
-        self, observation: ArrayLike, goal: ArrayLike, task: str | None = None
+        self,
+        observation: ArrayLike,
+        goal: ArrayLike,
+        task: str | None = None,
+        achieved_goal: ArrayLike | None = None,
     ) -> NDArray[np.float32]:
         """The agent's value of being in a state with a goal, in the agent's own units.
 
@@ -84,20 +88,25 @@ class Policy:
             observation: (observation,) or (batch, observation).
             goal: (goal,) or (batch, goal), broadcast like those of ``act``.
             task: name of the task, as in ``act``.
+            achieved_goal: the goals that the states achieve, for values between goals (QRL). If goals are states, it
+                may be left out. Other agents do not read it.
 
         Returns:
             A number, or (batch,). Its meaning is that of ``state_value`` of the algorithm.
 
         Raises:
-            PolicyError: the policy has no value, or a shape or a task does not fit it.
+            PolicyError: the policy has no value, or a shape or a task does not fit it, or its value needs the achieved goal.
         """
         if self.agent is None:
             raise PolicyError(
                 f"this policy of {self.algorithm} has no value: it is a snapshot, or its algorithm learns none"
             )
         state, goals = self._checked(observation, "observation"), self._checked(goal, "goal")
+        start = self.scaling.observations(state)
+        if getattr(self.agent, "values_achieved_goals", False):
+            start = self.scaling.goals(self._achieved(state, achieved_goal))
         value: Any = self.agent.state_value
-        return self._forward(value, state, goals, self._task_number(task))
+        return self._forward(value, start, goals, self._task_number(task))
 
     def episode(self) -> "Acting":
         """What acts in one episode: the policy itself, since it keeps no state between steps."""
@@ -115,6 +124,19 @@ class Policy:
             raise PolicyError(f"the {name} has numbers that are not finite: {values}")
         return values
 
+    def _achieved(
+        self, state: NDArray[np.float32], achieved_goal: ArrayLike | None
+    ) -> NDArray[np.float32]:
+        """The achieved goals, which are the states themselves if goals are states."""
+        if achieved_goal is not None:
+            return self._checked(achieved_goal, "goal")
+        if self.dimensions.goal != self.dimensions.observation:
+            raise PolicyError(
+                f"the value of {self.algorithm} is between goals, and goals are not states here; pass "
+                "'achieved_goal', the goal that the state achieves"
+            )
+        return state
+
     def _forward(
         self,
         network: Callable[..., Tensor],
@@ -122,7 +144,7 @@ class Policy:
         goals: NDArray[np.float32],
         task: int,
     ) -> NDArray[np.float32]:
-        """The output of a network through torch, for any number of states."""
+        """The output of a network through torch, for any number of normalised states and of goals."""
         try:
             batch = np.broadcast_shapes(state.shape[:-1], goals.shape[:-1])
         except ValueError:
@@ -133,8 +155,8 @@ class Policy:
         goals = np.broadcast_to(goals, (*batch, goals.shape[-1]))
         with torch.inference_mode():
             outputs: NDArray[np.float32] = network(
-                torch.from_numpy(self.scaling.observations(state)),
-                torch.from_numpy(self.scaling.goals(goals)),
+                torch.tensor(state),  # A copy, for broadcast arrays are read-only.
+                torch.tensor(self.scaling.goals(goals)),
                 torch.full(batch, task),
             ).numpy()
         return outputs
@@ -185,11 +207,12 @@ def save_policy(
 def _value_networks(agent: Agent) -> dict[str, Tensor]:
     """Weights of an agent other than those of its actor and its targets."""
     assert isinstance(agent, nn.Module)
-    targets = {id(target) for pair in agent.target_pairs() for target in pair[0]}
+    elsewhere = {id(target) for pair in agent.target_pairs() for target in pair[0]}
+    elsewhere |= {id(weight) for weight in agent.actor.parameters()}
     return {
         name: weight.detach().cpu()
         for name, weight in agent.named_parameters()
-        if id(weight) not in targets and not name.startswith("actor.")
+        if id(weight) not in elsewhere
     }
 
 
