@@ -66,6 +66,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gcivl", {"conditioning": "goal+embedding", "task_network": "film"}),
     ("gcivl", {"conditioning": "goal+one_hot", "task_network": "heads"}),
     ("gcivl", {"conditioning": "one_hot", "goal_encoder": "separate"}),
+    ("hiql", {"representation_size": 4}),
+    ("hiql", {"low_actor_rep_grad": True, "goal_encoder": "separate"}),
+    ("hiql", {"conditioning": "goal+embedding", "task_network": "film"}),
+    ("hiql", {"conditioning": "goal+one_hot", "task_network": "heads"}),
     ("qrl", {"latent": 16}),
     ("qrl", {"latent": 6, "quasimetric": "mrn", "goal_encoder": "separate"}),
     ("qrl", {"latent": 16, "actor_loss": "awr"}),
@@ -78,7 +82,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-COMPONENTS = {"actor", "value", "critic", "discriminator", "dynamics"}
+COMPONENTS = {"actor", "high_actor", "value", "critic", "discriminator", "dynamics"}
 COMPILED = [
     *(variant for variant in VARIANTS if variant[1].get("task_network") is None),
     ("bc", {"conditioning": "goal+embedding", "task_network": "film"}),

@@ -77,6 +77,28 @@ def gcivl(reference: Reference, when: str) -> Any:
     return agent
 
 
+def hiql(reference: Reference, when: str, **changed: Any) -> Any:
+    agent = make("hiql", **changed)
+    put(agent.value.representation, reference.layers("goal_rep", when), "layers_0")
+    for name, heads in (("value", agent.value.heads), ("target_value", agent.value.target_heads)):
+        for number, member in enumerate(heads.members):
+            put(member, reference.layers(name, when), "value_net", member=number)
+    for name, policy in (("low_actor", agent.actor.low), ("high_actor", agent.actor.high)):
+        put(policy, reference.layers(name, when), "actor_net", last="mean_net")
+    return agent
+
+
+def hiql_batch(reference: Reference) -> dict[str, torch.Tensor]:
+    """The batch by the names of this package: goals are states there, so a subgoal is its state."""
+    batch = reference.batch
+    return batch | {
+        "low_goals": batch["low_actor_goals"],
+        "actor_goals": batch["high_actor_goals"],
+        "subgoals": batch["high_actor_targets"],
+        "subgoal_observations": batch["high_actor_targets"],
+    }
+
+
 def released_awr_loss(info: dict[str, Any], name: str, outputs: int) -> float:
     """The loss of an actor with the constant of the likelihood, weighted as the likelihood is."""
     weight: float = info[f"{name}/weight_mean"].item()
@@ -170,3 +192,19 @@ def test_qrl_equals_the_released_one(file: str, changed: dict[str, Any]) -> None
         assert info[own].item() == pytest.approx(reference.info(released), rel=1e-5), own
     assert info["actor/mse"].item() / 3 == pytest.approx(reference.info("actor/mse"), rel=1e-5)
     assert_same_update(agent, qrl(reference, "after", **changed), batch, RATE)
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"), [("hiql", {}), ("hiql-rep-grad", {"low_actor_rep_grad": True})]
+)
+def test_hiql_equals_the_released_one(file: str, changed: dict[str, Any]) -> None:
+    reference = read(file)
+    agent, batch = hiql(reference, "params", **changed), hiql_batch(reference)
+    _, info = agent.loss(batch)
+    assert info["value/loss"].item() == pytest.approx(reference.info("value/value_loss"), rel=1e-5)
+    for own, released, outputs in (("actor", "low_actor", 3), ("high_actor", "high_actor", 10)):
+        found = released_awr_loss(info, own, outputs)
+        assert found == pytest.approx(reference.info(f"{released}/actor_loss"), rel=1e-5)
+        advantage = info[f"{own}/advantage"].item()
+        assert advantage == pytest.approx(reference.info(f"{released}/adv"), rel=1e-5)
+    assert_same_update(agent, hiql(reference, "after", **changed), batch, RATE)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from offline_gcrl.networks.goal_conditioned import GoalConditioned
+from offline_gcrl.networks.representations import on_sphere
 
 LAST_GAIN = 0.1
 """Gain of the initial weights of an actor's last layer: OGBench's 1e-2 is a factor on their variance."""
@@ -22,3 +23,20 @@ class Actor(nn.Module):
         """(batch, state), (batch, goal) and task numbers (batch,) to the mean action (batch, action)."""
         mean: Tensor = self.network(state, goal, task=task)
         return mean.tanh() if self.squash else mean
+
+
+class HierarchicalActor(nn.Module):
+    """A high-level policy that proposes the representation of a subgoal, and a low-level policy towards it (HIQL).
+
+    Both act at every step: there is no commitment to a subgoal.
+    """
+
+    def __init__(self, high: GoalConditioned, low: GoalConditioned) -> None:
+        super().__init__()
+        self.high, self.low = high, low
+
+    def forward(self, state: Tensor, goal: Tensor, task: Tensor | None = None) -> Tensor:
+        """(batch, state), (batch, goal) and task numbers (batch,) to the mean action (batch, action)."""
+        subgoal = on_sphere(self.high(state, goal, task=task))
+        action: Tensor = self.low(state, subgoal, task=task)
+        return action

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from offline_gcrl.agents import Batch, Losses, batch_mean
+from offline_gcrl.networks.representations import RepresentationValue
 
 
 def expectile_losses(difference: Tensor, expectile: float) -> Tensor:
@@ -36,3 +37,20 @@ def implicit_value_loss(
     weight = expectile_weight(target.amin(0) - target_v.mean(0), expectile)
     loss = batch_mean(weight * (target - v).square(), batch).sum()
     return loss, {"value/loss": loss.detach(), "value/mean": v.mean().detach()}
+
+
+def representation_value_loss(value: RepresentationValue, batch: Batch, expectile: float) -> Losses:
+    """``implicit_value_loss`` of values on a goal representation; its gradient trains heads and representation.
+
+    Args:
+        value: the values, with their targets.
+        batch: with ``observations``, ``next_observations``, ``value_goals`` and ``tasks`` too.
+        expectile: of the targets that the values estimate.
+    """
+    observations, goals, tasks = batch["observations"], batch["value_goals"], batch["tasks"]
+    representation = value.representation(observations, goals, task=tasks)
+    v = value.heads(observations, representation, task=tasks)
+    with torch.no_grad():
+        target_v = value.target_heads(observations, representation, task=tasks)
+    next_target_v = value.target(batch["next_observations"], goals, tasks)
+    return implicit_value_loss(v, target_v, next_target_v, batch, expectile)
