@@ -70,6 +70,11 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("hiql", {"low_actor_rep_grad": True, "goal_encoder": "separate"}),
     ("hiql", {"conditioning": "goal+embedding", "task_network": "film"}),
     ("hiql", {"conditioning": "goal+one_hot", "task_network": "heads"}),
+    ("saw", {"representation_size": 4}),
+    ("saw", {"sobolev": 0.1}),
+    ("saw", {"conditioning": "goal+embedding", "task_network": "film", "sobolev": 0.1}),
+    ("saw", {"conditioning": "goal+one_hot", "task_network": "heads"}),
+    ("saw", {"goal_encoder": "separate"}),
     ("qrl", {"latent": 16}),
     ("qrl", {"latent": 6, "quasimetric": "mrn", "goal_encoder": "separate"}),
     ("qrl", {"latent": 16, "actor_loss": "awr"}),
@@ -82,7 +87,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-COMPONENTS = {"actor", "high_actor", "value", "critic", "discriminator", "dynamics"}
+COMPONENTS = {"actor", "high_actor", "subpolicy", "value", "critic", "discriminator", "dynamics"}
 COMPILED = [
     *(variant for variant in VARIANTS if variant[1].get("task_network") is None),
     ("bc", {"conditioning": "goal+embedding", "task_network": "film"}),

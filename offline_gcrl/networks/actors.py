@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from offline_gcrl.networks.goal_conditioned import GoalConditioned
-from offline_gcrl.networks.representations import on_sphere
+from offline_gcrl.networks.representations import GoalRepresentation, on_sphere
 
 LAST_GAIN = 0.1
 """Gain of the initial weights of an actor's last layer: OGBench's 1e-2 is a factor on their variance."""
@@ -39,4 +39,17 @@ class HierarchicalActor(nn.Module):
         """(batch, state), (batch, goal) and task numbers (batch,) to the mean action (batch, action)."""
         subgoal = on_sphere(self.high(state, goal, task=task))
         action: Tensor = self.low(state, subgoal, task=task)
+        return action
+
+
+class RepresentationActor(nn.Module):
+    """A policy on the state and a representation of the goal that is its own (SAW)."""
+
+    def __init__(self, representation: GoalRepresentation, policy: GoalConditioned) -> None:
+        super().__init__()
+        self.representation, self.policy = representation, policy
+
+    def forward(self, state: Tensor, goal: Tensor, task: Tensor | None = None) -> Tensor:
+        """(batch, state), (batch, goal) and task numbers (batch,) to the mean action (batch, action)."""
+        action: Tensor = self.policy(state, self.representation(state, goal, task=task), task=task)
         return action
