@@ -162,7 +162,8 @@ class Agent(nn.Module):
         observations, tasks = batch["observations"], batch["tasks"]
         if not self.settings.sobolev:
             return policy(observations, goals, tasks), observations[:, :0]
-        actions, product = torch.func.vjp(lambda states: policy(states, goals, tasks), observations)
+        found: Any = torch.func.vjp(lambda states: policy(states, goals, tasks), observations)
+        actions, product = found
         return actions, product(batch["noise"])[0]
 
     def rise(self, batch: Batch, later: str, goals: Tensor) -> Tensor:
