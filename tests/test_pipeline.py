@@ -125,7 +125,8 @@ def test_a_seed_added_later_leaves_the_others_alone(project: Project) -> None:
         path: path.read_bytes() for path in project.folder.glob("models/*/*/seed-*/policy.pt")
     }
     saved = {
-        path: path.stat().st_mtime_ns for path in project.folder.glob("checkpoints/*/*/*/*/*.ckpt")
+        path: path.stat().st_mtime_ns
+        for path in project.folder.glob("checkpoints/*/*/*/*/last.ckpt")
     }
     assert len(before) == len(saved) == 4
     project.change(lambda params: params["experiment"].update(seeds=[0, 1, 2]))
@@ -155,7 +156,6 @@ KILLED = {
 def kill_in_the_middle(project: Project, stage: str, target: Path) -> None:
     """Remove a stage's output, run it again, and kill everything once it has begun to write."""
     shutil.rmtree(target)
-    partial = target.with_name(f".{target.name}.partial")
     process = subprocess.Popen(
         ["dvc", "repro", "-s", stage],
         cwd=project.folder,
@@ -169,7 +169,8 @@ def kill_in_the_middle(project: Project, stage: str, target: Path) -> None:
     def has_begun() -> bool:
         if stage.startswith("train"):  # Killed after the first checkpoint, so that it resumes.
             return any(checkpoints.rglob("last.ckpt"))
-        return any(path.is_file() for path in partial.rglob("*"))
+        partial = target.parent.glob(f".{target.name}.*partial")
+        return any(path.is_file() for folder in partial for path in folder.rglob("*"))
 
     while not has_begun():
         assert process.poll() is None, f"{stage} ended before it could be killed"
