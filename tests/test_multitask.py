@@ -66,6 +66,7 @@ SUMS: dict[str, dict[str, Any]] = {
     "gofar": {"divergence": "chi2"},
     "wgcsl": {"best_advantage_weight": False},
     "ddpg": {"bc_alpha": None},
+    "qrl": {"actor_loss": "awr"},
 }
 """Settings with which a loss is a sum over transitions. Other losses have a quantity of the complete batch: a logarithm
 of a mean, a scale of mean |Q|, a percentile; or, in CRL, pairs of transitions."""
