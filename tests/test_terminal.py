@@ -1,6 +1,7 @@
 """Output of stages: headings, progress and errors as sentences; stages end when DVC ends."""
 
 import errno
+import fcntl
 import gc
 import json
 import os
@@ -245,15 +246,17 @@ def test_errors_of_the_system_and_of_readers_end_in_a_sentence(
 def test_folders_of_processes_that_run_at_the_same_time_differ_and_remains_of_dead_ones_go(
     tmp_path: Path,
 ) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    dead, alive = (tmp_path / f".out.{pid}.partial" for pid in (ended.pid, os.getppid()))
+    """A number of a process tells nothing: it may be a zombie's, or another process may have it now."""
+    dead, alive = (tmp_path / f".out.{number}.partial" for number in (os.getppid(), 99999))
     for folder in (dead, alive):
         (folder / "inner").mkdir(parents=True)
     (dead / "inner").chmod(0o500)
+    handle = os.open(alive, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
     with atomic_directory(tmp_path / "out") as folder:
         assert folder not in (dead, alive)
         assert not dead.exists()
+    os.close(handle)
     assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "out"]
 
 

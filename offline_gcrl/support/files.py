@@ -1,9 +1,9 @@
 """Atomic writing: a killed process leaves either the complete output or none."""
 
+import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,42 +20,43 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     """
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     replaced = target.with_name(f".{target.name}.{os.getpid()}.old.partial")
-    for leftover in _leftovers(target):
-        remove_tree(leftover)
+    for leftover in target.parent.glob(f".{target.name}.*partial"):
+        if not is_locked(leftover):
+            remove_tree(leftover)
     partial.mkdir(parents=True)
+    with _locked(partial):
+        try:
+            yield partial
+        except BaseException:
+            remove_tree(partial)
+            raise
+        if target.exists():
+            target.rename(replaced)
+        partial.rename(target)
+        remove_tree(replaced)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder; the system releases the lock when this process ends, however it ends."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        yield partial
-    except BaseException:
-        remove_tree(partial)
-        raise
-    if target.exists():
-        target.rename(replaced)
-    partial.rename(target)
-    remove_tree(replaced)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
-def _leftovers(target: Path) -> list[Path]:
-    """Temporary folders of this target whose process has ended or is this process."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}(\.(\d+))?(\.old)?\.partial")
-    found = []
-    for path in target.parent.glob(".*.partial"):
-        match = pattern.fullmatch(path.name)
-        if match and (
-            match[2] is None or int(match[2]) == os.getpid() or not is_running(int(match[2]))
-        ):
-            found.append(path)
-    return found
-
-
-def is_running(process: int) -> bool:
-    """Whether a process with this id is running."""
+def is_locked(folder: Path) -> bool:
+    """Whether a process that is alive has locked a folder."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # A process of another user.
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def remove_tree(folder: Path) -> None:
