@@ -3,6 +3,7 @@
 import json
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import imageio_ffmpeg
@@ -24,6 +25,7 @@ from offline_gcrl.evaluation.rollouts import has_reached, run_episode, run_episo
 from offline_gcrl.evaluation.videos import FAILED, REACHED, write_all_rollouts
 from offline_gcrl.policies.policy import save_policy
 from offline_gcrl.statistics.intervals import across_seeds, rate_across_seeds, wilson
+from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.training.batches.data import DeviceData
 
 
@@ -117,6 +119,38 @@ def test_a_row_has_the_outcome_of_its_episode(policy: Path) -> None:
     else:
         assert row["steps_to_goal"] is None
         assert row["discounted_return"] == 0.0
+
+
+class Diverging(gymnasium.ObservationWrapper):
+    """A simulation in which one part of the observation is NaN."""
+
+    def __init__(self, environment: gymnasium.Env, part: str) -> None:
+        super().__init__(environment)
+        self.part = part
+
+    def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
+        return observation | {self.part: np.full_like(observation[self.part], np.nan)}
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("observation", r"the observation is not finite at \[0\]: nan"),
+        ("achieved_goal", r"the achieved goal is not finite: \[nan nan\]"),
+        ("desired_goal", r"the desired goal is not finite: \[nan nan\]"),
+    ],
+)
+def test_an_environment_whose_numbers_are_not_finite_is_named_with_the_episode(
+    policy: Path, part: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = episode_jobs(policy, as_dataset(small_recipe()), Evaluate(episodes=1), 0, FINAL)[0]
+    monkeypatch.setattr(
+        "offline_gcrl.evaluation.rollouts.shared_environment",
+        lambda settings: Diverging(make_environment(settings), part),
+    )
+    where = f"PointMaze_UMaze-v3, evaluation episode 0 with seed {job.seed}: {message}"
+    with pytest.raises(OfflineGCRLError, match=where):
+        run_episode(job)
 
 
 def table(success: list[bool]) -> pl.DataFrame:

@@ -57,6 +57,32 @@ def test_wrong_shapes_and_tasks_are_named(policy: Policy) -> None:
         policy.act(np.zeros(5), np.zeros(2), "e")
 
 
+@pytest.mark.parametrize(
+    ("changed", "needed"),
+    [
+        ({}, False),
+        ({"conditioning": "goal+one_hot"}, True),
+        ({"conditioning": "embedding"}, True),
+        ({"task_network": "heads"}, True),
+        ({"task_network": "film"}, False),
+    ],
+)
+def test_a_policy_that_is_conditioned_on_the_task_needs_its_name(
+    changed: dict[str, Any], needed: bool, tmp_path: Path
+) -> None:
+    agent, settings = make_agent("bc", changed), make_settings("bc", changed)
+    arguments = (agent, "bc", settings, SCALING, DIMENSIONS, ("a", "b", "c", "d"))
+    save_policy(tmp_path / "policy.pt", *arguments, {"updates": 1})
+    policy = load_policy(tmp_path)
+    assert policy.needs_task == needed
+    assert policy.act(np.zeros(5), np.zeros(2), "c").shape == (3,)
+    if needed:
+        with pytest.raises(PolicyError, match="conditioned on the task; pass one of a, b, c, d"):
+            policy.act(np.zeros(5), np.zeros(2))
+    else:
+        assert policy.act(np.zeros(5), np.zeros(2)).shape == (3,)
+
+
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="no such policy"):
         load_policy(tmp_path / "nothing.pt")
@@ -135,8 +161,14 @@ def test_inputs_that_are_not_finite_are_refused(policy: Policy, value: float) ->
     sizes = policy.dimensions
     observation, goal = np.zeros(sizes.observation), np.zeros(sizes.goal)
     observation[1] = value
-    with pytest.raises(PolicyError, match="observation has numbers that are not finite"):
+    with pytest.raises(PolicyError, match=r"observation is not finite at \[1\]"):
         policy.act(observation, goal)
+
+
+def test_an_observation_of_several_arrays_is_refused_with_their_names(policy: Policy) -> None:
+    shown = {"observation": np.zeros(5), "achieved_goal": np.zeros(2), "desired_goal": np.zeros(2)}
+    with pytest.raises(PolicyError, match=r"dict with the keys .* such as observation\['desired_"):
+        policy.act(shown["observation"], shown)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("algorithm", ["gciql", "gofar"])

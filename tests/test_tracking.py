@@ -331,8 +331,8 @@ def test_a_logged_policy_acts_in_a_new_process(
         "import mlflow, numpy, sys\n"
         f"policy = mlflow.pyfunc.load_model('models:/{model}')\n"
         "numpy.save('actions.npy', policy.predict(dict(numpy.load('states.npz'))))\n"
-        "shapes = [tuple(spec.shape) for spec in policy.metadata.signature.inputs.inputs]\n"
-        "assert shapes == [(-1, 4), (-1, 2)], shapes\n"
+        "names = [spec.name for spec in policy.metadata.signature.inputs.inputs]\n"
+        "assert names == ['observation', 'goal'], names\n"
     )
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)

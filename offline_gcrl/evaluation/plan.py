@@ -43,7 +43,7 @@ def plan_evaluation(
         for seed, folder in policies.items()
         for purpose, paths in (
             (FINAL, [folder / POLICY]),
-            (CURVE, sorted((folder / SNAPSHOTS).iterdir())),
+            (CURVE, sorted((folder / SNAPSHOTS).glob("*.pt"))),
         )
     }
 

@@ -138,7 +138,7 @@ def _specialist_probes(
 ) -> ProbePlan:
     """The multi-task policy's episodes of a task, run with the specialist and with its snapshots."""
     by_number = {job.number: job for job in evaluation_plan[seed, CURVE] if job.task == task}
-    snapshots = sorted((folder / SNAPSHOTS).iterdir())
+    snapshots = sorted((folder / SNAPSHOTS).glob("*.pt"))
     return {
         Probe("specialist", task, seed, FINAL): [
             replace(job, policy=folder / POLICY)

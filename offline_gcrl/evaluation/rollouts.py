@@ -23,7 +23,7 @@ from offline_gcrl.evaluation.jobs import EpisodeJob
 from offline_gcrl.goals.held_out import in_region
 from offline_gcrl.goals.success import reaches, squared_distance
 from offline_gcrl.policies.policy import Policy, load_policy
-from offline_gcrl.support.errors import SettingsError
+from offline_gcrl.support.errors import DataError, PolicyError, SettingsError
 from offline_gcrl.support.processes import cores, ordered_map
 
 
@@ -63,7 +63,8 @@ def rollout(
     info, ended, reached = reset_info, False, False
     while True:
         tree = as_tree(observation, {**reset_info, **info})
-        achieved, desired = select(tree, job.goal.achieved), select(tree, job.goal.desired)
+        achieved = _finite(select(tree, job.goal.achieved), "achieved goal")
+        desired = _finite(select(tree, job.goal.desired), "desired goal")
         yield RolloutStep(achieved, desired, reached, ended)
         if ended:
             return
@@ -86,11 +87,20 @@ def as_action(action: NDArray[Any], space: gymnasium.spaces.Box) -> NDArray[Any]
 
 
 def run_episode(job: EpisodeJob) -> dict[str, Any]:
-    """Run one episode and return its row with the columns ``EPISODE_COLUMNS``."""
+    """Run one episode and return its row with the columns ``EPISODE_COLUMNS``.
+
+    Raises:
+        OfflineGCRLError: the environment gives numbers that are not finite, or that do not fit the policy.
+    """
     policy = _policy(job.policy)
     environment = shared_environment(job.evaluation.environment)
     with seeded_episode(environment, job.seed):
-        steps = list(rollout(environment, policy, job))
+        try:
+            steps = list(rollout(environment, policy, job))
+        except (DataError, PolicyError) as error:
+            raise type(error)(
+                f"{job.evaluation.environment.id}, evaluation episode {job.number} with seed {job.seed}: {error}"
+            ) from None
     start, end = steps[0], steps[-1]
     reached = [step.reached for step in steps[1:]]
     rewards = np.array(reached, dtype=np.float64)
@@ -111,6 +121,17 @@ def run_episode(job: EpisodeJob) -> dict[str, Any]:
         "steps_to_goal": reached.index(True) + 1 if any(reached) else None,
         "length": len(reached),
     }
+
+
+def _finite(values: NDArray[Any], what: str) -> NDArray[Any]:
+    """The values, of which a distance and a success test are computed.
+
+    Raises:
+        DataError: a number is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise DataError(f"the {what} is not finite: {values}")
+    return values
 
 
 def has_reached(tree: dict[str, Any], goal: Goal, source: str = "goal") -> bool:

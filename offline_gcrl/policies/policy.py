@@ -16,6 +16,7 @@ from offline_gcrl.config import AgentSettings, algorithm_names
 from offline_gcrl.config.outputs import POLICY
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.acting import Layer, forward, plain_layers
+from offline_gcrl.policies.inputs import checked_input
 from offline_gcrl.policies.saved import read_content, write_content
 from offline_gcrl.policies.scaling import Scaling
 from offline_gcrl.support.errors import PolicyError
@@ -54,15 +55,16 @@ class Policy:
         """The policy's action, within the bounds of the action space.
 
         Args:
-            observation: (observation,) or (batch, observation).
+            observation: (observation,) or (batch, observation), numbers of any type in the units of the environment.
+                Networks read them within 5 standard deviations of the mean of the dataset.
             goal: (goal,) or (batch, goal); one goal is broadcast over many observations, and the reverse.
-            task: name of the task, for policies conditioned on it; the first task of the dataset by default.
+            task: name of the task, for policies of several tasks that are conditioned on it.
 
         Returns:
             (action,) or (batch, action).
 
         Raises:
-            PolicyError: a shape or a task does not fit the policy.
+            PolicyError: a shape or a task does not fit the policy, a number is not finite, or the task is missing.
         """
         state, goals = self._checked(observation, "observation"), self._checked(goal, "goal")
         number = self._task_number(task)
@@ -108,21 +110,19 @@ class Policy:
         value: Any = self.agent.state_value
         return self._forward(value, start, goals, self._task_number(task))
 
+    @property
+    def needs_task(self) -> bool:
+        """Whether the policy acts differently for each of several tasks, so that none is the default."""
+        settings = self.settings
+        conditioned = not {"one_hot", "embedding"}.isdisjoint(settings.conditioning.split("+"))
+        return len(self.tasks) > 1 and (conditioned or settings.task_network == "heads")
+
     def episode(self) -> "Acting":
         """What acts in one episode: the policy itself, since it keeps no state between steps."""
         return self
 
     def _checked(self, given: ArrayLike, name: str) -> NDArray[np.float32]:
-        """An observation or a goal, or a batch of them, as finite float32 numbers of the right size."""
-        values, expected = np.asarray(given, dtype=np.float32), getattr(self.dimensions, name)
-        if values.ndim not in (1, 2) or values.shape[-1] != expected:
-            raise PolicyError(
-                f"the policy takes {name}s of shape ({expected},) or (batch, {expected}), "
-                f"not {tuple(values.shape)}"
-            )
-        if not np.isfinite(values).all():
-            raise PolicyError(f"the {name} has numbers that are not finite: {values}")
-        return values
+        return checked_input(given, name, getattr(self.dimensions, name))
 
     def _achieved(
         self, state: NDArray[np.float32], achieved_goal: ArrayLike | None
@@ -167,6 +167,10 @@ class Policy:
 
     def _task_number(self, task: str | None) -> int:
         if task is None:
+            if self.needs_task:
+                raise PolicyError(
+                    f"the policy is conditioned on the task; pass one of {', '.join(self.tasks)}"
+                )
             return 0
         if task not in self.tasks:
             raise PolicyError(f"the policy knows no task '{task}', only {', '.join(self.tasks)}")

@@ -10,7 +10,8 @@ import numpy as np
 from mlflow.entities import LoggedModel, LoggedModelOutput
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import AnyType, Array
 
 from offline_gcrl.policies.policy import Policy, load_policy
 
@@ -20,16 +21,17 @@ REQUIREMENTS = ("offline-gcrl", "torch", "numpy")
 
 
 def signature(policy: Policy) -> ModelSignature:
-    """The signature of a policy: observations and goals to actions, with the task as a parameter."""
-    sizes = policy.dimensions
+    """The signature of a policy: observations and goals to actions, with the task as a parameter.
 
-    def rows(size: int, name: str | None = None) -> TensorSpec:
-        return TensorSpec(np.dtype(np.float32), (-1, size), name)
-
+    MLflow would refuse float64 arrays, lists or single states for tensors of a fixed type and shape, so it passes
+    everything on, and the policy checks and converts it.
+    """
+    numbers = Array(AnyType())  # type: ignore[no-untyped-call]
+    task = "" if policy.needs_task else policy.tasks[0]  # A default is required.
     return ModelSignature(
-        inputs=Schema([rows(sizes.observation, "observation"), rows(sizes.goal, "goal")]),
-        outputs=Schema([rows(sizes.action)]),
-        params=ParamSchema([ParamSpec("task", DataType.string, policy.tasks[0])]),
+        inputs=Schema([ColSpec(numbers, "observation"), ColSpec(numbers, "goal")]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, policy.dimensions.action))]),
+        params=ParamSchema([ParamSpec("task", DataType.string, task)]),
     )
 
 

@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from numpy.typing import NDArray
 
 from offline_gcrl.policies.policy import Policy, load_policy
+from offline_gcrl.support.errors import PolicyError
 
 
 class ServedPolicy:
@@ -14,23 +18,34 @@ class ServedPolicy:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
 
-    def predict(
-        self, model_input: Mapping[str, NDArray[Any]], params: Mapping[str, Any] | None = None
-    ) -> NDArray[Any]:
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> NDArray[Any]:
         """Compute actions.
 
         Args:
-            model_input: ``observation``, (batch, observation), and ``goal``, (batch, goal).
-            params: ``task``, for policies of several tasks.
+            model_input: a table or a dict with ``observation`` and ``goal``, of numbers of any type: one state, a batch
+                in one cell, or one state per row.
+            params: ``task``, for policies of several tasks that are conditioned on it.
 
         Returns:
-            Actions, (batch, action).
+            Actions, (batch, action); one state is a batch of one.
 
         Raises:
-            PolicyError: a shape or a task does not fit the policy.
+            MlflowException: the input does not fit the policy, or is not finite. A server answers with status 400.
         """
-        task = (params or {}).get("task")
-        return self.policy.act(model_input["observation"], model_input["goal"], task)
+        task = (params or {}).get("task") or None
+        observation, goal = (_given(model_input[name]) for name in ("observation", "goal"))
+        try:
+            return np.atleast_2d(self.policy.act(observation, goal, task))
+        except PolicyError as error:
+            raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
+
+
+def _given(column: Any) -> Any:
+    """What the user passed, from the column of a table into which MLflow puts it, as one cell or one per row."""
+    if isinstance(column, np.ndarray):
+        return column
+    cells = list(column)
+    return cells[0] if len(cells) == 1 else cells
 
 
 def _load_pyfunc(path: str) -> ServedPolicy:
