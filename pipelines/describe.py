@@ -7,6 +7,7 @@ import this_project  # noqa: F401 - first: it decides which copy of the package 
 
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.support.files import atomic_directory, digest
+from offline_gcrl.support.silence import working_on
 from offline_gcrl.support.terminal import close, note, stage, stage_arguments, warn
 
 
@@ -19,7 +20,8 @@ def main() -> None:
 
     with stage("describe", name):
         dataset, output = load_dataset(name), Path("datasets/cards") / name
-        replays = replay_dataset(dataset, Path("datasets/minari") / name)
+        with working_on("replaying recorded actions"):
+            replays = replay_dataset(dataset, Path("datasets/minari") / name)
         for source, replay in replays.items():
             say = warn if replay.outcome == "drifts" else note
             say(f"{source}: {replay.sentence}")
@@ -33,6 +35,7 @@ def main() -> None:
         )
 
 
+@working_on("logging to the MLflow store")
 def log_card(name: str, card: dict[str, Any], episodes: Path, folder: Path) -> None:
     """Log a card to the MLflow experiment that compares datasets."""
     from offline_gcrl.cards.card import card_metrics, card_params, card_text
@@ -45,7 +48,7 @@ def log_card(name: str, card: dict[str, Any], episodes: Path, folder: Path) -> N
     run.log_dataset(name, episodes)
     run.log_params(card_params(card))
     run.log_metrics(card_metrics(card))
-    run.set_tags({"mlflow.note.content": card_text((folder / PAGE).read_text())})
+    run.set_tags({"mlflow.note.content": card_text((folder / PAGE).read_text("utf-8"))})
     for path in sorted(folder.iterdir()):
         run.log_artifact(path, "card")
     run.finish()

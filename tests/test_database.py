@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from offline_gcrl.support.errors import OfflineGCRLError
-from offline_gcrl.tracking.database import prepare_store, sqlite_uri
+from offline_gcrl.tracking import database
+from offline_gcrl.tracking.database import prepare_store, sqlite_uri, store_lock
 from offline_gcrl.tracking.store import Subject, Tracker
 
 CREATE = """
@@ -70,3 +71,28 @@ def test_a_server_that_does_not_answer_is_named_at_once(
     ):
         Tracker("e", {})
     assert os.times().elapsed - begun < 60  # MLflow's own client tries for four and a half minutes.
+
+
+def test_a_server_that_accepts_and_stays_silent_is_named_within_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database, "SECONDS_TO_ANSWER", 0.2)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        with pytest.raises(OfflineGCRLError, match=r"does not answer \(timed out\)"):
+            prepare_store(f"http://127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_a_lock_that_another_process_keeps_is_named_after_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "SECONDS_FOR_A_LOCK", 0.2)
+    with (
+        store_lock(tmp_path / "lock"),
+        pytest.raises(OfflineGCRLError, match="lock: another process has held this lock for 0 s"),
+        store_lock(tmp_path / "lock"),
+    ):
+        raise AssertionError
+    with store_lock(tmp_path / "lock"):
+        pass

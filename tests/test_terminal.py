@@ -16,11 +16,13 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
+from mlflow.exceptions import MlflowException
 from rich.text import Text
 
-from offline_gcrl.support import terminal
+from offline_gcrl.support import silence, terminal
 from offline_gcrl.support.errors import DataError, SettingsError
 from offline_gcrl.support.files import atomic_directory, copy_contents
+from offline_gcrl.support.silence import working_on
 from offline_gcrl.support.terminal import Bars, close, duration, note, stage, stage_arguments
 
 
@@ -70,6 +72,35 @@ def test_progress_without_a_terminal_is_plain_lines(
         "  done in models/",
     ]
     assert not terminal.console.is_terminal
+
+
+def test_a_stage_that_has_nothing_to_show_says_what_it_does(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "SECONDS_OF_SILENCE", 0.1)
+    with stage("evaluate", "bc"):
+        with working_on("downloading 'a/b-v0'"):
+            time.sleep(0.3)
+        with Bars(["evaluating"], 300, "episodes") as bars:
+            bars.update("evaluating", 1)
+            time.sleep(0.3)
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[1] == "  still at work: downloading 'a/b-v0'; nothing new for 0 s"
+    assert "  still at work: evaluating, 1 of 300 episodes; nothing new for 0 s" in lines
+    assert len(lines) < 8
+
+
+def test_a_stage_with_news_says_nothing_else(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "SECONDS_OF_SILENCE", 0.4)
+    with stage("evaluate", "bc"):
+        for number in range(6):
+            note(str(number))
+            time.sleep(0.1)
+    assert "still at work" not in capfd.readouterr().out
+    time.sleep(0.5)  # The stage has ended, and its watch with it.
+    assert capfd.readouterr().out == ""
 
 
 def test_the_rate_excludes_start_up(
@@ -233,6 +264,14 @@ def test_an_interruption_ends_a_stage_and_its_workers_with_one_line(
         (pa.ArrowInvalid("Parquet magic bytes not found"), "a file cannot be read (ArrowInvalid"),
         (pl.exceptions.ComputeError("parquet: out of spec"), "a file cannot be read (ComputeError"),
         (SettingsError("params.yaml: x"), "params.yaml: x"),
+        (
+            IsADirectoryError(errno.EISDIR, "Is a directory", "d"),
+            "d: is a folder, and a file is expected",
+        ),
+        (
+            MlflowException("API request failed"),
+            "the MLflow store does not take the results (API request failed)",
+        ),
     ],
 )
 def test_errors_of_the_system_and_of_readers_end_in_a_sentence(

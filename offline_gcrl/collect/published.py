@@ -12,6 +12,7 @@ from offline_gcrl.collect.local import local_datasets, placed_atomically
 from offline_gcrl.config import nearest
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.files import copy_contents
+from offline_gcrl.support.silence import working_on
 
 
 def fetch_published(dataset: str, root: Path) -> None:
@@ -25,8 +26,10 @@ def fetch_published(dataset: str, root: Path) -> None:
     """
     local = get_dataset_path(dataset)
     if not (local / "data" / "metadata.json").exists():
-        _download(dataset, local)
-    copy_contents(local, root / dataset)
+        with working_on(f"downloading '{dataset}'"):
+            _download(dataset, local)
+    with working_on(f"copying {local}"):
+        copy_contents(local, root / dataset)
 
 
 def _download(dataset: str, local: Path) -> None:

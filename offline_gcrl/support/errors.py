@@ -27,6 +27,12 @@ REMEDIES = {
     errno.EROFS: "the file system is read-only; use a writable folder",
     errno.ENOENT: "there is no such file or folder; `dvc repro` creates missing outputs",
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n`",
+    errno.EISDIR: "is a folder, and a file is expected; move the folder away",
+    errno.ENOTDIR: "is a file, and a folder is expected; move the file away",
+    errno.ELOOP: "is a link that leads to itself; replace it",
+    errno.ENAMETOOLONG: "the name is too long for this file system; use shorter names of folders, datasets or agents",
+    errno.EBUSY: "is in use by another process; end that process and run again",
+    errno.ESTALE: "the file server has another version of this file; run again",
     errno.EIO: "the disk reports an input or output error; copy the data to another disk",
 }
 DAMAGED = {
@@ -34,6 +40,7 @@ DAMAGED = {
     "JSONDecodeError", "UnicodeDecodeError", "BadZipFile", "UnpicklingError",
 }  # fmt: skip
 """Names of the errors of file readers; by name, because importing their packages takes seconds."""
+STORE = {"MlflowException", "RestException"}
 OUT_OF_MEMORY = {"MemoryError", "ArrowMemoryError", "OutOfMemoryError"}
 
 
@@ -47,6 +54,11 @@ def message_of(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in REMEDIES:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{REMEDIES[error.errno]}"
+    if kind in STORE:
+        return (
+            f"the MLflow store does not take the results ({_first_line(error)}); check the server or the disk, and run "
+            "again: what is finished is kept, and training resumes"
+        )
     if kind in DAMAGED:
         return (
             f"a file cannot be read ({kind}: {_first_line(error)}); it is damaged or was edited; delete the "

@@ -26,6 +26,7 @@ from rich.text import Text
 
 from offline_gcrl.support.errors import message_of
 from offline_gcrl.support.imports import pause_collection, resume_collection
+from offline_gcrl.support.silence import silence
 
 SECONDS_BETWEEN_LINES = 10.0
 """Interval of lines of progress if the output is not a terminal."""
@@ -52,17 +53,19 @@ def stage(title: str, subject: str) -> Iterator[None]:
     """Print the heading of a stage; an error that a user can fix ends the process with a sentence and no traceback.
 
     Such errors are those of the package, those of the system (a full disk, missing permissions, too little memory) and
-    damaged files. An interruption by Ctrl-C or SIGTERM ends the process with one line.
+    damaged files. An interruption by Ctrl-C or SIGTERM ends the process with one line. A stage that has nothing to
+    show for long says that it is at work, and on what.
     """
     resume_collection()
-    console.print(f"[bold]{title}[/bold] {escape(subject)}")
+    _print(f"[bold]{title}[/bold] {escape(subject)}")
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with_dvc, args=(PARENT,), daemon=True).start()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        yield
+        with silence.watched(lambda line: console.print(Text(f"  {line}", style="dim"))):
+            yield
     except KeyboardInterrupt:
-        console.print("  [yellow]stopped[/yellow]; `dvc repro` continues from here")
+        _print("  [yellow]stopped[/yellow]; `dvc repro` continues from here")
         sys.exit(130)
     except Exception as error:
         message = message_of(error)
@@ -91,17 +94,22 @@ def _end_with_dvc(parent: int) -> None:
 
 def close(line: str) -> None:
     """Print the closing line of a stage."""
-    console.print(f"  [green]done[/green] {escape(line)}")
+    _print(f"  [green]done[/green] {escape(line)}")
 
 
 def note(line: str | Text) -> None:
     """Print an indented line; brackets in a string are text, not markup, and a ``Text`` keeps its styles."""
-    console.print(Text("  ").append(line))
+    _print(Text("  ").append(line))
 
 
 def warn(line: str) -> None:
     """Print a warning."""
-    console.print(f"  [yellow]warning[/yellow] {escape(line)}")
+    _print(f"  [yellow]warning[/yellow] {escape(line)}")
+
+
+def _print(line: str | Text) -> None:
+    silence.broken()
+    console.print(line)
 
 
 class Bars:
@@ -135,6 +143,7 @@ class Bars:
 
     def __enter__(self) -> Self:
         """Start drawing."""
+        silence.doing.append(self._state)
         if self.live is not None:
             self.live.start()
         return self
@@ -146,8 +155,18 @@ class Bars:
         trace: TracebackType | None,
     ) -> None:
         """Clear the bars."""
+        silence.doing.remove(self._state)
         if self.live is not None:
             self.live.stop()
+
+    def _state(self) -> str:
+        """The work done, in words."""
+        parts = (
+            f"{name}, {done:,} of {self.totals[name]:,} {self.unit}"
+            for name, done in self.done.items()
+            if done < self.totals[name]
+        )
+        return "; ".join(parts) or "ending"
 
     def advance(self, name: str, amount: int) -> None:
         """Add to the work done."""
@@ -157,6 +176,7 @@ class Bars:
         """Set the work done."""
         self.done[name] = done
         if self.live is not None:
+            silence.broken()
             self.live.update(self.tasks[name], completed=done)
             return
         now = time.monotonic()
@@ -177,7 +197,7 @@ class Bars:
         rate = (done - before) / (now - then)
         total = self.totals[name]
         left = f", {duration((total - done) / rate)} left" if rate else ""
-        console.print(f"  {name}: {done:,} of {total:,} {self.unit}, {_rate(rate)}/s{left}")
+        _print(f"  {name}: {done:,} of {total:,} {self.unit}, {_rate(rate)}/s{left}")
 
 
 def duration(seconds: float) -> str:

@@ -6,20 +6,24 @@ store's own path, and the file is renamed when it is complete.
 """
 
 import os
+import ssl
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 
 from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.support.silence import working_on
 
 DATABASE = "mlflow.db"
 SECONDS_TO_ANSWER = 5.0
+SECONDS_FOR_A_LOCK = 300.0
 
 
 def store_root() -> Path:
@@ -54,11 +58,33 @@ def prepare_store(uri: str) -> None:
     """
     if uri.startswith("sqlite"):
         path = Path(str(make_url(uri).database))
-        with FileLock(path.with_name(f".{path.name}.lock")):
+        with store_lock(path.with_name(f".{path.name}.lock")):
             if not path.exists():
                 _create(path)
     elif uri.startswith("http"):
         _ask(uri)
+
+
+@contextmanager
+def store_lock(path: Path) -> Iterator[None]:
+    """The lock of a store, which each process holds for some seconds.
+
+    Raises:
+        OfflineGCRLError: another process holds the lock for minutes.
+    """
+    lock = FileLock(path, timeout=SECONDS_FOR_A_LOCK)
+    try:
+        with working_on(f"waiting for another process that holds {path}"):
+            lock.acquire()
+    except Timeout:
+        raise OfflineGCRLError(
+            f"{path}: another process has held this lock for {SECONDS_FOR_A_LOCK:.0f} s, and with it the MLflow store; "
+            "end that process and run again"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _create(path: Path) -> None:
@@ -77,6 +103,8 @@ def _ask(uri: str) -> None:
         pass  # It answers, if only that it wants a password, which MLflow's client has.
     except OSError as error:
         reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):
+            return  # It answers; MLFLOW_TRACKING_INSECURE_TLS may allow its certificate.
         raise OfflineGCRLError(
             f"MLFLOW_TRACKING_URI: the server at {uri} does not answer ({reason}); start it, or unset the variable "
             "to use a file in the project"

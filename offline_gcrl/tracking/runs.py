@@ -13,9 +13,13 @@ import mlflow.data
 import polars as pl
 import yaml
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunData, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+LOGGING = "logging to the MLflow store"
+"""What a stage is said to do if the store takes long to answer."""
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100  # Limits of one `log_batch` call.
+CHARACTERS_OF_PARAM = 500
 UPDATE = "update"
 INTERVAL = (("mean", ""), ("low", "_low"), ("high", "_high"))
 """Columns of an estimate, with the suffixes of their metrics."""
@@ -42,7 +46,7 @@ class TrackedRun:
 
     def log_params(self, params: dict[str, Any]) -> None:
         """Log settings; the keys of nested settings are joined by dots."""
-        entities = [Param(key, str(value)[:500]) for key, value in _flat(params).items()]
+        entities = [Param(key, _shortened(str(value))) for key, value in _flat(params).items()]
         known = self.content().params
         entities = [param for param in entities if param.key not in known]
         for start in range(0, len(entities), PARAMS_PER_CALL):
@@ -147,6 +151,8 @@ def mark_failed_on_error(runs: Iterable[TrackedRun]) -> Iterator[None]:
     """Mark the runs as failed if the block raises; a later attempt continues the same runs."""
     try:
         yield
+    except MlflowException:
+        raise  # The store does not answer, or it is full.
     except BaseException:
         for run in runs:
             run.finish("FAILED")
@@ -160,6 +166,11 @@ def dvc_digest(lock: str, stage: str) -> str | None:
     outs = stages.get(stage, {}).get("outs", [{}])
     digest: str | None = outs[0].get("md5")
     return digest.split(".")[0] if digest else None
+
+
+def _shortened(text: str) -> str:
+    """The value of a param, which has a limited length in MLflow's databases; a shorter one ends in dots."""
+    return text if len(text) <= CHARACTERS_OF_PARAM else f"{text[: CHARACTERS_OF_PARAM - 4]} ..."
 
 
 def _flat(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:

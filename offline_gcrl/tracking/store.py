@@ -9,13 +9,13 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import subprocess
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from filelock import FileLock
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -25,6 +25,7 @@ from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.tracking.database import (
     prepare_store,
     remove_misread_folder,
+    store_lock,
     store_root,
     store_uri,
 )
@@ -68,14 +69,22 @@ class Tracker:
             try:
                 prepare_store(store_uri())
                 self.client = MlflowClient(store_uri())
-                with FileLock(store_root() / ".mlflow.lock"):  # One process creates the experiment.
+                with store_lock(
+                    store_root() / ".mlflow.lock"
+                ):  # One process creates the experiment.
                     self.experiment = self._experiment(experiment)
                 remove_misread_folder(store_uri())
             except (MlflowException, SQLAlchemyError) as error:
                 reason = str(error).strip().splitlines()[0]
+                remedy = (
+                    "check the server and the user name and password that it asks for (MLFLOW_TRACKING_USERNAME, "
+                    "MLFLOW_TRACKING_PASSWORD)"
+                    if store_uri().startswith("http")
+                    else "move the file away, which starts a new store"
+                )
                 raise OfflineGCRLError(
-                    f"the MLflow store {store_uri()} cannot be used: {reason}; move the file away, which starts a new "
-                    "store, or set MLFLOW_TRACKING_URI to another one"
+                    f"the MLflow store {store_uri()} cannot be used: {reason}; {remedy}, or set MLFLOW_TRACKING_URI to "
+                    "another store"
                 ) from error
 
     def training_run(self, subject: Subject, seed: int, fingerprint: str) -> TrackedRun:
@@ -208,6 +217,8 @@ def _fits(run: Run, evaluation: str) -> bool:
 
 
 def _git_commit() -> str:
-    """The current commit; an empty string outside of a repository."""
+    """The current commit; an empty string outside of a repository, or without Git."""
+    if shutil.which("git") is None:
+        return ""
     answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)  # noqa: S607
     return answer.stdout.strip() if answer.returncode == 0 else ""

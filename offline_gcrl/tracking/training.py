@@ -9,8 +9,9 @@ from typing import Any
 
 from offline_gcrl.config.outputs import POLICY, SPECIALISTS, TRAINING_CURVE
 from offline_gcrl.support.files import digest
+from offline_gcrl.support.silence import working_on
 from offline_gcrl.tracking.policies import find_or_log_policy
-from offline_gcrl.tracking.runs import TrackedRun
+from offline_gcrl.tracking.runs import LOGGING, TrackedRun
 from offline_gcrl.tracking.store import Subject, Tracker
 from offline_gcrl.tracking.usage import Usage
 from offline_gcrl.training.events import Event
@@ -48,6 +49,7 @@ class TrainingRuns:
         """The parent run and the run of each seed."""
         return [self.parent, *self.runs.values()]
 
+    @working_on(LOGGING)
     def log_event(self, event: Event) -> None:
         """Log the points of an event, and the resource usage of its worker; events of specialists are not logged."""
         if event.task is not None:
@@ -56,6 +58,7 @@ class TrainingRuns:
         run.log_samples(self.usage.sample(event))
         run.log_points(event.points)
 
+    @working_on(LOGGING)
     def finish(self) -> None:
         """Log policies and training curves, and mark all runs as finished."""
         finished = []
