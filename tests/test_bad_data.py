@@ -225,6 +225,7 @@ SOURCE_BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no space": (lambda root: edited(root, observation_space="?"), "cannot be read as Minari data"),
     "numbered actions": (lambda root: actions_of(root, {"type": "Discrete", "dtype": "int64", "start": 0, "n": 3}), "its actions are Discrete.* agents need a Box"),
     "unbounded actions": (lambda root: actions_of(root, {**BOX, "high": [1.0, float("inf")]}), "agents need a Box with finite bounds"),
+    "whole numbers as actions": (lambda root: actions_of(root, {**BOX, "dtype": "int64", "low": [0, 0], "high": [3, 3]}), "agents need a Box .* of floating-point numbers"),
     "an action without room": (lambda root: actions_of(root, {**BOX, "high": [1.0, -1.0]}), "every lower bound must be below its upper bound"),
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ from project import Project
 
 from offline_gcrl.cards.replay import replay_source
 from offline_gcrl.collect.published import fetch_published
-from offline_gcrl.config import Environment, Goal, Part, Recipe, Relabel, load_recipe
+from offline_gcrl.config import Environment, Goal, Part, Recipe, Relabel, load_recipe, resolve
 from offline_gcrl.convert.__main__ import main
 from offline_gcrl.convert.layouts import LAYOUTS, inspect_file, read_episodes
 from offline_gcrl.environments.making import make_environment
@@ -73,6 +73,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty local Minari root; the tests run in a folder in which they can write recipes."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
     monkeypatch.chdir(tmp_path)
+    Path("datasets/recipes").mkdir(parents=True)
     return tmp_path / "root"
 
 
@@ -362,6 +363,11 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
         [],
         "'next_observations' of row 0 are not the 'observations' of row 1",
     ),
+    "flags that are no numbers": (
+        {"timeouts": np.full(240, np.nan)},
+        [],
+        "timeouts are not finite in row 0",
+    ),
     "every row an end": ({"timeouts": np.ones(240)}, [], "no episode has a transition"),
 }
 
@@ -384,6 +390,55 @@ def test_an_id_that_minari_does_not_take_is_refused(
         main(["d4rl", write_hdf5(classic(maze)), "my maze"])
     assert "sources.0.dataset" in capsys.readouterr().err
     assert not root.exists() or not list(root.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../x", "--recipe ../x: the name must be made of letters, digits, '-' and '_'"),
+        ("/tmp/x", "--recipe /tmp/x: the name must be made of letters"),
+        ("my maze", "--recipe my maze: the name must be made of letters"),
+        (".maze", "--recipe .maze: the name must be made of letters"),
+        ("maze.yaml", "--recipe maze.yaml: the name must be made of letters"),
+        ("", "--recipe : the name must be made of letters"),
+        ("_maze", "with a letter or a digit first"),
+        ("Taken", "--recipe Taken: differs from the recipe 'taken' in case only"),
+        ("taken", "taken.yaml exists already; --replace overwrites it"),
+    ],
+)
+def test_a_recipe_gets_a_name_that_experiments_take_before_anything_is_written(
+    name: str, message: str, maze: Arrays, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("datasets/recipes/taken.yaml").write_text("")
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(SystemExit):
+        main(["d4rl", write_hdf5(classic(maze)), "my/maze-v0", "--recipe", name])
+    assert message in capsys.readouterr().err
+    assert sorted(path for path in Path().rglob("*") if path not in before) == [Path("maze2d.hdf5")]
+
+
+def test_outside_of_a_project_no_recipe_is_written(
+    maze: Arrays, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree("datasets")
+    with pytest.raises(SystemExit):
+        main(["d4rl", write_hdf5(classic(maze)), "my/maze-v0", "--recipe", "maze"])
+    assert "datasets/recipes: no such folder; run from the root" in capsys.readouterr().err
+    assert not Path("datasets").exists()
+    assert not root.exists()
+
+
+def test_whole_numbers_keep_their_digits(maze: Arrays, root: Path) -> None:
+    counts = (2**24 + 1 + np.arange(240)[:, None] * np.ones((1, 4))).astype(np.int64)
+    main(["d4rl", write_hdf5(classic(maze, observations=counts)), "my/maze-v0"])
+    stored = np.concatenate([episode.observations for episode in opened(root, "my/maze-v0")])
+    assert stored.dtype == np.float64
+    np.testing.assert_array_equal(stored, counts)
+
+
+def test_the_task_of_a_written_recipe_is_a_valid_name(maze: Arrays, root: Path) -> None:
+    main(["d4rl", write_hdf5(classic(maze)), "my/_arm-v0", "--recipe", "arm"])
+    assert resolve("arm", folder=Path("datasets/recipes")).tasks == ("arm-v0",)
 
 
 def test_existing_data_is_kept_unless_it_is_to_be_replaced(
@@ -501,6 +556,19 @@ def ingested(recipe: Recipe, root: Path) -> dict[str, Any]:
     return ingest(as_dataset(recipe), root, Path("parquet"))
 
 
+def plain_recipe(goal: dict[str, Any]) -> Recipe:
+    """A recipe of the data in `my/data-v0` with goals by distance."""
+    content = {
+        "title": "mine",
+        "sources": [{"dataset": "my/data-v0", "kind": "exploration"}],
+        "goal": {**goal, "success": {"kind": "distance", "tolerance": 1.0}},
+        "task": "mine",
+        "instruction": "Reach it.",
+    }
+    Path("mine.yaml").write_text(yaml.safe_dump(content))
+    return load_recipe("mine", Path())
+
+
 SHAPES: dict[str, tuple[Any, dict[str, Any], tuple[int, int]]] = {
     "goal dict": ({"observation": 4, "achieved_goal": 2, "desired_goal": 2}, {}, (4, 2)),
     "flat": (4, {"achieved": {"key": "observation", "columns": [0, 1]}, "desired": None}, (4, 2)),
@@ -509,6 +577,11 @@ SHAPES: dict[str, tuple[Any, dict[str, Any], tuple[int, int]]] = {
         {"arm": {"joints": 3, "speeds": 3}, "goals": {"kettle": 2, "door": 1}},
         {"observation": "arm", "achieved": "goals", "desired": {"constant": [1.0, 0.0, 0.0]}},
         (6, 3),
+    ),
+    "keys with the names of transition keys, and with dots": (
+        {"actions": 3, "rewards": 2, "arm.hand": 2, "arm": {"joint": 1}},
+        {"observation": ["actions", "arm.joint"], "achieved": "arm.hand", "desired": "rewards"},
+        (4, 2),
     ),
     "several keys": (
         {"joints": 3, "hand": 2},
@@ -522,15 +595,7 @@ SHAPES: dict[str, tuple[Any, dict[str, Any], tuple[int, int]]] = {
 def test_observations_of_any_shape_are_ingested_and_relabelled(shape: str, root: Path) -> None:
     sizes, goal, expected = SHAPES[shape]
     write_minari("my/data-v0", root, episode_buffers(sizes), space_of(sizes))
-    content = {
-        "title": shape,
-        "sources": [{"dataset": "my/data-v0", "kind": "exploration"}],
-        "goal": {**goal, "success": {"kind": "distance", "tolerance": 1.0}},
-        "task": "mine",
-        "instruction": "Reach it.",
-    }
-    Path("mine.yaml").write_text(yaml.safe_dump(content))
-    recipe = load_recipe("mine", Path())
+    recipe = plain_recipe(goal)
     ingested(recipe, root)
     relabel(Path("parquet"), Path("hindsight"), Relabel(k=2), recipe.goal)
     episodes = open_episodes(Path("parquet"))
@@ -538,6 +603,23 @@ def test_observations_of_any_shape_are_ingested_and_relabelled(shape: str, root:
         (18, expected[0]),
         (18, expected[1]),
     )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"observation": 4, "infos": 2}, "the observation has a key 'infos', under which recipes"),
+        ({"observation": 4, "a.b": 2, "a": {"b": 2}}, "'a.b' is the name of 2 observation keys"),
+    ],
+)
+def test_keys_whose_names_are_ambiguous_are_refused(
+    sizes: dict[str, Any], message: str, root: Path
+) -> None:
+    write_minari("my/data-v0", root, episode_buffers(sizes), space_of(sizes))
+    goal = {"achieved": [name for name in sizes if name not in ("observation", "a")]}
+    recipe = plain_recipe({**goal, "desired": None})
+    with pytest.raises(DataError, match=f"dataset 'my/data-v0', episode 0: .*{message}"):
+        ingested(recipe, root)
 
 
 PAGE = (ROOT / "docs/adding-datasets.md").read_text()

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from offline_gcrl.config import RECIPES, Environment
+from offline_gcrl.config import RECIPES, Environment, recipe_names
+from offline_gcrl.config.reading import NAME, NAME_IN_WORDS, read_value
 from offline_gcrl.convert.layouts import LAYOUTS, InspectedFile, inspect_file
 from offline_gcrl.convert.recipe import RecipeOptions, draft_recipe
 from offline_gcrl.convert.writing import bounded_actions, write_dataset
@@ -28,9 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Convert one file, and print or write a recipe for the dataset."""
     given = _parser().parse_args(arguments)
     with stage("convert", f"{given.file} to {given.dataset}"):
-        recipe = RECIPES / f"{given.recipe}.yaml" if given.recipe else None
-        if recipe is not None and recipe.exists() and not given.replace:
-            raise SettingsError(f"{recipe} exists already; --replace overwrites it")
+        recipe = _recipe_file(given.recipe, given.replace)
         environment = _environment(given)
         file = inspect_file(given.file, LAYOUTS[given.layout], given.ends)
         actions, source = bounded_actions(file, environment, given.action_low, given.action_high)
@@ -120,6 +117,29 @@ def _add_properties(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _recipe_file(name: str | None, replace: bool) -> Path | None:
+    """The file of the recipe; None if it is printed instead.
+
+    Raises:
+        SettingsError: ``experiment.datasets`` would not take the name, the folder does not exist, or the file does.
+    """
+    if name is None:
+        return None
+    if not NAME.fullmatch(name):
+        raise SettingsError(
+            f"--recipe {name}: the name must be made of {NAME_IN_WORDS}; it becomes that of a file in {RECIPES}"
+        )
+    same = [known for known in recipe_names() if known.casefold() == name.casefold()]
+    if same and same != [name]:
+        raise SettingsError(
+            f"--recipe {name}: differs from the recipe '{same[0]}' in case only; choose another name"
+        )
+    recipe = RECIPES / f"{name}.yaml"
+    if recipe.exists() and not replace:
+        raise SettingsError(f"{recipe} exists already; --replace overwrites it")
+    return recipe
+
+
 def _environment(given: argparse.Namespace) -> Environment | None:
     if given.environment is None:
         if given.option:
@@ -136,7 +156,7 @@ def _option(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator:
         raise SettingsError(f"--option {text}: expected key=value")
-    return key, yaml.safe_load(value)
+    return key, read_value(value)
 
 
 def _remarks(file: InspectedFile) -> list[str]:

@@ -134,12 +134,17 @@ def inspect_file(path: Path, layout: Layout, ends: Ends = "either") -> Inspected
         layout=layout,
         rows=rows,
         sizes=sizes,
-        dtype=dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32),
+        dtype=_floating(dtype),
         spans=tuple(spans),
         too_short=len(stops) - len(spans),
         marked=bool(len(last)),
         bounds=bounds,
     )
+
+
+def _floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type of observations in the Minari dataset: float32, or float64 where float32 would lose digits."""
+    return np.dtype(np.float32 if np.can_cast(dtype, np.float32, "safe") else np.float64)
 
 
 def read_episodes(file: InspectedFile, action_dtype: Any) -> Iterator[EpisodeBuffer]:
@@ -205,6 +210,12 @@ def _nested(file: InspectedFile, values: dict[str, NDArray[Any]], length: int) -
         place = infos
         for part in above:
             place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise DataError(
+                    f"{file.path}: '{name}' is an array below the array '{part}'; rename one of them"
+                )
+        if leaf in place:
+            raise DataError(f"{file.path}: '{name}' is an array with arrays below it; rename it")
         place[leaf] = array
     return infos
 
@@ -258,7 +269,9 @@ def _flags(
     flags = np.zeros(rows, dtype=bool)
     for name in names:
         if name in columns:
-            flags |= _read(path, name, columns, rows).reshape(-1) != 0
+            values = _read(path, name, columns, rows)
+            _check_finite(values, f"{path}: {name}", 0)
+            flags |= values.reshape(-1) != 0
     return flags
 
 

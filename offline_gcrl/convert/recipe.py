@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from offline_gcrl.config import Environment, Recipe
-from offline_gcrl.config.reading import validated
+from offline_gcrl.config.reading import as_yaml, validated
 from offline_gcrl.convert.layouts import InspectedFile
 from offline_gcrl.environments.making import (
     check_environments,
@@ -57,21 +55,13 @@ def draft_recipe(
         "sources": [{"dataset": dataset, "kind": options.kind}],
         "goal": goal,
         "evaluation": evaluation,
-        "task": dataset.split("/")[-1],
+        "task": dataset.split("/")[-1].lstrip("_-"),
         "instruction": "Reach the goal.",
     }
     recipe = validated(Recipe, content, Path(where))
     check_environments(recipe, where)
     _check_sizes(recipe, file, where)
-    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
-    return text, remarks
-
-
-class _Dumper(yaml.SafeDumper):
-    """Indents the items of lists, as in the recipes of this project."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
+    return as_yaml(content), remarks
 
 
 def _goal(file: InspectedFile, options: RecipeOptions) -> tuple[dict[str, Any], list[str]]:

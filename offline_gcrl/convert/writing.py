@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from offline_gcrl.collect.local import placed_atomically
 from offline_gcrl.config import Environment
 from offline_gcrl.convert.layouts import InspectedFile, read_episodes
+from offline_gcrl.environments.actions import is_scalable
 from offline_gcrl.environments.making import make_environment
 from offline_gcrl.support.errors import DataError, SettingsError
 from offline_gcrl.support.processes import with_callback
@@ -116,7 +117,7 @@ def _space_of(environment: Environment, file: InspectedFile) -> spaces.Box:
     made = make_environment(environment)
     space = made.action_space
     made.close()
-    if not isinstance(space, spaces.Box) or space.shape != (file.sizes["actions"],):
+    if not is_scalable(space) or space.shape != (file.sizes["actions"],):
         raise SettingsError(
             f"the action space of {environment.id} is {space}, and actions of {file.path} have "
             f"{file.sizes['actions']} dimensions; leave --environment out, or name that of this data"

@@ -3,7 +3,7 @@
 import difflib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -143,12 +143,38 @@ def check_environments(recipe: Recipe, where: str) -> None:
         goal, settings = evaluated_goal(recipe), recipe.evaluation.environment
         options = first_options(recipe)
         _check_environment(settings, goal, f"{where}: evaluation.", options)
+        _check_fixed_tasks(recipe, f"{where}: evaluation.fixed_tasks")
 
 
 def first_options(recipe: Recipe) -> dict[str, Any] | None:
     """Options of ``reset`` for the first numbered task of the evaluation environment; None without such tasks."""
     tasks = recipe.evaluation.fixed_tasks if recipe.evaluation else None
     return {tasks.option: tasks.values[0]} if tasks else None
+
+
+def _check_fixed_tasks(recipe: Recipe, where: str) -> None:
+    """Check that the option has an effect, since environments ignore unknown options of ``reset``."""
+    assert recipe.evaluation is not None
+    tasks, settings = recipe.evaluation.fixed_tasks, recipe.evaluation.environment
+    if tasks is None or len(tasks.values) == 1:
+        return
+    environment = shared_environment(settings)
+    starts = []
+    for value in tasks.values[:2]:
+        with seeded_episode(environment, 0):
+            starts.append(as_tree(*environment.reset(seed=0, options={tasks.option: value})))
+    if _is_same(*starts):
+        raise SettingsError(
+            f"{where}: {settings.id} starts in the same way with '{tasks.option}' {tasks.values[0]} and "
+            f"{tasks.values[1]}; correct the name of the option"
+        )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two trees of arrays have the same content."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    return bool(np.array_equal(np.asarray(one), np.asarray(other)))
 
 
 def _check_environment(
@@ -196,7 +222,11 @@ def shown_sizes(
     Raises:
         SettingsError: the observation has no such key or column.
     """
-    tree = as_tree(*environment.reset(seed=0, options=options))
+    shown = environment.spec.id if environment.spec else "the environment"
+    try:
+        tree = as_tree(*environment.reset(seed=0, options=options))
+    except DataError as error:
+        raise SettingsError(f"{where}environment.id: {shown}: {error}") from None
     sizes = {}
     for role in ("observation", "achieved", "desired"):
         selection = getattr(goal, role)
@@ -206,6 +236,5 @@ def shown_sizes(
             name = role if role == "observation" else f"{role}_goal"
             sizes[name] = select(tree, selection).size
         except DataError as error:
-            shown = environment.spec.id if environment.spec else "the environment"
             raise SettingsError(f"{where}goal.{role}: {shown}: {error}") from None
     return sizes

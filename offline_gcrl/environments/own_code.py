@@ -43,5 +43,10 @@ def _files(module: str, root: Path) -> list[Path]:
     return sorted(
         path
         for path in origin.parent.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and not _is_leftover(path.name)
     )
+
+
+def _is_leftover(name: str) -> bool:
+    """Whether a file is one that editors, archives and file managers leave behind."""
+    return name.startswith((".", "#")) or name.endswith(("~", ".orig", ".rej"))

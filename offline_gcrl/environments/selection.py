@@ -5,7 +5,7 @@ An observation and its infos form a tree. A dict observation contributes its own
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,16 @@ OBSERVATION, INFOS = "observation", "infos"
 
 
 def as_tree(observation: Any, infos: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """An observation and its infos as one tree of arrays."""
+    """An observation and its infos as one tree of arrays.
+
+    Raises:
+        DataError: the observation has a key ``infos`` itself, which the infos would replace.
+    """
     keys = dict(observation) if isinstance(observation, Mapping) else {OBSERVATION: observation}
+    if INFOS in keys:
+        raise DataError(
+            f"the observation has a key '{INFOS}', under which recipes find the infos of the environment; rename the key"
+        )
     return {**keys, INFOS: dict(infos or {})}
 
 
@@ -63,14 +71,24 @@ def _arrays(tree: Mapping[str, Any], part: Part, rows: int | None) -> list[NDArr
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:
-    """The content of a tree at a dotted key."""
-    place: Any = tree
-    for name in key.split("."):
-        known = place if isinstance(place, Mapping) else {}
-        if name not in known:
-            raise DataError(f"no observation key '{key}'; {nearest(key, _keys(tree))}")
-        place = known[name]
-    return place
+    """The content of a tree at a dotted key; a key of the data may contain dots itself."""
+    found = list(_all_at(tree, key))
+    if not found:
+        raise DataError(f"no observation key '{key}'; {nearest(key, _keys(tree))}")
+    if len(found) > 1:
+        raise DataError(
+            f"'{key}' is the name of {len(found)} observation keys, one of which contains a dot; rename that one"
+        )
+    return found[0]
+
+
+def _all_at(place: Any, key: str) -> Iterator[Any]:
+    """All parts of a tree whose dotted key is ``key``."""
+    for name, value in place.items() if isinstance(place, Mapping) else ():
+        if name == key:
+            yield value
+        elif key.startswith(f"{name}."):
+            yield from _all_at(value, key[len(name) + 1 :])
 
 
 def _keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:

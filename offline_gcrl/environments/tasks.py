@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium
-
 from offline_gcrl.config import Dataset, Environment, Goal, Recipe
+from offline_gcrl.environments.actions import NEEDED, is_scalable
 from offline_gcrl.environments.making import first_options, shared_environment
 from offline_gcrl.environments.selection import as_tree, evaluated_goal, select
 from offline_gcrl.goals.success import size_mismatch
@@ -72,10 +71,8 @@ def _shape(settings: Environment, goal: Goal, options: dict[str, Any] | None, wh
     environment = shared_environment(settings)
     tree = as_tree(*environment.reset(seed=0, options=options))
     space = environment.action_space
-    if not isinstance(space, gymnasium.spaces.Box) or not space.is_bounded():
-        raise SettingsError(
-            f"{where}: {settings.id}: the action space is {space}; agents need a Box with finite bounds"
-        )
+    if not is_scalable(space):
+        raise SettingsError(f"{where}: {settings.id}: the action space is {space}; {NEEDED}")
     return Shape(
         observation=select(tree, goal.observation).size,
         goal=select(tree, goal.achieved).size,

@@ -89,10 +89,26 @@ def _is_plain(data: minari.MinariDataset) -> bool:
     """Whether observations are numeric arrays in one HDF5 file, and not images, text or tuples."""
     space = data.observation_space
     each = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-    return data.storage.FORMAT == "hdf5" and all(
-        isinstance(part, spaces.Dict)  # The arrays of nested spaces are checked when they are read.
-        or (isinstance(part, spaces.Box) and not is_image_space(part))
-        for part in each
+    return (
+        data.storage.FORMAT == "hdf5"
+        and not _has_misleading_key(space)
+        and all(
+            # The arrays of nested spaces are checked when they are read.
+            isinstance(part, spaces.Dict)
+            or (isinstance(part, spaces.Box) and not is_image_space(part))
+            for part in each
+        )
+    )
+
+
+def _has_misleading_key(space: spaces.Space[Any]) -> bool:
+    """Whether a key of an observation could be taken for a nested key, for infos, or for a transition key."""
+    if not isinstance(space, spaces.Dict):
+        return False
+    reserved = {INFOS, *TRANSITION_KEYS}
+    return any(
+        "." in name or name in reserved or _has_misleading_key(part)
+        for name, part in space.spaces.items()
     )
 
 

@@ -129,7 +129,10 @@ def read_episode(raw: dict[str, Any], goal: Goal, action_space: spaces.Box, wher
     length = len(_matrix(raw["actions"], "actions", where))
     if length == 0:
         raise DataError(f"{where}: no transitions")
-    tree = as_tree(raw["observations"], raw["infos"])
+    try:
+        tree = as_tree(raw["observations"], raw["infos"])
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
     vectors, scalars = checked_columns(tree, raw, goal, action_space, length + 1, where)
     _check_ends(scalars, where)
     return Episode(

@@ -6,9 +6,9 @@ from typing import Any
 
 import h5py
 import minari
-from gymnasium import spaces
 
 from offline_gcrl.config import Recipe, Source
+from offline_gcrl.environments.actions import NEEDED, is_scalable
 from offline_gcrl.support.errors import DataError
 
 EPISODES, STEPS, DATA = "total_episodes", "total_steps", "main_data.hdf5"
@@ -44,8 +44,8 @@ def check_source(recipe: Recipe, source: Source, data: minari.MinariDataset, roo
         DataError: a check failed; the message names the dataset and the remedy.
     """
     where, space = f"dataset '{source.dataset}'", data.action_space
-    if not isinstance(space, spaces.Box) or not space.is_bounded():
-        raise DataError(f"{where}: its actions are {space}; agents need a Box with finite bounds")
+    if not is_scalable(space):
+        raise DataError(f"{where}: its actions are {space}; {NEEDED}")
     if not (space.low < space.high).all():
         raise DataError(
             f"{where}: its actions are {space}; every lower bound must be below its upper bound"
