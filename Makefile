@@ -1,11 +1,12 @@
 # `make repro` installs the package and runs the pipeline; `make test` installs the tools and runs all checks and tests.
 PYTHON ?= python3.11
 VENV := .venv
+STUDIES := $(basename $(notdir $(wildcard docs/experiments/*.yaml)))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all extras study check format ui experiments datasets docs screenshots notebooks bench lock clean
+.PHONY: repro test test-all extras study known-study needs-git check format ui experiments datasets docs screenshots notebooks bench lock clean
 
-repro: $(VENV)/.run            ## run the stages that have changed, from raw data to report
+repro: needs-git $(VENV)/.run  ## run the stages that have changed, from raw data to report
 	dvc repro
 
 test: check                    ## run all checks and tests
@@ -26,11 +27,17 @@ format: $(VENV)/.dev           ## format the code, and apply the fixes of the li
 extras: $(VENV)/.dev           ## install OGBench, Meta-World and the solvers of CAGrad, UPGrad and DualProj
 	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld,multitask]'
 
-study: $(VENV)/.run            ## run an experiment of docs/experiments: make study NAME=...
+study: known-study needs-git $(VENV)/.run  ## run an experiment of docs/experiments: make study NAME=...
 	@git diff --quiet HEAD -- params.yaml || { echo "error: params.yaml has changes that would be overwritten; commit them or save them (git stash)" >&2; exit 1; }
-	cp docs/experiments/$(NAME).yaml params.yaml
+	cp "docs/experiments/$(NAME).yaml" params.yaml
 	dvc repro
 	@echo "git checkout params.yaml restores the settings"
+
+known-study:
+	@test -f "docs/experiments/$(NAME).yaml" || { echo "error: no study '$(NAME)'; make study NAME=... takes one of: $(STUDIES)" >&2; exit 1; }
+
+needs-git:
+	@git rev-parse --git-dir >/dev/null 2>&1 || grep -qs 'no_scm *= *true' .dvc/config .dvc/config.local || { echo "error: this copy of the project has no Git repository, which DVC needs; clone the project, or run 'dvc config core.no_scm true' to do without experiments" >&2; exit 1; }
 
 ui: $(VENV)/.run               ## open the runs in MLflow
 	@python -m offline_gcrl.tracking.page $(PORT)

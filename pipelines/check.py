@@ -10,11 +10,11 @@ from offline_gcrl.config import (
     check_agent,
     check_evaluation,
     load_params,
-    recipe_names,
     resolve,
+    unusable_recipes,
 )
 from offline_gcrl.support.files import atomic_directory, write_text
-from offline_gcrl.support.terminal import close, stage, stage_arguments
+from offline_gcrl.support.terminal import close, stage, stage_arguments, warn
 
 
 def main() -> None:
@@ -24,11 +24,12 @@ def main() -> None:
 
     with stage("check", "params.yaml and recipes"):
         params = load_params()
-        for name in recipe_names():
-            resolve(name)
+        unusable = unusable_recipes()
+        for name in unusable.keys() - set(params.experiment.datasets):
+            warn(f"not used: {unusable[name]}")
         datasets = [checked_dataset(params, name) for name in params.experiment.datasets]
         for agent, section in params.agents.items():
-            check_agent(params, agent, settings_type(section["algorithm"]))
+            check_agent(params, agent, settings_type(section["algorithm"]), unusable)
         with atomic_directory(RESOLVED) as folder:
             for dataset in datasets:
                 text = dataset.model_dump_json(indent=2, exclude_defaults=True)

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import yaml
 from conftest import RECIPES, ROOT
+from ruamel.yaml import YAML
 
 from offline_gcrl.agents import settings_type
 from offline_gcrl.collect.policies import check_policy
 from offline_gcrl.config import (
     Collect,
     Environment,
+    FixedTasks,
     Relabel,
     Train,
     agent_settings,
@@ -25,8 +27,8 @@ from offline_gcrl.config import (
     recipe_names,
     resolve,
 )
-from offline_gcrl.config.reading import nearest, read_yaml
-from offline_gcrl.environments.making import make_environment
+from offline_gcrl.config.reading import as_yaml, nearest, read_yaml
+from offline_gcrl.environments.making import check_environments, make_environment
 from offline_gcrl.support.errors import SettingsError
 
 
@@ -98,6 +100,8 @@ def test_settings_of_specialists_do_not_apply_to_the_multi_task_policy() -> None
         ("experiment.datasets", ["pointmaze-umaz"], "no recipe 'pointmaze-umaz'; did you mean 'pointmaze-umaze'?"),
         ("experiment.agents", ["gciqll"], "no section agents.gciqll; did you mean 'gciql'?"),
         ("experiment.seeds", [], "experiment.seeds: .* at least 1 item"),
+        ("experiment.seeds", [2**32], "experiment.seeds.0: Input should be less than 4294967296"),
+        ("experiment.name", "../x", "experiment.name: String should match pattern"),
         ("experiment.seeds", [1, 1], "experiment.seeds: '1' occurs twice"),
         ("experimnt", {}, "experimnt: unknown key; did you mean 'experiment'?"),
         ("relabel.strategies", ["futur"], "relabel.strategies.0: .*did you mean 'future'?"),
@@ -316,6 +320,17 @@ def test_an_error_in_yaml_names_the_line(project: Path) -> None:
         load_params(project)
 
 
+def test_an_option_of_numbered_tasks_that_has_no_effect_is_named() -> None:
+    recipe = load_recipe("pointmaze-umaze", RECIPES)
+    assert recipe.evaluation is not None
+    tasks = FixedTasks(option="task_idd", values=(1, 2))
+    evaluation = recipe.evaluation.model_copy(update={"fixed_tasks": tasks})
+    with pytest.raises(
+        SettingsError, match=r"x: evaluation.fixed_tasks: .* with 'task_idd' 1 and 2"
+    ):
+        check_environments(recipe.model_copy(update={"evaluation": evaluation}), "x")
+
+
 def test_unknown_policies_and_their_settings_are_named() -> None:
     environment = make_environment(Environment(id="PointMaze_UMaze-v3"))
     for collect, message in (
@@ -359,6 +374,39 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path, text: str) -> None
     path = tmp_path / "numbers.yaml"
     path.write_text(f"learning_rate: {text}\n")
     assert read_yaml(path) == {"learning_rate": float(text)}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("no", "no"), ("on", "on"), ("010", 10), ("12:30", "12:30"), ("2026-01-01", "2026-01-01"),
+        ("1_000", "1_000"), ("true", True), ("null", None), ("", None), ("~", None), ("0x1f", 31), (".5", 0.5),
+        ("1.", 1.0), ("-3", -3), ("'3'", "3"),
+    ],
+)  # fmt: skip
+def test_plain_words_and_numbers_are_read_as_dvc_reads_them(
+    text: str, value: object, tmp_path: Path
+) -> None:
+    (tmp_path / "params.yaml").write_text(f"key: {text}\n")
+    read = read_yaml(tmp_path / "params.yaml")["key"]
+    assert (read, type(read)) == (value, type(value))
+    if text not in ("1_000", "2026-01-01"):  # Its reader takes these for a number and a date.
+        assert read == YAML().load(tmp_path / "params.yaml")["key"]
+
+
+@pytest.mark.parametrize("text", ["3e-4", "no", "010", "12:30", "2026-01-01", "1_000", "~", ".5"])
+def test_text_that_looks_like_a_number_is_written_so_that_it_remains_text(
+    text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.yaml").write_text(as_yaml({"key": text}))
+    assert read_yaml(tmp_path / "x.yaml") == {"key": text}
+
+
+def test_a_resolved_dataset_that_was_changed_is_named(tmp_path: Path) -> None:
+    for content in ("", "[]", '{"name": "x"}', '{"name": '):
+        (tmp_path / "x.json").write_text(content)
+        with pytest.raises(SettingsError, match=r"x\.json: is damaged, or of another version"):
+            load_dataset("x", tmp_path)
 
 
 def test_names_that_begin_like_numbers_remain_text(tmp_path: Path) -> None:

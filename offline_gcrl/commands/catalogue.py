@@ -20,7 +20,16 @@ from rich.table import Table
 from rich.text import Text
 
 import offline_gcrl.environments.making  # noqa: F401  This import registers environments.
-from offline_gcrl.config import RECIPES, Dataset, Environment, Recipe, Source, recipe_names, resolve
+from offline_gcrl.config import (
+    RECIPES,
+    Dataset,
+    Environment,
+    Recipe,
+    Source,
+    recipe_names,
+    resolve,
+    unusable_recipes,
+)
 from offline_gcrl.support.errors import OfflineGCRLError, SettingsError
 
 UNKNOWN, AS_PUBLISHED = "-", "all"
@@ -62,12 +71,14 @@ HEADINGS = {
 
 
 def catalogue(folder: Path = RECIPES) -> list[Entry]:
-    """All recipes and suites in a folder, sorted by name.
+    """All recipes and suites in a folder that can be used, sorted by name.
 
     Raises:
-        SettingsError: a recipe is invalid.
+        SettingsError: the folder does not exist.
     """
-    return [describe(resolve(name, folder=folder), folder) for name in recipe_names(folder)]
+    unusable = unusable_recipes(folder)
+    names = [name for name in recipe_names(folder) if name not in unusable]
+    return [describe(resolve(name, folder=folder), folder) for name in names]
 
 
 def describe(dataset: Dataset, folder: Path = RECIPES) -> Entry:
@@ -142,6 +153,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         entries = catalogue()
+        for reason in unusable_recipes().values():
+            sys.stderr.write(f"left out: {reason}\n")
     except OfflineGCRLError as error:
         sys.exit(f"error: {error}")
     if arguments.markdown:
@@ -215,8 +228,8 @@ def _longest(recipe: Recipe) -> int:
     if recipe.environment is None:
         return 0
     given = recipe.environment.kwargs.get("max_episode_steps")
-    if given is not None:
-        return int(given)
+    if isinstance(given, int):
+        return given
     try:
         return gymnasium.spec(recipe.environment.id).max_episode_steps or 0
     except (gymnasium.error.Error, ModuleNotFoundError):  # The environment's package is missing.

@@ -8,6 +8,8 @@ import csv
 import io
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 from rich.table import Table
 
@@ -56,11 +58,15 @@ def read_experiments() -> list[Row]:
     """The rows of ``dvc exp show``: the workspace, the commit, and its experiments.
 
     Raises:
-        OfflineGCRLError: the DVC command failed.
+        OfflineGCRLError: this is no project, or DVC is not installed, or it failed.
     """
-    answer = subprocess.run(["dvc", "exp", "show", "--csv"], capture_output=True, text=True)  # noqa: S607
+    if not Path("dvc.yaml").exists():
+        raise OfflineGCRLError("dvc.yaml: no such file; run from the root of the project")
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--csv"]
+    answer = subprocess.run(command, capture_output=True, text=True)
     if answer.returncode != 0:
-        raise OfflineGCRLError(f"`dvc exp show` failed: {answer.stderr.strip()}")
+        lines = answer.stderr.strip().splitlines() or ["it gave no reason"]
+        raise OfflineGCRLError(f"`dvc exp show` failed: {lines[0].removeprefix('ERROR: ')}")
     return list(csv.DictReader(io.StringIO(answer.stdout)))
 
 

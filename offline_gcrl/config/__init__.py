@@ -34,6 +34,7 @@ from offline_gcrl.config.resolving import (
     load_recipe,
     recipe_names,
     resolve,
+    unusable_recipes,
 )
 from offline_gcrl.config.sources import Collect, Environment, Source
 from offline_gcrl.config.training import Train
@@ -84,4 +85,5 @@ __all__ = [
     "recipe_names",
     "require_goal",
     "resolve",
+    "unusable_recipes",
 ]

@@ -109,6 +109,10 @@ def require_goal(settings: AgentSettings, reason: str) -> None:
 
 
 def algorithm_names() -> list[str]:
-    """Names of the files in ``agents/``, listed without importing them, because importing torch takes seconds."""
+    """Names of the files in ``agents/``, listed without importing them, because importing torch takes seconds.
+
+    Files whose names Python cannot import, as editors and archives leave them, are none.
+    """
     folder = Path(__file__).parent.parent / "agents"
-    return sorted(module.name for module in pkgutil.iter_modules([str(folder)]) if not module.ispkg)
+    modules = (module for module in pkgutil.iter_modules([str(folder)]) if not module.ispkg)
+    return sorted(module.name for module in modules if module.name.isidentifier())

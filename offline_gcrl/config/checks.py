@@ -1,5 +1,6 @@
 """Checks across sections: an agent against its dataset, relabelling and training; evaluation against its tasks."""
 
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -42,8 +43,16 @@ def agent_settings(
     return settings
 
 
-def check_agent(params: Params, agent: str, settings_type: type[Settings]) -> None:
+def check_agent(
+    params: Params, agent: str, settings_type: type[Settings], unusable: Collection[str] = ()
+) -> None:
     """Check a section of ``agents`` without overrides, and for each dataset that it names or runs on.
+
+    Args:
+        params: the content of ``params.yaml``.
+        agent: name of the section.
+        settings_type: settings of its algorithm.
+        unusable: recipes that cannot be read, for which only a run that uses them fails.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
@@ -53,7 +62,8 @@ def check_agent(params: Params, agent: str, settings_type: type[Settings]) -> No
     check_per_dataset(section, ("agents", agent), known, params.path)
     runs = params.experiment.datasets if agent in params.experiment.agents else ()
     patterns = section.get("per_dataset") or {}
-    named = [name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    readable = [name for name in known if name not in unusable]
+    named = [name for name in readable if any(fnmatchcase(name, pattern) for pattern in patterns)]
     for dataset in dict.fromkeys([*runs, *named]):
         agent_settings(params, agent, dataset, settings_type)
 

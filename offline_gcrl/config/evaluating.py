@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from offline_gcrl.config.reading import Section
+from offline_gcrl.config.reading import Section, Seed
 from offline_gcrl.config.relabelling import Discount
 
 
@@ -23,7 +23,7 @@ class Evaluate(Section):
     """Episodes of the final evaluation per training seed."""
     curve_episodes: PositiveInt = 20
     """Episodes per snapshot of the learning curve; their seeds differ from those of the final evaluation."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of starts and goals; they are the same for every agent, so that comparisons are paired."""
     discount: Discount = 0.99
     """Discount of the discounted return (reward 1 where the goal is reached, else 0)."""

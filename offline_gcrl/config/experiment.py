@@ -2,18 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
-from offline_gcrl.config.reading import Name, Section, reject_repeats
+from offline_gcrl.config.reading import Name, Section, Seed, Title, reject_repeats
 
 
 class Experiment(Section):
     """The datasets, agents and seeds of a run."""
 
-    name: str = "offline-gcrl"
+    name: Title = "offline-gcrl"
     datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
     agents: Annotated[tuple[Name, ...], Field(min_length=1)]
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
 
     @field_validator("datasets", "agents", "seeds")
     @classmethod

@@ -16,7 +16,14 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from offline_gcrl.support.errors import SettingsError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+"""Names of datasets, agents and tasks, which become names of folders."""
+NAME_IN_WORDS = "letters, digits, '-' and '_', with a letter or a digit first"
+Title = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
+"""The name of an experiment, which becomes the name of a folder and can have blanks and dots."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""A seed of all random generators, some of which take 32 bits."""
+Name = Annotated[str, Field(pattern=NAME.pattern)]
 
 SHOWN = 20
 """The largest number of names that an error lists in full; otherwise it lists similar names."""
@@ -45,7 +52,13 @@ Settings = TypeVar("Settings", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """A YAML loader for which a repeated key is an error; YAML itself would use the last value silently."""
+    """A YAML loader that reads plain words and numbers as YAML 1.2, and for which a repeated key is an error.
+
+    PyYAML reads YAML 1.1, in which 3e-4 is text, no and off are false, 010 is 8, 12:30 is 750 and 2026-01-01 a date.
+    DVC reads and writes YAML 1.2. Of a repeated key, YAML would use the last value silently.
+    """
+
+    yaml_implicit_resolvers = {}  # Those of YAML 1.1 are not inherited.
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -57,12 +70,58 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1, which PyYAML reads, takes 3e-4 and 1e-05 for text; `dvc exp run -S` writes small numbers in this form.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
+_PLAIN = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?\d+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(\.\d+|\d+\.\d*|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    "merge": (r"<<", ["<"]),
+}
+"""Patterns of the core schema of YAML 1.2 (section 10.3.2) with their first characters, and the merge key."""
+for _kind, (_pattern, _first) in _PLAIN.items():
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_pattern})$"), _first
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Indents the items of lists, and quotes text that YAML 1.1 or 1.2 would read as something else."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(f"^({_PLAIN['float'][0]})$"), _PLAIN["float"][1]
 )
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+
+
+def read_value(text: str) -> Any:
+    """One value in YAML, as in the options of a command.
+
+    Raises:
+        SettingsError: the text is not valid YAML.
+    """
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that is stricter
+    except yaml.YAMLError:
+        raise SettingsError(f"'{text}' is not a value in YAML; put it in quotes") from None
+
+
+def as_yaml(content: Any) -> str:
+    """Settings as YAML that ``read_yaml`` reads as the same values, with indented items of lists."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
 
 
 def read_yaml(path: Path) -> Any:
@@ -72,7 +131,7 @@ def read_yaml(path: Path) -> Any:
         SettingsError: naming the file, and the line if it is known.
     """
     try:
-        return yaml.load(path.read_text(), _Loader)  # noqa: S506 - a SafeLoader that is stricter
+        return yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader that is stricter
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such file; run from the root of the project") from None
     except yaml.MarkedYAMLError as error:
@@ -141,8 +200,17 @@ def dotted(key: tuple[str, ...]) -> str:
 
 
 def reject_repeats(names: Iterable[Any]) -> None:
-    """Raise an error, within a validator, if a name occurs twice."""
-    names = list(names)
+    """Raise an error, within a validator, if a name occurs twice, also if in another case.
+
+    Folders whose names differ in case only are one folder on some file systems.
+    """
+    seen: dict[str, Any] = {}
     for name in names:
-        if names.count(name) > 1:
-            raise PydanticCustomError("repeated", "'{name}' occurs twice", {"name": name})
+        folded = str(name).casefold()
+        words = {"name": name, "other": seen.get(folded)}
+        if words["other"] == name:
+            raise PydanticCustomError("repeated", "'{name}' occurs twice", words)
+        if folded in seen:
+            message = "'{other}' and '{name}' differ in case only; rename one of them"
+            raise PydanticCustomError("repeated", message, words)
+        seen[folded] = name

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 
-from offline_gcrl.config.reading import Section, reject_repeats
+from offline_gcrl.config.reading import Section, Seed, reject_repeats
 
 Strategy = Literal["final", "future", "geometric", "episode", "random", "current", "original"]
 DrawnStrategy = Literal["final", "future", "geometric", "episode", "random"]
@@ -22,7 +22,7 @@ class Relabel(Section):
     """Discount of the strategy ``geometric``: the offset of the goal is drawn from Geom(1 - discount)."""
     reward: Literal["sparse", "dense"] = "sparse"
     """``sparse``: -1, and 0 when the goal is reached. ``dense``: minus the distance to the goal."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     @field_validator("strategies")
     @classmethod

@@ -4,9 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from offline_gcrl.config.reading import nearest, read_yaml, validated
+from pydantic_core import PydanticCustomError
+
+from offline_gcrl.config.reading import (
+    NAME,
+    NAME_IN_WORDS,
+    nearest,
+    read_yaml,
+    reject_repeats,
+    validated,
+)
 from offline_gcrl.config.recipes import Dataset, Recipe, Suite
-from offline_gcrl.support.errors import SettingsError
+from offline_gcrl.support.errors import SettingsError, message_of
 
 RECIPES = Path("datasets/recipes")
 RESOLVED = Path("datasets/resolved")
@@ -54,17 +63,42 @@ def load_dataset(name: str, folder: Path = RESOLVED) -> Dataset:
     """The dataset that the stage ``check`` resolved.
 
     Raises:
-        SettingsError: ``check`` has not run for this dataset.
+        SettingsError: ``check`` has not run for this dataset, or its output was changed.
     """
     path = _file(name, folder, ".json")
     if not path.exists():
         raise SettingsError(f"{path}: no such file; run `dvc repro`, whose first stage writes it")
-    return Dataset.model_validate_json(path.read_text())
+    try:
+        return Dataset.model_validate_json(path.read_text("utf-8"))
+    except ValueError:
+        raise SettingsError(
+            f"{path}: is damaged, or of another version; run `dvc repro --force --single-item check` to write it again"
+        ) from None
 
 
 def recipe_names(folder: Path = RECIPES) -> list[str]:
-    """Names of all recipes and suites in a folder; hidden files, as editors and archives leave them, are none."""
-    return sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
+    """Names of all recipes and suites in a folder; hidden files, as editors and archives leave them, are none.
+
+    Raises:
+        SettingsError: the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise SettingsError(f"{folder}: no such folder; run from the root of the project")
+    return sorted(path.stem for path in folder.glob("*.yaml") if NAME.fullmatch(path.stem))
+
+
+def unusable_recipes(folder: Path = RECIPES) -> dict[str, str]:
+    """The recipes and suites of a folder that no run can use, with the reasons, by name."""
+    reasons = {}
+    for path in sorted(folder.glob("[!.]*.yaml")):
+        if not NAME.fullmatch(path.stem):
+            reasons[path.stem] = f"{path}: its name is not made of {NAME_IN_WORDS}"
+            continue
+        try:
+            resolve(path.stem, folder=folder)
+        except (SettingsError, OSError) as error:
+            reasons[path.stem] = (message_of(error) or str(error)).splitlines()[0]
+    return reasons
 
 
 def _file(name: str, folder: Path, suffix: str = ".yaml") -> Path:
@@ -73,6 +107,8 @@ def _file(name: str, folder: Path, suffix: str = ".yaml") -> Path:
 
 def _load(name: str, folder: Path) -> Recipe | Suite:
     path = _file(name, folder)
+    if path.is_symlink() and not path.exists():
+        raise SettingsError(f"{path}: is a link to {path.readlink()}, which does not exist")
     if not path.exists():
         raise SettingsError(f"{folder}: no recipe '{name}'; {nearest(name, recipe_names(folder))}")
     data = read_yaml(path)
@@ -140,6 +176,7 @@ def _check_joined(dataset: Dataset, path: Path) -> None:
         )
     sources = [source.dataset for recipe in dataset.recipes for source in recipe.sources]
     for what, names in (("task", dataset.tasks), ("source", sources)):
-        repeated = {name for name in names if list(names).count(name) > 1}
-        if repeated:
-            raise SettingsError(f"{path}: members: {what} '{min(repeated)}' occurs twice")
+        try:
+            reject_repeats(names)
+        except PydanticCustomError as error:
+            raise SettingsError(f"{path}: members: {what} {error}") from None

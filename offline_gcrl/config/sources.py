@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
-from offline_gcrl.config.reading import Section
+from offline_gcrl.config.reading import Section, Seed
 
 
 class Environment(Section):
@@ -25,7 +25,7 @@ class Collect(Section):
     """Standard deviation of the Gaussian noise that is added to each action, in units of the action."""
     settings: dict[str, Any] = {}
     """Settings of the policy."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     cut_at_success: bool = False
     """Cut the collected steps into episodes that end where a goal was reached, as in published datasets."""
     attempts: PositiveInt = 1

@@ -129,7 +129,9 @@ def stored_pictures(
             path.stem, path.stem.replace("-", " ").replace("_", " ").capitalize()
         )
         pictures.append(
-            Picture(_themed(path.read_text(), f"card-{dataset}-{path.stem}", caption), caption)
+            Picture(
+                _themed(path.read_text("utf-8"), f"card-{dataset}-{path.stem}", caption), caption
+            )
         )
     return pictures
 

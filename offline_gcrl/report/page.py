@@ -61,7 +61,7 @@ def render_page(
         sharing_models=model_sentences(findings),
         colours=_colours(params.experiment.agents),
         versions=versions(),
-        style=(HERE / "page.css").read_text(),
+        style=(HERE / "page.css").read_text("utf-8"),
     )
 
 

@@ -184,6 +184,7 @@ def code_files(algorithm: str) -> list[Path]:
         path
         for folder in CODE
         for path in sorted((package / folder).rglob("*.py"))
+        if path.stem.isidentifier()  # Not so in files that editors and archives leave behind.
         if folder != "agents" or path.name not in others
     ]
 

@@ -198,7 +198,7 @@ def _discard_others(folder: Path) -> None:
     """Make the folder of a fingerprint, and delete checkpoints of other data, settings or code."""
     if folder.parent.exists():
         for other in folder.parent.iterdir():
-            if other != folder:
+            if other != folder and other.is_dir():
                 shutil.rmtree(other)
     folder.mkdir(parents=True, exist_ok=True)
 
