@@ -8,7 +8,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from offline_gcrl.agents import agent_type, settings_type
+from offline_gcrl.agents import make_agent as agent_of
+from offline_gcrl.agents import settings_type
 from offline_gcrl.agents.gofar import log_mean_exp
 from offline_gcrl.agents.shared.values import expectile_losses
 from offline_gcrl.config import AgentSettings, algorithm_names
@@ -41,6 +42,7 @@ BEFORE_TASKS: list[tuple[str, dict[str, Any]]] = [
 TD3_BC: dict[str, Any] = {
     "critics": 2, "policy_delay": 2, "target_noise": 0.2, "action_penalty": 0.0, "bc_alpha": 2.5,
 }  # fmt: skip
+DUAL: dict[str, Any] = {"goal_encoder": "dual", "dual": {"size": 6}}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *BEFORE_TASKS,
     ("bc", {"conditioning": "none"}),
@@ -84,10 +86,18 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("ddpg", TD3_BC),
     ("ddpg", {"critics": 2, "conditioning": "goal+embedding", "task_network": "film"}),
     ("ddpg", {"bc_alpha": 1.0, "conditioning": "one_hot", "task_network": "heads"}),
+    ("gciql", DUAL),
+    ("gofar", {**DUAL, "conditioning": "goal+one_hot", "task_network": "heads"}),
+    ("crl", {**DUAL, "latent": 6, "conditioning": "goal+one_hot", "task_network": "concatenate"}),
+    ("hiql", {**DUAL, "conditioning": "goal+embedding", "task_network": "film"}),
+    ("wgcsl", {**DUAL, "task_network": "film"}),
+    ("qrl", {**DUAL, "latent": 16, "task_network": "heads"}),
 ]
 
 
-COMPONENTS = {"actor", "high_actor", "subpolicy", "value", "critic", "discriminator", "dynamics"}
+COMPONENTS = {
+    "actor", "high_actor", "subpolicy", "value", "critic", "discriminator", "dynamics", "representation",
+}  # fmt: skip
 COMPILED = [
     *(variant for variant in VARIANTS if variant[1].get("task_network") is None),
     ("bc", {"conditioning": "goal+embedding", "task_network": "film"}),
@@ -108,7 +118,7 @@ def make_settings(algorithm: str, changed: dict[str, Any]) -> AgentSettings:
 
 def make_agent(algorithm: str, changed: dict[str, Any], seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    return agent_type(algorithm)(make_settings(algorithm, changed), DIMENSIONS)
+    return agent_of(make_settings(algorithm, changed), DIMENSIONS)
 
 
 def make_batch(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -142,6 +152,11 @@ def make_batch(seed: int = 0) -> dict[str, torch.Tensor]:
         "low_goals": normal(BATCH, 2),
         "subgoals": normal(BATCH, 2),
         "subgoal_observations": normal(BATCH, 5),
+        "representation_goals": normal(BATCH, 2),
+        "representation_observations": normal(BATCH, 5),
+        "representation_rewards": -torch.rand(BATCH, generator=random),
+        "representation_masks": (normal(BATCH) > 0).float(),
+        "representation_discounts": torch.full((BATCH,), 0.9),
     }
 
 
@@ -160,6 +175,15 @@ def variant(request: pytest.FixtureRequest) -> Any:
 
 def test_every_algorithm_is_under_test() -> None:
     assert {name for name, _ in VARIANTS} == set(algorithm_names())
+
+
+def test_every_algorithm_has_a_variant_of_each_task_network_and_of_a_task_identifier() -> None:
+    for algorithm in algorithm_names():
+        own = [changed for name, changed in VARIANTS if name == algorithm]
+        networks = {changed.get("task_network", "concatenate") for changed in own}
+        assert networks == {"concatenate", "film", "heads"}, algorithm
+        read = "+".join(changed.get("conditioning", "goal") for changed in own).split("+")
+        assert {"goal", "one_hot", "embedding"} <= set(read), algorithm
 
 
 def test_an_update_changes_what_it_should_and_targets_move_only_by_the_lerp(variant) -> None:  # type: ignore[no-untyped-def]
@@ -372,12 +396,27 @@ def test_log_mean_exp_does_not_overflow() -> None:
     assert log_mean_exp(torch.tensor([1000.0, 1000.0]), {}).item() == pytest.approx(1000.0)
 
 
-@pytest.mark.parametrize("algorithm", ["bc", "gciql", "gofar", "wgcsl", "gcivl", "ddpg"])
+def refusal(algorithm: str, changed: dict[str, Any]) -> str:
+    """The sentence with which settings are refused; empty if they are not."""
+    try:
+        make_settings(algorithm, changed)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("algorithm", algorithm_names())
 @pytest.mark.parametrize(("conditioning", "network"), CONDITIONINGS)
 def test_every_network_is_conditioned_as_its_settings_say_and_on_nothing_else(
     algorithm: str, network: str, conditioning: str
 ) -> None:
-    agent = make_agent(algorithm, {"conditioning": conditioning, "task_network": network})
+    changed = {"conditioning": conditioning, "task_network": network}
+    refused = refusal(algorithm, changed)
+    if refused:
+        assert "goal" not in conditioning
+        assert f"which 'conditioning: {conditioning}' leaves out; use 'goal'" in refused
+        return
+    agent = make_agent(algorithm, changed)
     batch, other = make_batch(), make_batch(1)
     sees_task = conditioning not in {"goal", "none"} or network == "heads"
     for name in {"actor", "value"} & {name for name, _ in agent.named_children()}:

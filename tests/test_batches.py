@@ -12,7 +12,7 @@ from offline_gcrl.config import Sampling
 from offline_gcrl.policies.scaling import Scaling
 from offline_gcrl.support.errors import DataError, SettingsError
 from offline_gcrl.training.batches.data import DeviceData
-from offline_gcrl.training.batches.draw import Draw
+from offline_gcrl.training.batches.draw import Draw, Target
 from offline_gcrl.training.batches.fields import FIELDS
 from offline_gcrl.training.batches.sampler import BatchSampler
 
@@ -35,6 +35,7 @@ def sampler(
             "fields": VALUE_FIELDS,
             "actor_goals": {"future": 1.0},
             "value_goals": MIXTURE,
+            "representation_goals": MIXTURE,
             "discount": 0.9,
             **asked,
         }
@@ -90,21 +91,47 @@ def test_a_mixture_has_its_shares(dataset: SmallDataset) -> None:
 def test_targets_are_those_of_a_walk_along_the_episode(
     dataset: SmallDataset, n_step: int, reward: str
 ) -> None:
-    episodes = dataset.episodes
     draw = sampler(dataset, n_step=n_step, reward=reward).draw(0, 7)
-    row, last, goal = draw.row.flatten(), draw.last_row.flatten(), draw.value_goal.row.flatten()
-    rewards, masks, ahead = (part.flatten() for part in draw.value_target)
+    targets = walk_along(dataset, draw, draw.value_goal.row, n_step, 0.9, reward)
+    assert_targets(draw.value_target, targets)
+
+
+def test_the_targets_of_a_goal_encoder_have_its_own_goals_steps_and_discount(
+    dataset: SmallDataset,
+) -> None:
+    own = {"representation_n_step": 3, "representation_discount": 0.8}
+    draw = sampler(dataset, n_step=2, reward="binary", **own).draw(0, 7)
+    goal = draw.representation_goal.row
+    assert not torch.equal(goal, draw.value_goal.row)
+    assert_targets(draw.representation_target, walk_along(dataset, draw, goal, 3, 0.8, "negative"))
+
+
+Walk = list[tuple[float, float, int]]
+"""Rewards, masks and steps of transitions."""
+
+
+def walk_along(
+    dataset: SmallDataset, draw: Draw, goal: torch.Tensor, n_step: int, discount: float, reward: str
+) -> Walk:
+    """The targets of the first 400 transitions of a draw, state by state."""
+    episodes, found = dataset.episodes, []
     goals = np.concatenate([episodes.achieved_goal, episodes.desired_goal])
-    for place in range(400):
+    rows = torch.stack([draw.row, draw.last_row, goal], -1).flatten(0, 1)[:400]
+    for row, last, pursued in rows.tolist():
         total, steps, reached = 0.0, 0, False
-        while steps < n_step and row[place] + steps < last[place] and not reached:
-            state = episodes.achieved_goal[row[place] + steps + 1]
-            reached = bool(np.linalg.norm(state - goals[goal[place]]) <= 0.45)
-            total += 0.9**steps * (float(reached) if reward == "binary" else float(reached) - 1.0)
+        while steps < n_step and row + steps < last and not reached:
+            state = episodes.achieved_goal[row + steps + 1]
+            reached = bool(np.linalg.norm(state - goals[pursued]) <= 0.45)
+            paid = float(reached) if reward == "binary" else float(reached) - 1.0
+            total += discount**steps * paid
             steps += 1
-        assert ahead[place] == steps
-        assert masks[place] == float(not reached)
-        assert rewards[place] == pytest.approx(total, abs=1e-6)
+        found.append((total, float(not reached), steps))
+    return found
+
+
+def assert_targets(target: Target, expected: Walk) -> None:
+    got = torch.stack([part.flatten()[: len(expected)].double() for part in target], -1)
+    torch.testing.assert_close(got, torch.tensor(expected).double(), rtol=0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("initial", ["episode", "any"])

@@ -153,8 +153,8 @@ def test_a_wrong_setting_of_an_agent_is_named(
     [
         ("bc", {"tasks": {"weights": {"fetch-reech": 1.0}}}, "train.tasks.weights: 'fetch-suite' has no task 'fetch-reech'; did you mean 'fetch-reach'?"),
         ("bc", {"tasks": {"weights": {"fetch-reach": 1.0}}}, "train.tasks.weights: every task of 'fetch-suite' needs a weight; missing: fetch-push, fetch-pick-and-place"),
-        ("bc", {"tasks": {"sampling": "uncertainty"}}, "train.tasks.sampling: 'uncertainty' is .*, and agents.bc has none; use gciql"),
-        ("gofar", {"tasks": {"gradients": "gradnorm"}}, "train.tasks.gradients: 'gradnorm' divides .* the loss of agents.gofar can be negative"),
+        ("bc", {"tasks": {"sampling": "uncertainty"}}, "train.tasks.sampling: 'uncertainty' is .*, and agents.bc does not have two; use 'performance' or 'gradient', or one of the algorithms crl, .*gciql, gcivl"),
+        ("gofar", {"tasks": {"gradients": "gradnorm"}}, "train.tasks.gradients: 'gradnorm' divides .* the loss of agents.gofar can be negative; .* algorithms .*bc, crl, gciql"),
         ("bc", {"sequence": {"tasks": ["fetch-reach", "fetch-pusch"]}}, "train.sequence.tasks: .* no task 'fetch-pusch'; did you mean 'fetch-push'?"),
         ("bc", {"sequence": {}}, "train.snapshots: 8 must be a multiple of the number of tasks in sequence, 3, .*; set 6"),
         ("bc", {"snapshots": 6, "sequence": {"method": "heads"}}, "train.sequence.method: 'heads' freezes output layers per task, and agents.bc has none; set agents.bc.task_network: heads"),

@@ -29,6 +29,7 @@ from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import (
     Section,
     agent_settings,
+    algorithm_names,
     load_dataset,
     load_params,
     load_recipe,
@@ -150,6 +151,21 @@ def test_equations_are_mathml(site: dict[Path, Page]) -> None:
 def test_links_of_the_readme_lead_to_files_that_are_there() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
         assert urlparse(link).scheme == "https" or (ROOT / link).exists(), link
+
+
+def test_every_algorithm_is_on_the_pages_and_in_the_readme() -> None:
+    names = algorithm_names()
+    rows = re.findall(r"^\| `(\w+)` \| \[`agents/\1\.py`\]", (ROOT / "README.md").read_text(), re.M)
+    assert sorted(rows) == names
+    index, contents, settings = (
+        (DOCS / page).read_text() for page in ("algorithms/index.md", "index.md", "settings.md")
+    )
+    for name in names:
+        page = (DOCS / f"algorithms/{name}.md").read_text()
+        assert f"```{{settings}} offline_gcrl.agents.{name}.Settings" in page
+        assert f"| [{name}]({name}.md) |" in index
+        assert f"\nalgorithms/{name}\n" in contents
+        assert f"[{name}](algorithms/{name}.md#settings)" in settings
 
 
 def test_every_module_is_in_the_reference_once(tmp_path: Path) -> None:

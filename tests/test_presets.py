@@ -1,5 +1,6 @@
 """Presets: published settings for each family of datasets, from one table, which a section overrides key by key."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from conftest import RECIPES, ROOT
 
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import AgentSettings, agent_settings, load_params
+from offline_gcrl.config.presets import COMMON, WITH_VALUES, preset_settings
 from offline_gcrl.support.errors import SettingsError
 
 
@@ -53,10 +55,56 @@ def test_keys_of_the_section_go_before_those_of_the_preset(tmp_path: Path) -> No
     assert settings.activation == "gelu"
 
 
+@pytest.mark.parametrize(
+    ("dataset", "size", "expectile"),
+    [("ogbench-pointmaze-medium-navigate", 64, 0.9), ("ogbench-cube-single-play", 256, 0.7)],
+)
+def test_the_preset_of_a_goal_encoder_is_overridden_key_by_key_too(
+    tmp_path: Path, dataset: str, size: int, expectile: float
+) -> None:
+    section = {"algorithm": "gcivl", "preset": "ogbench", "goal_encoder": "dual"}
+    own = settings_of(tmp_path, dataset, **section, dual={"n_step": 5}).dual
+    assert (own.size, own.expectile, own.n_step) == (size, expectile, 5)
+    assert settings_of(tmp_path, dataset, **section, dual={"expectile": 0.8}).dual.expectile == 0.8
+
+
 def test_a_dataset_without_a_family_gets_what_all_families_share(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, "fetch-reach", algorithm="gciql", preset="ogbench")
     assert not settings.normalise
     assert settings.alpha == settings_type("gciql").model_fields["alpha"].default
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ("ogbench-pointmaze-large-navigate", {"beta": 3.0, "expectile": 0.7, "subgoal_steps": 25}),
+        ("ogbench-cube-single-play", {"beta": 0.3, "expectile": 0.9, "subgoal_steps": 10}),
+        ("ogbench-cube-double-play", {"beta": 1.0, "expectile": 0.7, "subgoal_steps": 10}),
+        ("ogbench-scene-play", {"beta": 1.0, "low_alpha": 3.0, "alpha": 3.0}),
+    ],
+)
+def test_saw_has_the_settings_of_its_release(
+    tmp_path: Path, dataset: str, expected: dict[str, Any]
+) -> None:
+    settings = settings_of(tmp_path, dataset, algorithm="saw", preset="ogbench").model_dump()
+    assert {name: settings[name] for name in expected} == expected
+
+
+def test_every_algorithm_with_values_has_settings_for_every_family() -> None:
+    """The table covers all datasets of OGBench, also those without a recipe."""
+    families = [
+        "pointmaze-giant-navigate", "antmaze-giant-stitch", "antmaze-large-explore", "antmaze-teleport-navigate",
+        "humanoidmaze-large-navigate", "antsoccer-arena-navigate", "cube-triple-play", "cube-quadruple-noisy",
+        "scene-noisy", "puzzle-4x6-play",
+    ]  # fmt: skip
+    for name in families:
+        for algorithm in WITH_VALUES:
+            found = preset_settings("ogbench", algorithm, f"ogbench-{name}")
+            assert not found["normalise"]
+            assert set(found) - set(COMMON), (name, algorithm)
+            settings_type(algorithm).model_validate_json(
+                json.dumps({"algorithm": algorithm, **found})
+            )
 
 
 def test_gcbc_is_a_preset_of_behaviour_cloning(tmp_path: Path) -> None:

@@ -21,7 +21,11 @@ SETTINGS = {
     "actor_target": ("actor_goals",),
     "subgoal_row": ("actor_goals", "subgoal_steps"),
     "low_row": ("subgoal_steps",),
-    "rewards": ("discount", "reward"),
+    "representation_goal": ("representation_goals",),
+    "representation_target": ("representation_goals", "representation_n_step"),
+    "value_target.rewards": ("discount", "reward"),
+    "actor_target.rewards": ("discount", "reward"),
+    "representation_target.rewards": ("representation_discount",),
 }
 """Settings of ``Sampling`` behind each quantity of the draw."""
 
@@ -67,6 +71,8 @@ def settings_of(function: Callable[..., Any]) -> list[str]:
     used: dict[str, None] = {}
     source = inspect.getsource(function)
     for direct, name, part in re.findall(r"draw\.(sampling\.)?(\w+)(?:\.(\w+))?", source):
-        names = (name,) if direct else (*SETTINGS.get(name, ()), *SETTINGS.get(part, ()))
+        names = (
+            (name,) if direct else (*SETTINGS.get(name, ()), *SETTINGS.get(f"{name}.{part}", ()))
+        )
         used |= dict.fromkeys(names)
     return list(used)

@@ -1,7 +1,7 @@
-"""One file an algorithm, read like the paper's box; a new file here is a new algorithm.
+"""One file per algorithm, written like the pseudocode of its paper; a new file here is a new algorithm.
 
-Each file holds ``Settings`` (frozen, one line a field) and ``Agent`` (its networks and pure losses).
-An agent never logs, steps an optimizer, draws random numbers or moves devices: ``training`` does.
+Each file contains ``Settings`` (frozen, one line per field) and ``Agent`` (its networks and pure losses).
+An agent never logs, steps an optimizer, draws random numbers or moves tensors between devices: ``training`` does.
 """
 
 import re
@@ -27,6 +27,8 @@ Losses = tuple[Tensor, dict[str, Tensor]]
 """The loss to descend, and detached diagnostics by ``component/name``, with the next running state, if any."""
 STATE = "state/"
 """Prefix of running state among the diagnostics."""
+INNER = "inner."
+"""Prefix of the weights and the running state of an agent within a goal encoder."""
 EVERY = "every"
 """Key of a parameter group that steps at every n-th update only; other groups step at every update."""
 
@@ -75,6 +77,14 @@ def settings_type(algorithm: str) -> type[AgentSettings]:
 def agent_type(algorithm: str) -> Any:
     """The ``Agent`` of an algorithm by the name of its file."""
     return _module(algorithm).Agent
+
+
+def make_agent(settings: AgentSettings, dimensions: Dimensions) -> Any:
+    """The agent that its settings describe, within a goal encoder of its own if they say so."""
+    kind = agent_type(settings.algorithm)
+    if settings.goal_encoder != "dual":
+        return kind(settings, dimensions)
+    return import_module(f"{__name__}.shared.dual").DualAgent(kind, settings, dimensions)
 
 
 def _module(algorithm: str) -> Any:

@@ -13,6 +13,7 @@ The folder imports nothing heavy, so that ``--help`` and errors in settings are 
 from offline_gcrl.config.agents import (
     Activation,
     AgentSettings,
+    DualGoals,
     Sampling,
     Units,
     algorithm_names,
@@ -49,6 +50,7 @@ __all__ = [
     "Collecting",
     "Dataset",
     "Discount",
+    "DualGoals",
     "Environment",
     "Evaluate",
     "Evaluation",

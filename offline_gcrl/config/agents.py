@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from offline_gcrl.config.reading import Name, Section
 from offline_gcrl.config.relabelling import Discount, Mixture, Strategy
 
+AGENTS = Path(__file__).parent.parent / "agents"
 Units = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Activation = Literal["relu", "gelu", "tanh"]
 ConditionedOn = Literal["goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "none"]
@@ -38,6 +39,48 @@ class Sampling(Section):
     """Steps from a state to its subgoal."""
     uniform_actions: PositiveInt = 10
     """Uniform actions per transition."""
+    representation_goals: dict[Strategy, PositiveFloat] = {}
+    """Shares of the strategies that the goals of a goal encoder's own loss come from; empty without one."""
+    representation_discount: Discount = 0.99
+    representation_n_step: PositiveInt = 1
+    """Number of rewards in a target of the goal encoder's own loss before it bootstraps."""
+
+
+class DualGoals(Section):
+    """Settings of ``goal_encoder: dual``; the defaults are those of the released code."""
+
+    size: PositiveInt = 256
+    """Numbers that represent a goal."""
+    layer_norm: bool = True
+    """LayerNorm in the encoders of states and goals and in the critics."""
+    discount: Discount = 0.99
+    """Discount of future rewards."""
+    expectile: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.7
+    """Expectile of the critics that the value estimates."""
+    tau: Annotated[float, Field(gt=0.0, le=1.0)] = 0.005
+    """Rate at which the target critics follow."""
+    n_step: PositiveInt = 1
+    """Steps until the target of the critics bootstraps."""
+    goals: Mixture = {"current": 0.2, "geometric": 0.5, "random": 0.3}
+    """Mixture of goals for the value and the critics."""
+
+    def added_to(self, sampling: Sampling) -> Sampling:
+        """The batch of an agent with what the encoder learns from."""
+        return sampling.model_copy(
+            update={
+                "fields": tuple(dict.fromkeys((*sampling.fields, *DUAL_FIELDS))),
+                "representation_goals": self.goals,
+                "representation_discount": self.discount,
+                "representation_n_step": self.n_step,
+            }
+        )
+
+
+DUAL_FIELDS = (
+    "observations", "actions", "tasks", "representation_goals", "representation_observations",
+    "representation_rewards", "representation_masks", "representation_discounts",
+)  # fmt: skip
+"""Fields of a batch that ``goal_encoder: dual`` learns from."""
 
 
 class AgentSettings(Section):
@@ -51,9 +94,11 @@ class AgentSettings(Section):
     learning_rate: PositiveFloat
     hidden: Units
     """Units of each hidden layer of every network."""
-    goal_encoder: Literal["concatenate", "separate"] = "concatenate"
+    goal_encoder: Literal["concatenate", "separate", "dual"] = "concatenate"
     """``concatenate``: one network on [s, g]. ``separate``: one encoder for s and one for g before the trunk (UVFA,
-    Schaul et al. 2015)."""
+    Schaul et al. 2015). ``dual``: all networks read a dual representation of the goal (Park et al., ICLR 2026)."""
+    dual: DualGoals = DualGoals()
+    """Settings of ``goal_encoder: dual``."""
     activation: Activation = "relu"
     conditioning: ConditionedOn = "goal"
     """What every network is conditioned on: the goal, a task identifier (one-hot, or a learned embedding), both, or
@@ -75,12 +120,31 @@ class AgentSettings(Section):
                     "'{name}: {value}' has no input with 'conditioning: none'; leave one of them out",
                     {"name": name, "value": getattr(self, name)},
                 )
+        if self.goal_encoder == "dual":
+            require_goal(self, "'goal_encoder: dual' represents the goal")
+        elif self.dual != DualGoals():
+            raise PydanticCustomError(
+                "dual",
+                "'dual' has no effect without 'goal_encoder: dual'; set it, or leave 'dual' out",
+            )
         return self
 
     @property
     def sampling(self) -> Sampling:
         """What the agent needs in a batch."""
         raise NotImplementedError
+
+    @property
+    def batch_sampling(self) -> Sampling:
+        """What a batch contains: what the agent needs, and what its goal encoder learns from."""
+        is_dual = self.goal_encoder == "dual"
+        return self.dual.added_to(self.sampling) if is_dual else self.sampling
+
+    @property
+    def mixtures(self) -> dict[str, Mixture]:
+        """All mixtures of goals that are used, by their keys."""
+        own = {name: mixture for name, mixture in self if name.endswith("goals")}
+        return own | ({"dual.goals": self.dual.goals} if self.goal_encoder == "dual" else {})
 
     @property
     def has_ensemble(self) -> bool:
@@ -113,6 +177,14 @@ def algorithm_names() -> list[str]:
 
     Files whose names Python cannot import, as editors and archives leave them, are none.
     """
-    folder = Path(__file__).parent.parent / "agents"
-    modules = (module for module in pkgutil.iter_modules([str(folder)]) if not module.ispkg)
+    modules = (module for module in pkgutil.iter_modules([str(AGENTS)]) if not module.ispkg)
     return sorted(module.name for module in modules if module.name.isidentifier())
+
+
+def algorithms_with(name: str) -> list[str]:
+    """Names of the algorithms that define a property of ``AgentSettings`` themselves, found without importing them."""
+    return [
+        algorithm
+        for algorithm in algorithm_names()
+        if f"def {name}(" in (AGENTS / f"{algorithm}.py").read_text()
+    ]

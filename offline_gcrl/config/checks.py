@@ -4,7 +4,7 @@ from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from offline_gcrl.config.agents import AgentSettings
+from offline_gcrl.config.agents import AgentSettings, algorithms_with
 from offline_gcrl.config.goals import Goal, has_original_goals
 from offline_gcrl.config.multitask import check_tasks_of
 from offline_gcrl.config.overrides import check_per_dataset, for_dataset
@@ -102,8 +102,8 @@ def _check_mixtures(
 ) -> None:
     """Every strategy in an agent's mixtures must be in the hindsight table, and the rewards must fit the goals."""
     where = dotted(key)
-    for name, mixture in settings:
-        for strategy in mixture if name.endswith("goals") else ():
+    for name, mixture in settings.mixtures.items():
+        for strategy in mixture:
             if strategy == "original" and not has_original_goals(goal):
                 raise SettingsError(
                     f"{path}: {where}.{name}: 'original' needs original goals in the data and a success test "
@@ -118,11 +118,15 @@ def _check_mixtures(
         raise SettingsError(
             f"{path}: relabel.reward: 'dense' needs a success test by one distance, not '{goal.success.kind}'"
         )
-    if relabel.reward == "dense" and settings.sampling.n_step > 1:
-        raise SettingsError(
-            f"{path}: {where}.n_step: must be 1 with relabel.reward 'dense', "
-            f"not {settings.sampling.n_step}"
-        )
+    sampling = settings.batch_sampling
+    for name, n_step in (
+        ("n_step", sampling.n_step),
+        ("dual.n_step", sampling.representation_n_step),
+    ):
+        if relabel.reward == "dense" and n_step > 1:
+            raise SettingsError(
+                f"{path}: {where}.{name}: must be 1 with relabel.reward 'dense', not {n_step}"
+            )
 
 
 def _check_several_tasks(
@@ -134,13 +138,15 @@ def _check_several_tasks(
     check_tasks_of(train.tasks, train.sequence, names, train.snapshots, dataset.name, path)
     if train.tasks and train.tasks.sampling == "uncertainty" and not settings.has_ensemble:
         raise SettingsError(
-            f"{path}: train.tasks.sampling: 'uncertainty' is measured by the disagreement of critics, and {where} "
-            "has none; use gciql, or 'performance' or 'gradient'"
+            f"{path}: train.tasks.sampling: 'uncertainty' is measured by the disagreement of two values or critics, "
+            f"and {where} does not have two; use 'performance' or 'gradient', or one of the algorithms "
+            f"{', '.join(algorithms_with('has_ensemble'))} (ddpg with critics: 2)"
         )
     if train.tasks and train.tasks.gradients == "gradnorm" and not settings.has_positive_loss:
         raise SettingsError(
             f"{path}: train.tasks.gradients: 'gradnorm' divides losses by initial losses, and the loss of {where} "
-            "can be negative; use bc, or gciql with actor_loss 'awr', or another value of 'gradients'"
+            "can be negative; use another value of 'gradients', or one of the algorithms "
+            f"{', '.join(algorithms_with('has_positive_loss'))} (crl and gciql with actor_loss 'awr')"
         )
     if train.sequence and train.sequence.method == "heads" and settings.task_network != "heads":
         raise SettingsError(

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from offline_gcrl.config.presets import PRESETS, preset_settings
+from offline_gcrl.config.presets import PRESETS, dual_settings, preset_settings
 from offline_gcrl.config.reading import Settings, dotted, nearest, validated
 from offline_gcrl.support.errors import SettingsError
 
@@ -38,7 +38,10 @@ def with_preset(settings: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     preset = settings.get("preset")
     if preset not in PRESETS:  # None, or a name that validation refuses.
         return dict(settings)
-    return {**preset_settings(preset, str(settings.get("algorithm")), dataset), **settings}
+    published = preset_settings(preset, str(settings.get("algorithm")), dataset)
+    if settings.get("goal_encoder") == "dual":
+        published["dual"] = dual_settings(dataset)
+    return overridden(published, settings)
 
 
 def overridden(general: Mapping[str, Any], special: Mapping[str, Any]) -> dict[str, Any]:

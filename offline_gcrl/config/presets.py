@@ -1,4 +1,4 @@
-"""Presets of agents: the settings that a benchmark published for each family of datasets, in one table.
+"""Presets of agents: the settings that are published for each family of a benchmark's datasets, in one table.
 
 A section of ``agents`` with ``preset: ogbench`` takes its values from here; every key that the section names itself,
 also under ``per_dataset``, goes first.
@@ -59,6 +59,23 @@ ACTOR_GOALS: Mapping[str, Mapping[str, float]] = {
     "*-explore": {"random": 1.0},
 }
 """Mixtures of the actors' goals by kind of dataset, for all algorithms with values."""
+SAW: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("ogbench-cube-single-*", {"beta": 0.3, "expectile": 0.9}),
+    ("ogbench-cube-*", {"beta": 1.0}),
+    ("ogbench-scene-*", {"beta": 1.0}),
+)
+"""What differs from the defaults of SAW in its release; the first matching pattern counts."""
+DUAL: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("ogbench-pointmaze-giant-*", {"expectile": 0.9, "size": 64, "discount": 0.995}),
+    ("ogbench-pointmaze-*", {"expectile": 0.9, "size": 64}),
+    ("ogbench-antmaze-giant-*", {"expectile": 0.9, "discount": 0.995}),
+    ("ogbench-humanoidmaze-*", {"expectile": 0.9, "discount": 0.995}),
+    ("ogbench-ant*", {"expectile": 0.9}),
+    ("ogbench-*", {"expectile": 0.7}),
+)
+"""Settings of dual goal representations (hyperparameters.sh of their release); the first matching pattern counts."""
+WITH_VALUES = ("gcivl", "gciql", "qrl", "crl", "hiql", "saw")
+"""Algorithms with settings for each family; behaviour cloning has the same settings for all families."""
 PRESETS = ("ogbench",)
 
 
@@ -76,20 +93,32 @@ def preset_settings(preset: str, algorithm: str, dataset: str) -> dict[str, Any]
     assert preset in PRESETS, preset
     settings = {**COMMON, **FIXED.get(algorithm, {})}
     family = next((family for family in OGBENCH if _matches(dataset, family.patterns)), None)
-    if family is None or algorithm not in Family.__dataclass_fields__:
+    if family is None or algorithm not in WITH_VALUES:
         return settings
-    alpha = getattr(family, algorithm)
-    settings |= (
-        {"low_alpha": alpha, "high_alpha": alpha} if algorithm == "hiql" else {"alpha": alpha}
-    )
-    if algorithm == "hiql":
+    if algorithm == "saw":
+        settings |= _first(SAW, dataset)
+    else:
+        alpha = getattr(family, algorithm)
+        names = ("low_alpha", "high_alpha") if algorithm == "hiql" else ("alpha",)
+        settings |= dict.fromkeys(names, alpha)
+    if algorithm in {"hiql", "saw"}:
         settings["subgoal_steps"] = family.subgoal_steps
-    if algorithm in {"gcivl", "gciql", "hiql"}:
+    if algorithm in {"gcivl", "gciql", "hiql", "saw"}:
         settings["discount"] = family.discount
     for pattern, goals in ACTOR_GOALS.items():
         if fnmatchcase(dataset, pattern):
             settings["actor_goals"] = dict(goals)
     return settings
+
+
+def dual_settings(dataset: str) -> dict[str, Any]:
+    """The settings of ``goal_encoder: dual`` that are published for a dataset."""
+    return _first(DUAL, dataset)
+
+
+def _first(table: tuple[tuple[str, Mapping[str, Any]], ...], dataset: str) -> dict[str, Any]:
+    """The settings of the first pattern of a table that matches a dataset; none if there is no such pattern."""
+    return next((dict(own) for pattern, own in table if fnmatchcase(dataset, pattern)), {})
 
 
 def _matches(dataset: str, patterns: tuple[str, ...]) -> bool:

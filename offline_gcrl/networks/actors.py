@@ -42,6 +42,19 @@ class HierarchicalActor(nn.Module):
         return action
 
 
+class EncodedGoalActor(nn.Module):
+    """A policy on a representation of the goal that does not depend on the state (dual goal representations)."""
+
+    def __init__(self, representation: nn.Module, policy: nn.Module) -> None:
+        super().__init__()
+        self.representation, self.policy = representation, policy
+
+    def forward(self, state: Tensor, goal: Tensor, task: Tensor | None = None) -> Tensor:
+        """(batch, state), (batch, goal) and task numbers (batch,) to the mean action (batch, action)."""
+        action: Tensor = self.policy(state, self.representation(goal, task), task)
+        return action
+
+
 class RepresentationActor(nn.Module):
     """A policy on the state and a representation of the goal that is its own (SAW)."""
 

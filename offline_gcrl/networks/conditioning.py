@@ -29,7 +29,8 @@ class Conditioning:
     network: str = "concatenate"
     """``concatenate``, ``film`` or ``heads``."""
     goal_encoder: str = "concatenate"
-    """``concatenate``, or ``separate``: the state and z are first encoded by one layer each."""
+    """``separate``: the state and z are first encoded by one layer each. ``concatenate`` and ``dual``: they are not;
+    with ``dual`` the goal is a representation already."""
     embedding: int = 16
     tasks: int = 1
 

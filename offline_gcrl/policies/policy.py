@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from offline_gcrl.agents import Agent, agent_type, settings_type
+from offline_gcrl.agents import Agent, make_agent, settings_type
 from offline_gcrl.config import AgentSettings, algorithm_names
 from offline_gcrl.config.outputs import POLICY
 from offline_gcrl.networks.conditioning import Dimensions
@@ -258,7 +258,7 @@ def load_policy(path: str | Path) -> Policy:
     except ValueError as error:
         raise PolicyError(f"{path}: its settings are not those of this version: {error}") from None
     dimensions = Dimensions(**content["dimensions"])
-    agent = agent_type(content["algorithm"])(settings, dimensions)
+    agent = make_agent(settings, dimensions)
     try:
         agent.actor.load_state_dict(content["actor"])
     except RuntimeError:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offline_gcrl.agents import agent_type
+from offline_gcrl.agents import make_agent
 from offline_gcrl.config.outputs import (
     CHECKPOINT,
     POLICY,
@@ -49,7 +49,7 @@ class Learner:
         self.data: DeviceData = samplers["train"].data
         # The seed of the initial weights; nothing else draws from this generator.
         torch.manual_seed(stream_key(job.seed) % 2**63)
-        agent = agent_type(job.settings.algorithm)(job.settings, self.data.dimensions)
+        agent = make_agent(job.settings, self.data.dimensions)
         self.agent = agent.to(self.data.device)
         self.optimizer = torch.optim.Adam(
             self.agent.parameter_groups(),

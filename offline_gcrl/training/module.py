@@ -159,7 +159,7 @@ def _learners(jobs: list[TrainingJob], plan: Plan) -> list[Learner]:
         split: BatchSampler(
             data,
             job.hindsight,
-            job.settings.sampling,
+            job.settings.batch_sampling,
             split=split,
             batch_size=job.train.batch_size,
             seed=job.seed,

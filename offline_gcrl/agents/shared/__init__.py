@@ -1,1 +1,1 @@
-"""Losses that several algorithms have in common, as pure functions; each algorithm's file puts its own together."""
+"""Parts that several algorithms have in common: losses as pure functions, and a goal encoder for every agent."""

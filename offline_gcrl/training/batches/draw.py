@@ -31,6 +31,7 @@ PURPOSES = (
     "permutation",
     "uniform_actions",
     "noise",
+    "representation_goal",
 )
 """What draws are for. Their keys follow from the place in this tuple: new ones go to the end."""
 UNIT_BITS = 2**24
@@ -123,12 +124,25 @@ class Draw:
     @cached_property
     def value_target(self) -> Target:
         """The target of values at ``value_goal``, over as many steps as the agent's ``n_step``."""
-        return self.target(self.value_goal, self.sampling.n_step)
+        sampling = self.sampling
+        return self.target(self.value_goal, sampling.n_step, sampling.discount, sampling.reward)
 
     @cached_property
     def actor_target(self) -> Target:
         """The target of values at ``actor_goal``, over one step."""
-        return self.target(self.actor_goal, 1)
+        return self.target(self.actor_goal, 1, self.sampling.discount, self.sampling.reward)
+
+    @cached_property
+    def representation_goal(self) -> DrawnGoals:
+        """The goal for the own loss of a goal encoder."""
+        return self._goal("representation_goal")
+
+    @cached_property
+    def representation_target(self) -> Target:
+        """The target of values at ``representation_goal``, with reward -1 until it is reached."""
+        sampling = self.sampling
+        n_step, discount = sampling.representation_n_step, sampling.representation_discount
+        return self.target(self.representation_goal, n_step, discount, "negative")
 
     @cached_property
     def midpoint_row(self) -> Tensor:
@@ -152,13 +166,13 @@ class Draw:
         steps = goal.row - self.row
         return torch.where((steps >= 0) & (goal.row <= self.last_row), steps, -1)
 
-    def target(self, goal: DrawnGoals, n_step: int) -> Target:
+    def target(self, goal: DrawnGoals, n_step: int, discount: float, reward: str) -> Target:
         """Sum of discounted rewards up to the bootstrap, mask of it, and how many steps it is ahead.
 
         The sum ends where the goal is first reached (which is not bootstrapped on), where the episode
         ends, or after n steps. The first step is labelled by the table.
         """
-        row, label, discount = self.row, goal.label, self.sampling.discount
+        row, label = self.row, goal.label
         if label.is_floating_point():  # dense: minus the distance, one step
             tolerance = self.transitions.success.tolerance or 0.0
             return Target(label, (label < -tolerance).float(), torch.ones_like(row))
@@ -167,7 +181,7 @@ class Draw:
             goes_on = ~reached & (row + step <= self.last_row)
             ahead = torch.where(goes_on, step, ahead)
             reached = reached | (goes_on & self._reaches(row + step - 1, goal.row))
-        if self.sampling.reward == "binary":
+        if reward == "binary":
             rewards = discount ** (ahead - 1) * reached
         else:
             paid = ahead - reached.long()  # Every step costs 1 but the one that reaches.

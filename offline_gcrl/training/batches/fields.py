@@ -1,7 +1,8 @@
 """The fields that an agent can ask for by name: a new field is a function here.
 
 A field takes a draw of (count, batch) transitions and returns a tensor (count, batch, ...). The first sentence of
-its docstring is the shape within one batch, for the table of the documentation.
+its docstring is the shape within one batch, for the table of the documentation. The name of a field of goals ends in
+``goals``: by that name a goal encoder finds it.
 """
 
 from collections.abc import Callable
@@ -156,6 +157,31 @@ def permuted_value_goals(draw: Draw) -> Tensor:
     return draw.data.goals[draw.value_goal.row.gather(-1, order)]
 
 
+def representation_goals(draw: Draw) -> Tensor:
+    """(batch, goal). The goal of a goal encoder's own loss, normalised."""
+    return draw.data.goals[draw.representation_goal.row]
+
+
+def representation_observations(draw: Draw) -> Tensor:
+    """(batch, observation). The state that the target of a goal encoder's own loss bootstraps from."""
+    return draw.data.observations[draw.row + draw.representation_target.ahead]
+
+
+def representation_rewards(draw: Draw) -> Tensor:
+    """(batch,). Sum of discounted rewards of -1 for the representation goal until that state."""
+    return draw.representation_target.rewards
+
+
+def representation_masks(draw: Draw) -> Tensor:
+    """(batch,). 0 where the representation goal is reached before that state, and 1 elsewhere."""
+    return draw.representation_target.masks
+
+
+def representation_discounts(draw: Draw) -> Tensor:
+    """(batch,). The discount to the power of the steps to that state."""
+    return draw.sampling.representation_discount**draw.representation_target.ahead
+
+
 def mixing(draw: Draw) -> Tensor:
     """(batch,). A uniform number in [0, 1), for interpolation and for random choices."""
     return draw.units("mixing")
@@ -188,6 +214,7 @@ FIELDS: dict[str, Field] = {
         actor_goals, actor_rewards, actor_masks, actor_goal_steps, steps_left,
         subgoal_observations, subgoals, low_goals,
         midpoint_observations, midpoint_actions, midpoint_goals, midpoint_steps,
-        permuted_value_goals, mixing, uniform_actions, noise, update,
+        permuted_value_goals, representation_goals, representation_observations, representation_rewards,
+        representation_masks, representation_discounts, mixing, uniform_actions, noise, update,
     )
 }  # fmt: skip

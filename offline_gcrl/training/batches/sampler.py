@@ -111,7 +111,11 @@ def _transitions(
 ) -> Transitions:
     episodes = data.episodes
     rows = episodes.transition_rows(split, task)
-    mixtures = {"actor_goal": sampling.actor_goals, "value_goal": sampling.value_goals}
+    mixtures = {
+        "actor_goal": sampling.actor_goals,
+        "value_goal": sampling.value_goals,
+        "representation_goal": sampling.representation_goals,
+    }
     tables = {
         purpose: read_table(hindsight, data, rows, mixture)
         for purpose, mixture in mixtures.items()

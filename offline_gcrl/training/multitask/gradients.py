@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchjd import aggregation
 
-from offline_gcrl.agents import Agent, Losses
+from offline_gcrl.agents import INNER, Agent, Losses
 from offline_gcrl.hindsight.draws import stream_key
 
 Matrix = Tensor
@@ -25,7 +25,8 @@ def networks(agent: Agent) -> dict[str, list[nn.Parameter]]:
     found: dict[str, list[nn.Parameter]] = {}
     for path, parameter in agent.named_parameters():  # A parameter of two networks comes up once.
         if id(parameter) in learning and parameter.requires_grad:
-            found.setdefault(path.partition(".")[0], []).append(parameter)
+            network = path.removeprefix(INNER).partition(".")[0]
+            found.setdefault(network, []).append(parameter)
     return found
 
 
