@@ -91,7 +91,6 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("crl", {**DUAL, "latent": 6, "conditioning": "goal+one_hot", "task_network": "concatenate"}),
     ("hiql", {**DUAL, "conditioning": "goal+embedding", "task_network": "film"}),
     ("wgcsl", {**DUAL, "task_network": "film"}),
-    ("qrl", {**DUAL, "latent": 16, "task_network": "heads"}),
 ]
 
 
