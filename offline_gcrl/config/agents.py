@@ -141,7 +141,7 @@ class AgentSettings(Section):
         return self.dual.added_to(self.sampling) if is_dual else self.sampling
 
     @property
-    def mixtures(self) -> dict[str, Mixture]:
+    def goal_mixtures(self) -> dict[str, Mixture]:
         """All mixtures of goals that are used, by their keys."""
         own = {name: mixture for name, mixture in self if name.endswith("goals")}
         return own | ({"dual.goals": self.dual.goals} if self.goal_encoder == "dual" else {})

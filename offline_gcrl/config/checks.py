@@ -102,7 +102,7 @@ def _check_mixtures(
 ) -> None:
     """Every strategy in an agent's mixtures must be in the hindsight table, and the rewards must fit the goals."""
     where = dotted(key)
-    for name, mixture in settings.mixtures.items():
+    for name, mixture in settings.goal_mixtures.items():
         for strategy in mixture:
             if strategy == "original" and not has_original_goals(goal):
                 raise SettingsError(
