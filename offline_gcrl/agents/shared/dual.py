@@ -61,7 +61,6 @@ class DualAgent(nn.Module):
 
     def loss(self, batch: Batch) -> Losses:
         """The representation's loss and the agent's; the agent sends no gradient into phi."""
-        # The representation's loss comes first: autocast keeps the weights that it casts, with their graph.
         loss, info = self.representation_loss(batch)
         inner_loss, inner_info = self.inner.loss(self.encoded(batch))
         return loss + inner_loss, info | {_within(name): each for name, each in inner_info.items()}
