@@ -1,4 +1,4 @@
-"""Puts the project of this script first on the import path, also that of worker processes.
+"""Puts the project of this script first on the import path, also that of worker processes, and ends it with DVC.
 
 An installed package may be another copy of the code: that of the workspace while a queued experiment runs in a copy
 of it, or that of another clone which shares the environment. DVC records the code next to this script, so this code
@@ -7,11 +7,28 @@ must run. Modules in the project's folder, such as environments of one's own, ar
 
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PARENT = os.getppid()  # Of DVC, noted before anything slow is imported.
 
+
+def _end_with_dvc(parent: int) -> None:
+    """End this process when DVC ends, even if it is killed; an orphan would write to the outputs of the next run."""
+    while os.getppid() == parent and not (parent == 1 and _is_orphan()):
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _is_orphan() -> bool:
+    """Whether the first process of the system, which is our parent, is another program than DVC."""
+    command = Path("/proc/1/cmdline")
+    return command.exists() and b"dvc" not in command.read_bytes()
+
+
+if "DVC_STAGE" in os.environ:  # Before anything slow is imported, during which DVC can end.
+    threading.Thread(target=_end_with_dvc, args=(os.getppid(),), daemon=True).start()
 if not (ROOT / "offline_gcrl").is_dir():
     sys.exit(
         f"error: {ROOT}: no folder offline_gcrl; run this script in a complete copy of the project"

@@ -16,6 +16,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
+from conftest import ROOT
 from mlflow.exceptions import MlflowException
 from rich.text import Text
 
@@ -194,26 +195,39 @@ def test_colours_are_left_out_where_they_are_disabled() -> None:
     assert "━" not in plain
 
 
-def test_a_stage_ends_with_dvc(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", ["while it works", "while it imports", "before it has started"])
+def test_a_stage_ends_with_dvc(killed: str, tmp_path: Path) -> None:
+    """A process that has the stage as its child, as DVC has, is killed."""
+    before = "time.sleep(300)\n" if killed == "while it imports" else ""
     (tmp_path / "stage.py").write_text(
-        "import os, time\nfrom pathlib import Path\nfrom offline_gcrl.support.terminal import stage\n"
-        "with stage('train', 'bc'):\n"
-        "    Path('pid').write_text(str(os.getpid()))\n"
-        "    time.sleep(300)\n"
+        f"import sys, time\nfrom pathlib import Path\nsys.path.insert(0, {str(ROOT / 'pipelines')!r})\n"
+        f"import this_project\nPath('begun').write_text('x')\n{before}"
+        "from offline_gcrl.support.terminal import stage\n"
+        "with stage('train', 'bc'):\n    time.sleep(300)\n"
     )
-    program = "import subprocess, sys; subprocess.run([sys.executable, 'stage.py'])"
+    late = "sleep 1; " if killed == "before it has started" else ""
+    shell = f"echo $$ >pid; {late}exec {sys.executable} stage.py"
+    program = f"import subprocess; subprocess.run(['sh', '-c', {shell!r}])"
     environment = {**os.environ, "DVC_STAGE": "train"}
     dvc = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=environment)
-    deadline = time.monotonic() + 60
-    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    child = int((tmp_path / "pid").read_text())
+    child = int(appeared(tmp_path / "pid"))
+    if not late:
+        appeared(tmp_path / "begun")
     dvc.kill()
     dvc.wait()
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{child}").exists():
         assert time.monotonic() < deadline, "the stage outlived DVC"
         time.sleep(0.05)
+
+
+def appeared(path: Path) -> str:
+    """The content of a file that another process writes."""
+    deadline = time.monotonic() + 60
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return path.read_text()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

@@ -1,10 +1,8 @@
 """Terminal output of a stage: a heading, progress, a closing line, and errors as sentences without traceback."""
 
 import argparse
-import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -58,8 +56,6 @@ def stage(title: str, subject: str) -> Iterator[None]:
     """
     resume_collection()
     _print(f"[bold]{title}[/bold] {escape(subject)}")
-    if "DVC_STAGE" in os.environ:
-        threading.Thread(target=_end_with_dvc, args=(PARENT,), daemon=True).start()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with silence.watched(lambda line: console.print(Text(f"  {line}", style="dim"))):
@@ -77,19 +73,8 @@ def stage(title: str, subject: str) -> Iterator[None]:
         sys.exit(1)
 
 
-PARENT = os.getppid()
-"""The parent process, recorded at import, before DVC can have ended."""
-
-
 def _interrupt(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _end_with_dvc(parent: int) -> None:
-    """End this process when DVC ends, even if it is killed; an orphan would write to the outputs of the next run."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def close(line: str) -> None:
