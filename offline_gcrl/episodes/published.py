@@ -1,5 +1,6 @@
 """Checks published data against its recipe before it is ingested."""
 
+import math
 from pathlib import Path
 
 from offline_gcrl.config import Environment, Recipe, Source
@@ -36,7 +37,7 @@ def _check_sizes(recipe: Recipe, source: Source, sizes: dict[str, int]) -> None:
     environment = make_environment(settings)
     shown = shown_sizes(environment, evaluated_goal(recipe), options=first_options(recipe))
     shape = environment.action_space.shape
-    shown |= {"action": int(shape[0])} if shape else {}
+    shown |= {"action": math.prod(shape)} if shape is not None else {}
     environment.close()
     for name, size in shown.items():
         if sizes.get(name, size) != size:
