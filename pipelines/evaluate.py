@@ -21,6 +21,7 @@ def main() -> None:
     from offline_gcrl.evaluation.results import HEADLINES, combine_seeds
     from offline_gcrl.evaluation.videos import write_all_rollouts
     from offline_gcrl.figures.gradients import draw_gradients
+    from offline_gcrl.figures.routing import write_routing
     from offline_gcrl.tracking.evaluation import log_results
     from offline_gcrl.tracking.store import Subject, Tracker
 
@@ -46,6 +47,7 @@ def main() -> None:
             summary = combine_seeds(list(results.values()))
             draw_results(results, summary, dataset, agent, folder)
             draw_gradients(policies.values(), folder)
+            write_routing(policies, folder)
             more = plan_probes(models, dataset, settings, plan, results)
             with Bars(["probes"], sum(map(len, more.values())), "episodes") as bars:
                 probes = run_probes(more, settings.workers, partial(bars.advance, "probes", 1))

@@ -14,7 +14,7 @@ from offline_gcrl.agents.gofar import log_mean_exp
 from offline_gcrl.agents.shared.values import expectile_losses
 from offline_gcrl.config import AgentSettings, algorithm_names
 from offline_gcrl.networks.actors import LAST_GAIN
-from offline_gcrl.networks.conditioning import Dimensions, FiLM
+from offline_gcrl.networks.conditioning import Dimensions, FiLM, TwoColumns
 from offline_gcrl.networks.mlp import MLP
 from offline_gcrl.networks.targets import move_targets
 from offline_gcrl.policies.policy import load_policy, save_policy
@@ -43,6 +43,7 @@ TD3_BC: dict[str, Any] = {
     "critics": 2, "policy_delay": 2, "target_noise": 0.2, "action_penalty": 0.0, "bc_alpha": 2.5,
 }  # fmt: skip
 DUAL: dict[str, Any] = {"goal_encoder": "dual", "dual": {"size": 6}}
+DEEP = {"layers": 3, "modules": 3, "width": 4, "router_width": 6}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *BEFORE_TASKS,
     ("bc", {"conditioning": "none"}),
@@ -91,9 +92,32 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("crl", {**DUAL, "latent": 6, "conditioning": "goal+one_hot", "task_network": "concatenate"}),
     ("hiql", {**DUAL, "conditioning": "goal+embedding", "task_network": "film"}),
     ("wgcsl", {**DUAL, "task_network": "film"}),
+    ("bc", {"conditioning": "goal+one_hot", "task_network": "modular", "modular": DEEP}),
+    ("gciql", {"conditioning": "goal+embedding", "task_network": "modular"}),
+    ("gofar", {"task_network": "modular", "goal_encoder": "separate"}),
+    ("crl", {"latent": 6, "conditioning": "goal+one_hot", "task_network": "modular"}),
+    ("wgcsl", {"conditioning": "none", "task_network": "modular"}),
+    ("gcivl", {"conditioning": "one_hot", "task_network": "modular"}),
+    ("hiql", {"conditioning": "goal+one_hot", "task_network": "modular"}),
+    ("saw", {"conditioning": "goal+embedding", "task_network": "modular", "sobolev": 0.1}),
+    ("qrl", {"latent": 16, "conditioning": "goal+one_hot", "task_network": "modular"}),
+    ("ddpg", {"critics": 2, "conditioning": "embedding", "task_network": "modular"}),
+    ("bc", {"task_network": "distral"}),
+    ("gciql", {"task_network": "distral", "actor_loss": "awr"}),
+    ("gofar", {"task_network": "distral", "goal_encoder": "separate"}),
+    ("crl", {"latent": 6, "task_network": "distral"}),
+    ("wgcsl", {"conditioning": "none", "task_network": "distral"}),
+    ("gcivl", {"task_network": "distral", "distral_weight": 0.0}),
+    ("qrl", {"latent": 16, "task_network": "distral"}),
+    ("ddpg", {"bc_alpha": 1.0, "task_network": "distral"}),
 ]
 
-
+MAPPED = [
+    variant
+    for variant in VARIANTS
+    if variant[0] in {"bc", "gciql"} or variant[1].get("task_network") not in {"modular", "distral"}
+]
+"""Variants of the tests of fast paths, which take longer: modular networks and Distral are the same for all agents."""
 COMPONENTS = {
     "actor", "high_actor", "subpolicy", "value", "critic", "discriminator", "dynamics", "representation",
 }  # fmt: skip
@@ -101,12 +125,15 @@ COMPILED = [
     *(variant for variant in VARIANTS if variant[1].get("task_network") is None),
     ("bc", {"conditioning": "goal+embedding", "task_network": "film"}),
     ("bc", {"task_network": "heads"}),
+    ("bc", {"conditioning": "goal+one_hot", "task_network": "modular", "modular": DEEP}),
+    ("bc", {"task_network": "distral"}),
 ]
 CONDITIONINGS = [
     (conditioning, network)
     for conditioning in ("goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "none")
-    for network in ("concatenate", "film", "heads")
-    if (conditioning, network) != ("none", "film")  # Refused.
+    for network in ("concatenate", "film", "heads", "modular", "distral")
+    if (conditioning, network) != ("none", "film")  # Refused, as is the next.
+    and (network != "distral" or conditioning in {"goal", "none"})
 ]
 
 
@@ -411,13 +438,24 @@ def test_every_network_is_conditioned_as_its_settings_say_and_on_nothing_else(
 ) -> None:
     changed = {"conditioning": conditioning, "task_network": network}
     refused = refusal(algorithm, changed)
+    if "one policy that learns near a shared one" in refused:
+        assert network == "distral"
+        assert not settings_type(algorithm).distils
+        return
     if refused:
         assert "goal" not in conditioning
         assert f"which 'conditioning: {conditioning}' leaves out; use 'goal'" in refused
         return
     agent = make_agent(algorithm, changed)
     batch, other = make_batch(), make_batch(1)
-    sees_task = conditioning not in {"goal", "none"} or network == "heads"
+    sees_task = agent.settings.depends_on_task
+    assert sees_task == (
+        conditioning not in {"goal", "none"} or network in {"heads", "modular", "distral"}
+    )
+    with torch.no_grad():
+        for heads in (module for module in agent.modules() if isinstance(module, TwoColumns)):
+            for head in heads.tasks.heads:  # They start at zero.
+                head[0].bias.normal_()
     for name in {"actor", "value"} & {name for name, _ in agent.named_children()}:
         function = getattr(agent, name)
 

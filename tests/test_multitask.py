@@ -20,6 +20,7 @@ from offline_gcrl.config import Sampling, Tasks, TaskSequence, Train
 from offline_gcrl.config.multitask import SOLVERS
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.figures.gradients import draw_gradients
+from offline_gcrl.figures.routing import write_routing
 from offline_gcrl.networks.goal_conditioned import GoalConditioned
 from offline_gcrl.policies.policy import load_policy
 from offline_gcrl.training.batches.data import DeviceData
@@ -527,6 +528,31 @@ def test_gradients_are_logged_for_each_network_and_pair_of_tasks(make_job: Jobs)
     draw_gradients([job.output, job.output / "none"], job.output)
     drawn = (job.output / "gradients.svg").read_text()
     assert all(word in drawn for word in ("value", "critic", "actor", *NAMES))
+
+
+def test_the_routing_weights_of_each_task_are_those_of_the_trained_policy(make_job: Jobs) -> None:
+    changed = {"task_network": "modular", "modular": {"layers": 3, "modules": 2}}
+    job = make_job("routed", {"algorithm": "hiql", **changed})
+    train_seed(job, listen)
+    table = pl.read_parquet(job.output / "routing.parquet")
+    assert set(table["network"]) == {"high", "low"}
+    assert table["task"].unique(maintain_order=True).to_list() == list(NAMES)
+    assert len(table) == 2 * len(NAMES) * (4 + 4 + 2)
+    sums = table.group_by("network", "task", "layer", "destination").agg(pl.col("weight").sum())
+    np.testing.assert_allclose(sums["weight"], 1.0, atol=1e-6)
+    write_routing({3: job.output, 4: job.output / "none"}, job.output)
+    seeds = pl.read_parquet(job.output / "routing.parquet")
+    assert seeds.drop("seed").equals(table)
+    assert set(seeds["seed"]) == {3}
+    drawn = (job.output / "routing-low.svg").read_text()
+    assert all(word in drawn for word in ("layer 1", "output", *NAMES))
+
+
+def test_other_networks_have_no_routing_weights(make_job: Jobs) -> None:
+    job = make_job("plain", {"algorithm": "bc"})
+    train_seed(job, listen)
+    write_routing({0: job.output}, job.output)
+    assert not list(job.output.glob("routing*"))
 
 
 def test_adapted_shares_are_those_of_the_error_on_validation_episodes(make_job: Jobs) -> None:

@@ -11,6 +11,7 @@ from conftest import SmallDataset
 from test_report import Project
 
 from offline_gcrl.evaluation.results import EPISODE_COLUMNS, SeedResult, learning_curve, task_curves
+from offline_gcrl.figures.routing import SCHEMA, routing_overlap
 from offline_gcrl.report.findings import load_findings, sharing_models
 from offline_gcrl.report.multitask import cost_sentences, cost_table
 from offline_gcrl.report.writing import write_report
@@ -251,6 +252,9 @@ def reported(tmp_path_factory: pytest.TempPathFactory, dataset: SmallDataset) ->
     project.add_data(name)
     for seed in (0, 1):
         add_results(project.folders.results / name / "bc", seed, tasks)
+    shares = dict(zip(tasks, (0.2, 0.5, 0.9), strict=True))
+    tables = [routing(tasks, shares, seed) for seed in (0, 1)]
+    pl.concat(tables).write_parquet(project.folders.results / name / "bc/routing.parquet")
     params = project.params([name], ["bc"])
     datasets, results = project.datasets(params), project.results(params)
     write_report(params, datasets, results, project.folders, project.root / "reports")
@@ -279,6 +283,35 @@ def add_results(folder: Path, seed: int, tasks: Sequence[str]) -> None:
     final.head(30).with_columns(held_out=True).write_parquet(
         folder / f"seed-{seed}/held_out.parquet"
     )
+
+
+def test_the_report_shows_the_routing_weights_of_modular_policies(reported: Path) -> None:
+    table = pl.read_csv(reported / "routing.csv")
+    assert set(table["agent"]) == {"bc"}
+    assert len(table) == 2 * 3 * (4 + 2)
+    assert (reported / "figures/routing-pointmaze-suite-bc-actor.svg").exists()
+    page = (reported / "index.html").read_text()
+    assert "Modules of bc" in page
+    assert "Routing weight of bc that tasks have in common" in page
+
+
+def test_tasks_have_the_smaller_routing_weights_in_common_whatever_the_order_of_modules() -> None:
+    first = routing(["a", "b"], {"a": 0.9, "b": 0.4})
+    swapped = first.with_columns(source=3 - pl.col("source"), seed=pl.lit(1, pl.Int64))
+    expected = [[1.0, 0.5], [0.5, 1.0]]  # min(.9, .4) + min(.1, .6)
+    np.testing.assert_allclose(routing_overlap(first), expected)
+    np.testing.assert_allclose(routing_overlap(pl.concat([first, swapped])), expected)
+
+
+def routing(tasks: Sequence[str], weights: dict[str, float], seed: int = 0) -> pl.DataFrame:
+    """Routing weights of two layers of two modules, with this weight of the first source everywhere."""
+    rows = [
+        ("actor", task, layer, destination, source, weights[task] if source == 1 else 1 - weights[task], seed)
+        for task in tasks
+        for layer, destination in ((1, 1), (1, 2), (2, 1))
+        for source in (1, 2)
+    ]  # fmt: skip
+    return pl.DataFrame(rows, SCHEMA, orient="row")
 
 
 def test_the_report_shows_every_task_separately(reported: Path) -> None:

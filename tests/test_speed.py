@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_agents import VARIANTS, make_agent, make_batch, make_settings, snapshot
+from test_agents import MAPPED, make_agent, make_batch, make_settings, snapshot
 from test_training import Jobs, listen, make_job, run_killed_at, weights  # noqa: F401
 from torch.func import stack_module_state
 
@@ -228,7 +228,7 @@ def not_recorded(work: Work) -> Work:
     return replay
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", MAPPED, ids=str)
 def test_recorded_updates_are_the_updates(variant: Any) -> None:
     plain, recorded = make_agent(*variant), make_agent(*variant)
     one_by_one = PlainUpdater(plain, plain.loss, adam(plain))
@@ -261,7 +261,7 @@ def test_where_recording_fails_updates_run_one_by_one(capsys: pytest.CaptureFixt
     assert "could not be recorded and run one by one: operation not permitted" in said
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", MAPPED, ids=str)
 def test_nothing_of_an_update_waits_for_the_host(variant: Any) -> None:
     """A recording and an empty queue both forbid it. A tensor without values stands for one on a GPU.
 
@@ -279,7 +279,7 @@ def test_nothing_of_an_update_waits_for_the_host(variant: Any) -> None:
 
 
 @GPU
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", MAPPED, ids=str)
 def test_a_cuda_graph_replays_the_updates(variant: Any) -> None:
     agents = [make_agent(*variant).cuda() for _ in range(2)]
     plain, inner = (PlainUpdater(a, a.loss, adam(a, capturable=True)) for a in agents)
@@ -295,7 +295,7 @@ def test_a_cuda_graph_replays_the_updates(variant: Any) -> None:
 # -------------------------------------------------------------------------------------- stacked seeds
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", MAPPED, ids=str)
 def test_stacked_seeds_learn_what_each_learns_alone(variant: Any) -> None:
     """In float64: Adam divides by the gradient, and makes steps of rounding where a gradient is zero."""
     alone = [make_agent(*variant, seed=seed).double() for seed in range(3)]

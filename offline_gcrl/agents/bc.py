@@ -5,12 +5,13 @@ goals it is goal-conditioned BC; with uniform future ones GCSL (Ghosh et al., IC
 a task identifier it is the baseline of multi-task learning.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PositiveFloat
 from torch import nn
 
 from offline_gcrl.agents import Batch, Losses, batch_mean
+from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.config import Activation, AgentSettings, Mixture, Sampling, Units
 from offline_gcrl.networks.actors import LAST_GAIN, Actor
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
@@ -27,6 +28,7 @@ class Settings(AgentSettings):
     hidden: Units = (512, 512, 512)
     activation: Activation = "gelu"
     actor_goals: Mixture = {"original": 1.0}  # goals to imitate for
+    distils: ClassVar[bool] = True
 
     @property
     def sampling(self) -> Sampling:
@@ -61,7 +63,8 @@ class Agent(nn.Module):
         actions = self.actor(batch["observations"], batch["actor_goals"], batch["tasks"])
         mse = batch_mean((actions - batch["actions"]).square().sum(-1), batch)
         loss = 0.5 * mse
-        return loss, {"actor/loss": loss.detach(), "actor/mse": mse.detach()}
+        losses = loss, {"actor/loss": loss.detach(), "actor/mse": mse.detach()}
+        return with_distillation(self, batch, losses)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One group."""

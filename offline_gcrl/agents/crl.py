@@ -6,7 +6,7 @@ the behaviour. There is no reward, no target network and no bootstrapping.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.agents.shared.actors import awr_loss, ddpg_bc_loss
+from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.config import Activation, AgentSettings, Mixture, Sampling, Units, require_goal
 from offline_gcrl.networks.actors import LAST_GAIN, Actor
 from offline_gcrl.networks.bilinear import Bilinear
@@ -40,6 +41,7 @@ class Settings(AgentSettings):
     # Positive goals of the critic. With `geometric` its discount is `relabel.discount`.
     value_goals: Mixture = {"geometric": 1.0}
     actor_goals: Mixture = {"future": 1.0}
+    distils: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _learns_about_goals(self) -> Self:
@@ -98,7 +100,7 @@ class Agent(nn.Module):
             value_loss, value_info = self.contrastive_loss("value", [self.value], batch)
             loss, info = loss + value_loss, info | value_info
         actor_loss, actor_info = self.awr_loss(batch) if self.has_value else self.ddpg_loss(batch)
-        return loss + actor_loss, info | actor_info
+        return with_distillation(self, batch, (loss + actor_loss, info | actor_info))
 
     def contrastive_loss(
         self, name: str, networks: Iterable[Any], batch: Batch, actions: Tensor | None = None

@@ -5,7 +5,7 @@ A critic learns the value of the policy's actions by bootstrapping, and the poli
 policy; TD3+BC (Fujimoto and Gu, NeurIPS 2021) adds behaviour cloning, which keeps the policy near the data.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from offline_gcrl.agents import EVERY, Batch, Losses, batch_mean
 from offline_gcrl.agents.shared.deterministic import critic_of, policy_value, tanh_actor
+from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.networks.frozen import frozen
@@ -45,6 +46,7 @@ class Settings(AgentSettings):
         None  # weight of Q / mean|Q| next to behaviour cloning; TD3+BC: 2.5
     )
     goals: Mixture = {"future": 0.5, "original": 0.5}  # of critics and actor
+    distils: ClassVar[bool] = True
 
     @property
     def sampling(self) -> Sampling:
@@ -78,7 +80,8 @@ class Agent(nn.Module):
         """Critic and actor losses; each sends gradients to its own networks only."""
         critic_loss, critic_info = self.critic_loss(batch)
         actor_loss, actor_info = self.actor_loss(batch)
-        return critic_loss + actor_loss, {**critic_info, **actor_info}
+        losses = critic_loss + actor_loss, {**critic_info, **actor_info}
+        return with_distillation(self, batch, losses)
 
     def critic_loss(self, batch: Batch) -> Losses:
         """(y - Q_i(s, a, g))^2 for each critic."""

@@ -4,7 +4,7 @@ V is an upper expectile of Q over the data's actions, so that Q learns from the 
 asking about others; the actor follows by advantage-weighted regression or by DDPG+BC.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.agents.shared.actors import awr_loss, ddpg_bc_loss
+from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.agents.shared.values import expectile_losses
 from offline_gcrl.config import Activation, AgentSettings, Discount, Mixture, Sampling, Units
 from offline_gcrl.networks.actors import LAST_GAIN, Actor
@@ -43,6 +44,7 @@ class Settings(AgentSettings):
     max_weight: Annotated[float, Field(gt=0.0)] = 100.0  # of an action in AWR
     value_goals: Mixture = {"current": 0.2, "geometric": 0.5, "random": 0.3}
     actor_goals: Mixture = {"future": 1.0}
+    distils: ClassVar[bool] = True
 
     @property
     def sampling(self) -> Sampling:
@@ -89,7 +91,8 @@ class Agent(nn.Module):
         actor_loss, actor_info = (
             self.awr_loss(batch) if self.settings.actor_loss == "awr" else self.ddpg_loss(batch)
         )
-        return value_loss + critic_loss + actor_loss, {**value_info, **critic_info, **actor_info}
+        losses = value_loss + critic_loss + actor_loss, {**value_info, **critic_info, **actor_info}
+        return with_distillation(self, batch, losses)
 
     def value_loss(self, batch: Batch) -> Losses:
         """Expectile regression of V on min Q_target (IQL, equation 5)."""

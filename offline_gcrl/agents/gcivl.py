@@ -3,7 +3,7 @@
 V is an upper expectile over the transitions of the data. The actor imitates the actions after which V rose.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from offline_gcrl.agents import Batch, Losses
 from offline_gcrl.agents.shared.actors import awr_loss
+from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.agents.shared.values import implicit_value_loss
 from offline_gcrl.config import Activation, AgentSettings, Discount, Mixture, Sampling, Units
 from offline_gcrl.networks.actors import LAST_GAIN, Actor
@@ -40,6 +41,7 @@ class Settings(AgentSettings):
     max_weight: PositiveFloat = 100.0  # of an action
     value_goals: Mixture = {"current": 0.2, "geometric": 0.5, "random": 0.3}
     actor_goals: Mixture = {"future": 1.0}
+    distils: ClassVar[bool] = True
 
     @property
     def sampling(self) -> Sampling:
@@ -86,7 +88,8 @@ class Agent(nn.Module):
         """Value and actor losses; each sends gradients to its own network only."""
         value_loss, value_info = self.value_loss(batch)
         actor_loss, actor_info = self.actor_loss(batch)
-        return value_loss + actor_loss, {**value_info, **actor_info}
+        losses = value_loss + actor_loss, {**value_info, **actor_info}
+        return with_distillation(self, batch, losses)
 
     def value_loss(self, batch: Batch) -> Losses:
         """Expectile regression of each V on the target of its own target network."""

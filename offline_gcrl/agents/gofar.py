@@ -6,7 +6,7 @@ long episodes of random exploration hindsight goals are what makes it learn fast
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from offline_gcrl.agents import Batch, Losses, batch_mean
+from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units
 from offline_gcrl.networks.actors import Actor
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
@@ -42,6 +43,7 @@ class Settings(AgentSettings):
     gradient_penalty: NonNegativeFloat = 0.01  # weight of (gradient norm - 1)^2
     goals: Mixture = {"original": 1.0}  # for value, discriminator and actor alike
     initial_states: Literal["episode", "any"] = "episode"  # where (1 - gamma) V(s0, g) is taken
+    distils: ClassVar[bool] = True
 
     @property
     def sampling(self) -> Sampling:
@@ -77,7 +79,8 @@ class Agent(nn.Module):
         value_loss, advantage, value_info = self.value_loss(batch, rewards)
         actor_loss, actor_info = self.actor_loss(batch, advantage.detach())
         loss = discriminator_loss + value_loss + actor_loss
-        return loss, {**discriminator_info, **value_info, **actor_info}
+        info = {**discriminator_info, **value_info, **actor_info}
+        return with_distillation(self, batch, (loss, info))
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Binary cross-entropy, positives (g, g), negatives (ag, g), and a gradient penalty.

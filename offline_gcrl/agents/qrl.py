@@ -5,7 +5,7 @@ step of the data never has a distance above 1. By the triangle inequality it the
 of the data. Goals are compared with goals: the distance from a state is the distance from the goal that it achieves.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.agents.shared.actors import awr_loss, ddpg_bc_loss
+from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.config import Activation, AgentSettings, Mixture, Sampling, Units, require_goal
 from offline_gcrl.networks.actors import LAST_GAIN, Actor
 from offline_gcrl.networks.bilinear import Encoder
@@ -48,6 +49,7 @@ class Settings(AgentSettings):
     )
     value_goals: Mixture = {"random": 1.0}
     actor_goals: Mixture = {"future": 1.0}
+    distils: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _measures_distances_to_goals(self) -> Self:
@@ -105,7 +107,7 @@ class Agent(nn.Module):
             loss, info = loss + dynamics_loss, info | dynamics_info
         actor_loss = self.ddpg_loss if self.has_dynamics else self.awr_loss
         own_loss, own_info = actor_loss(batch, now.detach(), then.detach())
-        return loss + own_loss, info | own_info
+        return with_distillation(self, batch, (loss + own_loss, info | own_info))
 
     def encode(self, batch: Batch, name: str) -> Tensor:
         """The encodings phi of a field of goals, (batch, latent)."""

@@ -4,7 +4,7 @@ Imitation for hindsight goals, where an action weighs more the sooner it reached
 raised the value of a critic: the product of three weights, each of which is a setting.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from offline_gcrl.agents import STATE, Batch, Losses, batch_mean
 from offline_gcrl.agents.shared.deterministic import critic_of, policy_value, tanh_actor
+from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.agents.shared.queues import EMPTY, percentile, pushed
 from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units
 from offline_gcrl.networks.conditioning import Dimensions
@@ -48,6 +49,7 @@ class Settings(AgentSettings):
     )
     actor_goals: Mixture = {"future": 1.0}
     value_goals: Mixture = {"future": 0.8, "original": 0.2}
+    distils: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _knows_the_steps_to_goals(self) -> Self:
@@ -98,7 +100,8 @@ class Agent(nn.Module):
         """Actor and critic losses; each sends gradients to its own network only."""
         actor_loss, actor_info = self.actor_loss(batch)
         critic_loss, critic_info = self.critic_loss(batch)
-        return actor_loss + critic_loss, {**actor_info, **critic_info}
+        losses = actor_loss + critic_loss, {**actor_info, **critic_info}
+        return with_distillation(self, batch, losses)
 
     def actor_loss(self, batch: Batch) -> Losses:
         """Weighted regression on the data's actions, the mean over the action's dimensions."""

@@ -5,9 +5,9 @@ An agent's own settings are declared in its file in ``agents/``, as a subclass o
 
 import pkgutil
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from offline_gcrl.config.reading import Name, Section
@@ -17,6 +17,9 @@ AGENTS = Path(__file__).parent.parent / "agents"
 Units = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Activation = Literal["relu", "gelu", "tanh"]
 ConditionedOn = Literal["goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "none"]
+TaskNetwork = Literal["concatenate", "film", "heads", "modular", "distral"]
+PER_TASK: tuple[TaskNetwork, ...] = ("heads", "modular", "distral")
+"""Networks that depend on the task, whatever they are conditioned on."""
 
 
 class Sampling(Section):
@@ -83,6 +86,19 @@ DUAL_FIELDS = (
 """Fields of a batch that ``goal_encoder: dual`` learns from."""
 
 
+class Modular(Section):
+    """Size of networks with ``task_network: modular``; the defaults are the shallow network of the paper."""
+
+    layers: Annotated[int, Field(ge=2)] = 2
+    """Layers of modules."""
+    modules: Annotated[int, Field(ge=2)] = 2
+    """Modules per layer."""
+    width: PositiveInt | None = None
+    """Units of each module; if left out, those of the last hidden layer."""
+    router_width: PositiveInt | None = None
+    """Units of each layer of the routing network; if left out, those of the last hidden layer."""
+
+
 class AgentSettings(Section):
     """Settings of every agent; each file in ``agents/`` adds its own in a subclass."""
 
@@ -103,13 +119,20 @@ class AgentSettings(Section):
     conditioning: ConditionedOn = "goal"
     """What every network is conditioned on: the goal, a task identifier (one-hot, or a learned embedding), both, or
     nothing."""
-    task_network: Literal["concatenate", "film", "heads"] = "concatenate"
+    task_network: TaskNetwork = "concatenate"
     """How a network is conditioned: by concatenation with the state; by scale and shift of the hidden layers
-    (FiLM); or by concatenation, with one output layer per task."""
+    (FiLM); by concatenation, with one output layer per task; by modules that are weighted per task; or by a shared
+    output layer and one per task, with task policies near the shared policy (Distral)."""
+    modular: Modular | None = None
+    """With ``task_network: modular``: numbers and sizes of the modules."""
+    distral_weight: NonNegativeFloat = 0.5
+    """With ``task_network: distral``: weight of the divergence between the policy of a task and the shared policy."""
     normalise: bool = True
     """Whether observations and goals are normalised by the statistics of the dataset; not so in OGBench's agents."""
     embedding_size: PositiveInt = 16
     """Size of a learned embedding."""
+    distils: ClassVar[bool] = False
+    """Whether the loss of the agent has the terms of Distral."""
 
     @model_validator(mode="after")
     def _has_an_input_for_its_network(self) -> Self:
@@ -128,6 +151,49 @@ class AgentSettings(Section):
                 "'dual' has no effect without 'goal_encoder: dual'; set it, or leave 'dual' out",
             )
         return self
+
+    @model_validator(mode="after")
+    def _fits_its_task_network(self) -> Self:
+        goal, network = "goal" in self.conditioning.split("+"), self.task_network
+        if network == "modular" and self.goal_encoder == "separate" and not goal:
+            raise PydanticCustomError(
+                "goal_encoder",
+                "'goal_encoder: separate' has no input with 'conditioning: {value}' and 'task_network: modular', whose "
+                "modules do not read the task identifier; leave it out",
+                {"value": self.conditioning},
+            )
+        if network == "distral" and not self.distils:
+            raise PydanticCustomError(
+                "distral",
+                "'task_network: distral' needs an agent with one policy that learns near a shared one, and "
+                "'{algorithm}' is none; use 'heads' or 'modular'",
+                {"algorithm": self.algorithm},
+            )
+        if network == "distral" and self.goal_encoder == "dual":
+            raise PydanticCustomError(
+                "distral",
+                "the shared policy of 'task_network: distral' must not depend on the task, and representations of "
+                "'goal_encoder: dual' do; leave one of them out",
+            )
+        if network != "modular" and self.modular is not None:
+            raise PydanticCustomError(
+                "modular",
+                "'modular' has no effect without 'task_network: modular'; set it, or leave 'modular' out",
+            )
+        if network == "distral" and self.conditioning not in {"goal", "none"}:
+            raise PydanticCustomError(
+                "distral",
+                "the shared policy of 'task_network: distral' must not depend on the task, which 'conditioning: "
+                "{value}' contains; use 'conditioning: goal'",
+                {"value": self.conditioning},
+            )
+        return self
+
+    @property
+    def depends_on_task(self) -> bool:
+        """Whether networks depend on the task: by an identifier in their input, or by weights per task."""
+        identifiers = {"one_hot", "embedding"} & set(self.conditioning.split("+"))
+        return bool(identifiers) or self.task_network in PER_TASK
 
     @property
     def sampling(self) -> Sampling:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from offline_gcrl.config.agents import AgentSettings, algorithms_with
+from offline_gcrl.config.agents import PER_TASK, AgentSettings, algorithms_with
 from offline_gcrl.config.goals import Goal, has_original_goals
 from offline_gcrl.config.multitask import check_tasks_of
 from offline_gcrl.config.overrides import check_per_dataset, for_dataset
@@ -35,9 +35,9 @@ def agent_settings(
         goal = resolved.recipes[0].goal
         _check_mixtures(settings, params.relabel_for(dataset), goal, key, path, dataset)
         _check_several_tasks(settings, params, resolved, key)
-        if settings.task_network == "heads" and len(resolved.recipes) == 1:
+        if settings.task_network in PER_TASK and len(resolved.recipes) == 1:
             raise SettingsError(
-                f"{path}: {dotted(key)}.task_network: 'heads' needs several tasks, and '{dataset}' has one; set "
+                f"{path}: {dotted(key)}.task_network: '{settings.task_network}' needs several tasks, and '{dataset}' has one; set "
                 f"'concatenate' in {dotted(key)}.per_dataset.{dataset}, or name a suite"
             )
     return settings

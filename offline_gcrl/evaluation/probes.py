@@ -40,8 +40,6 @@ from offline_gcrl.evaluation.results import SeedResult
 from offline_gcrl.goals.success import reaches
 from offline_gcrl.policies.policy import Policy, load_policy
 
-TASK_IDENTIFIERS = {"one_hot", "embedding"}
-
 
 class Probe(NamedTuple):
     """The key of a group of probe episodes."""
@@ -154,8 +152,7 @@ def _specialist_probes(
 def conditioned_identifiers(policy: Policy, dataset: Dataset) -> list[str]:
     """The identifiers that a policy is conditioned on and that can be wrong: ``task``, ``goal``, both or none."""
     inputs = policy.settings.conditioning.split("+")
-    uses_task = bool(set(inputs) & TASK_IDENTIFIERS) or policy.settings.task_network == "heads"
-    kinds = ["task"] if uses_task and len(dataset.tasks) > 1 else []
+    kinds = ["task"] if policy.settings.depends_on_task and len(dataset.tasks) > 1 else []
     return kinds + (["goal"] if "goal" in inputs else [])
 
 

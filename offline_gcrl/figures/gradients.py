@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offline_gcrl.config.outputs import GRADIENTS
-from offline_gcrl.figures.style import PALETTE, STYLE, save
+from offline_gcrl.figures.style import PALETTE, STYLE, save, without_common_start
 
 
 def conflicts_figure(cosines: pl.DataFrame) -> Figure:
@@ -41,7 +41,7 @@ def conflicts_figure(cosines: pl.DataFrame) -> Figure:
             picture = _draw_cosines(above, own, tasks)
             above.set_title(network)
             _draw_agreement(below, own)
-        panels[0, 0].set_yticks(range(len(tasks)), _without_common_start(tasks))
+        panels[0, 0].set_yticks(range(len(tasks)), without_common_start(tasks))
         panels[1, 0].set_ylabel("cosine")
         panels[1, 0].legend(loc="upper right", fontsize=8, ncols=2)
         figure.colorbar(picture, ax=panels[0], label="cosine, mean over training", shrink=0.8)
@@ -69,7 +69,7 @@ def _draw_cosines(axes: Axes, cosines: pl.DataFrame, tasks: Sequence[str]) -> An
         ink = "#ffffff" if abs(value) > 0.6 else "#000000"
         number = f"{value:.2f}".replace("0.", ".").replace("-.00", ".00")
         axes.annotate(number, (column, row), ha="center", va="center", fontsize=7, color=ink)
-    axes.set_xticks(range(len(tasks)), _without_common_start(tasks), rotation=90)
+    axes.set_xticks(range(len(tasks)), without_common_start(tasks), rotation=90)
     axes.grid(visible=False)
     return picture
 
@@ -88,14 +88,3 @@ def _draw_agreement(axes: Axes, cosines: pl.DataFrame) -> None:
     axes.set_ylim(-1.05, 1.05)
     axes.set_xlim(left=0)
     axes.set_xlabel("updates")
-
-
-def _without_common_start(names: Sequence[str]) -> list[str]:
-    """Names of tasks without the words that all of them start with."""
-    words = [name.split("-") for name in names]
-    shared = 0
-    while len({tuple(parts[: shared + 1]) for parts in words}) == 1 and all(
-        len(parts) > shared + 1 for parts in words
-    ):
-        shared += 1
-    return ["-".join(parts[shared:]) for parts in words]

@@ -43,3 +43,14 @@ def save(figure: Figure, path: Path) -> None:
 def colours(agents: Sequence[str]) -> dict[str, str]:
     """A colour for each agent, by its position in the experiment."""
     return {agent: PALETTE[number % len(PALETTE)] for number, agent in enumerate(agents)}
+
+
+def without_common_start(names: Sequence[str]) -> list[str]:
+    """Names of tasks without the words that all of them start with."""
+    words = [name.split("-") for name in names]
+    shared = 0
+    while len(names) > 1 and all(len(parts) > shared + 1 for parts in words):
+        if len({parts[shared] for parts in words}) > 1:
+            break
+        shared += 1
+    return ["-".join(parts[shared:]) for parts in words]

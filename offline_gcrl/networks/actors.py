@@ -22,6 +22,17 @@ class Actor(nn.Module):
     def forward(self, state: Tensor, goal: Tensor, task: Tensor | None = None) -> Tensor:
         """(batch, state), (batch, goal) and task numbers (batch,) to the mean action (batch, action)."""
         mean: Tensor = self.network(state, goal, task=task)
+        return self._bounded(mean)
+
+    def task_and_shared(self, state: Tensor, goal: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
+        """The actions of the policy of a task and of the shared policy (Distral), both (batch, action).
+
+        The gradient of the first reaches the column of the task and the trunk, and not the shared column.
+        """
+        shared, own = self.network.columns(state, goal, task)
+        return self._bounded(shared.detach() + own), self._bounded(shared)
+
+    def _bounded(self, mean: Tensor) -> Tensor:
         return mean.tanh() if self.squash else mean
 
 

@@ -1,13 +1,16 @@
-"""How a network is conditioned on a goal and a task: identifiers, FiLM, a head per task."""
+"""How a network is conditioned on a goal and a task: identifiers, FiLM, output layers per task."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from offline_gcrl.config import AgentSettings
+from offline_gcrl.config import AgentSettings, Modular
 from offline_gcrl.networks.mlp import MLP
+
+UNSEEN = -1
+"""Number of a task without an output layer, for which networks with two columns have the shared output."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Conditioning:
     on: str = "goal"
     """``goal``, ``one_hot``, ``embedding``, a goal and one of these joined by ``+``, or ``none``."""
     network: str = "concatenate"
-    """``concatenate``, ``film`` or ``heads``."""
+    """``concatenate``, ``film``, ``heads``, ``modular`` or ``distral``."""
     goal_encoder: str = "concatenate"
     """``separate``: the state and z are first encoded by one layer each. ``concatenate`` and ``dual``: they are not;
     with ``dual`` the goal is a representation already."""
     embedding: int = 16
     tasks: int = 1
+    modular: Modular = field(default_factory=Modular)
+    """The size of modular networks."""
 
     @classmethod
     def of(cls, settings: AgentSettings, dimensions: Dimensions) -> "Conditioning":
@@ -43,12 +48,26 @@ class Conditioning:
             goal_encoder=settings.goal_encoder,
             embedding=settings.embedding_size,
             tasks=dimensions.tasks,
+            modular=settings.modular or Modular(),
         )
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts of z in order."""
         return () if self.on == "none" else tuple(self.on.split("+"))
+
+    @property
+    def inputs(self) -> "Conditioning":
+        """The parts of z that the layers of the network read: modules do not read the identifier."""
+        if self.network != "modular":
+            return self
+        return replace(self, on="goal" if "goal" in self.parts else "none")
+
+    @property
+    def identifier(self) -> "Conditioning":
+        """The identifier that weights modules: that of z, or a one-hot vector if z has none."""
+        found = [part for part in self.parts if part != "goal"]
+        return replace(self, on=found[0] if found else "one_hot")
 
     @property
     def of_the_task(self) -> "Conditioning":
@@ -119,6 +138,30 @@ class Heads(nn.Module):
         """(batch, inputs) and task numbers (batch,) to (batch, outputs)."""
         outputs = torch.stack([head(inputs) for head in self.heads], -2)
         return torch.take_along_dim(outputs, task[..., None, None], -2).squeeze(-2)
+
+
+class TwoColumns(nn.Module):
+    """The sum of a shared output layer and of one per task, on the features of a shared trunk (Distral).
+
+    Output layers of tasks start at zero: a task without data has the output of the shared layer.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, activation: str, *, tasks: int, last_gain: float
+    ) -> None:
+        super().__init__()
+        self.shared = MLP([inputs, outputs], activation, last_gain=last_gain)
+        self.tasks = Heads(inputs, outputs, activation, tasks=tasks, last_gain=0.0)
+
+    def columns(self, inputs: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs of the shared layer, and of the layer of the task, which are zero for ``UNSEEN``; both (batch, outputs)."""
+        own = self.tasks(inputs, task.clamp(min=0))
+        return self.shared(inputs), torch.where((task == UNSEEN)[..., None], 0.0, own)
+
+    def forward(self, inputs: Tensor, task: Tensor) -> Tensor:
+        """(batch, inputs) and task numbers (batch,) to (batch, outputs)."""
+        shared, own = self.columns(inputs, task)
+        return shared + own
 
 
 class TaskEncoder(nn.Module):

@@ -1,23 +1,28 @@
 """Functions of a state and a goal, with an action where one is given: the body of every value and actor."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from offline_gcrl.networks.conditioning import Conditioning, FiLM, Heads, TaskEncoder
+from offline_gcrl.networks.conditioning import Conditioning, FiLM, Heads, TaskEncoder, TwoColumns
 from offline_gcrl.networks.encoders import vector_encoder
 from offline_gcrl.networks.mlp import MLP
+from offline_gcrl.networks.modules import SoftModules
 
 ON_THE_GOAL = Conditioning()
 """Conditioned on the goal alone, concatenated with the state."""
+HEADS: dict[str, type[Heads | TwoColumns]] = {"heads": Heads, "distral": TwoColumns}
+"""Task networks with output layers per task, and these layers."""
 
 
 class GoalConditioned(nn.Module):
     """A function of (s, z) or of (s, z, a), where z is the goal, a task identifier, both, or nothing.
 
     ``task_network`` says how z comes in: ``concatenate`` feeds [s, z, a] to one network, ``film`` lets z scale
-    and shift its hidden layers, ``heads`` concatenates and has an output layer for each task. With
+    and shift its hidden layers, ``heads`` concatenates and has an output layer for each task, ``modular`` weights
+    modules by the task, and ``distral`` has a shared output layer and one for each task. With
     ``goal_encoder: separate`` the state (with the action) and z are encoded by a layer each first (universal
     value functions; Schaul et al. 2015, figure 1, the two-stream architecture).
     """
@@ -36,8 +41,8 @@ class GoalConditioned(nn.Module):
     ) -> None:
         super().__init__()
         self.network = conditioning.network
-        condition = conditioning.size(goal)
-        self.task_encoder = TaskEncoder(conditioning)
+        condition = conditioning.inputs.size(goal)
+        self.task_encoder = TaskEncoder(conditioning.inputs)
         self.state_encoder: nn.Module = nn.Identity()
         self.goal_encoder: nn.Module = nn.Identity()
         if conditioning.goal_encoder == "separate":
@@ -46,28 +51,47 @@ class GoalConditioned(nn.Module):
             state = condition = hidden[0]
         self.trunk: nn.Module
         sizes = [state, *hidden] if self.network == "film" else [state + condition, *hidden]
+        ends: dict[str, Any] = {"layer_norm": layer_norm, "last_gain": last_gain}
         if self.network == "film":
-            self.trunk = FiLM(
-                [*sizes, outputs],
+            self.trunk = FiLM([*sizes, outputs], activation, condition=condition, **ends)
+        elif self.network == "modular":
+            self.identifier = TaskEncoder(conditioning.identifier)
+            identifier = conditioning.identifier.size(goal)
+            self.trunk = SoftModules(
+                sizes,
+                outputs,
                 activation,
-                condition=condition,
-                layer_norm=layer_norm,
-                last_gain=last_gain,
+                identifier=identifier,
+                shape=conditioning.modular,
+                **ends,
             )
-        elif self.network == "heads":
+        elif self.network in HEADS:
             self.trunk = MLP(sizes, activation, layer_norm=layer_norm, ends_hidden=True)
-            self.heads = Heads(
+            self.heads: Heads | TwoColumns = HEADS[self.network](
                 hidden[-1], outputs, activation, tasks=conditioning.tasks, last_gain=last_gain
             )
         else:
-            self.trunk = MLP(
-                [*sizes, outputs], activation, layer_norm=layer_norm, last_gain=last_gain
-            )
+            self.trunk = MLP([*sizes, outputs], activation, **ends)
 
     def forward(
         self, state: Tensor, goal: Tensor, action: Tensor | None = None, task: Tensor | None = None
     ) -> Tensor:
         """(batch, state), (batch, goal), (batch, action), task numbers (batch,) to (batch, outputs)."""
+        outputs = self._of_trunk(state, goal, action, task)
+        if self.network in HEADS:
+            assert task is not None, "a network with a head for each task needs its number"
+            outputs = self.heads(outputs, task)
+        return outputs
+
+    def columns(self, state: Tensor, goal: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs of the shared layer and of the layer of the task, with ``distral``: both (batch, outputs)."""
+        assert isinstance(self.heads, TwoColumns)
+        return self.heads.columns(self._of_trunk(state, goal, None, task), task)
+
+    def _of_trunk(
+        self, state: Tensor, goal: Tensor, action: Tensor | None, task: Tensor | None
+    ) -> Tensor:
+        """The outputs, or the features that heads read."""
         if action is not None:
             state = torch.cat([state, action], -1)
         state = self.state_encoder(state)
@@ -76,8 +100,9 @@ class GoalConditioned(nn.Module):
         if self.network == "film":
             outputs = self.trunk(state, condition)
             return outputs
-        outputs = self.trunk(torch.cat([state, condition], -1))
-        if self.network == "heads":
-            assert task is not None, "a network with a head for each task needs its number"
-            outputs = self.heads(outputs, task)
+        inputs = torch.cat([state, condition], -1)
+        if self.network == "modular":
+            outputs = self.trunk(inputs, self.identifier(goal, task))
+            return outputs
+        outputs = self.trunk(inputs)
         return outputs

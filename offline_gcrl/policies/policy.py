@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from offline_gcrl.agents import Agent, make_agent, settings_type
 from offline_gcrl.config import AgentSettings, algorithm_names
 from offline_gcrl.config.outputs import POLICY
-from offline_gcrl.networks.conditioning import Dimensions
+from offline_gcrl.networks.conditioning import UNSEEN, Dimensions
 from offline_gcrl.policies.acting import Layer, forward, plain_layers
 from offline_gcrl.policies.inputs import checked_input
 from offline_gcrl.policies.saved import read_content, write_content
@@ -58,7 +58,8 @@ class Policy:
             observation: (observation,) or (batch, observation), numbers of any type in the units of the environment.
                 Networks read them within 5 standard deviations of the mean of the dataset.
             goal: (goal,) or (batch, goal); one goal is broadcast over many observations, and the reverse.
-            task: name of the task, for policies of several tasks that are conditioned on it.
+            task: name of the task, for policies of several tasks that depend on it. With ``task_network: distral`` the
+                shared policy acts without a task, and for a name that is not one of the tasks.
 
         Returns:
             (action,) or (batch, action).
@@ -113,9 +114,8 @@ class Policy:
     @property
     def needs_task(self) -> bool:
         """Whether the policy acts differently for each of several tasks, so that none is the default."""
-        settings = self.settings
-        conditioned = not {"one_hot", "embedding"}.isdisjoint(settings.conditioning.split("+"))
-        return len(self.tasks) > 1 and (conditioned or settings.task_network == "heads")
+        has_default = self.settings.task_network == "distral"
+        return len(self.tasks) > 1 and self.settings.depends_on_task and not has_default
 
     def episode(self) -> "Acting":
         """What acts in one episode: the policy itself, since it keeps no state between steps."""
@@ -166,6 +166,8 @@ class Policy:
         return plain_layers(self.actor)
 
     def _task_number(self, task: str | None) -> int:
+        if self.settings.task_network == "distral" and task not in self.tasks:
+            return UNSEEN
         if task is None:
             if self.needs_task:
                 raise PolicyError(

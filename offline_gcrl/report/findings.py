@@ -12,6 +12,7 @@ from offline_gcrl.config.outputs import (
     EPISODES,
     HELD_OUT_EPISODES,
     LEARNING_CURVE,
+    ROUTING,
     SPECIALISTS,
     TASK_CURVES,
     WRONG_IDENTIFIER,
@@ -57,6 +58,8 @@ class AgentFindings:
     wrong: Tables
     held_out: Tables
     phases: Phases | None = None
+    routing: pl.DataFrame | None = None
+    """Routing weights of a modular policy, with ``seed``."""
 
     @cached_property
     def transfers(self) -> list[Contrast]:
@@ -182,6 +185,7 @@ def _load(
         tables(folder, WRONG_IDENTIFIER),
         tables(folder, HELD_OUT_EPISODES),
         _phases(train, dataset),
+        pl.read_parquet(folder / ROUTING) if (folder / ROUTING).exists() else None,
     )
 
 

@@ -17,6 +17,7 @@ from offline_gcrl.report.multitask_figures import (
     transfer_figure,
 )
 from offline_gcrl.report.results import Results
+from offline_gcrl.report.routing import ROUTING_NOTE, routing_pictures
 from offline_gcrl.report.verdict import interval
 from offline_gcrl.statistics.contrasts import Contrast
 from offline_gcrl.statistics.forgetting import SEQUENCE_METRICS, SequentialResult
@@ -274,7 +275,8 @@ def page_content(dataset: str, findings: Findings) -> dict[str, Any] | None:
         pictures.append(Picture(inline_svg(figure, f"tasks-{dataset}", label), caption))
     sequences = sequences_of(findings)
     wrong, held_out = wrong_table(findings), zero_shot_table(findings)
-    if not (pictures or sequences or wrong[1] or held_out[1]):
+    routing = routing_pictures(dataset, findings)
+    if not (pictures or sequences or wrong[1] or held_out[1] or routing):
         return None
     return {
         "curves": pictures,
@@ -298,6 +300,7 @@ def page_content(dataset: str, findings: Findings) -> dict[str, Any] | None:
             for agent, found in findings.items()
             if found.transfers
         ],
+        "routing": routing,
         "wrong": wrong,
         "zero_shot": held_out,
         "notes": {
@@ -305,6 +308,7 @@ def page_content(dataset: str, findings: Findings) -> dict[str, Any] | None:
             "wrong": WRONG_NOTE,
             "zero_shot": ZERO_SHOT_NOTE,
             "sequences": SEQUENCE_NOTE,
+            "routing": ROUTING_NOTE,
         },
     }
 

@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offline_gcrl.figures.style import PALETTE, STYLE, colours
+from offline_gcrl.figures.style import PALETTE, STYLE, colours, without_common_start
 from offline_gcrl.statistics.contrasts import Contrast
 from offline_gcrl.statistics.forgetting import SequentialResult
 from offline_gcrl.statistics.intervals import Estimate
@@ -30,24 +30,13 @@ def transfer_figure(contrasts: Sequence[Contrast]) -> Figure:
             _draw_rate(axes, contrast.first, place - 0.16, MULTITASK)
         for colour, label in ((MULTITASK, "multi-task policy"), (SPECIALIST, "specialist")):
             axes.plot([], [], "o", color=colour, label=label)
-        axes.set_yticks(range(len(contrasts)), short_names([c.name for c in contrasts]))
+        axes.set_yticks(range(len(contrasts)), without_common_start([c.name for c in contrasts]))
         axes.set_ylim(len(contrasts) - 0.4, -0.6)
         axes.set_xlim(-0.02, 1.02)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("success rate, 95% interval")
         figure.legend(loc="outside upper right", ncols=2)
         return figure
-
-
-def short_names(tasks: Sequence[str]) -> list[str]:
-    """Names of tasks without the words that all of them start with."""
-    words = [task.split("-") for task in tasks]
-    shared = 0
-    while len(tasks) > 1 and all(len(own) > shared + 1 for own in words):
-        if len({own[shared] for own in words}) > 1:
-            break
-        shared += 1
-    return ["-".join(own[shared:]) for own in words]
 
 
 def _draw_rate(axes: Axes, rate: Estimate, place: float, colour: str) -> None:
@@ -68,7 +57,7 @@ def task_curves_figure(
         boundaries: updates at which the phases of sequential training end.
     """
     tasks = list(next(iter(agents.values())))
-    names = short_names(tasks)
+    names = without_common_start(tasks)
     columns = min(PANELS_PER_ROW, len(tasks))
     rows = -(-len(tasks) // columns)
     with mpl.rc_context(STYLE):
@@ -156,7 +145,7 @@ def success_matrix_figure(agents: Mapping[str, SequentialResult]) -> Figure:
 
 
 def _draw_matrix(axes: Axes, found: SequentialResult) -> None:
-    mean, names = found.matrix.mean(0), short_names(found.tasks)
+    mean, names = found.matrix.mean(0), without_common_start(found.tasks)
     axes.imshow(mean, vmin=0, vmax=1, cmap="Blues", aspect="auto")
     for (row, column), value in np.ndenumerate(mean):
         ink = "white" if value > 0.55 else "black"

@@ -23,6 +23,7 @@ from offline_gcrl.report.multitask import (
 )
 from offline_gcrl.report.page import render_page
 from offline_gcrl.report.results import DatasetResults, Results, all_curves, all_metrics
+from offline_gcrl.report.routing import draw_routing, flat_routing
 from offline_gcrl.report.tables import (
     flat_comparisons,
     flat_curves,
@@ -56,6 +57,7 @@ def write_report(
     write_text(output / "table.csv", flat_metrics(metrics).write_csv())
     write_text(output / "comparison.csv", flat_comparisons(results).write_csv())
     write_text(output / "tasks.csv", flat_task_metrics(by_task).write_csv())
+    write_text(output / "routing.csv", flat_routing(findings).write_csv())
     write_text(output / "multitask.md", markdown_multitask(findings))
     write_text(output / "learning_curves.csv", flat_curves(curves).write_csv())
     with atomic_directory(output / "figures") as figures:
@@ -69,6 +71,7 @@ def write_report(
             save(hindsight_figure(statistics), figures / f"hindsight-{name}.svg")
             _draw_episodes(datasets[name], found, figures)
         draw_multitask(findings, figures)
+        draw_routing(findings, figures)
     write_text(output / "index.html", render_page(params, datasets, results, folders, findings))
     return metrics
 

@@ -16,6 +16,7 @@ from offline_gcrl.config.outputs import (
     CHECKPOINT,
     POLICY,
     PREVIOUS_CHECKPOINT,
+    ROUTING,
     SNAPSHOTS,
     TRAINING_CURVE,
 )
@@ -29,6 +30,7 @@ from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.events import Event, Point
 from offline_gcrl.training.jobs import TrainingJob
 from offline_gcrl.training.multitask.plan import several_tasks
+from offline_gcrl.training.multitask.routing import routing_table
 from offline_gcrl.training.speed import Plan
 from offline_gcrl.training.updates import diagnostics, mean, one
 
@@ -130,6 +132,11 @@ class Learner:
         write_text(output / TRAINING_CURVE, _as_csv(self.curve))
         if self.several:
             self.several.export(output)
+        if self.job.task is None:
+            train, step = self.samplers["train"], self.job.train.updates
+            routing = routing_table(self.agent.actor, train, self.tasks, step)
+            if routing is not None:
+                routing.write_parquet(output / ROUTING)
 
     def _resume(self) -> None:
         """Load the state of the checkpoint, if there is one."""

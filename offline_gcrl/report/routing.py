@@ -1,0 +1,63 @@
+"""Routing weights of modular policies in the report: the table of all weights, and figures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from offline_gcrl.figures.routing import (
+    SCHEMA,
+    networks_of,
+    overlap_figure,
+    routes_figure,
+    routing_figure,
+)
+from offline_gcrl.figures.style import save
+from offline_gcrl.report.drawing import Picture, inline_svg
+from offline_gcrl.report.findings import Findings
+
+ROUTING_NOTE = (
+    "The policy has layers of modules, and the lines are the weights of their connections, as means over the states of a "
+    "task, for the first training seed. Modules are dots, from the first layer on the left to the output on the right. "
+    "The table has the share of routing weight that two tasks have in common, as a mean over seeds: 1 for equal weights, 0 for different modules."
+)
+
+
+def flat_routing(findings: Mapping[str, Findings]) -> pl.DataFrame:
+    """The routing weights of all modular policies, one row per dataset, agent, seed, task and weight."""
+    keys = {"dataset": pl.String, "agent": pl.String, **SCHEMA}
+    tables = [
+        found.routing.select(
+            pl.lit(dataset).alias("dataset"), pl.lit(agent).alias("agent"), pl.all()
+        )
+        for dataset, agents in findings.items()
+        for agent, found in agents.items()
+        if found.routing is not None
+    ]
+    return pl.concat(tables) if tables else pl.DataFrame(schema=keys)
+
+
+def draw_routing(findings: Mapping[str, Findings], figures: Path) -> None:
+    """Write a figure of the routing weights of each modular network of a policy."""
+    for dataset, agents in findings.items():
+        for agent, found in agents.items():
+            if found.routing is not None:
+                for network, table in networks_of(found.routing).items():
+                    path = figures / f"routing-{dataset}-{agent}-{network}.svg"
+                    save(routing_figure(table), path)
+
+
+def routing_pictures(dataset: str, findings: Findings) -> dict[str, list[Picture]]:
+    """Pictures of the routing weights of each agent with modular networks."""
+    return {
+        agent: [
+            Picture(inline_svg(draw(table), f"{name}-{dataset}-{agent}-{network}", label), network)
+            for network, table in networks_of(found.routing).items()
+            for draw, name, label in (
+                (routes_figure, "routes", f"Weights of the modules of {agent} for each task"),
+                (overlap_figure, "overlap", f"Routing weight of {agent} that tasks have in common"),
+            )
+        ]
+        for agent, found in findings.items()
+        if found.routing is not None
+    }
