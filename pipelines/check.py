@@ -46,7 +46,7 @@ def checked_dataset(params: Params, name: str) -> Dataset:
     from offline_gcrl.collect.collector import check_sources
     from offline_gcrl.environments.held_out_goals import check_region
     from offline_gcrl.environments.making import check_environments
-    from offline_gcrl.environments.own_code import own_code
+    from offline_gcrl.environments.own_code import own_code, unwatched_code
     from offline_gcrl.environments.tasks import check_tasks
 
     dataset = resolve(name, params.collect_for(name).episodes)
@@ -58,6 +58,10 @@ def checked_dataset(params: Params, name: str) -> Dataset:
         check_region(recipe, where)
     check_tasks(dataset, file)
     check_evaluation(params, dataset)
+    for path in unwatched_code(dataset, this_project.ROOT):
+        warn(
+            f"DVC does not see changes of {path}: move it into environments/, or repeat stages with `dvc repro -f`"
+        )
     return dataset.model_copy(update={"code": own_code(dataset, this_project.ROOT)})
 
 

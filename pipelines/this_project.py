@@ -2,7 +2,7 @@
 
 An installed package may be another copy of the code: that of the workspace while a queued experiment runs in a copy
 of it, or that of another clone which shares the environment. DVC records the code next to this script, so this code
-must run. Modules in the project's folder, such as environments of one's own, are importable for the same reason.
+must run. Modules in the project's folder, and in its folder ``environments``, are importable for the same reason.
 """
 
 import os
@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,10 +28,19 @@ def _is_orphan() -> bool:
     return command.exists() and b"dvc" not in command.read_bytes()
 
 
+def _one_line_if_interrupted(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Ctrl-C during the imports of a stage prints one line, as it does later."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("  stopped; `dvc repro` continues from here")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 if "DVC_STAGE" in os.environ:  # Before anything slow is imported, during which DVC can end.
     threading.Thread(target=_end_with_dvc, args=(os.getppid(),), daemon=True).start()
 if not (ROOT / "offline_gcrl").is_dir():
     sys.exit(
         f"error: {ROOT}: no folder offline_gcrl; run this script in a complete copy of the project"
     )
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "environments")]
+sys.excepthook = _one_line_if_interrupted

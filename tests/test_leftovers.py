@@ -22,7 +22,7 @@ from offline_gcrl.config import (
     resolve,
     unusable_recipes,
 )
-from offline_gcrl.environments.own_code import _files
+from offline_gcrl.environments.own_code import _files, own_code, unwatched_code
 from offline_gcrl.support.errors import OfflineGCRLError, SettingsError
 
 RECIPE = (RECIPES / "pointmaze-umaze.yaml").read_text()
@@ -118,7 +118,7 @@ def test_leftovers_in_the_folder_of_agents_are_no_algorithms(
         (tmp_path / "agents" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "agents" / name).write_text("")
     (tmp_path / "agents/.#bc.py").symlink_to("user@host.1234")
-    monkeypatch.setattr(offline_gcrl.config.agents, "__file__", str(tmp_path / "config/agents.py"))
+    monkeypatch.setattr(offline_gcrl.config.agents, "AGENTS", tmp_path / "agents")
     assert algorithm_names() == ["bc"]
 
 
@@ -132,6 +132,35 @@ def test_leftovers_beside_an_environment_are_not_part_of_its_code(
     monkeypatch.syspath_prepend(tmp_path)
     found = [path.name for path in _files("left_over_arm", tmp_path)]
     assert found == ["__init__.py", "arm.xml"]
+
+
+def test_the_code_of_an_own_environment_is_part_of_its_dataset_and_watched_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = resolve("pointmaze-umaze", folder=RECIPES)
+    recipe = dataset.recipes[0]
+    assert recipe.environment is not None
+    own = recipe.environment.model_copy(update={"id": "own_arm:Arm-v0"})
+    dataset = dataset.model_copy(
+        update={"recipes": (recipe.model_copy(update={"environment": own}),)}
+    )
+    (tmp_path / "environments").mkdir()
+    (tmp_path / "environments/own_arm.py").write_text("x = 1")
+    monkeypatch.syspath_prepend(tmp_path / "environments")
+    before = own_code(dataset, tmp_path)
+    assert list(before) == ["own_arm"]
+    assert unwatched_code(dataset, tmp_path) == []
+    (tmp_path / "environments/own_arm.py").write_text("x = 2")
+    assert own_code(dataset, tmp_path) != before
+    (tmp_path / "environments/own_arm.py").rename(tmp_path / "own_arm.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert unwatched_code(dataset, tmp_path) == [tmp_path / "own_arm.py"]
+
+
+def test_check_depends_on_the_folder_of_own_environments() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert "environments" in stages["check"]["deps"]
+    assert (ROOT / "environments").is_dir()
 
 
 @pytest.mark.parametrize("command", [catalogue, experiments])

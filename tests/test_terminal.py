@@ -268,6 +268,29 @@ def test_an_interruption_ends_a_stage_and_its_workers_with_one_line(
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("importing", ["stage", "fork server"])
+def test_an_interruption_during_imports_ends_a_stage_with_one_line(
+    tmp_path: Path, importing: str
+) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom pathlib import Path\nPath('begun').write_text('x')\ntime.sleep(2)\n"
+    )
+    imports = "import slow" if importing == "stage" else "preload('slow'); time.sleep(300)"
+    (tmp_path / "stage.py").write_text(
+        f"import sys, time\nsys.path.insert(0, {str(ROOT / 'pipelines')!r})\nimport this_project\n"
+        f"from offline_gcrl.support.processes import preload\n{imports}\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "stage.py"], cwd=tmp_path, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    appeared(tmp_path / "begun")
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert said.splitlines() == ["  stopped; `dvc repro` continues from here"]
+    assert process.returncode != 0
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

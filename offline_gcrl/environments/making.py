@@ -74,7 +74,7 @@ def _remedy(package: str | None) -> str:
     name = str(package).split(".")[0]
     if name in EXTRAS:
         return "`make extras` installs it"
-    return f"put {name}.py, or a folder {name}, into the root of the project, or install the package that provides it"
+    return f"put {name}.py, or a folder {name}, into the folder environments/, or install the package that provides it"
 
 
 def shared_environment(settings: Environment) -> gymnasium.Env[Any, Any]:

@@ -1,10 +1,16 @@
-"""Environments in modules of the user's project: which code they are, so that changing it reruns what depends on it."""
+"""Environments in modules of the user's project: which code they are, so that changing it reruns what depends on it.
+
+The stage ``check`` depends on the folder ``environments/`` and writes digests of the modules that a dataset uses into
+its resolved recipe, on which the other stages depend.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path
 
 from offline_gcrl.config import Dataset
 from offline_gcrl.support.files import digest
+
+ENVIRONMENTS = "environments"
 
 
 def own_code(dataset: Dataset, root: Path) -> dict[str, str]:
@@ -17,6 +23,24 @@ def own_code(dataset: Dataset, root: Path) -> dict[str, str]:
     Returns:
         By name of the module; modules that are installed elsewhere are not contained.
     """
+    files = {name: _files(name, root) for name in _modules(dataset)}
+    return {name: digest(paths) for name, paths in files.items() if paths}
+
+
+def unwatched_code(dataset: Dataset, root: Path) -> list[Path]:
+    """Modules of the user's own whose changes DVC does not see, because they are not in ``environments/``."""
+    found = [spec.origin for name in _modules(dataset) if (spec := find_spec(name)) and spec.origin]
+    paths = [Path(origin).resolve() for origin in found]
+    watched = (root / ENVIRONMENTS).resolve()
+    return [
+        path
+        for path in paths
+        if "site-packages" not in path.parts and not path.is_relative_to(watched)
+    ]
+
+
+def _modules(dataset: Dataset) -> list[str]:
+    """Top modules that the ids of environments name, without this package."""
     names = {
         environment.id.partition(":")[0].split(".")[0]
         for recipe in dataset.recipes
@@ -26,8 +50,7 @@ def own_code(dataset: Dataset, root: Path) -> dict[str, str]:
         )
         if environment is not None and ":" in environment.id
     }
-    files = {name: _files(name, root) for name in sorted(names - {"offline_gcrl"})}
-    return {name: digest(paths) for name, paths in files.items() if paths}
+    return sorted(names - {"offline_gcrl"})
 
 
 def _files(module: str, root: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import TypeVar
 
 from offline_gcrl.support.errors import OfflineGCRLError
@@ -28,7 +28,7 @@ context = multiprocessing.get_context("forkserver")
 def preload(*modules: str) -> None:
     """Start the fork server, which imports these modules once for all workers, in the background."""
     preload_on_demand(*modules)
-    forkserver.ensure_running()
+    _start_fork_server()
 
 
 def preload_on_demand(*modules: str) -> None:
@@ -36,6 +36,16 @@ def preload_on_demand(*modules: str) -> None:
     _one_thread_each()
     os.environ[PRELOADED] = " ".join(modules)
     context.set_forkserver_preload(["offline_gcrl.support.preloaded"])
+
+
+def _start_fork_server() -> None:
+    """Start the fork server if there is none; it and the workers leave Ctrl-C to this process, which ends them."""
+    resource_tracker.ensure_running()  # Otherwise the fork server starts it, which ends the block.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _one_thread_each() -> None:
@@ -63,6 +73,7 @@ def balanced_workers(jobs: int) -> int:
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of ``workers`` processes, which end with the block; an error or an interruption kills them at once."""
     _one_thread_each()
+    _start_fork_server()
     pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_start_worker)
     try:
         yield pool
@@ -118,8 +129,7 @@ def with_callback(items: Iterable[Item], on_item: Callable[[Item], None]) -> Ite
 
 
 def _start_worker() -> None:
-    # Ctrl-C sends a signal to all processes; the parent ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The fork server of others may not block it.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
