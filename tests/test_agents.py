@@ -207,7 +207,9 @@ def test_every_algorithm_has_a_variant_of_each_task_network_and_of_a_task_identi
     for algorithm in algorithm_names():
         own = [changed for name, changed in VARIANTS if name == algorithm]
         networks = {changed.get("task_network", "concatenate") for changed in own}
-        assert networks == {"concatenate", "film", "heads"}, algorithm
+        distils = not refusal(algorithm, {"task_network": "distral"})
+        expected = {"concatenate", "film", "heads", "modular"} | ({"distral"} if distils else set())
+        assert networks == expected, algorithm
         read = "+".join(changed.get("conditioning", "goal") for changed in own).split("+")
         assert {"goal", "one_hot", "embedding"} <= set(read), algorithm
 

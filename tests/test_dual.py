@@ -136,6 +136,7 @@ def test_a_representation_depends_on_the_task_where_networks_are_conditioned_on_
         ("goal+one_hot", "concatenate", True),
         ("goal+embedding", "film", True),
         ("goal", "heads", True),
+        ("goal", "modular", True),
     ):
         agent = dual_agent(conditioning=conditioning, task_network=network)
         one, two = (agent.encode(batch["value_goals"], tasks) for tasks in (batch["tasks"], other))
