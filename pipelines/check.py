@@ -13,7 +13,8 @@ from offline_gcrl.config import (
     resolve,
     unusable_recipes,
 )
-from offline_gcrl.support.files import atomic_directory, write_text
+from offline_gcrl.support.digests import sealed_directory
+from offline_gcrl.support.files import write_text
 from offline_gcrl.support.terminal import close, stage, stage_arguments, warn
 
 
@@ -30,7 +31,7 @@ def main() -> None:
         datasets = [checked_dataset(params, name) for name in params.experiment.datasets]
         for agent, section in params.agents.items():
             check_agent(params, agent, settings_type(section["algorithm"]), unusable)
-        with atomic_directory(RESOLVED) as folder:
+        with sealed_directory(RESOLVED) as folder:
             for dataset in datasets:
                 text = dataset.model_dump_json(indent=2, exclude_defaults=True)
                 write_text(folder / f"{dataset.name}.json", text + "\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 
 from offline_gcrl.config import load_dataset
-from offline_gcrl.support.files import atomic_directory
+from offline_gcrl.support.digests import sealed_directory
 from offline_gcrl.support.processes import preload
 from offline_gcrl.support.terminal import Bars, close, stage, stage_arguments
 
@@ -23,7 +23,7 @@ def main() -> None:
         ]
         output = Path("datasets/minari") / name
         steps = 0
-        with atomic_directory(output) as root:
+        with sealed_directory(output) as root:
             for recipe, source in sources:
                 if source.collect is None:
                     fetch_published(source.dataset, root)

@@ -6,7 +6,8 @@ from typing import Any
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 
 from offline_gcrl.config import load_dataset, load_params
-from offline_gcrl.support.files import atomic_directory, digest
+from offline_gcrl.support.digests import sealed_directory
+from offline_gcrl.support.files import digest
 from offline_gcrl.support.silence import working_on
 from offline_gcrl.support.terminal import close, note, stage, stage_arguments, warn
 
@@ -26,7 +27,7 @@ def main() -> None:
             say = warn if replay.outcome == "drifts" else note
             say(f"{source}: {replay.sentence}")
         episodes = Path("datasets/parquet") / name
-        with atomic_directory(output) as folder:
+        with sealed_directory(output) as folder:
             card = write_card(dataset, episodes, replays, folder)
             log_card(name, card, episodes, folder)
         close(

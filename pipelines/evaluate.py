@@ -6,7 +6,8 @@ from pathlib import Path
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 
 from offline_gcrl.config import load_dataset, load_params
-from offline_gcrl.support.files import atomic_directory, write_json
+from offline_gcrl.support.digests import sealed_directory
+from offline_gcrl.support.files import write_json
 from offline_gcrl.support.processes import preload
 from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
 
@@ -30,7 +31,7 @@ def main() -> None:
         dataset = load_dataset(name)
         if not dataset.has_evaluation:
             reason = "its recipe names no evaluation environment"
-            with atomic_directory(output) as folder:
+            with sealed_directory(output) as folder:
                 write_json(folder / SKIPPED, {"reason": reason})
             close(f"not evaluated: {reason}; the policies are in {models}")
             return
@@ -39,7 +40,7 @@ def main() -> None:
         settings = params.evaluate_for(name)
         policies = {seed: models / f"seed-{seed}" for seed in params.experiment.seeds}
         plan = plan_evaluation(policies, dataset, settings)
-        with atomic_directory(output) as folder:
+        with sealed_directory(output) as folder:
             with Bars(["evaluating"], sum(map(len, plan.values())), "episodes") as bars:
                 results = evaluate(plan, settings.workers, partial(bars.advance, "evaluating", 1))
             for seed, result in results.items():

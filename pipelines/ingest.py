@@ -5,14 +5,15 @@ from pathlib import Path
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 
 from offline_gcrl.config import load_dataset
-from offline_gcrl.support.files import atomic_directory
-from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
+from offline_gcrl.support.digests import sealed_directory
+from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments, warn
 
 
 def main() -> None:
     """Fill ``datasets/parquet/<dataset>``."""
     (name,) = stage_arguments(__doc__, "dataset")
     from offline_gcrl.episodes.ingest import ingest
+    from offline_gcrl.episodes.outliers import isolated_sentence
     from offline_gcrl.episodes.published import check_published
     from offline_gcrl.episodes.sources import open_source
 
@@ -26,10 +27,12 @@ def main() -> None:
                     note(remark)
         total = sum(open_source(source, root).total_steps for _, source in sources)
         with (
-            atomic_directory(output) as folder,
+            sealed_directory(output) as folder,
             Bars([name], total, "transitions") as bars,
         ):
             schema = ingest(dataset, root, folder, lambda count: bars.advance(name, count))
+        for found in schema["isolated_values"]:
+            warn(isolated_sentence(found))
         counts = schema["counts"]
         close(f"{counts['transitions']:,} transitions, {counts['episodes']:,} episodes in {output}")
 

@@ -1,12 +1,12 @@
 """Draw hindsight goals for every transition and strategy, and compute their rewards."""
 
-import json
 from pathlib import Path
 
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 
 from offline_gcrl.config import load_dataset, load_params
-from offline_gcrl.support.files import atomic_directory, write_json
+from offline_gcrl.support.digests import read_json, sealed_directory
+from offline_gcrl.support.files import write_json
 from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
 
 
@@ -21,8 +21,8 @@ def main() -> None:
         settings = load_params().relabel_for(name)
         goal = load_dataset(name).recipes[0].goal
         episodes, output = Path("datasets/parquet") / name, Path("datasets/hindsight") / name
-        total = json.loads((episodes / SCHEMA).read_text())["counts"]["transitions"]
-        with atomic_directory(output) as folder:
+        total = read_json(episodes / SCHEMA)["counts"]["transitions"]
+        with sealed_directory(output) as folder:
             with Bars([name], total, "transitions") as bars:
                 relabel(episodes, folder, settings, goal, lambda count: bars.advance(name, count))
             statistics = describe(episodes, folder, settings, goal)

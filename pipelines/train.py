@@ -5,7 +5,7 @@ from pathlib import Path
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 
 from offline_gcrl.config import agent_settings, load_dataset, load_params
-from offline_gcrl.support.files import atomic_directory
+from offline_gcrl.support.digests import sealed_directory
 from offline_gcrl.support.processes import preload
 from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
 
@@ -30,7 +30,7 @@ def main() -> None:
         for line in plan_for(train, settings).notes:
             note(line)
         output = Path("models") / dataset / agent
-        with atomic_directory(output) as folder:
+        with sealed_directory(output) as folder:
             seeds, tasks = params.experiment.seeds, resolved.tasks
             jobs = training_jobs(dataset, agent, seeds, train, settings, folder, tasks)
             settings_of = {

@@ -11,6 +11,7 @@ from offline_gcrl.cards.replay import Replay
 from offline_gcrl.config import Dataset, Environment, Recipe, Source, Success
 from offline_gcrl.config.outputs import CARD, PAGE
 from offline_gcrl.environments.making import make_environment
+from offline_gcrl.episodes.outliers import isolated_sentence
 from offline_gcrl.figures.scenes import Scene, environment_scene
 from offline_gcrl.figures.style import save
 from offline_gcrl.support.errors import OfflineGCRLError
@@ -140,6 +141,7 @@ def _head(data: IngestedDataset, coverage: Coverage) -> dict[str, Any]:
         "origins": [
             _origin(recipe, source) for recipe in dataset.recipes for source in recipe.sources
         ],
+        "isolated_values": [isolated_sentence(found) for found in schema["isolated_values"]],
         "collected_with": schema["collected_with"],
         "versions": schema["versions"],
     }

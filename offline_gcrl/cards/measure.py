@@ -4,7 +4,6 @@ Transitions are counted in one pass over ``steps.parquet`` in chunks, so memory 
 returns and successes come from ``episodes.parquet``. ``moved`` and ``idle`` define moving and idle transitions.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from offline_gcrl.config.outputs import EPISODES, SCHEMA, STEPS
 from offline_gcrl.episodes.schema import achieved_column
 from offline_gcrl.goals.success import reaches
 from offline_gcrl.statistics.intervals import wilson
+from offline_gcrl.support.digests import intact, read_json
 
 NUMBERS_PER_CHUNK = 2**22
 MOVING = 0.01
@@ -62,8 +62,8 @@ class IngestedDataset:
     """Number of the source of each episode, (episodes,)."""
 
     def __post_init__(self) -> None:
-        self.schema = json.loads((self.folder / SCHEMA).read_text())
-        self.episodes = pl.read_parquet(self.folder / EPISODES)
+        self.schema = read_json(self.folder / SCHEMA)
+        self.episodes = pl.read_parquet(intact(self.folder / EPISODES))
         number = {name: place for place, name in enumerate(self.sources)}
         self.source_of = self.episodes["source"].replace_strict(number).cast(pl.Int64).to_numpy()
 
@@ -83,7 +83,9 @@ class IngestedDataset:
         achieved = achieved_column(self.schema)
         names = [name for name in (achieved, "desired_goal", "action") if name in self._sizes]
         rows = max(1, NUMBERS_PER_CHUNK // sum(self._sizes[name] for name in names))
-        steps = pl.scan_parquet(self.folder / STEPS).select("episode", "step", "reward", *names)
+        steps = pl.scan_parquet(intact(self.folder / STEPS)).select(
+            "episode", "step", "reward", *names
+        )
         for start in range(0, self.schema["counts"]["steps"], rows):
             yield self._chunk(steps.slice(start, rows + 1).collect(), achieved, rows)
 

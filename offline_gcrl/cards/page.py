@@ -58,6 +58,7 @@ def card_page(card: Mapping[str, Any]) -> str:
         "## Sources",
         _table("source", {**card["sources"], "**all**": card["all"]}),
         *_tasks(card),
+        *_isolated_values(card["isolated_values"]),
         DEFINITIONS.format(threshold=card["moving_threshold"]).strip(),
         *_figures(card["figures"]),
         "## Origin",
@@ -81,6 +82,12 @@ def _introduction(card: Mapping[str, Any]) -> str:
 
 def _tasks(card: Mapping[str, Any]) -> list[str]:
     return ["## Tasks", _table("task", card["tasks"])] if len(card["tasks"]) > 1 else []
+
+
+def _isolated_values(sentences: Sequence[str]) -> list[str]:
+    return (
+        ["## Isolated values", "\n".join(f"- {each}." for each in sentences)] if sentences else []
+    )
 
 
 def _figures(figures: Mapping[str, str]) -> list[str]:

@@ -15,6 +15,7 @@ from offline_gcrl.config.reading import (
     validated,
 )
 from offline_gcrl.config.recipes import Dataset, Recipe, Suite
+from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import SettingsError, message_of
 
 RECIPES = Path("datasets/recipes")
@@ -69,7 +70,7 @@ def load_dataset(name: str, folder: Path = RESOLVED) -> Dataset:
     if not path.exists():
         raise SettingsError(f"{path}: no such file; run `dvc repro`, whose first stage writes it")
     try:
-        return Dataset.model_validate_json(path.read_text("utf-8"))
+        return Dataset.model_validate_json(intact(path).read_text("utf-8"))
     except ValueError:
         raise SettingsError(
             f"{path}: is damaged, or of another version; run `dvc repro --force --single-item check` to write it again"

@@ -25,8 +25,9 @@ def action_bounds(
     Raises:
         DataError: tasks have different bounds, a range is not finite, or the data uses less than a hundredth of it.
     """
-    assert writer.extremes is not None
-    low, high = writer.extremes
+    low, high = writer.spreads["action"].low, writer.spreads["action"].high
+    assert low is not None
+    assert high is not None
     if any(recipe.action_bounds == "data" for recipe in dataset.recipes):
         unused = low == high  # A dimension that is always the same: any range contains it.
         return {"low": (low - unused).tolist(), "high": (high + unused).tolist()}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from offline_gcrl.config import Goal, Region
 from offline_gcrl.config.outputs import EPISODES, SCHEMA, STEPS
 from offline_gcrl.episodes.schema import FORMAT, VECTORS, achieved_column
+from offline_gcrl.support.digests import intact, read_json
 from offline_gcrl.support.errors import DataError
 
 
@@ -82,13 +83,13 @@ def open_episodes(folder: Path) -> Episodes:
     """
     if not (folder / SCHEMA).exists():
         raise DataError(f"{folder}: no ingested dataset; run `dvc repro` to make it")
-    schema = json.loads((folder / SCHEMA).read_text())
+    schema = read_json(folder / SCHEMA)
     if schema["format"] != FORMAT:
         raise DataError(
             f"{folder}: has the format of another version; run `dvc repro` to make it again"
         )
-    vectors = _read_vectors(folder / STEPS, schema["sizes"])
-    table = pl.read_parquet(folder / EPISODES)
+    vectors = _read_vectors(intact(folder / STEPS), schema["sizes"])
+    table = pl.read_parquet(intact(folder / EPISODES))
     ends = table["first_row"].to_numpy() + table["length"].to_numpy().astype(np.int64)
     vectors["action"][ends] = 0.0
     return Episodes(
@@ -104,7 +105,7 @@ def open_episodes(folder: Path) -> Episodes:
 def _read_vectors(path: Path, sizes: Mapping[str, int]) -> dict[str, NDArray[np.float32]]:
     """The vectors of all steps, (R, size) each; row groups are read one by one directly into the final arrays."""
     names = [name for name in VECTORS if name in sizes]
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         rows, row = file.metadata.num_rows, 0
         arrays = {name: np.empty((rows, sizes[name]), np.float32) for name in names}
         for group in range(file.num_row_groups):

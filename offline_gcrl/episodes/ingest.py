@@ -8,9 +8,10 @@ from typing import Any
 import minari
 
 from offline_gcrl.config import Dataset
-from offline_gcrl.config.outputs import SCHEMA
+from offline_gcrl.config.outputs import SCHEMA, STEPS
 from offline_gcrl.episodes.blocks import read_blocks
 from offline_gcrl.episodes.bounds import action_bounds
+from offline_gcrl.episodes.outliers import isolated_values
 from offline_gcrl.episodes.reading import vector_sizes
 from offline_gcrl.episodes.schema import FORMAT
 from offline_gcrl.episodes.sources import check_source, open_source
@@ -58,6 +59,7 @@ def ingest(
                 writer.write(block)
                 on_steps(int(block.lengths.sum()))
     schema = _describe(dataset, [data for _, _, data in opened], sizes, writer)
+    schema["isolated_values"] = isolated_values(output / STEPS, writer.spreads)
     write_json(output / SCHEMA, schema)
     return schema
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-FORMAT = 3
+FORMAT = 4
 VECTORS = ("observation", "achieved_goal", "desired_goal", "action")
 """The vector columns in their order.
 

@@ -9,6 +9,7 @@ import minari
 
 from offline_gcrl.config import Recipe, Source
 from offline_gcrl.environments.actions import NEEDED, is_scalable
+from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import DataError
 
 EPISODES, STEPS, DATA = "total_episodes", "total_steps", "main_data.hdf5"
@@ -85,9 +86,13 @@ def _metadata(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the folder does not exist, or the content is invalid.
         OSError: the file cannot be read.
+        DataError: a file has changed since it was collected.
     """
     if not path.is_dir():
         raise ValueError("there is no such folder")
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            intact(file)
     metadata = json.loads((path / "metadata.json").read_text())
     if not isinstance(metadata, dict):
         raise ValueError("metadata.json is not a JSON object")

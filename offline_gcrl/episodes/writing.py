@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config.outputs import EPISODES, STEPS
 from offline_gcrl.episodes.blocks import Block
+from offline_gcrl.episodes.outliers import Spread
 from offline_gcrl.episodes.schema import EPISODES_SCHEMA, VECTORS, steps_schema
 
 ROWS_PER_GROUP = 2**16
@@ -87,8 +88,8 @@ class Writer:
     """Batches of the next row group."""
     moments: Moments = field(default_factory=Moments)
     """Moments of all vectors, concatenated along the dimensions."""
-    extremes: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
-    """The smallest and the largest action in each dimension."""
+    spreads: dict[str, Spread] = field(default_factory=dict)
+    """Extremes and a sample of each vector; those of the action without the last rows of episodes."""
     row: int = 0
     """Number of rows of ``steps.parquet`` so far."""
     file: pq.ParquetWriter | None = None
@@ -101,7 +102,8 @@ class Writer:
         """Write the last row group and ``episodes.parquet``, unless the block failed."""
         if error is None:
             self._flush()
-            pq.write_table(pa.Table.from_pylist(self.rows, EPISODES_SCHEMA), self.output / EPISODES)
+            table = pa.Table.from_pylist(self.rows, EPISODES_SCHEMA)
+            pq.write_table(table, self.output / EPISODES, write_page_checksum=True)
         if self.file is not None:
             self.file.close()
 
@@ -112,7 +114,7 @@ class Writer:
             vectors={name: _padded(block.vectors[name], size) for name, size in self.sizes.items()},
         )
         self._count(block)
-        self._widen_extremes(np.delete(block.vectors["action"], block.ends - 1, axis=0))
+        self._add_to_spreads(block)
         first = len(self.rows)
         self.rows += _episode_rows(block, first, self.row)
         self.row += int(block.ends[-1])
@@ -124,12 +126,11 @@ class Writer:
                 self._flush()
             start = stop
 
-    def _widen_extremes(self, action: NDArray[np.float32]) -> None:
-        """Take actions, (transitions, action), into the extremes."""
-        low, high = action.min(0), action.max(0)
-        if self.extremes is not None:
-            low, high = np.minimum(low, self.extremes[0]), np.maximum(high, self.extremes[1])
-        self.extremes = (low, high)
+    def _add_to_spreads(self, block: Block) -> None:
+        for name, array in block.vectors.items():
+            # The last row of an episode has no action.
+            rows = np.delete(array, block.ends - 1, axis=0) if name == "action" else array
+            self.spreads.setdefault(name, Spread()).add(rows)
 
     def _count(self, block: Block) -> None:
         """Add the block to the moments episode by episode, because their last bits depend on the order of merging."""
@@ -171,7 +172,11 @@ class Writer:
         table = pa.Table.from_batches(self.waiting)
         if self.file is None:
             self.file = pq.ParquetWriter(
-                self.output / STEPS, table.schema, compression="lz4", use_dictionary=["episode"]
+                self.output / STEPS,
+                table.schema,
+                compression="lz4",
+                use_dictionary=["episode"],
+                write_page_checksum=True,
             )
         self.file.write_table(table, row_group_size=len(table))
         self.waiting.clear()

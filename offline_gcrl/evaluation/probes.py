@@ -39,6 +39,7 @@ from offline_gcrl.evaluation.plan import EvaluationPlan, run_plan, seed_result
 from offline_gcrl.evaluation.results import SeedResult
 from offline_gcrl.goals.success import reaches
 from offline_gcrl.policies.policy import Policy, load_policy
+from offline_gcrl.support.tables import write_parquet
 
 
 class Probe(NamedTuple):
@@ -72,7 +73,7 @@ class ProbeResults:
                 result.write(folder / SPECIALISTS / task / f"seed-{seed}")
         for name, tables in ((WRONG_IDENTIFIER, self.wrong), (HELD_OUT_EPISODES, self.held_out)):
             for seed, table in tables.items():
-                table.write_parquet(folder / f"seed-{seed}" / name)
+                write_parquet(table, folder / f"seed-{seed}" / name)
 
 
 def plan_probes(

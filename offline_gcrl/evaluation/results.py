@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from offline_gcrl.config.outputs import EPISODES, LEARNING_CURVE, METRICS, TASK_CURVES
 from offline_gcrl.statistics.intervals import Estimate, across_seeds, rate_across_seeds, wilson
 from offline_gcrl.support.files import write_json
+from offline_gcrl.support.tables import write_parquet
 
 SUCCESS_COLUMNS = {"last_step": "success", "any_step": "success_any"}
 HEADLINES = {"last_step": "success_rate", "any_step": "success_any_rate"}
@@ -67,10 +68,10 @@ class SeedResult:
     def write(self, folder: Path) -> None:
         """Write ``episodes.parquet``, ``curve.parquet``, ``metrics.json`` and, for suites, ``task_curves.parquet``."""
         folder.mkdir(parents=True)
-        self.episodes.write_parquet(folder / EPISODES)
-        self.curve.write_parquet(folder / LEARNING_CURVE)
+        write_parquet(self.episodes, folder / EPISODES)
+        write_parquet(self.curve, folder / LEARNING_CURVE)
         if len(self.task_curves):
-            self.task_curves.write_parquet(folder / TASK_CURVES)
+            write_parquet(self.task_curves, folder / TASK_CURVES)
         write_json(folder / METRICS, with_tasks(self.metrics, self.by_task))
 
 

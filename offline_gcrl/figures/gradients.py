@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from offline_gcrl.config.outputs import GRADIENTS
 from offline_gcrl.figures.style import PALETTE, STYLE, save, without_common_start
+from offline_gcrl.support.digests import intact
 
 
 def conflicts_figure(cosines: pl.DataFrame) -> Figure:
@@ -51,7 +52,7 @@ def conflicts_figure(cosines: pl.DataFrame) -> Figure:
 def draw_gradients(models: Iterable[Path], folder: Path) -> None:
     """Write ``gradients.svg`` into ``folder`` if the folders of seeds contain ``gradients.parquet``."""
     tables = [model / GRADIENTS for model in models]
-    found = [pl.read_parquet(path) for path in tables if path.exists()]
+    found = [pl.read_parquet(intact(path)) for path in tables if path.exists()]
     if found and found[0]["task_a"].n_unique() > 1:
         save(conflicts_figure(pl.concat(found)), folder / "gradients.svg")
 

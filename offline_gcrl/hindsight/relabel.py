@@ -17,6 +17,7 @@ from offline_gcrl.config.outputs import EPISODES, STEPS, TABLE
 from offline_gcrl.hindsight.labels import Labeller
 from offline_gcrl.hindsight.stored import StoredGoals, goals_on_disk
 from offline_gcrl.hindsight.strategies import RANDOM, goal_rows
+from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import DataError
 
 TRANSITIONS_PER_CHUNK = 2**17
@@ -62,10 +63,10 @@ def relabel(
         raise DataError(
             f"relabel.reward: 'dense' needs goals with one distance, not '{goal.success.kind}'"
         )
-    table = pl.read_parquet(episodes / EPISODES, columns=episode_columns(settings))
+    table = pl.read_parquet(intact(episodes / EPISODES), columns=episode_columns(settings))
     with ExitStack() as stack:
         goals = {
-            name: stack.enter_context(goals_on_disk(episodes / STEPS, column, output))
+            name: stack.enter_context(goals_on_disk(intact(episodes / STEPS), column, output))
             for name, column in goal_columns(goal).items()
         }
         parts = (
@@ -111,6 +112,7 @@ def write_table(parts: Iterable[pl.DataFrame], path: Path) -> None:
                     table.schema,
                     compression="zstd",
                     use_dictionary=False,
+                    write_page_checksum=True,
                     column_encoding=dict.fromkeys(rows, "DELTA_BINARY_PACKED"),
                 )
             writer.write_table(table, row_group_size=ROWS_PER_GROUP)

@@ -82,7 +82,7 @@ def _spool(steps: Path, column: str, file: IO[bytes]) -> int:
     """Write a column of arrays as float32, row by row, and return the size of the arrays."""
     size = 0
     # With pre_buffer, pyarrow would read the complete column into memory.
-    stored = pq.ParquetFile(steps, pre_buffer=False)
+    stored = pq.ParquetFile(steps, pre_buffer=False, page_checksum_verification=True)
     for batch in stored.iter_batches(ROWS_PER_READ, columns=[column]):
         values = batch.column(0).flatten().to_numpy()
         size = len(values) // len(batch)

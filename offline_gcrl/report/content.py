@@ -4,7 +4,6 @@ A section is a function of this module and the template of the same name in ``se
 the variables of the template, or None if the section is left out. ``SECTIONS`` lists them in the order of the page.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from offline_gcrl.report.multitask import page_content
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.report.tables import COLUMNS, cell, columns, rank_text
 from offline_gcrl.report.verdict import verdict
+from offline_gcrl.support.digests import read_json
 
 Content = dict[str, Any] | None
 MOMENTS = {"last_step": "at the last step", "any_step": "at any step"}
@@ -142,7 +142,7 @@ def pairwise(subject: ReportedDataset) -> Content:
 
 def data(subject: ReportedDataset) -> Content:
     """Facts of the dataset, its sources, and the figures of its card."""
-    schema = json.loads((subject.folders.parquet / subject.name / SCHEMA).read_text())
+    schema = read_json(subject.folders.parquet / subject.name / SCHEMA)
     card = dataset_card(subject.folders.cards / subject.name)
     return {
         "facts": dataset_facts(schema, subject.dataset) | card["facts"],
@@ -153,7 +153,7 @@ def data(subject: ReportedDataset) -> Content:
 
 def hindsight(subject: ReportedDataset) -> Content:
     """Statistics of the hindsight goals."""
-    statistics = json.loads((subject.folders.hindsight / subject.name / STATS).read_text())
+    statistics = read_json(subject.folders.hindsight / subject.name / STATS)
     return {
         "transitions": statistics["transitions"],
         "strategies": statistics["strategies"],

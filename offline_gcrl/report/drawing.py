@@ -22,6 +22,7 @@ from offline_gcrl.figures.scenes import Scene
 from offline_gcrl.figures.style import PALETTE, STYLE, WALL
 from offline_gcrl.figures.success import curves_figure, success_figure
 from offline_gcrl.report.results import DatasetResults
+from offline_gcrl.support.digests import intact
 
 WIDTH = 4.6  # Inches. Text of 9 points is then readable on a phone.
 INKS = {
@@ -130,7 +131,8 @@ def stored_pictures(
         )
         pictures.append(
             Picture(
-                _themed(path.read_text("utf-8"), f"card-{dataset}-{path.stem}", caption), caption
+                _themed(intact(path).read_text("utf-8"), f"card-{dataset}-{path.stem}", caption),
+                caption,
             )
         )
     return pictures

@@ -1,6 +1,5 @@
 """Content of the page other than results: facts of the data, settings, digests and versions."""
 
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from offline_gcrl.config import Dataset, Params, Part, Section, Success, agent_s
 from offline_gcrl.config.outputs import CARD, EPISODES, STEPS, TABLE
 from offline_gcrl.report.drawing import stored_pictures
 from offline_gcrl.report.results import DatasetResults
+from offline_gcrl.support.digests import read_json
 from offline_gcrl.support.files import digest
 
 DIGITS_OF_DIGEST = 16
@@ -73,7 +73,7 @@ def success_distance(dataset: Dataset) -> float | None:
 def dataset_card(folder: Path) -> dict[str, Any]:
     """Facts and figures of the dataset's card; empty if there is no card."""
     path = folder / CARD
-    content = json.loads(path.read_text()) if path.exists() else {"facts": {}, "figures": {}}
+    content = read_json(path) if path.exists() else {"facts": {}, "figures": {}}
     captions = content["figures"]
     figures = [folder / f"{name}.svg" for name in captions]
     return {

@@ -33,6 +33,7 @@ from offline_gcrl.statistics.transfer import (
     task_costs,
     transfers,
 )
+from offline_gcrl.support.digests import intact
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,11 @@ def _load(
 ) -> AgentFindings:
     def tables(place: Path, name: str) -> Tables:
         paths = [place / f"seed-{seed}" / name for seed in seeds]
-        return [pl.read_parquet(path) for path in paths] if all(p.exists() for p in paths) else []
+        return (
+            [pl.read_parquet(intact(path)) for path in paths]
+            if all(p.exists() for p in paths)
+            else []
+        )
 
     places = {task: folder / SPECIALISTS / task for task in dataset.tasks}
     alone = {task: tables(place, EPISODES) for task, place in places.items()}

@@ -1,6 +1,5 @@
 """Evaluation results of each dataset and agent, combined over training seeds."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from offline_gcrl.evaluation.results import (
 )
 from offline_gcrl.statistics.comparison import Comparison, compare, task_names
 from offline_gcrl.statistics.intervals import Estimate, rate_across_seeds
+from offline_gcrl.support.digests import intact, read_json
 from offline_gcrl.support.errors import DataError
 
 METRES = re.compile(r"(PointMaze|AntMaze|Fetch|HandReach|ogbench:(point|ant)maze|.*MetaWorld)")
@@ -164,7 +164,7 @@ def distance_unit(dataset: Dataset) -> str:
 
 def _load_dataset(folder: Path, experiment: Experiment, dataset: Dataset) -> DatasetResults:
     skipped = {
-        agent: str(json.loads((folder / agent / SKIPPED).read_text())["reason"])
+        agent: str(read_json(folder / agent / SKIPPED)["reason"])
         for agent in experiment.agents
         if (folder / agent / SKIPPED).exists()
     }
@@ -184,8 +184,8 @@ def _load_agent(folder: Path, seeds: tuple[int, ...]) -> AgentResults:
             raise DataError(f"{path}: no results; run `dvc repro` to make them")
     videos = [path / ROLLOUTS for path in folders]
     return AgentResults(
-        [pl.read_parquet(path / EPISODES) for path in folders],
-        [pl.read_parquet(path / LEARNING_CURVE) for path in folders],
+        [pl.read_parquet(intact(path / EPISODES)) for path in folders],
+        [pl.read_parquet(intact(path / LEARNING_CURVE)) for path in folders],
         tuple(video if video.exists() else None for video in videos),
     )
 

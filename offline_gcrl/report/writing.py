@@ -1,6 +1,5 @@
 """Writes the report: the page, tables, figures, and numbers for ``dvc metrics`` and ``dvc plots``."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,8 @@ from offline_gcrl.report.tables import (
     markdown_report,
     markdown_table,
 )
-from offline_gcrl.support.files import atomic_directory, write_json, write_text
+from offline_gcrl.support.digests import read_json
+from offline_gcrl.support.files import replaced_directory, write_json, write_text
 
 
 def write_report(
@@ -42,7 +42,7 @@ def write_report(
     folders: Folders,
     output: Path,
 ) -> dict[str, Any]:
-    """Write the page, tables and figures into ``output``.
+    """Write the page, tables and figures into ``output``, which is replaced at once.
 
     Returns:
         ``{dataset: {agent: {metric: {mean, low, high, episodes, seeds}}}}``. ``metrics.json`` also contains the
@@ -50,30 +50,41 @@ def write_report(
     """
     metrics, curves, by_task = all_metrics(results), all_curves(results), task_metrics(results)
     findings = all_findings(params, datasets, results, folders.results)
-    write_json(output / "metrics.json", _with_tasks(metrics, by_task))
-    write_json(output / "headline.json", headline_numbers(results))
-    write_text(output / "table.md", markdown_table(results))
-    write_text(output / "report.md", markdown_report(results))
-    write_text(output / "table.csv", flat_metrics(metrics).write_csv())
-    write_text(output / "comparison.csv", flat_comparisons(results).write_csv())
-    write_text(output / "tasks.csv", flat_task_metrics(by_task).write_csv())
-    write_text(output / "routing.csv", flat_routing(findings).write_csv())
-    write_text(output / "multitask.md", markdown_multitask(findings))
-    write_text(output / "learning_curves.csv", flat_curves(curves).write_csv())
-    with atomic_directory(output / "figures") as figures:
-        if curves:
-            evaluated = {name: agents for name, agents in metrics.items() if agents}
-            headlines = {name: found.metric for name, found in results.items()}
-            save(success_figure(evaluated, headlines), figures / "success.svg")
-            save(curves_figure(curves), figures / "learning_curves.svg")
-        for name, found in results.items():
-            statistics = json.loads((folders.hindsight / name / STATS).read_text())
-            save(hindsight_figure(statistics), figures / f"hindsight-{name}.svg")
-            _draw_episodes(datasets[name], found, figures)
+    with replaced_directory(output) as folder:
+        write_json(folder / "metrics.json", _with_tasks(metrics, by_task))
+        write_json(folder / "headline.json", headline_numbers(results))
+        write_text(folder / "table.md", markdown_table(results))
+        write_text(folder / "report.md", markdown_report(results))
+        write_text(folder / "table.csv", flat_metrics(metrics).write_csv())
+        write_text(folder / "comparison.csv", flat_comparisons(results).write_csv())
+        write_text(folder / "tasks.csv", flat_task_metrics(by_task).write_csv())
+        write_text(folder / "routing.csv", flat_routing(findings).write_csv())
+        write_text(folder / "multitask.md", markdown_multitask(findings))
+        write_text(folder / "learning_curves.csv", flat_curves(curves).write_csv())
+        figures = folder / "figures"
+        figures.mkdir()
+        _draw(datasets, results, folders, figures)
         draw_multitask(findings, figures)
         draw_routing(findings, figures)
-    write_text(output / "index.html", render_page(params, datasets, results, folders, findings))
+        page = render_page(params, datasets, results, folders, findings)
+        write_text(folder / "index.html", page)
     return metrics
+
+
+def _draw(
+    datasets: Mapping[str, Dataset], results: Results, folders: Folders, figures: Path
+) -> None:
+    """Write the figures of all agents, and those of each dataset."""
+    metrics, curves = all_metrics(results), all_curves(results)
+    if curves:
+        evaluated = {name: agents for name, agents in metrics.items() if agents}
+        headlines = {name: found.metric for name, found in results.items()}
+        save(success_figure(evaluated, headlines), figures / "success.svg")
+        save(curves_figure(curves), figures / "learning_curves.svg")
+    for name, found in results.items():
+        statistics = read_json(folders.hindsight / name / STATS)
+        save(hindsight_figure(statistics), figures / f"hindsight-{name}.svg")
+        _draw_episodes(datasets[name], found, figures)
 
 
 def _with_tasks(metrics: Mapping[str, Any], by_task: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,19 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def replaced_directory(target: Path) -> Iterator[Path]:
+    """``atomic_directory`` that keeps what else is in ``target``, such as the ``.gitignore`` of DVC."""
+    with atomic_directory(target) as folder:
+        yield folder
+        for path in target.iterdir() if target.exists() else ():
+            kept = folder / path.name
+            if path.is_dir() and not kept.exists():
+                shutil.copytree(path, kept, symlinks=True)
+            elif not kept.exists():
+                shutil.copy2(path, kept, follow_symlinks=False)
+
+
+@contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lock a folder; the system releases the lock when this process ends, however it ends."""
     handle = os.open(folder, os.O_RDONLY)

@@ -13,6 +13,7 @@ from offline_gcrl.config import Mixture
 from offline_gcrl.config.outputs import TABLE
 from offline_gcrl.goals.held_out import without_held_out
 from offline_gcrl.hindsight.relabel import goal_column, reward_column
+from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.training.batches.data import DeviceData
 
@@ -39,7 +40,7 @@ def read_table(
     """
     columns = _columns(hindsight, mixture)
     names = sorted({name for pair in columns for name in pair[:2] if name is not None})
-    table = pl.read_parquet(hindsight / TABLE, columns=names)
+    table = pl.read_parquet(intact(hindsight / TABLE), columns=names)
     every = data.episodes.transition_rows()
     if len(table) != len(every):
         raise DataError(f"{hindsight} is not the table of this dataset; run `dvc repro`")
@@ -89,7 +90,7 @@ def without_held_out_goals(
 
 def _columns(hindsight: Path, mixture: Mixture) -> list[tuple[str | None, str, float]]:
     """(goal column, reward column, share) of each draw of each strategy in a mixture."""
-    known = pl.read_parquet_schema(hindsight / TABLE)
+    known = pl.read_parquet_schema(intact(hindsight / TABLE))
     columns: list[tuple[str | None, str, float]] = []
     for strategy, share in mixture.items():
         count = sum(name.startswith(f"{strategy}_reward_") for name in known)

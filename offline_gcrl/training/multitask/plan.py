@@ -15,6 +15,7 @@ from torch import Tensor
 from offline_gcrl.agents import Agent, Batch, Losses
 from offline_gcrl.config import Tasks, TaskSequence, Train
 from offline_gcrl.config.outputs import GRADIENTS
+from offline_gcrl.support.tables import write_parquet
 from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.multitask.forgetting import ElasticPenalty, diagonal_fisher, freeze_heads
 from offline_gcrl.training.multitask.gradients import GradNorm, combination, cosines, task_gradients
@@ -102,7 +103,7 @@ class SeveralTasks:
 
     def export(self, folder: Path) -> None:
         """Write the cosines between gradients of tasks over training."""
-        pl.DataFrame(self.cosines, GRADIENTS_SCHEMA).write_parquet(folder / GRADIENTS)
+        write_parquet(pl.DataFrame(self.cosines, GRADIENTS_SCHEMA), folder / GRADIENTS)
 
     def state_dict(self) -> dict[str, Any]:
         """State that later rounds depend on, apart from the updater's own, and the values to be exported."""
