@@ -153,6 +153,24 @@ def test_numbers_whose_differences_float32_loses_are_refused(root: Path, tmp_pat
         ingested(root, tmp_path / "output")
 
 
+@pytest.mark.parametrize("key", ["achieved_goal", "desired_goal"])
+def test_goals_whose_tolerance_is_below_the_digits_of_float32_are_refused(
+    key: str, root: Path, tmp_path: Path
+) -> None:
+    """Data that was stored as float32 has lost its digits earlier: goals are equal, or out of reach."""
+    with h5py.File(data_file(root), "a") as file:
+        for episode in file.values():
+            place = 4.2e6 + 50.0 * np.random.default_rng(0).normal(size=(6, 2))
+            replaced(episode["observations"], key, place.astype(np.float32))
+    role = key.removesuffix("_goal")
+    with pytest.raises(
+        DataError, match=f"'goal.{role}' has too few digits in float32 for the tolerance of 0.1: "
+    ):
+        ingested(root, tmp_path / "output")
+    exact = with_goal(success=Success(kind="distance", tolerance=10.0))
+    ingested(root, tmp_path / "output", exact)
+
+
 def test_large_numbers_whose_differences_float32_keeps_are_read(root: Path, tmp_path: Path) -> None:
     with h5py.File(data_file(root), "a") as file:
         for episode in file.values():

@@ -11,6 +11,7 @@ from test_agents import DIMENSIONS, SCALING, make_agent, make_settings
 import offline_gcrl
 from offline_gcrl.policies.acting import plain_layers
 from offline_gcrl.policies.policy import Policy, load_policy, save_policy
+from offline_gcrl.policies.scaling import Scaling
 from offline_gcrl.support.errors import PolicyError
 
 
@@ -191,3 +192,53 @@ def test_a_policy_with_a_value_gives_that_of_its_agent(tmp_path: Path, algorithm
 def test_a_policy_without_a_value_says_so(policy: Policy) -> None:
     with pytest.raises(PolicyError, match="has no value: it is a snapshot, or its algorithm"):
         policy.value(np.zeros(5), np.zeros(2))
+
+
+def schema_of(
+    observation: list[float], goal: list[float], success: dict[str, Any]
+) -> dict[str, Any]:
+    """What the scaling needs of a schema, with these standard deviations."""
+    return {
+        "goal": {"success": success},
+        "action_space": {"low": [-1.0], "high": [1.0]},
+        "statistics": {
+            name: {"mean": [0.0] * len(std), "std": std}
+            for name, std in (("observation", observation), ("achieved_goal", goal))
+        },
+    }
+
+
+EXACT: dict[str, Any] = {"kind": "same_step"}
+
+
+def test_noise_of_numbers_at_rest_is_not_enlarged() -> None:
+    scaling = Scaling.of(schema_of([1.0, 1e-5, 0.0], [1.0, 1e-5], EXACT))
+    assert scaling.observation_std == (1.0, 1e-2, 1e-2)
+    assert scaling.goal_std == (1.0, 1e-2)
+
+
+def test_numbers_in_small_units_are_scaled_as_in_large_ones() -> None:
+    small = Scaling.of(schema_of([1e-4, 3e-5, 1e-9, 0.0], [1e-4], EXACT))
+    assert small.observation_std == pytest.approx((1e-4, 3e-5, 1e-6, 1e-6))
+    normalised = small.observations(np.array([2e-4, 3e-5, 0.0, 0.0], np.float32))
+    np.testing.assert_allclose(normalised, [2.0, 1.0, 0.0, 0.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("success", "expected"),
+    [
+        ({"kind": "distance", "tolerance": 1e-4}, (1.0, 5e-4)),
+        ({"kind": "distance", "tolerance": 0.05}, (1.0, 1e-2)),
+        ({"kind": "per_dimension", "tolerances": [0.1, 1e-3]}, (1.0, 1e-3)),
+        ({"kind": "predicate", "predicate": "above", "dimensions": [1], "tolerance": 0.0}, (1.0, 1e-2)),
+    ],
+)  # fmt: skip
+def test_goals_are_scaled_as_finely_as_their_success_test(
+    success: dict[str, Any], expected: tuple[float, float]
+) -> None:
+    """A difference of the tolerance is at most one standard deviation, however little the goals vary."""
+    assert Scaling.of(schema_of([1.0], [1.0, 5e-4], success)).goal_std == expected
+
+
+def test_constant_numbers_stay_finite() -> None:
+    assert Scaling.of(schema_of([0.0], [0.0], EXACT)).observation_std == (1e-2,)

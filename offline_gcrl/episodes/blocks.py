@@ -99,6 +99,8 @@ def read_blocks(
             block = _read_fast(recipe, source, data, span, validation)
             if sizes is not None and block.sizes != sizes:
                 raise UnexpectedLayoutError
+        except MemoryError:
+            raise
         # Any error of h5py or of a check: the slow path reads the same episodes, or reports what is wrong.
         except Exception:
             block = _joined(list(read_episodes(recipe, source, data, number, span, sizes)))

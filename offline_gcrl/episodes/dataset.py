@@ -16,6 +16,7 @@ from offline_gcrl.config.outputs import EPISODES, SCHEMA, STEPS
 from offline_gcrl.episodes.schema import FORMAT, VECTORS, achieved_column
 from offline_gcrl.support.digests import intact, read_json
 from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.memory import require_memory
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def _read_vectors(path: Path, sizes: Mapping[str, int]) -> dict[str, NDArray[np.
     names = [name for name in VECTORS if name in sizes]
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         rows, row = file.metadata.num_rows, 0
+        require_memory(4 * rows * sum(sizes[name] for name in names), f"{path}: opening it")
         arrays = {name: np.empty((rows, sizes[name]), np.float32) for name in names}
         for group in range(file.num_row_groups):
             for batch in file.read_row_group(group, columns=names).to_batches():

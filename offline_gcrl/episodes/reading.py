@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal, Recipe, Source, has_original_goals
 from offline_gcrl.environments.selection import as_tree, select
-from offline_gcrl.episodes.digits import check_digits
+from offline_gcrl.episodes.digits import check_digits, check_tolerance
 from offline_gcrl.episodes.sources import reason_of, taken_episodes
 from offline_gcrl.goals.success import reaches, size_mismatch
 from offline_gcrl.support.errors import DataError
@@ -112,6 +112,8 @@ def _stored(
     for index in span:
         try:
             episode = next(stored)
+        except MemoryError:
+            raise
         except Exception as error:  # Minari passes on any exception of h5py.
             raise DataError(
                 f"dataset '{source.dataset}', episode {index}: cannot be read ({reason_of(error)}); its file is "
@@ -260,6 +262,11 @@ def _check_goals(vectors: dict[str, NDArray[np.float32]], goal: Goal, where: str
         raise DataError(
             f"{where}: goal.success of the recipe: {wrong}; the goals have {size} numbers"
         )
+    for key in ("achieved_goal", "desired_goal"):
+        if key in vectors:
+            check_tolerance(vectors[key], goal.success, f"goal.{key.removesuffix('_goal')}", where)
+    if "achieved_goal" not in vectors:
+        check_tolerance(vectors["observation"], goal.success, "observation", where)
 
 
 def _check_within(action: NDArray[np.float32], space: spaces.Box, where: str) -> None:

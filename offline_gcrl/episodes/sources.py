@@ -29,7 +29,7 @@ def open_source(source: Source, root: Path) -> minari.MinariDataset:
         if metadata[EPISODES] == 0:
             raise DataError(f"{where} in {path} has no episodes; was it written to the end?")
         return minari.MinariDataset(path)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # Minari passes on any exception of its reader.
         raise DataError(

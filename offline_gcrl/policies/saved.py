@@ -15,6 +15,7 @@ from torch import Tensor
 
 from offline_gcrl.support.errors import PolicyError
 from offline_gcrl.support.files import write_bytes
+from offline_gcrl.support.memory import is_out_of_memory
 
 DIGEST = "digest"
 
@@ -45,6 +46,8 @@ def read_content(path: Path, device: torch.device | str = "cpu") -> dict[str, An
     except (
         Exception
     ) as error:  # A damaged file can raise anything, with advice that does not apply.
+        if is_out_of_memory(error):
+            raise
         raise PolicyError(
             f"{path}: not a policy file, or a damaged one ({type(error).__name__})"
         ) from None

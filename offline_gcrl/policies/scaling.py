@@ -1,6 +1,7 @@
 """Normalisation of inputs and scaling of actions, saved with the policy."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -9,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from offline_gcrl.config import Success
+from offline_gcrl.goals.success import conditions
+
 Array = TypeVar("Array", Tensor, NDArray[Any])
 Vector = tuple[float, ...]
 
 CLIP = 5.0  # Bound of normalised inputs, in standard deviations (GoFAR).
 STD_FLOOR = 1e-2
+"""Smallest standard deviation that inputs are divided by: noise of numbers at rest is not enlarged to the size of others."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,9 @@ class Scaling:
         space = schema["action_space"]
         return cls(
             observation_mean=tuple(observation["mean"]),
-            observation_std=tuple(max(std, STD_FLOOR) for std in observation["std"]),
+            observation_std=_floored(observation["std"]),
             goal_mean=tuple(goal["mean"]),
-            goal_std=tuple(max(std, STD_FLOOR) for std in goal["std"]),
+            goal_std=_floored(goal["std"], _tolerances(schema["goal"], len(goal["std"]))),
             action_low=tuple(np.ravel(space["low"]).tolist()),
             action_high=tuple(np.ravel(space["high"]).tolist()),
             normalise=normalise,
@@ -82,6 +87,31 @@ class Scaling:
         low, high = _like(scaled, self.action_low), _like(scaled, self.action_high)
         actions: Array = low + (scaled.clip(-1.0, 1.0) + 1.0) / 2.0 * (high - low)
         return actions.clip(low, high)  # Rounding may end beyond a bound.
+
+
+def _floored(stds: Sequence[float], tolerances: Sequence[float] | None = None) -> Vector:
+    """Standard deviations with a floor, which is lower in small units.
+
+    Args:
+        stds: of the numbers of a vector; if all are below the floor, the floor is relative to the largest.
+        tolerances: differences that matter to the success test; the floor is at most these.
+    """
+    largest = max(stds)
+    floor = STD_FLOOR * largest if 0.0 < largest < STD_FLOOR else STD_FLOOR
+    floors = [min(floor, tolerance) for tolerance in tolerances or [floor] * len(stds)]
+    return tuple(map(max, stds, floors))
+
+
+def _tolerances(goal: Mapping[str, Any], size: int) -> list[float] | None:
+    """The tolerance of each number of a goal, in the goal spec of a schema; None if there are none."""
+    success = Success.model_validate_json(json.dumps(goal["success"]))
+    if success.kind == "same_step":
+        return None
+    limits = dict.fromkeys(range(size), STD_FLOOR)
+    for condition in conditions(success, size):
+        if condition.tolerance > 0.0:
+            limits |= dict.fromkeys(condition.dimensions, condition.tolerance)
+    return [limits[number] for number in range(size)]
 
 
 def _normalised(values: Array, mean: Vector, std: Vector) -> Array:

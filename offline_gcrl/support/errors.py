@@ -41,7 +41,6 @@ DAMAGED = {
 }  # fmt: skip
 """Names of the errors of file readers; by name, because importing their packages takes seconds."""
 STORE = {"MlflowException", "RestException"}
-OUT_OF_MEMORY = {"MemoryError", "ArrowMemoryError", "OutOfMemoryError"}
 
 
 def message_of(error: BaseException) -> str | None:
@@ -49,8 +48,6 @@ def message_of(error: BaseException) -> str | None:
     kind = type(error).__name__
     if isinstance(error, OfflineGCRLError):
         return str(error)
-    if kind in OUT_OF_MEMORY or "not enough memory" in str(error):
-        return f"there is not enough memory ({_first_line(error)}); use fewer episodes, or a machine with more memory"
     if isinstance(error, OSError) and error.errno in REMEDIES:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{REMEDIES[error.errno]}"

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from offline_gcrl.support.errors import message_of
 from offline_gcrl.support.imports import pause_collection, resume_collection
+from offline_gcrl.support.memory import is_out_of_memory, memory_sentence
 from offline_gcrl.support.silence import silence
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -64,7 +65,7 @@ def stage(title: str, subject: str) -> Iterator[None]:
         _print("  [yellow]stopped[/yellow]; `dvc repro` continues from here")
         sys.exit(130)
     except Exception as error:
-        message = message_of(error)
+        message = memory_sentence(error) if is_out_of_memory(error) else message_of(error)
         if message is None:
             raise
         Console(stderr=True, highlight=False, soft_wrap=True).print(
