@@ -85,6 +85,13 @@ def test_a_file_that_was_added_later_is_refused(sealed: Path) -> None:
         read_json(sealed / "other.json")
 
 
+def test_a_missing_file_is_noticed_by_readers_of_the_others(sealed: Path) -> None:
+    """Some files are optional, such as results of probes: without one, the report would be another one."""
+    (sealed / "rates.parquet").unlink()
+    with pytest.raises(DataError, match="rates.parquet: is missing, although"):
+        read_json(sealed / "below/rates.json")
+
+
 def test_files_without_digests_are_read_but_must_be_json(tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text("[1]")
     assert read_json(tmp_path / "own.json") == [1]

@@ -296,7 +296,10 @@ def test_an_interruption_during_imports_ends_a_stage_with_one_line(
     [
         (OSError(errno.ENOSPC, "No space left", "a/b"), "a/b: the disk is full"),
         (PermissionError(errno.EACCES, "denied", "c"), "c: permission denied"),
-        (MemoryError("cannot allocate 9 GB"), "there is not enough memory (cannot allocate 9 GB)"),
+        (
+            MemoryError("cannot allocate 9 GB"),
+            "there is not enough memory: 8.4 GiB more were needed, ",
+        ),
         (json.JSONDecodeError("bad", "{", 0), "a file cannot be read (JSONDecodeError: bad"),
         (pa.ArrowInvalid("Parquet magic bytes not found"), "a file cannot be read (ArrowInvalid"),
         (pl.exceptions.ComputeError("parquet: out of spec"), "a file cannot be read (ComputeError"),

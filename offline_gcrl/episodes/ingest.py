@@ -109,12 +109,16 @@ def _describe(
         "sizes": sizes,
         "action_space": action_bounds(dataset, opened, writer),
         "statistics": {column: moments.summary() for column, moments in writer.statistics.items()},
-        "collected_with": sorted(
-            {word for data in opened for word in data.storage.metadata.get("requirements", [])}
-        ),
+        "collected_with": sorted({word for data in opened for word in _requirements(data)}),
         "versions": {package: version(package) for package in VERSIONED},
         **_held_out(dataset),
     }
+
+
+def _requirements(data: minari.MinariDataset) -> list[str]:
+    """The requirements that a dataset names, for information."""
+    stored = data.storage.metadata.get("requirements")
+    return [str(word) for word in stored] if isinstance(stored, list) else []
 
 
 def _held_out(dataset: Dataset) -> dict[str, Any]:

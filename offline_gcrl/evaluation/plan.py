@@ -18,6 +18,7 @@ from offline_gcrl.evaluation.results import (
     task_curves,
 )
 from offline_gcrl.evaluation.rollouts import run_episodes
+from offline_gcrl.support.digests import intact
 from offline_gcrl.support.processes import with_callback
 
 EvaluationPlan = dict[tuple[int, int], list[EpisodeJob]]
@@ -42,8 +43,8 @@ def plan_evaluation(
         ]
         for seed, folder in policies.items()
         for purpose, paths in (
-            (FINAL, [folder / POLICY]),
-            (CURVE, sorted((folder / SNAPSHOTS).glob("*.pt"))),
+            (FINAL, [intact(folder / POLICY)]),
+            (CURVE, sorted(map(intact, (folder / SNAPSHOTS).glob("*.pt")))),
         )
     }
 

@@ -39,6 +39,7 @@ from offline_gcrl.evaluation.plan import EvaluationPlan, run_plan, seed_result
 from offline_gcrl.evaluation.results import SeedResult
 from offline_gcrl.goals.success import reaches
 from offline_gcrl.policies.policy import Policy, load_policy
+from offline_gcrl.support.digests import intact
 from offline_gcrl.support.tables import write_parquet
 
 
@@ -137,7 +138,7 @@ def _specialist_probes(
 ) -> ProbePlan:
     """The multi-task policy's episodes of a task, run with the specialist and with its snapshots."""
     by_number = {job.number: job for job in evaluation_plan[seed, CURVE] if job.task == task}
-    snapshots = sorted((folder / SNAPSHOTS).glob("*.pt"))
+    snapshots = sorted(map(intact, (folder / SNAPSHOTS).glob("*.pt")))
     return {
         Probe("specialist", task, seed, FINAL): [
             replace(job, policy=folder / POLICY)

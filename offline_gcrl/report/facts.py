@@ -12,7 +12,7 @@ from offline_gcrl.config import Dataset, Params, Part, Section, Success, agent_s
 from offline_gcrl.config.outputs import CARD, EPISODES, STEPS, TABLE
 from offline_gcrl.report.drawing import stored_pictures
 from offline_gcrl.report.results import DatasetResults
-from offline_gcrl.support.digests import read_json
+from offline_gcrl.support.digests import intact, read_json
 from offline_gcrl.support.files import digest
 
 DIGITS_OF_DIGEST = 16
@@ -145,7 +145,7 @@ def fingerprints(
             for agent in results.agents
         },
     }
-    return {title: digest(paths)[:DIGITS_OF_DIGEST] for title, paths in files.items()}
+    return {title: digest(map(intact, paths))[:DIGITS_OF_DIGEST] for title, paths in files.items()}
 
 
 def versions() -> dict[str, str]:

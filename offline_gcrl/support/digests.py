@@ -16,6 +16,9 @@ from offline_gcrl.support.files import atomic_directory, digest, write_json
 
 DIGESTS = "digests.json"
 
+State = tuple[int, ...]
+"""Size, times and number of a file, which change when it is written."""
+
 
 @contextmanager
 def sealed_directory(target: Path) -> Iterator[Path]:
@@ -42,14 +45,14 @@ def intact(path: Path) -> Path:
         The path.
 
     Raises:
-        DataError: the content has changed since it was written, or the file was added later.
+        DataError: the content has changed since it was written, the file was added later, or another file that was
+            written with it is missing.
         OSError: the file cannot be read.
     """
     for folder in path.parents:
         sealed = folder / DIGESTS
         if sealed.is_file():
-            # A file with the same size and time is not read again within a process.
-            _check(path, sealed, *(_state(each) for each in (path, sealed)))
+            _check(path, sealed)
             break
     return path
 
@@ -67,29 +70,48 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: is not valid JSON ({error}); {_remedy(path.parent)}") from None
 
 
-def _state(path: Path) -> tuple[int, int, int]:
+def _state(path: Path) -> State:
     state = path.stat()
-    return state.st_size, state.st_mtime_ns, state.st_ino
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
 
 
-@lru_cache(maxsize=4096)
-def _check(path: Path, sealed: Path, *_states: tuple[int, int, int]) -> None:
-    """Compare a file with its digest, once for each of its states."""
-    try:
-        digests = json.loads(sealed.read_text())
-        expected = digests.get(path.relative_to(sealed.parent).as_posix())
-    except (ValueError, AttributeError):
-        raise DataError(f"{sealed}: is damaged; {_remedy(sealed.parent)}") from None
-    if expected is None:
+def _check(path: Path, sealed: Path) -> None:
+    """Compare a file with the digests of its folder."""
+    state = _state(path)
+    digests = _digests_of(sealed, _state(sealed))
+    name = path.relative_to(sealed.parent).as_posix()
+    if name not in digests:
         raise DataError(
             f"{path}: is not among the files that were written together, which {sealed} lists; "
             f"{_remedy(sealed.parent)}"
         )
-    if digest([path]) != expected:
+    missing = [other for other in digests if not (sealed.parent / other).exists()]
+    if missing:
+        raise DataError(
+            f"{sealed.parent / missing[0]}: is missing, although {sealed} lists it; {_remedy(sealed.parent)}"
+        )
+    if _digest_of(path, state) != digests[name]:
         raise DataError(
             f"{path}: is damaged or was edited: its content does not have the digest in {sealed}; "
             f"{_remedy(sealed.parent)}"
         )
+
+
+@lru_cache(maxsize=64)
+def _digests_of(sealed: Path, _state_of_file: State) -> dict[str, Any]:
+    try:
+        digests = json.loads(sealed.read_text())
+    except ValueError:
+        digests = None
+    if not isinstance(digests, dict):
+        raise DataError(f"{sealed}: is damaged; {_remedy(sealed.parent)}")
+    return digests
+
+
+@lru_cache(maxsize=4096)
+def _digest_of(path: Path, _state_of_file: State) -> str:
+    """The digest of a file; one with the same size and times is not read again within a process."""
+    return digest([path])
 
 
 def _remedy(folder: Path) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 from offline_gcrl.support.errors import OfflineGCRLError
 
 GIB = 2**30
-UNITS = {"": 1, "b": 1, "bytes": 1, "kib": 2**10, "mib": 2**20, "gib": GIB, "tib": 2**40, "pib": 2**50}  # fmt: skip
-NEEDED = re.compile(r"(?:allocate|allocation of|size) ([\d.]+) ?(bytes|[KMGTP]iB)?", re.IGNORECASE)
+PREFIXES = "kmgtpe"
+NEEDED = re.compile(
+    r"(?:allocate|allocation of|size) ([\d.]+) ?(bytes|([kmgtpe])(i?)b)?(?!\w)", re.IGNORECASE
+)
 """The size in messages such as "Unable to allocate 7.45 GiB", "malloc of size 99 failed", "tried to allocate 9 bytes"."""
 FREE_ON_GPU = re.compile(r"of which ([\d.]+ [KMG]iB) is free")
 CGROUP = Path("/sys/fs/cgroup")
@@ -30,7 +32,7 @@ def memory_sentence(error: BaseException) -> str:
     """How much memory was needed, as far as the error says, and how much is free."""
     text = str(error)
     found, gpu = NEEDED.search(text), FREE_ON_GPU.search(text)
-    needed = f": {_size_of(*found.groups())} more were needed" if found else ""
+    needed = f": {_size_of(found)} more were needed" if found else ""
     where = " of the GPU" if "CUDA" in text else ""
     free = gpu.group(1) if gpu else in_gib(free_memory())
     return f"there is not enough memory{where}{needed}, {free} are free; {REMEDY}"
@@ -57,8 +59,12 @@ def free_memory() -> int:
     """Bytes that this process can still use: those of the machine, its container and its own limit."""
     import psutil
 
-    limits = [psutil.virtual_memory().available, *_left_in_process(), *_left_in_container()]
-    return max(0, min(limits))
+    limits = [
+        psutil.virtual_memory().available,
+        *_left_in_process(),
+        *_left_in_container(),
+    ]
+    return max(0, int(min(limits)))
 
 
 def in_gib(size: int) -> str:
@@ -66,8 +72,10 @@ def in_gib(size: int) -> str:
     return f"{size / GIB:,.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:,.1f} MiB"
 
 
-def _size_of(number: str, unit: str | None) -> str:
-    return in_gib(int(float(number) * UNITS[(unit or "").lower()]))
+def _size_of(found: re.Match[str]) -> str:
+    number, _, prefix, binary = found.groups()
+    power = 1 + PREFIXES.index(prefix.lower()) if prefix else 0
+    return in_gib(int(float(number) * (1024 if binary else 1000) ** power))
 
 
 def _left_in_process() -> list[int]:

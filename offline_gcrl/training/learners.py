@@ -81,7 +81,7 @@ class Learner:
         """Validate, save a snapshot of the policy, extend the curve, and save a checkpoint."""
         self._check_finite(points)
         self.round += 1
-        done = self.round * self.job.train.updates // self.job.train.snapshots
+        done = self._updates_until(self.round)
         points[-1] |= self._validate()
         if self.several:
             points[-1] |= self.several.end_round(done)
@@ -159,8 +159,7 @@ class Learner:
                 continue
             try:
                 state = read_content(file, self.data.device)
-                for number in range(1, state["round"] + 1):
-                    read_content(self._snapshot(number))
+                self._check_checkpoint(state, file)
             except (PolicyError, FileNotFoundError) as error:
                 print(f"  seed {self.job.seed}: a checkpoint is discarded: {error}", flush=True)
                 file.unlink()
@@ -168,10 +167,28 @@ class Learner:
                 return state
         return None
 
+    def _check_checkpoint(self, state: dict[str, Any], file: Path) -> None:
+        """Check that a file is a checkpoint, and that all snapshots before it are there and undamaged.
+
+        Raises:
+            PolicyError: one of them is not; the message names it.
+            FileNotFoundError: a snapshot is missing.
+        """
+        if "round" not in state:
+            raise PolicyError(f"{file}: not a checkpoint")
+        for number in range(1, state["round"] + 1):
+            path = self._snapshot(number)
+            saved = read_content(path).get("training", {}).get("updates")
+            if saved != self._updates_until(number):
+                raise PolicyError(f"{path}: not the policy after {self._updates_until(number)} updates")  # fmt: skip
+
+    def _updates_until(self, number: int) -> int:
+        """Updates in a number of rounds."""
+        return number * self.job.train.updates // self.job.train.snapshots
+
     def _snapshot(self, number: int) -> Path:
         """File of the policy after a number of rounds."""
-        done = number * self.job.train.updates // self.job.train.snapshots
-        return self.job.checkpoints / SNAPSHOTS / f"update-{done:08d}.pt"
+        return self.job.checkpoints / SNAPSHOTS / f"update-{self._updates_until(number):08d}.pt"
 
     def _validate(self) -> Point:
         """Mean diagnostics on fixed batches of the validation episodes."""
