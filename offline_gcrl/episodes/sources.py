@@ -93,7 +93,7 @@ def _metadata(path: Path) -> dict[str, Any]:
     for file in sorted(path.rglob("*")):
         if file.is_file():
             intact(file)
-    metadata = json.loads((path / "metadata.json").read_text())
+    metadata = json.loads((path / "metadata.json").read_text("utf-8"))
     if not isinstance(metadata, dict):
         raise ValueError("metadata.json is not a JSON object")
     for key in (EPISODES, STEPS):

@@ -65,7 +65,7 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be read.
     """
     try:
-        return json.loads(intact(path).read_text())
+        return json.loads(intact(path).read_text("utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: is not valid JSON ({error}); {_remedy(path.parent)}") from None
 
@@ -100,7 +100,7 @@ def _check(path: Path, sealed: Path) -> None:
 @lru_cache(maxsize=64)
 def _digests_of(sealed: Path, _state_of_file: State) -> dict[str, Any]:
     try:
-        digests = json.loads(sealed.read_text())
+        digests = json.loads(sealed.read_text("utf-8"))
     except ValueError:
         digests = None
     if not isinstance(digests, dict):
