@@ -186,3 +186,12 @@ def test_a_stage_depends_on_few_folders_of_the_package(stage: str) -> None:
     parts = [dep for dep in STAGES[stage]["deps"] if dep.startswith("offline_gcrl/")]
     assert len(parts) <= MAX_FOLDERS
     assert all((ROOT / part).is_dir() for part in parts)
+
+
+def test_a_gitignore_that_dvc_writes_changes_no_dependency() -> None:
+    """The report depends on folders of outputs, in which DVC lists some outputs sooner and some later."""
+    folders = [dep for dep in STAGES["report"]["deps"] if not dep.endswith(".py")]
+    paths = [f"{folder}/.gitignore" for folder in folders]
+    command = [sys.executable, "-m", "dvc", "check-ignore", *paths]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert answer.stdout.split() == paths

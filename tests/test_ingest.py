@@ -7,6 +7,7 @@ from typing import Any
 import minari
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import SmallDataset
@@ -16,11 +17,14 @@ from hypothesis import strategies as st
 
 from offline_gcrl.config import Goal, Part
 from offline_gcrl.episodes import blocks
+from offline_gcrl.episodes.blocks import Block
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.episodes.reading import read_episode, read_episodes
-from offline_gcrl.episodes.writing import Moments
+from offline_gcrl.episodes.schema import FORMAT
+from offline_gcrl.episodes.writing import Moments, Writer
 from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.files import write_json
 
 SPACE = spaces.Box(-1.0, 1.0, (2,), np.float32)
 GOAL = Goal.model_validate_json('{"success": {"kind": "distance", "tolerance": 0.45}}')
@@ -215,3 +219,38 @@ def test_unexpected_layouts_are_read_one_by_one(
     ingest(dataset.resolved, dataset.minari, tmp_path)
     for name in ("steps.parquet", "episodes.parquet", "schema.json"):
         assert (tmp_path / name).read_bytes() == (dataset.parquet / name).read_bytes()
+
+
+def test_wide_rows_are_read_in_smaller_blocks(dataset: SmallDataset) -> None:
+    source = dataset.recipe.sources[0]
+    data = minari.MinariDataset(dataset.minari / source.dataset / "data")
+    arguments = (dataset.recipe, source, data, 0)
+    (together,) = blocks.read_blocks(*arguments)
+    apart = list(blocks.read_blocks(*arguments, width=blocks.NUMBERS_PER_BLOCK // 130))
+    assert len(apart) > 1
+    lengths = np.concatenate([block.lengths for block in apart])
+    np.testing.assert_array_equal(lengths, together.lengths)
+
+
+def test_opening_a_wide_dataset_needs_little_more_than_its_arrays(tmp_path: Path) -> None:
+    sizes, rows = {"observation": 300, "action": 2}, 20_001
+    random = np.random.default_rng(0)
+    vectors = {name: random.random((rows, size), np.float32) for name, size in sizes.items()}
+    facts = {"task": "t", "source": "s", "kind": "exploration", "seed": 1, "split": "train"}
+    with Writer(tmp_path, sizes) as writer:
+        writer.write(
+            Block(
+                vectors, np.zeros(rows, np.float32), np.array([rows - 1]), [False], [None], [facts]
+            )
+        )
+    write_json(
+        tmp_path / "schema.json", {"format": FORMAT, "sizes": sizes, "goals_are_states": True}
+    )
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        opened = open_episodes(tmp_path)
+    finally:
+        pa.set_memory_pool(before)
+    np.testing.assert_array_equal(opened.observation, vectors["observation"])
+    assert pool.max_memory() < 0.4 * opened.observation.nbytes

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal, Recipe, Source, has_original_goals
 from offline_gcrl.episodes.hdf5 import (
+    NUMBERS_PER_BLOCK,
     ROWS_PER_BLOCK,
     TRANSITION_KEYS,
     UnexpectedLayoutError,
@@ -76,22 +77,24 @@ class Block:
 
 
 def read_blocks(
-    recipe: Recipe, source: Source, data: minari.MinariDataset, number: int
+    recipe: Recipe, source: Source, data: minari.MinariDataset, number: int, width: int = 1
 ) -> Iterator[Block]:
-    """Read and check the episodes of a source, in blocks of about ``ROWS_PER_BLOCK`` rows.
+    """Read and check the episodes of a source, in blocks of about ``ROWS_PER_BLOCK`` rows, fewer if they are wide.
 
     Args:
         recipe: the recipe with the goal spec.
         source: the source; it determines how many episodes are taken.
         data: the source's opened Minari dataset.
         number: the number of the source, from which the validation episodes are drawn.
+        width: how many numbers a row has.
 
     Raises:
         DataError: an episode is broken; the message names dataset and episode.
     """
     count = taken_episodes(source, data)
     validation = validation_episodes(count, recipe.validation_share, number)
-    per_episode = max(1, ROWS_PER_BLOCK // max(1, data.total_steps // max(1, data.total_episodes)))
+    rows = min(ROWS_PER_BLOCK, NUMBERS_PER_BLOCK // width)
+    per_episode = max(1, rows // max(1, data.total_steps // max(1, data.total_episodes)))
     sizes = None
     for first in range(0, count, per_episode):
         span = range(first, min(first + per_episode, count))

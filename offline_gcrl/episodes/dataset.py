@@ -18,6 +18,9 @@ from offline_gcrl.support.digests import intact, read_json
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.memory import require_memory
 
+BYTES_PER_READ = 2**20
+"""Size of the batches in which steps are read."""
+
 
 @dataclass(frozen=True)
 class EpisodeIndex:
@@ -104,17 +107,21 @@ def open_episodes(folder: Path) -> Episodes:
 
 
 def _read_vectors(path: Path, sizes: Mapping[str, int]) -> dict[str, NDArray[np.float32]]:
-    """The vectors of all steps, (R, size) each; row groups are read one by one directly into the final arrays."""
+    """The vectors of all steps, (R, size) each, read in small batches into the final arrays.
+
+    With large batches, or with ``pre_buffer``, wide rows would need several times the memory of the arrays.
+    """
     names = [name for name in VECTORS if name in sizes]
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with pq.ParquetFile(
+        path, pre_buffer=False, buffer_size=BYTES_PER_READ, page_checksum_verification=True
+    ) as file:
         rows, row = file.metadata.num_rows, 0
         require_memory(4 * rows * sum(sizes[name] for name in names), f"{path}: opening it")
         arrays = {name: np.empty((rows, sizes[name]), np.float32) for name in names}
-        for group in range(file.num_row_groups):
-            for batch in file.read_row_group(group, columns=names).to_batches():
-                stop = row + len(batch)
-                for name, array in arrays.items():
-                    values = batch[name].flatten().to_numpy()
-                    array[row:stop] = values.reshape(-1, sizes[name])
-                row = stop
+        batch_rows = max(1, BYTES_PER_READ // (4 * sum(sizes[name] for name in names)))
+        for batch in file.iter_batches(batch_rows, columns=names, use_threads=False):
+            stop = row + len(batch)
+            for name, array in arrays.items():
+                array[row:stop] = batch[name].flatten().to_numpy().reshape(-1, sizes[name])
+            row = stop
     return arrays

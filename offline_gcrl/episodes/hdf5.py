@@ -25,7 +25,8 @@ from offline_gcrl.episodes.sources import DATA
 
 Leaves = dict[tuple[str, ...], NDArray[Any]]
 """Rows of several episodes by path: a path in the tree from which goals are selected, or a transition key."""
-ROWS_PER_BLOCK = 2**16
+ROWS_PER_BLOCK, NUMBERS_PER_BLOCK = 2**16, 2**22
+"""Largest size of a block that is read at once, in rows and in numbers."""
 TRANSITION_KEYS = ("actions", *SCALARS)
 """Arrays with one row per transition; all others have one more row, for the last state."""
 METADATA_BYTES = 2**16

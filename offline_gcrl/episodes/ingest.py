@@ -55,7 +55,7 @@ def ingest(
     )
     with Writer(output, sizes) as writer:
         for number, (recipe, source, data) in enumerate(opened):
-            for block in read_blocks(recipe, source, data, number):
+            for block in read_blocks(recipe, source, data, number, sum(sizes.values())):
                 writer.write(block)
                 on_steps(int(block.lengths.sum()))
     schema = _describe(dataset, [data for _, _, data in opened], sizes, writer)
