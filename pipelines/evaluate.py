@@ -37,7 +37,7 @@ def main() -> None:
             return
         preload("offline_gcrl.evaluation.videos")
         params, headline = load_params(), HEADLINES[dataset.criterion]
-        settings = params.evaluate_for(name)
+        settings, tracker = params.evaluate_for(name), Tracker(params.experiment.name)
         policies = {seed: models / f"seed-{seed}" for seed in params.experiment.seeds}
         plan = plan_evaluation(policies, dataset, settings)
         with sealed_directory(output) as folder:
@@ -58,7 +58,6 @@ def main() -> None:
                 reason = write_all_rollouts(policies, dataset, settings, folder, done)
             if reason:
                 note(f"no videos: {reason}")
-            tracker = Tracker(params.experiment.name)
             subject = Subject(name, agent, params.agents[agent]["algorithm"])
             logged = settings.model_dump(exclude={"workers", "video"})
             log_results(

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config.outputs import ROUTING
 from offline_gcrl.figures.style import PALETTE, STYLE, save, without_common_start
+from offline_gcrl.support.digests import intact
+from offline_gcrl.support.tables import write_parquet
 
 INK = PALETTE[0]
 PER_ROW = 4
@@ -104,10 +106,10 @@ def write_routing(models: Mapping[int, Path], folder: Path) -> None:
     if not tables:
         return
     routing = pl.concat(
-        pl.read_parquet(path).with_columns(seed=pl.lit(seed, pl.Int64))
+        pl.read_parquet(intact(path)).with_columns(seed=pl.lit(seed, pl.Int64))
         for seed, path in tables.items()
     )
-    routing.write_parquet(folder / ROUTING)
+    write_parquet(routing, folder / ROUTING)
     for network, table in networks_of(routing).items():
         save(routing_figure(table), folder / f"routing-{network}.svg")
 

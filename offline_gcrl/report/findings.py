@@ -190,7 +190,7 @@ def _load(
         tables(folder, WRONG_IDENTIFIER),
         tables(folder, HELD_OUT_EPISODES),
         _phases(train, dataset),
-        pl.read_parquet(folder / ROUTING) if (folder / ROUTING).exists() else None,
+        pl.read_parquet(intact(folder / ROUTING)) if (folder / ROUTING).exists() else None,
     )
 
 

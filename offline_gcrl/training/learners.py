@@ -25,6 +25,7 @@ from offline_gcrl.policies.policy import save_policy
 from offline_gcrl.policies.saved import read_content, write_content
 from offline_gcrl.support.errors import OfflineGCRLError, PolicyError
 from offline_gcrl.support.files import write_text
+from offline_gcrl.support.tables import write_parquet
 from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.events import Event, Point
@@ -136,7 +137,7 @@ class Learner:
             train, step = self.samplers["train"], self.job.train.updates
             routing = routing_table(self.agent.actor, train, self.tasks, step)
             if routing is not None:
-                routing.write_parquet(output / ROUTING)
+                write_parquet(routing, output / ROUTING)
 
     def _resume(self) -> None:
         """Load the state of the checkpoint, if there is one."""
