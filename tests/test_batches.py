@@ -219,6 +219,16 @@ def test_steps_to_a_goal_are_rows_within_the_episode_and_minus_one_elsewhere(
     assert {-1, 0} < set(batch["value_goal_steps"].flatten().tolist())
 
 
+def test_any_later_state_is_equally_likely_to_end_a_sub_trajectory(
+    every_field: tuple[Draw, dict[str, torch.Tensor]],
+) -> None:
+    _, batch = every_field
+    ends, left = batch["sub_trajectory_ends"], batch["steps_left"]
+    assert ends[left == 1].all()
+    assert set(ends.unique().tolist()) == {0.0, 1.0}
+    assert ends.mean().item() == pytest.approx((1.0 / left).mean().item(), abs=0.02)
+
+
 def test_subgoals_are_k_steps_ahead_but_not_past_the_goal_or_the_end(
     every_field: tuple[Draw, dict[str, torch.Tensor]],
 ) -> None:

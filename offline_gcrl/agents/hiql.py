@@ -6,12 +6,15 @@ and the low-level policy acts towards the subgoal. The values are learned as in 
 
 from typing import Annotated, Any, Self
 
-import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from offline_gcrl.agents import Batch, Losses
-from offline_gcrl.agents.shared.actors import awr_loss
+from offline_gcrl.agents.shared.hierarchical import (
+    hierarchical_actor,
+    high_level_loss,
+    low_level_loss,
+)
 from offline_gcrl.agents.shared.values import representation_value_loss
 from offline_gcrl.config import (
     Activation,
@@ -22,9 +25,7 @@ from offline_gcrl.config import (
     Units,
     require_goal,
 )
-from offline_gcrl.networks.actors import LAST_GAIN, HierarchicalActor
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
-from offline_gcrl.networks.goal_conditioned import GoalConditioned
 from offline_gcrl.networks.representations import RepresentationValue
 from offline_gcrl.networks.targets import TargetPair, target_pair
 
@@ -94,13 +95,7 @@ class Agent(nn.Module):
         self.value = RepresentationValue(
             state, goal, size, *shape, conditioning=conditioning, layer_norm=norm
         )
-        high, low = (
-            GoalConditioned(
-                state, goals, outputs, *shape, conditioning=conditioning, last_gain=LAST_GAIN
-            )
-            for goals, outputs in ((goal, size), (size, dimensions.action))
-        )
-        self.actor = HierarchicalActor(high, low)
+        self.actor = hierarchical_actor(settings, dimensions, size)
 
     def loss(self, batch: Batch) -> Losses:
         """Value loss and the losses of both policies; only the value loss trains phi, unless set otherwise."""
@@ -113,38 +108,24 @@ class Agent(nn.Module):
 
     def low_loss(self, batch: Batch) -> Losses:
         """AWR of actions towards the subgoal w of the same episode, with A = V(s', w) - V(s, w)."""
-        observations, goals, tasks = batch["observations"], batch["low_goals"], batch["tasks"]
-        subgoal = self.value.representation(observations, goals, task=tasks)
-        if not self.settings.low_actor_rep_grad:
-            subgoal = subgoal.detach()
-        with torch.no_grad():
-            v = self.value.heads(observations, subgoal, task=tasks).mean(0)
-        advantage = self.value.mean(batch["following_observations"], goals, tasks) - v
-        actions = self.actor.low(observations, subgoal, task=tasks)
-        alpha, limit = self.settings.low_alpha, self.settings.max_weight
-        return awr_loss(actions, batch["actions"], advantage, alpha, batch, max_weight=limit)
+        settings = self.settings
+        return low_level_loss(
+            self.value,
+            self.actor,
+            batch,
+            settings.low_alpha,
+            max_weight=settings.max_weight,
+            trains_representation=settings.low_actor_rep_grad,
+        )
 
     def high_loss(self, batch: Batch) -> Losses:
         """AWR of representations phi([s; w]) of subgoals, with A = V(w, g) - V(s, g)."""
-        observations, goals, tasks = batch["observations"], batch["actor_goals"], batch["tasks"]
-        with torch.no_grad():
-            target = self.value.representation(observations, batch["subgoals"], task=tasks)
-        advantage = self.value.mean(batch["subgoal_observations"], goals, tasks)
-        advantage = advantage - self.value.mean(observations, goals, tasks)
-        proposed = self.actor.high(observations, goals, task=tasks)
-        return awr_loss(
-            proposed,
-            target,
-            advantage,
-            self.settings.high_alpha,
-            batch,
-            max_weight=self.settings.max_weight,
-            name="high_actor",
-        )
+        alpha, limit = self.settings.high_alpha, self.settings.max_weight
+        return high_level_loss(self.value, self.actor, batch, alpha, max_weight=limit)
 
     def state_value(self, observations: Tensor, goals: Tensor, tasks: Tensor) -> Tensor:
         """Mean of the two values, (batch,), without a gradient; observations and goals are normalised."""
-        return self.value.mean(observations, goals, tasks)
+        return self.value.estimate(observations, goals, tasks)
 
     def disagreement(self, batch: Batch) -> Tensor:
         """|V_1 - V_2| of the states, (batch,): how uncertain the values are of them."""

@@ -168,12 +168,12 @@ class Agent(nn.Module):
 
     def rise(self, batch: Batch, later: str, goals: Tensor) -> Tensor:
         """V of the states of a field minus V of the observations, (batch,), without a gradient."""
-        v = self.value.mean(batch["observations"], goals, batch["tasks"])
-        return self.value.mean(batch[later], goals, batch["tasks"]) - v
+        v = self.value.estimate(batch["observations"], goals, batch["tasks"])
+        return self.value.estimate(batch[later], goals, batch["tasks"]) - v
 
     def state_value(self, observations: Tensor, goals: Tensor, tasks: Tensor) -> Tensor:
         """Mean of the two values, (batch,), without a gradient; observations and goals are normalised."""
-        return self.value.mean(observations, goals, tasks)
+        return self.value.estimate(observations, goals, tasks)
 
     def disagreement(self, batch: Batch) -> Tensor:
         """|V_1 - V_2| of the states, (batch,): how uncertain the values are of them."""

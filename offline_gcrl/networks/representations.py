@@ -70,10 +70,16 @@ class RepresentationValue(nn.Module):
             values: Tensor = self.target_heads(state, representation, task=task)
         return values
 
-    def mean(self, state: Tensor, goal: Tensor, task: Tensor | None = None) -> Tensor:
+    def estimate(self, state: Tensor, goal: Tensor, task: Tensor | None = None) -> Tensor:
         """Mean of the two values, (batch,), without a gradient."""
         with torch.no_grad():
-            return self.forward(state, goal, task).mean(0)
+            return self.estimate_of(state, self.representation(state, goal, task=task), task)
+
+    def estimate_of(self, state: Tensor, representation: Tensor, task: Tensor | None) -> Tensor:
+        """The same of a representation, (batch, n)."""
+        with torch.no_grad():
+            values: Tensor = self.heads(state, representation, task=task)
+        return values.mean(0)
 
     def learning(self) -> list[nn.Parameter]:
         """The parameters of representation and heads, without the targets."""

@@ -18,6 +18,16 @@ class Value(GoalConditioned):
         return super().forward(state, goal, action, task).squeeze(-1)
 
 
+class Probability(Value):
+    """A value between 0 and 1, by a sigmoid: shape (batch,)."""
+
+    def forward(
+        self, state: Tensor, goal: Tensor, action: Tensor | None = None, task: Tensor | None = None
+    ) -> Tensor:
+        """(batch, state), (batch, goal), (batch, action), task numbers (batch,) to (batch,)."""
+        return super().forward(state, goal, action, task).sigmoid()
+
+
 class Ensemble(nn.Module):
     """Several values or critics of the same shape with weights of their own."""
 

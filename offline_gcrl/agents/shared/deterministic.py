@@ -25,9 +25,9 @@ def tanh_actor(settings: AgentSettings, dimensions: Dimensions) -> Actor:
     return Actor(network, squash=True)
 
 
-def critic_of(settings: AgentSettings, dimensions: Dimensions) -> Value:
+def critic_of(settings: AgentSettings, dimensions: Dimensions, kind: type[Value] = Value) -> Value:
     """Q(s, a, g)."""
-    return Value(
+    return kind(
         dimensions.observation + dimensions.action,
         dimensions.goal,
         1,

@@ -32,6 +32,7 @@ PURPOSES = (
     "uniform_actions",
     "noise",
     "representation_goal",
+    "sub_trajectory",
 )
 """What draws are for. Their keys follow from the place in this tuple: new ones go to the end."""
 UNIT_BITS = 2**24

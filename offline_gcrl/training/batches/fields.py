@@ -116,6 +116,11 @@ def steps_left(draw: Draw) -> Tensor:
     return draw.last_row - draw.row
 
 
+def sub_trajectory_ends(draw: Draw) -> Tensor:
+    """(batch,). 1 where s' is the last state of a sub-trajectory, drawn from the later states of the episode; else 0."""
+    return (draw.integers("sub_trajectory", steps_left(draw)) == 0).float()
+
+
 def subgoal_observations(draw: Draw) -> Tensor:
     """(batch, observation). The state ``subgoal_steps`` after s, or at the actor goal or the end if that is sooner."""
     return draw.data.observations[draw.subgoal_row]
@@ -212,6 +217,7 @@ FIELDS: dict[str, Field] = {
         next_observations, next_actions, has_next_actions, initial_observations,
         value_goals, rewards, masks, discounts, value_goal_steps,
         actor_goals, actor_rewards, actor_masks, actor_goal_steps, steps_left,
+        sub_trajectory_ends,
         subgoal_observations, subgoals, low_goals,
         midpoint_observations, midpoint_actions, midpoint_goals, midpoint_steps,
         permuted_value_goals, representation_goals, representation_observations, representation_rewards,
