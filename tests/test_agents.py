@@ -82,7 +82,6 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("svl", {"hierarchical": False}),
     ("svl", {"hierarchical": False, "conditioning": "goal+embedding", "task_network": "film"}),
     ("svl", {"conditioning": "goal+one_hot", "task_network": "heads"}),
-    ("svl", {"goal_encoder": "separate"}),
     ("qrl", {"latent": 16}),
     ("qrl", {"latent": 6, "quasimetric": "mrn", "goal_encoder": "separate"}),
     ("qrl", {"latent": 16, "actor_loss": "awr"}),

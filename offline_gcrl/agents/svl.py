@@ -25,7 +25,7 @@ from offline_gcrl.config import (
     Units,
     require_goal,
 )
-from offline_gcrl.networks.actors import LAST_GAIN, Actor
+from offline_gcrl.networks.actors import LAST_GAIN, Actor, HierarchicalActor
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
 from offline_gcrl.networks.goal_conditioned import GoalConditioned
 from offline_gcrl.networks.survival import SurvivalValue, interval_ends
@@ -108,7 +108,7 @@ class Agent(nn.Module):
             layer_norm=settings.layer_norm,
         )
         if settings.hierarchical:
-            self.actor: nn.Module = hierarchical_actor(settings, dimensions, size)
+            self.actor: HierarchicalActor | Actor = hierarchical_actor(settings, dimensions, size)
             return
         flat = GoalConditioned(
             state, goal, dimensions.action, *shape, conditioning=conditioning, last_gain=LAST_GAIN
@@ -146,11 +146,13 @@ class Agent(nn.Module):
 
     def low_loss(self, batch: Batch) -> Losses:
         """AWR of actions towards the subgoal w of the same episode, with A = V(s', w) - V(s, w)."""
+        assert isinstance(self.actor, HierarchicalActor)
         alpha, limit = self.settings.low_alpha, self.settings.max_weight
         return low_level_loss(self.value, self.actor, batch, alpha, max_weight=limit)
 
     def high_loss(self, batch: Batch) -> Losses:
         """AWR of representations phi([s; w]) of subgoals, with A = V(w, g) - V(s, g)."""
+        assert isinstance(self.actor, HierarchicalActor)
         alpha, limit = self.settings.high_alpha, self.settings.max_weight
         return high_level_loss(self.value, self.actor, batch, alpha, max_weight=limit)
 

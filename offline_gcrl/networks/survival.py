@@ -63,7 +63,7 @@ class SurvivalValue(nn.Module):
             "weights": torch.from_numpy(-np.diff(powers) / (1.0 - discount)).float(),
         }
         for name, values in constants.items():
-            self.register_buffer(name, values, persistent=False)  # They follow from the settings.
+            self.register_buffer(name, values)
         self.representation = GoalRepresentation(
             state, goal, size, hidden, activation, conditioning=conditioning, layer_norm=layer_norm
         )
