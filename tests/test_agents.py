@@ -110,6 +110,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("saw", {"conditioning": "goal+embedding", "task_network": "modular", "sobolev": 0.1}),
     ("qrl", {"latent": 16, "conditioning": "goal+one_hot", "task_network": "modular"}),
     ("ddpg", {"critics": 2, "conditioning": "embedding", "task_network": "modular"}),
+    ("svl", {"conditioning": "goal+one_hot", "task_network": "modular"}),
+    ("actionable_models", {"conditioning": "embedding", "task_network": "modular"}),
     ("bc", {"task_network": "distral"}),
     ("gciql", {"task_network": "distral", "actor_loss": "awr"}),
     ("gofar", {"task_network": "distral", "goal_encoder": "separate"}),
@@ -118,6 +120,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gcivl", {"task_network": "distral", "distral_weight": 0.0}),
     ("qrl", {"latent": 16, "task_network": "distral"}),
     ("ddpg", {"bc_alpha": 1.0, "task_network": "distral"}),
+    ("actionable_models", {"task_network": "distral"}),
 ]
 
 MAPPED = [

@@ -5,7 +5,7 @@ was reached. Random goals are chained: a sub-trajectory passes back the value of
 that the data does not have is pushed down, and the policy ascends the critic.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.agents.shared.deterministic import critic_of, policy_value, tanh_actor
+from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.networks.frozen import frozen
@@ -38,6 +39,7 @@ class Settings(AgentSettings):
     conservative_weight: NonNegativeFloat = 1.0  # of the values of negative actions
     negatives: PositiveInt = 10  # uniform actions, of which one is drawn by its value
     goals: Mixture = {"future": 0.5, "random": 0.5}  # of critic and actor
+    distils: ClassVar[bool] = True
 
     @property
     def sampling(self) -> Sampling:
@@ -69,7 +71,8 @@ class Agent(nn.Module):
         """Critic and actor losses; each sends gradients to its own network only."""
         critic_loss, critic_info = self.critic_loss(batch)
         actor_loss, actor_info = self.actor_loss(batch)
-        return critic_loss + actor_loss, {**critic_info, **actor_info}
+        losses = critic_loss + actor_loss, {**critic_info, **actor_info}
+        return with_distillation(self, batch, losses)
 
     def critic_loss(self, batch: Batch) -> Losses:
         """(y - Q(s, a, g))^2 + Q(s, b, g)^2 with a negative action b, which is not in the data."""
