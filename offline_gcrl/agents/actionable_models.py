@@ -32,13 +32,17 @@ class Settings(AgentSettings):
     learning_rate: PositiveFloat = 1.0e-3
     hidden: Units = (256, 256, 256)
     discount: Discount = 0.98
-    # GoFAR's code moves targets by 0.05 per cycle of 20 updates; per update that is 0.0026.
+    # Rate at which the targets follow; GoFAR's code: 0.05 per cycle of 20 updates, which is 0.0026 per update.
     tau: Annotated[float, Field(gt=0.0, le=1.0)] = 0.0026
     n_step: PositiveInt = 1  # steps until the target bootstraps
-    form: Literal["paper", "released"] = "paper"  # of the critic's loss; released: GoFAR's code
-    conservative_weight: NonNegativeFloat = 1.0  # of the values of negative actions
+    form: Literal["paper", "released"] = (
+        "paper"  # form of the critic's loss; released: that of GoFAR's code
+    )
+    conservative_weight: NonNegativeFloat = (
+        1.0  # weight of the values of negative actions in the loss
+    )
     negatives: PositiveInt = 10  # uniform actions, of which one is drawn by its value
-    goals: Mixture = {"future": 0.5, "random": 0.5}  # of critic and actor
+    goals: Mixture = {"future": 0.5, "random": 0.5}  # goals of critic and actor
     distils: ClassVar[bool] = True
 
     @property

@@ -47,8 +47,8 @@ class Settings(AgentSettings):
     layer_norm: bool = True  # in the values and the representation; never in the policies
     representation_size: PositiveInt = 256  # numbers that represent a goal
     discount: Discount = 0.995
-    horizon: PositiveInt = 10_000  # steps, the end of the last interval of time
-    intervals: PositiveInt = 100  # of time, at most; released code: about 800
+    horizon: PositiveInt = 10_000  # end of the last interval of time, in steps
+    intervals: PositiveInt = 100  # largest number of intervals of time; released code: about 800
     hierarchical: bool = True  # two levels of policies, or one
     subgoal_steps: PositiveInt = 25  # steps from a state to its subgoal
     low_alpha: NonNegativeFloat = (
