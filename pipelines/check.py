@@ -9,6 +9,7 @@ from offline_gcrl.config import (
     Params,
     check_agent,
     check_evaluation,
+    check_planner,
     load_params,
     resolve,
     unusable_recipes,
@@ -31,15 +32,14 @@ def main() -> None:
         datasets = [checked_dataset(params, name) for name in params.experiment.datasets]
         for agent, section in params.agents.items():
             check_agent(params, agent, settings_type(section["algorithm"]), unusable)
+        check_planner(params, settings_type)
         with sealed_directory(RESOLVED) as folder:
             for dataset in datasets:
                 text = dataset.model_dump_json(indent=2, exclude_defaults=True)
                 write_text(folder / f"{dataset.name}.json", text + "\n")
         runs = params.experiment
-        close(
-            f"{len(runs.datasets)} dataset(s) x {len(runs.agents)} agent(s) x "
-            f"{len(runs.seeds)} seed(s) to run"
-        )
+        counts = (len(runs.datasets), len(runs.agents), len(runs.seeds))
+        close("{} dataset(s) x {} agent(s) x {} seed(s) to run".format(*counts))
 
 
 def checked_dataset(params: Params, name: str) -> Dataset:

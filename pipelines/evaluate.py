@@ -16,13 +16,11 @@ def main() -> None:
     """Fill ``results/<dataset>/<agent>``."""
     name, agent = stage_arguments(__doc__, "dataset", "agent")
     from offline_gcrl.config.outputs import SKIPPED
-    from offline_gcrl.evaluation.figures import draw_results
+    from offline_gcrl.evaluation.figures import draw_policies, draw_results
     from offline_gcrl.evaluation.plan import evaluate, plan_evaluation
     from offline_gcrl.evaluation.probes import plan_probes, run_probes
     from offline_gcrl.evaluation.results import HEADLINES, combine_seeds
-    from offline_gcrl.evaluation.videos import write_all_rollouts
-    from offline_gcrl.figures.gradients import draw_gradients
-    from offline_gcrl.figures.routing import write_routing
+    from offline_gcrl.evaluation.videos import plan_videos, write_videos
     from offline_gcrl.tracking.evaluation import log_results
     from offline_gcrl.tracking.store import Subject, Tracker
 
@@ -47,22 +45,22 @@ def main() -> None:
                 result.write(folder / f"seed-{seed}")
             summary = combine_seeds(list(results.values()))
             draw_results(results, summary, dataset, agent, folder)
-            draw_gradients(policies.values(), folder)
-            write_routing(policies, folder)
-            more = plan_probes(models, dataset, settings, plan, results)
+            draw_policies(policies, plan, agent, folder)
+            data = Path("datasets/parquet") / name
+            more = plan_probes(models, dataset, settings, plan, results, data)
             with Bars(["probes"], sum(map(len, more.values())), "episodes") as bars:
                 probes = run_probes(more, settings.workers, partial(bars.advance, "probes", 1))
             probes.write(folder)
-            with Bars(["videos"], len(policies), "videos") as bars:
-                done = partial(bars.advance, "videos", 1)
-                reason = write_all_rollouts(policies, dataset, settings, folder, done)
+            if settings.planner and not probes.planned:
+                note("no planner: the value of this agent is no number of steps")
+            videos = plan_videos(plan, more, settings.video, folder)
+            with Bars(["videos"], len(videos), "videos") as bars:
+                reason = write_videos(videos, partial(bars.advance, "videos", 1))
             if reason:
                 note(f"no videos: {reason}")
             subject = Subject(name, agent, params.agents[agent]["algorithm"])
-            logged = settings.model_dump(exclude={"workers", "video"})
-            log_results(
-                tracker, subject, policies, results, summary, headline, folder, logged, probes
-            )
+            of = (tracker, subject, policies, results, summary, headline, folder)
+            log_results(*of, settings.identity, probes)
         close(f"{summary.sentence(headline)}, in {output}")
 
 

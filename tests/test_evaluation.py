@@ -22,7 +22,7 @@ from offline_gcrl.environments.selection import as_tree
 from offline_gcrl.evaluation.jobs import CURVE, FINAL, episode_jobs, evaluation_seeds
 from offline_gcrl.evaluation.results import episode_table, learning_curve, summarise
 from offline_gcrl.evaluation.rollouts import has_reached, run_episode, run_episodes
-from offline_gcrl.evaluation.videos import FAILED, REACHED, write_all_rollouts
+from offline_gcrl.evaluation.videos import FAILED, REACHED, plan_videos, write_videos
 from offline_gcrl.policies.policy import save_policy
 from offline_gcrl.statistics.intervals import across_seeds, rate_across_seeds, wilson
 from offline_gcrl.support.errors import OfflineGCRLError
@@ -235,16 +235,17 @@ def test_intervals_are_the_same_each_time() -> None:
 def test_a_video_shows_the_episodes(policy: Path, tmp_path: Path) -> None:
     settings = Evaluate(video=Video(episodes=2, size=96))
     (tmp_path / "seed-0").mkdir()
-    reason = write_all_rollouts({0: policy.parent}, as_dataset(small_recipe()), settings, tmp_path)
-    assert reason is None
+    jobs = episode_jobs(policy, as_dataset(small_recipe()), settings, 0, FINAL)
+    assert write_videos(plan_videos({(0, FINAL): jobs}, {}, settings.video, tmp_path)) is None
     with closing(imageio_ffmpeg.read_frames(str(tmp_path / "seed-0/rollouts.mp4"))) as frames:
         assert next(frames)["size"] == (192, 144)  # Two pictures, a heading and a line of text.
         pictures = [np.frombuffer(frame, np.uint8) for frame in frames]
     assert len(pictures) > 10
     assert any(not np.array_equal(pictures[0], other) for other in pictures[1:])
-    jobs = episode_jobs(policy, as_dataset(small_recipe()), settings, 0, FINAL)[:2]
     last = pictures[-1].reshape(144, 192, 3)
-    for place, job in enumerate(jobs):  # The strip below each picture has the colour of its end.
+    for place, job in enumerate(
+        jobs[:2]
+    ):  # The strip below each picture has the colour of its end.
         colour = REACHED if run_episode(job)["success"] else FAILED
         assert np.abs(last[-3, 96 * place + 48] - np.array(colour)).max() < 25
 
@@ -274,8 +275,7 @@ def test_without_gl_there_is_one_plain_line(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MUJOCO_GL", "disabled")
-    reason = write_all_rollouts(
-        {0: policy.parent}, as_dataset(small_recipe()), Evaluate(), tmp_path
-    )
+    jobs = episode_jobs(policy, as_dataset(small_recipe()), Evaluate(), 0, FINAL)
+    reason = write_videos(plan_videos({(0, FINAL): jobs}, {}, Video(), tmp_path))
     assert reason is not None
     assert "no GL library found" in reason

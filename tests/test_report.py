@@ -27,6 +27,7 @@ from offline_gcrl.report.facts import Folders, settings_of_agents
 from offline_gcrl.report.page import render_page
 from offline_gcrl.report.results import AgentResults, DatasetResults, Results, load_results
 from offline_gcrl.report.tables import flat_comparisons, headline_numbers, markdown_report
+from offline_gcrl.report.values import draw_values
 from offline_gcrl.report.verdict import Verdict, verdict
 from offline_gcrl.report.writing import write_report
 from offline_gcrl.support.errors import DataError
@@ -540,6 +541,34 @@ def test_a_report_has_tables_figures_and_numbers(project: Project) -> None:
     assert comparison["gciql"]["difference_to_best"] is None
     assert comparison["bc"]["difference_to_best_high"] < 0
     assert "gciql" in (output / "index.html").read_text()
+
+
+def test_values_are_drawn_over_the_maze_and_planned_episodes_have_their_own_rows(
+    project: Project,
+) -> None:
+    project.add(rates={"gciql": 0.5, "bc": 0.1})
+    folder = project.folders.results / MAZE / "gciql"
+    constant = {"task": MAZE, "goal_x": 1.0, "goal_y": 0.0, "unit": "discounted sum of rewards"}
+    places = [(x / 4, y / 4) for x in range(-4, 5) for y in range(-4, 5)]
+    rows = [{**constant, "x": x, "y": y, "value": -abs(x) - 9.0} for x, y in places]
+    pl.DataFrame(rows).write_parquet(folder / "value_map.parquet")
+    for seed in range(2):
+        planned = evaluated_episodes(0.9, seed=seed)
+        planned.write_parquet(folder / f"seed-{seed}" / "planned.parquet")
+    params = project.params(agents=("gciql", "bc"))
+    results = project.results(params)[MAZE]
+    page = project.page(params)
+    text = Elements(page).text
+    assert "Map of the value of gciql" in page
+    assert "value: discounted sum of rewards" in text
+    assert "because their value is no number of steps: bc" in text
+    heading = "agent without planner with planner difference"
+    found = re.search(rf"{heading} gciql (0.\d+) .*?(0.\d+) \[", text)
+    assert found is not None
+    assert found.groups() == ("0.50", "0.90")
+    assert results.metrics["gciql"]["success_rate"]["mean"] == 0.5
+    draw_values(project.datasets(params)[MAZE], results, project.root)
+    assert (project.root / f"values-{MAZE}.svg").exists()
 
 
 def test_a_comparison_without_results_is_an_empty_table() -> None:

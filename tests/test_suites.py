@@ -40,7 +40,7 @@ from offline_gcrl.evaluation.jobs import FINAL, episode_jobs
 from offline_gcrl.evaluation.plan import evaluate, plan_evaluation
 from offline_gcrl.evaluation.results import SeedResult, flat_metrics, summarise_by_task
 from offline_gcrl.evaluation.rollouts import rollout, run_episode
-from offline_gcrl.evaluation.videos import write_all_rollouts
+from offline_gcrl.evaluation.videos import plan_videos, write_videos
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.policy import load_policy
@@ -274,7 +274,8 @@ def test_a_video_shows_tasks_side_by_side(
 ) -> None:
     (tmp_path / "seed-0").mkdir()
     settings = Evaluate(video=Video(episodes=2, size=96))
-    assert write_all_rollouts({0: policies}, suite.dataset, settings, tmp_path) is None
+    plan = plan_evaluation({0: policies}, suite.dataset, settings)
+    assert write_videos(plan_videos(plan, {}, settings.video, tmp_path)) is None
     with closing(imageio_ffmpeg.read_frames(str(tmp_path / "seed-0/rollouts.mp4"))) as frames:
         width, height = next(frames)["size"]
         picture = np.frombuffer(next(frames), np.uint8).reshape(height, width, 3).astype(float)

@@ -16,7 +16,15 @@ from torch.nn.functional import softplus
 from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.agents.shared.actors import awr_loss, ddpg_bc_loss
 from offline_gcrl.agents.shared.distral import with_distillation
-from offline_gcrl.config import Activation, AgentSettings, Mixture, Sampling, Units, require_goal
+from offline_gcrl.config import (
+    Activation,
+    AgentSettings,
+    Mixture,
+    Sampling,
+    Units,
+    ValueMeaning,
+    require_goal,
+)
 from offline_gcrl.networks.actors import LAST_GAIN, Actor
 from offline_gcrl.networks.bilinear import Bilinear
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
@@ -62,6 +70,11 @@ class Settings(AgentSettings):
     def has_positive_loss(self) -> bool:
         """With AWR all losses are cross-entropies or weighted squares."""
         return self.actor_loss == "awr"
+
+    @property
+    def value_meaning(self) -> ValueMeaning:
+        """The contrastive critic."""
+        return "log_ratio"
 
 
 class Agent(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from offline_gcrl.agents import EVERY, Batch, Losses, batch_mean
 from offline_gcrl.agents.shared.deterministic import critic_of, policy_value, tanh_actor
 from offline_gcrl.agents.shared.distral import with_distillation
-from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units
+from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units, ValueMeaning
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.networks.frozen import frozen
 from offline_gcrl.networks.targets import TargetPair, copy_as_target, target_pair
@@ -63,6 +63,11 @@ class Settings(AgentSettings):
     def has_ensemble(self) -> bool:
         """Whether there are two critics."""
         return self.critics == 2
+
+    @property
+    def value_meaning(self) -> ValueMeaning:
+        """Q of rewards of -1."""
+        return "discounted_cost"
 
 
 class Agent(nn.Module):

@@ -14,7 +14,15 @@ from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.agents.shared.actors import awr_loss, ddpg_bc_loss
 from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.agents.shared.values import expectile_losses
-from offline_gcrl.config import Activation, AgentSettings, Discount, Mixture, Sampling, Units
+from offline_gcrl.config import (
+    Activation,
+    AgentSettings,
+    Discount,
+    Mixture,
+    Sampling,
+    Units,
+    ValueMeaning,
+)
 from offline_gcrl.networks.actors import LAST_GAIN, Actor
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
 from offline_gcrl.networks.frozen import frozen
@@ -66,6 +74,11 @@ class Settings(AgentSettings):
     def has_positive_loss(self) -> bool:
         """With AWR all three losses are weighted squares."""
         return self.actor_loss == "awr"
+
+    @property
+    def value_meaning(self) -> ValueMeaning:
+        """V of rewards of -1."""
+        return "discounted_cost"
 
 
 class Agent(nn.Module):

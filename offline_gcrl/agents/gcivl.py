@@ -13,7 +13,15 @@ from offline_gcrl.agents import Batch, Losses
 from offline_gcrl.agents.shared.actors import awr_loss
 from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.agents.shared.values import implicit_value_loss
-from offline_gcrl.config import Activation, AgentSettings, Discount, Mixture, Sampling, Units
+from offline_gcrl.config import (
+    Activation,
+    AgentSettings,
+    Discount,
+    Mixture,
+    Sampling,
+    Units,
+    ValueMeaning,
+)
 from offline_gcrl.networks.actors import LAST_GAIN, Actor
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
 from offline_gcrl.networks.goal_conditioned import GoalConditioned
@@ -63,6 +71,11 @@ class Settings(AgentSettings):
     def has_positive_loss(self) -> bool:
         """Both losses are weighted squares."""
         return True
+
+    @property
+    def value_meaning(self) -> ValueMeaning:
+        """V of rewards of -1."""
+        return "discounted_cost"
 
 
 class Agent(nn.Module):

@@ -23,6 +23,7 @@ from offline_gcrl.config import (
     Mixture,
     Sampling,
     Units,
+    ValueMeaning,
     require_goal,
 )
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
@@ -81,6 +82,11 @@ class Settings(AgentSettings):
     def has_positive_loss(self) -> bool:
         """All losses are weighted squares."""
         return True
+
+    @property
+    def value_meaning(self) -> ValueMeaning:
+        """V of rewards of -1."""
+        return "discounted_cost"
 
 
 class Agent(nn.Module):

@@ -16,7 +16,15 @@ from torch.nn.functional import softplus
 from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.agents.shared.actors import awr_loss, ddpg_bc_loss
 from offline_gcrl.agents.shared.distral import with_distillation
-from offline_gcrl.config import Activation, AgentSettings, Mixture, Sampling, Units, require_goal
+from offline_gcrl.config import (
+    Activation,
+    AgentSettings,
+    Mixture,
+    Sampling,
+    Units,
+    ValueMeaning,
+    require_goal,
+)
 from offline_gcrl.networks.actors import LAST_GAIN, Actor
 from offline_gcrl.networks.bilinear import Encoder
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
@@ -67,6 +75,11 @@ class Settings(AgentSettings):
     def sampling(self) -> Sampling:
         """Goals, and no rewards."""
         return Sampling(fields=FIELDS, actor_goals=self.actor_goals, value_goals=self.value_goals)
+
+    @property
+    def value_meaning(self) -> ValueMeaning:
+        """Minus the distance."""
+        return "steps"
 
 
 class Agent(nn.Module):

@@ -15,7 +15,7 @@ from offline_gcrl.agents import STATE, Batch, Losses, batch_mean
 from offline_gcrl.agents.shared.deterministic import critic_of, policy_value, tanh_actor
 from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.agents.shared.queues import EMPTY, percentile, pushed
-from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units
+from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units, ValueMeaning
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.networks.targets import TargetPair, copy_as_target, target_pair
 
@@ -78,6 +78,11 @@ class Settings(AgentSettings):
     def has_positive_loss(self) -> bool:
         """Weighted squares."""
         return True
+
+    @property
+    def value_meaning(self) -> ValueMeaning:
+        """Q of the rewards."""
+        return "discounted_success" if self.reward == "binary" else "discounted_cost"
 
 
 class Agent(nn.Module):

@@ -17,11 +17,17 @@ from offline_gcrl.config.agents import (
     Modular,
     Sampling,
     Units,
+    ValueMeaning,
     algorithm_names,
     require_goal,
 )
-from offline_gcrl.config.checks import agent_settings, check_agent, check_evaluation
-from offline_gcrl.config.evaluating import Evaluate, Video
+from offline_gcrl.config.checks import (
+    agent_settings,
+    check_agent,
+    check_evaluation,
+    check_planner,
+)
+from offline_gcrl.config.evaluating import Evaluate, Planner, Video
 from offline_gcrl.config.experiment import Collecting, Experiment
 from offline_gcrl.config.goals import Goal, Part, Region, Selection, Success, has_original_goals
 from offline_gcrl.config.multitask import Tasks, TaskSequence
@@ -62,6 +68,7 @@ __all__ = [
     "Modular",
     "Params",
     "Part",
+    "Planner",
     "Recipe",
     "Region",
     "Relabel",
@@ -76,11 +83,13 @@ __all__ = [
     "Tasks",
     "Train",
     "Units",
+    "ValueMeaning",
     "Video",
     "agent_settings",
     "algorithm_names",
     "check_agent",
     "check_evaluation",
+    "check_planner",
     "has_original_goals",
     "load_dataset",
     "load_params",

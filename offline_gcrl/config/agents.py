@@ -22,6 +22,18 @@ PER_TASK: tuple[TaskNetwork, ...] = ("heads", "modular", "distral")
 """Networks that depend on the task, whatever they are conditioned on."""
 
 
+ValueMeaning = Literal["steps", "discounted_cost", "discounted_success", "log_ratio", "other"]
+"""Meaning of the value of a state and a goal, ``state_value`` of an agent.
+
+``steps``: minus the number of steps to the goal. ``discounted_cost``: the discounted sum of rewards of -1 until the goal
+is reached. ``discounted_success``: the discounted sum of rewards of 1 from the time the goal is reached, and forever.
+``log_ratio``: the logarithm of how much more likely the goal is after the state than after an average one. ``other``: a
+number that only the agent itself gives a meaning to.
+"""
+VALUES_IN_STEPS = ("steps", "discounted_cost", "discounted_success")
+"""Meanings that determine the number of steps to the goal."""
+
+
 class Sampling(Section):
     """What an agent needs in a batch; a batch contains nothing else."""
 
@@ -221,6 +233,11 @@ class AgentSettings(Section):
     def has_positive_loss(self) -> bool:
         """Whether the loss is never negative, so that the ratio of two losses measures progress."""
         return False
+
+    @property
+    def value_meaning(self) -> ValueMeaning:
+        """The meaning of the agent's ``state_value``, if it has one."""
+        return "other"
 
 
 def require_goal(settings: AgentSettings, reason: str) -> None:

@@ -1,10 +1,15 @@
 """Checks across sections: an agent against its dataset, relabelling and training; evaluation against its tasks."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from offline_gcrl.config.agents import PER_TASK, AgentSettings, algorithms_with
+from offline_gcrl.config.agents import (
+    PER_TASK,
+    VALUES_IN_STEPS,
+    AgentSettings,
+    algorithms_with,
+)
 from offline_gcrl.config.goals import Goal, has_original_goals
 from offline_gcrl.config.multitask import check_tasks_of
 from offline_gcrl.config.overrides import check_per_dataset, for_dataset
@@ -89,6 +94,34 @@ def check_evaluation(params: Params, dataset: Dataset) -> None:
             raise SettingsError(
                 f"{params.path}: evaluate.{name}: {episodes} are too few to evaluate all tasks of "
                 f"'{dataset.name}'; set at least {least}"
+            )
+
+
+def check_planner(params: Params, settings_type: Callable[[str], type[AgentSettings]]) -> None:
+    """A planner needs an agent whose value is a number of steps, which it is with sparse rewards only.
+
+    Args:
+        params: all settings.
+        settings_type: gives the settings type of an algorithm.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
+    for dataset in params.experiment.datasets:
+        if params.evaluate_for(dataset).planner is None:
+            continue
+        if params.relabel_for(dataset).reward == "dense":
+            raise SettingsError(
+                f"{params.path}: evaluate.planner: plans by numbers of steps, and with relabel.reward 'dense' values "
+                f"are sums of distances; set relabel.reward: sparse for '{dataset}', or leave the planner out"
+            )
+        agents = params.experiment.agents
+        kinds = {agent: settings_type(params.agents[agent]["algorithm"]) for agent in agents}
+        settings = [agent_settings(params, agent, dataset, kind) for agent, kind in kinds.items()]
+        if not any(own.value_meaning in VALUES_IN_STEPS for own in settings):
+            raise SettingsError(
+                f"{params.path}: evaluate.planner: needs an agent whose value is a number of steps, and "
+                f"{', '.join(kinds)} have none; add gciql to experiment.agents, or leave the planner out"
             )
 
 

@@ -1,8 +1,8 @@
 """Section ``evaluate`` of ``params.yaml``: how policies are evaluated."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from offline_gcrl.config.reading import Section, Seed
 from offline_gcrl.config.relabelling import Discount
@@ -14,6 +14,32 @@ class Video(Section):
     episodes: NonNegativeInt = 4
     size: Annotated[int, Field(ge=32, multiple_of=16)] = 240
     """Height and width of the picture of one episode, in pixels."""
+
+
+class Planner(Section):
+    """Test-time graph search: paths over states of the dataset, measured by the agent's own value (arXiv 2510.07257)."""
+
+    nodes: Annotated[int, Field(ge=2)] = 1000
+    """States of the dataset that paths consist of. The number of evaluations of the value is its square."""
+    choice: Literal["random", "farthest"] = "random"
+    """How the states are chosen: at random, or by their goals so that each is far from those chosen before it."""
+    edge_limit: PositiveFloat = 24.0
+    """Steps up to which the agent's distance is trusted."""
+    long_edges: Literal["penalised", "removed"] = "penalised"
+    """Edges beyond the limit: ``penalised``, their cost grows exponentially with their length, so that there is always a
+    path; ``removed``, the policy acts for the goal itself where there is no path."""
+    subgoal_limit: PositiveFloat | None = None
+    """Steps up to which a subgoal may be away; the last such node of the path is the subgoal. If left out, twice
+    ``edge_limit``."""
+    replan: PositiveInt | None = None
+    """Steps between two plans; if left out, one plan at the start of each episode."""
+    seed: NonNegativeInt = 0
+    """Seed of the choice of states."""
+
+    @property
+    def reach(self) -> float:
+        """Steps up to which a subgoal may be away."""
+        return 2.0 * self.edge_limit if self.subgoal_limit is None else self.subgoal_limit
 
 
 class Evaluate(Section):
@@ -38,6 +64,9 @@ class Evaluate(Section):
     success at the last step equal to success at any step."""
     workers: PositiveInt | None = None
     """Worker processes; if left out, one per core. The results do not depend on it."""
+    planner: Planner | None = None
+    """If given, the final episodes are repeated with a planner in front of each policy whose value is a number of
+    steps. Results with and without the planner are separate."""
     video: Video = Video()
 
     def wrong_identifier_count(self, tasks: int) -> int:
@@ -50,3 +79,9 @@ class Evaluate(Section):
     def held_out_count(self) -> int:
         """Number of episodes with unseen goals."""
         return self.episodes if self.held_out_episodes is None else self.held_out_episodes
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that results depend on, by name; a planner only if there is one."""
+        unused = {"planner"} if self.planner is None else set()
+        return self.model_dump(exclude={"workers", "video"} | unused)

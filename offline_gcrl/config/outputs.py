@@ -36,3 +36,7 @@ WRONG_IDENTIFIER, HELD_OUT_EPISODES = "wrong_identifier.parquet", "held_out.parq
 """Evaluation episodes with a wrong task identifier or goal, and with unseen goals."""
 ROLLOUTS = "rollouts.mp4"
 """Video of evaluation episodes."""
+PLANNED_EPISODES, PLANNED_ROLLOUTS = "planned.parquet", "planned.mp4"
+"""Evaluation episodes with a planner, and their video."""
+VALUE_MAP, VALUE_MAP_FIGURE = "value_map.parquet", "value_map.svg"
+"""Value of an agent at the positions of a maze, for one goal, and its figure."""

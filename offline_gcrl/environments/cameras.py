@@ -5,6 +5,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 OUTER_WALL = 0.5
 """Width of the outer walls that is visible, in cells."""
@@ -46,6 +47,33 @@ def shows_goal(environment: Any) -> bool:
         for number in range(count)
     ]
     return any(word in name.lower() for name in names for word in MARKERS)
+
+
+def as_pixels(environment: Any, positions: ArrayLike, size: int) -> NDArray[np.float64] | None:
+    """Where positions on the floor are in the last picture; call this after a picture was rendered.
+
+    Args:
+        environment: the environment that rendered it.
+        positions: (n, 2), x and y.
+        size: height and width of the picture in pixels.
+
+    Returns:
+        (n, 2), pixels from the left and from the top; None if the camera is unknown.
+    """
+    renderer = getattr(_drawn(environment), "mujoco_renderer", None)
+    scene = getattr(getattr(renderer, "viewer", None), "scn", None)
+    if scene is None:
+        return None
+    left, right = scene.camera  # The eyes of a stereo camera, between which the picture is taken.
+    eye, forward, up = (
+        (np.array(getattr(left, name)) + np.array(getattr(right, name))) / 2
+        for name in ("pos", "forward", "up")
+    )
+    half = left.frustum_top / left.frustum_near
+    ways = np.pad(np.asarray(positions, dtype=np.float64), ((0, 0), (0, 1))) - eye
+    depths = ways @ forward * half
+    across, above = ways @ np.cross(forward, up) / depths, ways @ up / depths
+    return np.stack([(1.0 + across) / 2, (1.0 - above) / 2], axis=1) * size
 
 
 def _drawn(environment: Any) -> Any | None:

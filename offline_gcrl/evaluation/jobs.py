@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from offline_gcrl.config import Dataset, Evaluate, Evaluation, Goal, Recipe, Region
+from offline_gcrl.config import Dataset, Evaluate, Evaluation, Goal, Planner, Recipe, Region
 from offline_gcrl.environments.selection import evaluated_goal
 
 FINAL, CURVE, HELD_OUT = 1, 2, 3
@@ -14,6 +14,15 @@ held-out goals all differ.
 
 A purpose is never 0: NumPy pads seed sequences with zeros, so [seed, n, 0] would equal the collector's [seed, n].
 """
+
+
+@dataclass(frozen=True)
+class Planning:
+    """Planning in an episode: its settings, and the data that paths consist of."""
+
+    settings: Planner
+    data: Path
+    """The folder of the ingested dataset."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,8 @@ class EpisodeJob:
     """A wrong task that the policy is conditioned on instead of ``task``."""
     conditioned_goal: tuple[float, ...] | None = None
     """A wrong goal that the policy is conditioned on; success is measured on the episode's own goal."""
+    planning: Planning | None = None
+    """The planner in front of the policy, if any."""
 
 
 def evaluation_seeds(seed: int, training_seed: int, purpose: int, count: int) -> list[int]:

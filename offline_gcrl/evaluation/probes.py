@@ -5,12 +5,13 @@
 - Wrong identifiers: the same episodes are run with the policy conditioned on another task or another goal. The
   success of a policy that uses its conditioning drops.
 - Held-out goals: episodes with goals from the region that the recipe holds out from training.
+- Planning: the same episodes are run with a planner in front of the policy.
 
 Each probe writes its own files, so the main results do not depend on which probes run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from offline_gcrl.config import Dataset, Evaluate, Recipe, Success
 from offline_gcrl.config.outputs import (
     HELD_OUT_EPISODES,
+    PLANNED_EPISODES,
     POLICY,
     SNAPSHOTS,
     SPECIALISTS,
@@ -32,6 +34,7 @@ from offline_gcrl.evaluation.jobs import (
     FINAL,
     HELD_OUT,
     EpisodeJob,
+    Planning,
     episode_job,
     evaluated_recipes,
 )
@@ -47,7 +50,7 @@ class Probe(NamedTuple):
     """The key of a group of probe episodes."""
 
     kind: str
-    """``specialist``, ``wrong`` or ``held_out``."""
+    """``specialist``, ``wrong``, ``held_out`` or ``planned``."""
     subject: str
     """The task of a specialist, or the identifier that is wrong (``task`` or ``goal``)."""
     seed: int
@@ -66,13 +69,19 @@ class ProbeResults:
     wrong: dict[int, pl.DataFrame]
     """Tables of episodes with the additional column ``wrong``, the identifier that is wrong."""
     held_out: dict[int, pl.DataFrame]
+    planned: dict[int, pl.DataFrame] = field(default_factory=dict)
+    """The final episodes with a planner."""
 
     def write(self, folder: Path) -> None:
         """Write the results into the folder of an agent's results; probes that did not run write no file."""
         for task, results in self.specialists.items():
             for seed, result in results.items():
                 result.write(folder / SPECIALISTS / task / f"seed-{seed}")
-        for name, tables in ((WRONG_IDENTIFIER, self.wrong), (HELD_OUT_EPISODES, self.held_out)):
+        for name, tables in (
+            (WRONG_IDENTIFIER, self.wrong),
+            (HELD_OUT_EPISODES, self.held_out),
+            (PLANNED_EPISODES, self.planned),
+        ):
             for seed, table in tables.items():
                 write_parquet(table, folder / f"seed-{seed}" / name)
 
@@ -83,6 +92,7 @@ def plan_probes(
     settings: Evaluate,
     evaluation_plan: EvaluationPlan,
     results: Mapping[int, SeedResult],
+    data: Path | None = None,
 ) -> ProbePlan:
     """Plan all probes of one agent.
 
@@ -92,6 +102,7 @@ def plan_probes(
         settings: number of episodes.
         evaluation_plan: the plan of the main evaluation, whose episodes are run again.
         results: results of the main evaluation; they contain the goals of the episodes.
+        data: folder of the ingested dataset, for planners; without it, there is no planner.
     """
     plan: ProbePlan = {}
     for seed, result in results.items():
@@ -106,6 +117,8 @@ def plan_probes(
             plan[Probe("wrong", kind, seed)] = jobs[
                 : settings.wrong_identifier_count(len(dataset.tasks))
             ]
+        if data is not None:
+            plan[Probe("planned", "", seed)] = planned_jobs(policy, final, settings, data)
         plan[Probe("held_out", "", seed)] = held_out_jobs(final[0].policy, dataset, settings, seed)
     return {probe: jobs for probe, jobs in plan.items() if jobs}
 
@@ -117,20 +130,21 @@ def run_probes(
     tables = run_plan(plan, workers, on_episode)
     specialists: dict[str, dict[int, SeedResult]] = {}
     wrong: dict[int, list[pl.DataFrame]] = {}
-    held_out = {}
+    held_out, planned = {}, {}
     for probe, table in tables.items():
         if probe.kind == "wrong":
             named = table.with_columns(pl.lit(probe.subject).alias("wrong"))
             wrong.setdefault(probe.seed, []).append(named)
         elif probe.kind == "held_out":
             held_out[probe.seed] = table
+        elif probe.kind == "planned":
+            planned[probe.seed] = table
         elif probe.purpose == FINAL:
             snapshots = probe._replace(purpose=CURVE)
             result = seed_result(table, tables[snapshots], plan[snapshots])
             specialists.setdefault(probe.subject, {})[probe.seed] = result
-    return ProbeResults(
-        specialists, {seed: pl.concat(parts) for seed, parts in wrong.items()}, held_out
-    )
+    with_wrong = {seed: pl.concat(parts) for seed, parts in wrong.items()}
+    return ProbeResults(specialists, with_wrong, held_out, planned)
 
 
 def _specialist_probes(
@@ -149,6 +163,16 @@ def _specialist_probes(
             replace(job, policy=path) for path in snapshots for job in by_number.values()
         ],
     }
+
+
+def planned_jobs(
+    policy: Policy, jobs: Sequence[EpisodeJob], settings: Evaluate, data: Path
+) -> list[EpisodeJob]:
+    """The same episodes with a planner; none if there is no planner, or if the policy estimates no steps."""
+    if settings.planner is None or policy.why_no_steps():
+        return []
+    planning = Planning(settings.planner, data)
+    return [replace(job, planning=planning) for job in jobs]
 
 
 def conditioned_identifiers(policy: Policy, dataset: Dataset) -> list[str]:

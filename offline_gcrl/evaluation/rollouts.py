@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from offline_gcrl.config import Goal
 from offline_gcrl.environments.making import reported_success, seeded_episode, shared_environment
 from offline_gcrl.environments.selection import INFOS, as_tree, select
-from offline_gcrl.evaluation.jobs import EpisodeJob
+from offline_gcrl.evaluation.jobs import EpisodeJob, Planning
+from offline_gcrl.evaluation.planner import Graph, Plan, PlannedEpisode, planning_graph
 from offline_gcrl.goals.held_out import in_region
 from offline_gcrl.goals.success import reaches, squared_distance
-from offline_gcrl.policies.policy import Policy, load_policy
+from offline_gcrl.policies.policy import Acting, Policy, load_policy
 from offline_gcrl.support.errors import DataError, PolicyError, SettingsError
 from offline_gcrl.support.processes import cores, ordered_map
 
@@ -44,6 +45,8 @@ class RolloutStep:
     """Desired goal, (goal,)."""
     reached: bool
     ended: bool
+    plan: Plan | None = None
+    """The plan that the last action followed, if there is a planner."""
 
 
 def rollout(
@@ -57,7 +60,7 @@ def rollout(
     fixed, sizes = job.evaluation.fixed_tasks, policy.dimensions
     options = {fixed.option: job.task_id} if fixed else None
     assert job.goal.desired is not None
-    space, acting = environment.action_space, policy.episode()
+    space, acting = environment.action_space, acting_in(job, policy)
     assert isinstance(space, gymnasium.spaces.Box)
     observation, reset_info = environment.reset(seed=job.seed, options=options)
     info, ended, reached = reset_info, False, False
@@ -65,18 +68,30 @@ def rollout(
         tree = as_tree(observation, {**reset_info, **info})
         achieved = _finite(select(tree, job.goal.achieved), "achieved goal")
         desired = _finite(select(tree, job.goal.desired), "desired goal")
-        yield RolloutStep(achieved, desired, reached, ended)
+        planned = acting if isinstance(acting, PlannedEpisode) else None
+        yield RolloutStep(achieved, desired, reached, ended, planned.plan if planned else None)
         if ended:
             return
         state = _padded(select(tree, job.goal.observation), sizes.observation)
         goal = desired if job.conditioned_goal is None else np.array(job.conditioned_goal)
         task = job.conditioned_task or job.task
-        action = acting.act(state, _padded(goal, sizes.goal), task)
+        given = (state, _padded(goal, sizes.goal), task)
+        if planned:  # It also needs the achieved goal, because some values are between goals.
+            action = planned.act(*given, _padded(achieved, sizes.goal))
+        else:
+            action = acting.act(*given)
         observation, _, terminated, truncated, info = environment.step(as_action(action, space))
         ended = terminated or truncated
         tree = as_tree(observation, {**reset_info, **info})
         reached = has_reached(tree, job.goal, job.evaluation.success)
         ended = ended or (reached and job.stop_at_success)
+
+
+def acting_in(job: EpisodeJob, policy: Policy) -> Acting:
+    """What acts in an episode: the policy, or a planner in front of it."""
+    if job.planning is None:
+        return policy.episode()
+    return PlannedEpisode(policy.episode(), _graph(job.policy, job.planning, job.task))
 
 
 def as_action(action: NDArray[Any], space: gymnasium.spaces.Box) -> NDArray[Any]:
@@ -161,6 +176,11 @@ def has_reached(tree: dict[str, Any], goal: Goal, source: str = "goal") -> bool:
 def _padded(values: NDArray[Any], size: int) -> NDArray[Any]:
     missing = size - len(values)
     return np.pad(values, (0, missing)) if missing > 0 else values
+
+
+@functools.lru_cache(maxsize=8)  # One per task of a suite; a graph of 1,000 nodes takes 12 MB.
+def _graph(path: Path, planning: Planning, task: str) -> Graph:
+    return planning_graph(_policy(path), planning.data, planning.settings, task)
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,10 +1,13 @@
-"""Rollout videos: episodes of a policy side by side, with their goals and whether they were reached."""
+"""Rollout videos: episodes of a policy side by side, with their goals and whether they were reached.
 
-from collections.abc import Callable, Iterator, Mapping
+The video of episodes with a planner shows the plan too: the subgoals of the path, and the current one.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import imageio_ffmpeg
@@ -12,12 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from offline_gcrl.config import Dataset, Evaluate, Video
-from offline_gcrl.config.outputs import POLICY, ROLLOUTS
-from offline_gcrl.environments.cameras import prepare, shows_goal
+from offline_gcrl.config import Video
+from offline_gcrl.config.outputs import PLANNED_ROLLOUTS, ROLLOUTS
+from offline_gcrl.environments.cameras import as_pixels, prepare, shows_goal
 from offline_gcrl.environments.making import can_render, make_environment, seeded_episode
-from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, episode_jobs
+from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob
+from offline_gcrl.evaluation.plan import EvaluationPlan
+from offline_gcrl.evaluation.planner import Plan
+from offline_gcrl.evaluation.probes import ProbePlan
 from offline_gcrl.evaluation.rollouts import RolloutStep, rollout
+from offline_gcrl.figures.scenes import maze_walls
 from offline_gcrl.policies.policy import Policy, load_policy
 from offline_gcrl.support.processes import balanced_workers, ordered_map
 
@@ -26,6 +33,8 @@ MAX_FRAMES = 100  # Longer episodes are subsampled to this number of frames.
 BORDER = 5  # Pixels.
 RUNNING, REACHED, FAILED = (120, 120, 120), (0, 158, 115), (213, 94, 0)  # Okabe and Ito's colours.
 PAPER, INK = (255, 255, 255), (34, 34, 34)
+PATH, CURRENT = (86, 180, 233), (240, 228, 66)  # A path of subgoals, and the current one.
+SMOOTHING = 4
 STRIP, LETTERS = 24, 15  # Height of a line of text and of its letters, in pixels.
 GOAL_NUMBERS_SHOWN = 4
 LAST_FRAME_REPEATS = 20  # How often the last frame is repeated before the video ends.
@@ -33,40 +42,63 @@ Frame = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 
-def write_all_rollouts(
-    policies: Mapping[int, Path],
-    dataset: Dataset,
-    settings: Evaluate,
-    output: Path,
-    on_video: Callable[[], None] = lambda: None,
+class PlannedVideo(NamedTuple):
+    """A video to make."""
+
+    path: Path
+    jobs: list[EpisodeJob]
+    settings: Video
+
+
+def plan_videos(
+    plan: EvaluationPlan, probes: ProbePlan, settings: Video, output: Path
+) -> list[PlannedVideo]:
+    """The videos of every seed, of its first episodes: ``rollouts.mp4``, and ``planned.mp4`` if there is a planner.
+
+    Args:
+        plan: episodes of the main evaluation.
+        probes: episodes of the probes, among them those with a planner.
+        settings: number of episodes and size; no video is planned for 0 episodes.
+        output: folder with ``seed-<n>`` for each seed.
+    """
+    final = [(seed, ROLLOUTS, jobs) for (seed, purpose), jobs in plan.items() if purpose == FINAL]
+    planned = [
+        (probe.seed, PLANNED_ROLLOUTS, jobs)
+        for probe, jobs in probes.items()
+        if probe.kind == "planned"
+    ]
+    return [
+        PlannedVideo(output / f"seed-{seed}" / name, jobs[: settings.episodes], settings)
+        for seed, name, jobs in [*final, *planned]
+        if settings.episodes
+    ]
+
+
+def write_videos(
+    videos: Sequence[PlannedVideo], on_video: Callable[[], None] = lambda: None
 ) -> str | None:
-    """Render the first episodes of every seed, side by side, as ``seed-<n>/rollouts.mp4``.
+    """Render the episodes of each video, side by side.
 
     Returns:
         The reason why videos are missing; None if all were made.
     """
-    if settings.video.episodes == 0:
+    if not videos:
         return "evaluate.video.episodes is 0"
     if not can_render():
         return "no GL library found; install libegl1 or libosmesa6 for videos"
-    jobs_by_video = []
-    for seed, folder in policies.items():
-        jobs = episode_jobs(folder / POLICY, dataset, settings, seed, FINAL)
-        path = output / f"seed-{seed}" / ROLLOUTS
-        jobs_by_video.append((path, jobs[: settings.video.episodes], settings.video))
     errors = []
-    for error in ordered_map(_try_write, jobs_by_video, balanced_workers(len(jobs_by_video))):
+    for error in ordered_map(_try_write, videos, balanced_workers(len(videos))):
         errors.append(error)
         on_video()
     return next(filter(None, errors), None)
 
 
-def _try_write(video: tuple[Path, list[EpisodeJob], Video]) -> str | None:
+def _try_write(video: PlannedVideo) -> str | None:
     """Write a video, or return why that failed: an installed GL library may not work, which must not fail the stage."""
     try:
         write_rollouts(*video)
     except Exception as error:
-        video[0].unlink(missing_ok=True)
+        video.path.unlink(missing_ok=True)
         return f"rendering failed ({type(error).__name__}: {error})"
     return None
 
@@ -75,7 +107,8 @@ def write_rollouts(path: Path, jobs: list[EpisodeJob], settings: Video) -> None:
     """Run the episodes again with a camera, and write them side by side as MP4, below a heading."""
     policy = load_policy(jobs[0].policy)
     episodes = [_rendered_episode(job, policy, settings) for job in jobs]
-    heading = _strip(settings.size * len(jobs), _title(policy), PAPER, INK)
+    title = _title(policy) + (", with planner" if jobs[0].planning else "")
+    heading = _strip(settings.size * len(jobs), title, PAPER, INK)
     size = (settings.size * len(episodes), settings.size + 2 * STRIP)
     with closing(
         imageio_ffmpeg.write_frames(path, size, fps=FRAMES_PER_SECOND, quality=6)
@@ -120,7 +153,39 @@ def _frames(
             picture = np.array(environment.render(), dtype=np.uint8)
             if not is_marked:
                 _write_goal(picture, state.desired)
+            if state.plan is not None:
+                picture = _with_plan(picture, state.plan, environment)
             yield _captioned(picture, step, state)
+
+
+def _with_plan(picture: Frame, plan: Plan, environment: gymnasium.Env[Any, Any]) -> Frame:
+    """A picture of a maze with the path of subgoals, and a ring around the current one.
+
+    The first two numbers of a goal are its position. Pictures of environments that are no mazes are left as they are.
+    """
+    if not maze_walls(environment):
+        return picture
+    places = as_pixels(environment, plan.subgoals[:, :2], len(picture))
+    if places is None:
+        return picture
+    # Drawn at a multiple of the size, because Pillow does not smooth edges.
+    points = [tuple(place) for place in (places * SMOOTHING).tolist()]
+    size = (picture.shape[1] * SMOOTHING, picture.shape[0] * SMOOTHING)
+    layer = Image.new("RGBA", size, (*PATH, 0))
+    canvas, unit = ImageDraw.Draw(layer), SMOOTHING * len(picture) / 240
+    if len(points) > 1:
+        canvas.line(points, fill=(*PATH, 255), width=round(1.5 * unit), joint="curve")
+    for point in points[:-1]:
+        canvas.circle(
+            point, 3.0 * unit, fill=(*PAPER, 255), outline=(*PATH, 255), width=round(unit)
+        )
+    canvas.circle(points[plan.current], 7.0 * unit, outline=(*INK, 255), width=round(3.5 * unit))
+    canvas.circle(
+        points[plan.current], 6.5 * unit, outline=(*CURRENT, 255), width=round(2.5 * unit)
+    )
+    layer = layer.resize(picture.shape[1::-1], Image.Resampling.LANCZOS)
+    drawn = Image.alpha_composite(Image.fromarray(picture).convert("RGBA"), layer)
+    return np.array(drawn.convert("RGB"))
 
 
 def _captioned(picture: Frame, step: int, state: RolloutStep) -> Frame:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from offline_gcrl.config import Dataset, Region
 from offline_gcrl.environments.making import shared_environment
@@ -34,6 +35,16 @@ def dataset_scene(dataset: Dataset) -> Scene:
     return replace(scene, held_out=dataset.recipes[0].held_out)
 
 
+def task_walls(dataset: Dataset) -> dict[str, Walls]:
+    """Wall cells of the evaluation environment of each task that is a maze."""
+    walls = {
+        recipe.task: maze_walls(shared_environment(recipe.evaluation.environment))
+        for recipe in dataset.recipes
+        if recipe.evaluation
+    }
+    return {task: cells for task, cells in walls.items() if cells}
+
+
 def environment_scene(environment: Any) -> Scene:
     """Walls or table of an environment. Resets the environment, because OGBench's arms have no model before."""
     environment.reset(seed=0)
@@ -61,6 +72,21 @@ def maze_walls(environment: Any) -> Walls:
         if cell == 1
     ]
     return [(float(x) - size / 2, float(y) - size / 2, size) for x, y in centres]
+
+
+def free_positions(walls: Walls, per_cell: int) -> NDArray[np.float64]:
+    """A grid of positions within a maze that are not in a wall, (n, 2); ``per_cell`` positions per side of a cell."""
+    corners, size = np.array(walls)[:, :2], walls[0][2]
+    low, cells = corners.min(0), np.round((corners.max(0) - corners.min(0)) / size).astype(int) + 1
+    axes = [
+        low[axis] + (np.arange(cells[axis] * per_cell) + 0.5) * size / per_cell for axis in (0, 1)
+    ]
+    grid = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+    is_wall = np.zeros(cells, dtype=bool)
+    is_wall[tuple(np.round((corners - low) / size).astype(int).T)] = True
+    places = ((grid - low) / size).astype(int)
+    free: NDArray[np.float64] = grid[~is_wall[tuple(places.T)]]
+    return free
 
 
 def table_top(environment: Any) -> Table | None:

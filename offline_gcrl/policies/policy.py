@@ -16,6 +16,7 @@ from offline_gcrl.config import AgentSettings, algorithm_names
 from offline_gcrl.config.outputs import POLICY
 from offline_gcrl.networks.conditioning import UNSEEN, Dimensions
 from offline_gcrl.policies.acting import Layer, forward, plain_layers
+from offline_gcrl.policies.distances import WITHOUT_STEPS, as_steps
 from offline_gcrl.policies.inputs import checked_input
 from offline_gcrl.policies.saved import read_content, write_content
 from offline_gcrl.policies.scaling import Scaling
@@ -116,6 +117,29 @@ class Policy:
         """Whether the policy acts differently for each of several tasks, so that none is the default."""
         has_default = self.settings.task_network == "distral"
         return len(self.tasks) > 1 and self.settings.depends_on_task and not has_default
+
+    def steps(
+        self,
+        observation: ArrayLike,
+        goal: ArrayLike,
+        task: str | None = None,
+        achieved_goal: ArrayLike | None = None,
+    ) -> NDArray[np.float32]:
+        """The number of steps from a state to a goal by the agent's value; arguments and shapes are those of ``value``.
+
+        Raises:
+            PolicyError: as ``value``; also if the value is no number of steps.
+        """
+        if reason := self.why_no_steps():
+            raise PolicyError(f"this policy of {self.algorithm} estimates no steps: {reason}")
+        values = self.value(observation, goal, task, achieved_goal)
+        return as_steps(values, self.settings.value_meaning, self.settings.sampling.discount)
+
+    def why_no_steps(self) -> str | None:
+        """Why the policy cannot estimate steps; None if it can."""
+        if self.agent is None:
+            return "it has no value"
+        return WITHOUT_STEPS.get(self.settings.value_meaning)
 
     def episode(self) -> "Acting":
         """What acts in one episode: the policy itself, since it keeps no state between steps."""

@@ -34,6 +34,7 @@ from offline_gcrl.report.findings import Findings
 from offline_gcrl.report.multitask import page_content
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.report.tables import COLUMNS, cell, columns, rank_text
+from offline_gcrl.report.values import VALUES_NOTE, planning_content, value_pictures
 from offline_gcrl.report.verdict import verdict
 from offline_gcrl.support.digests import read_json
 
@@ -127,6 +128,17 @@ def goals(subject: ReportedDataset) -> Content:
     }
 
 
+def values(subject: ReportedDataset) -> Content:
+    """Maps of the value of each agent over the positions of mazes."""
+    pictures = value_pictures(subject.dataset, subject.results)
+    return {"pictures": pictures, "note": VALUES_NOTE} if pictures else None
+
+
+def planning(subject: ReportedDataset) -> Content:
+    """Success with and without a planner."""
+    return planning_content(subject.results, subject.findings, subject.videos)
+
+
 def rollouts(subject: ReportedDataset) -> Content:
     """Videos by training seed, each with the number of its episodes that reached the goal."""
     seeds = enumerate(subject.params.experiment.seeds)
@@ -175,7 +187,7 @@ def settings(subject: ReportedDataset) -> Content:
 SECTIONS: dict[str, Callable[[ReportedDataset], Content]] = {
     section.__name__: section
     for section in (
-        summary, tasks, multitask, agents, curves, goals, rollouts, pairwise, data, hindsight, settings,
+        summary, tasks, multitask, agents, curves, goals, values, planning, rollouts, pairwise, data, hindsight, settings,
     )
 }  # fmt: skip
 

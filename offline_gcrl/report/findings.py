@@ -12,6 +12,7 @@ from offline_gcrl.config.outputs import (
     EPISODES,
     HELD_OUT_EPISODES,
     LEARNING_CURVE,
+    PLANNED_EPISODES,
     ROUTING,
     SPECIALISTS,
     TASK_CURVES,
@@ -19,7 +20,13 @@ from offline_gcrl.config.outputs import (
 )
 from offline_gcrl.evaluation.results import curve_across_seeds, task_curves_across_seeds
 from offline_gcrl.report.results import DatasetResults, Results
-from offline_gcrl.statistics.contrasts import Contrast, Tables, wrong_identifiers, zero_shot
+from offline_gcrl.statistics.contrasts import (
+    Contrast,
+    Tables,
+    paired_contrast,
+    wrong_identifiers,
+    zero_shot,
+)
 from offline_gcrl.statistics.forgetting import SequentialResult, sequence_metrics
 from offline_gcrl.statistics.transfer import (
     Curve,
@@ -61,6 +68,8 @@ class AgentFindings:
     phases: Phases | None = None
     routing: pl.DataFrame | None = None
     """Routing weights of a modular policy, with ``seed``."""
+    planned: Tables = ()
+    """The final episodes with a planner."""
 
     @cached_property
     def transfers(self) -> list[Contrast]:
@@ -119,6 +128,13 @@ class AgentFindings:
     def zero_shot(self) -> Contrast | None:
         """Success on goals seen in training and on held-out goals; None if no goals were held out."""
         return zero_shot(self.episodes, self.held_out, self.column) if self.held_out else None
+
+    @cached_property
+    def planning(self) -> Contrast | None:
+        """Success with a planner and without one, in the same episodes; None if there is no planner."""
+        if not self.planned:
+            return None
+        return paired_contrast("planner", self.planned, self.episodes, self.column)
 
     @cached_property
     def curves_by_task(self) -> dict[str, pl.DataFrame]:
@@ -191,6 +207,7 @@ def _load(
         tables(folder, HELD_OUT_EPISODES),
         _phases(train, dataset),
         pl.read_parquet(intact(folder / ROUTING)) if (folder / ROUTING).exists() else None,
+        tables(folder, PLANNED_EPISODES),
     )
 
 

@@ -92,11 +92,12 @@ def _overall(results: Results) -> Comparison | None:
 
 
 def _embedded(results: Results) -> dict[Path, str]:
-    """Videos as data URIs by path, in the order of seeds, as many as fit into ``MAX_VIDEO_BYTES``."""
+    """Videos as data URIs by path, as many as fit into ``MAX_VIDEO_BYTES``: in the order of seeds, then with planner."""
     agents = [agent for found in results.values() for agent in found.agents.values()]
     by_seed = zip(*(agent.videos for agent in agents), strict=False)
+    planned = (path for agent in agents for path in agent.planned_videos[:1])
     left, uris = MAX_VIDEO_BYTES, {}
-    for path in (path for paths in by_seed for path in paths if path is not None):
+    for path in (*(path for paths in by_seed for path in paths if path is not None), *planned):
         content = path.read_bytes()
         if len(content) <= left:
             left -= len(content)

@@ -11,7 +11,14 @@ import numpy as np
 import polars as pl
 
 from offline_gcrl.config import Dataset, Experiment
-from offline_gcrl.config.outputs import EPISODES, LEARNING_CURVE, ROLLOUTS, SKIPPED
+from offline_gcrl.config.outputs import (
+    EPISODES,
+    LEARNING_CURVE,
+    PLANNED_ROLLOUTS,
+    ROLLOUTS,
+    SKIPPED,
+    VALUE_MAP,
+)
 from offline_gcrl.evaluation.results import (
     HEADLINES,
     SUCCESS_COLUMNS,
@@ -35,6 +42,10 @@ class AgentResults:
     curves: list[pl.DataFrame]
     videos: tuple[Path | None, ...] = ()
     """One video per seed; None for a seed without one."""
+    planned_videos: tuple[Path, ...] = ()
+    """Videos of episodes with a planner, of the seeds that have any."""
+    value_map: pl.DataFrame | None = None
+    """The value at the positions of mazes; None for agents or tasks without such maps."""
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -183,10 +194,14 @@ def _load_agent(folder: Path, seeds: tuple[int, ...]) -> AgentResults:
         if not (path / EPISODES).exists():
             raise DataError(f"{path}: no results; run `dvc repro` to make them")
     videos = [path / ROLLOUTS for path in folders]
+    planned = (path / PLANNED_ROLLOUTS for path in folders)
+    values = folder / VALUE_MAP
     return AgentResults(
         [pl.read_parquet(intact(path / EPISODES)) for path in folders],
         [pl.read_parquet(intact(path / LEARNING_CURVE)) for path in folders],
         tuple(video if video.exists() else None for video in videos),
+        tuple(video for video in planned if video.exists()),
+        pl.read_parquet(intact(values)) if values.exists() else None,
     )
 
 

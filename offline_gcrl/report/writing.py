@@ -31,6 +31,7 @@ from offline_gcrl.report.tables import (
     markdown_report,
     markdown_table,
 )
+from offline_gcrl.report.values import draw_values
 from offline_gcrl.support.digests import read_json
 from offline_gcrl.support.files import replaced_directory, write_json, write_text
 
@@ -85,6 +86,7 @@ def _draw(
         statistics = read_json(folders.hindsight / name / STATS)
         save(hindsight_figure(statistics), figures / f"hindsight-{name}.svg")
         _draw_episodes(datasets[name], found, figures)
+        draw_values(datasets[name], found, figures)
 
 
 def _with_tasks(metrics: Mapping[str, Any], by_task: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from offline_gcrl.evaluation.probes import ProbeResults
 from offline_gcrl.evaluation.results import HEADLINES, SUCCESS_COLUMNS, SeedResult
-from offline_gcrl.statistics.contrasts import wrong_identifiers, zero_shot
+from offline_gcrl.statistics.contrasts import paired_contrast, wrong_identifiers, zero_shot
 from offline_gcrl.statistics.intervals import Estimate
 from offline_gcrl.statistics.transfer import average_transfer, transfers
 
@@ -19,7 +19,8 @@ def probe_metrics(
     ``specialist/<task>`` is the success rate of a specialist. ``transfer/<task>`` and ``transfer`` are success rates of
     the multi-task policy minus those of specialists. ``told_wrong/task`` and ``told_wrong/goal`` are success rates with
     a wrong identifier, and ``told_wrong_drop/...`` the decrease that it causes. ``held_out`` and ``seen`` are success
-    rates on held-out goals and on all others.
+    rates on held-out goals and on all others. ``planned`` is the success rate with a planner, and ``planned_gain`` that
+    minus the success rate without it.
     """
     groups: dict[int | None, list[int]] = {seed: [seed] for seed in results}
     groups[None] = list(results)
@@ -47,6 +48,12 @@ def _metrics(
         for contrast in wrong_identifiers(right, [probes.wrong[seed] for seed in tested], column):
             flat |= _parts(f"told_wrong/{contrast.name}", contrast.second)
             flat |= _parts(f"told_wrong_drop/{contrast.name}", contrast.difference)
+    tested = [seed for seed in seeds if seed in probes.planned]
+    if tested:
+        without = [results[seed].episodes for seed in tested]
+        planned = [probes.planned[seed] for seed in tested]
+        contrast = paired_contrast("planner", planned, without, column)
+        flat |= _parts("planned", contrast.first) | _parts("planned_gain", contrast.difference)
     tested = [seed for seed in seeds if seed in probes.held_out]
     if tested:
         contrast = zero_shot(
