@@ -1,8 +1,9 @@
-"""Puts the project of this script first on the import path, also that of worker processes, and ends it with DVC.
+"""Decides how the script of a stage runs: from which project, until when, and in which process.
 
 An installed package may be another copy of the code: that of the workspace while a queued experiment runs in a copy
 of it, or that of another clone which shares the environment. DVC records the code next to this script, so this code
-must run. Modules in the project's folder, and in its folder ``environments``, are importable for the same reason.
+must run. So the project of this script is the first on the import path, also on that of worker processes. Modules in
+the project's folder, and in its folder ``environments``, are importable for the same reason.
 """
 
 import os
@@ -44,3 +45,7 @@ if not (ROOT / "offline_gcrl").is_dir():
     )
 sys.path[:0] = [str(ROOT), str(ROOT / "environments")]
 sys.excepthook = _one_line_if_interrupted
+
+from offline_gcrl.support.warm import hand_over  # noqa: E402 - from the project that the line above chose
+
+hand_over(ROOT, dvc=os.getppid())

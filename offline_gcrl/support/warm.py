@@ -1,0 +1,137 @@
+"""Hands a stage's script over to the warm process of its run: a process that has imported the heavy packages.
+
+Torch, Lightning, MLflow and Matplotlib take seconds to import, in every stage and again in its fork server. The first
+stage of a ``dvc repro`` starts a warm process in the background (`warm_process`). The script of a later stage connects
+to it, passes its arguments, environment and open files, and waits: the stage runs in a fork of the warm process.
+
+A stage runs in the script's own process if there is no warm process, if the code has changed since its imports, or if
+the environment variables differ. Outside DVC there is none. A script that ends takes its stage with it, and the warm
+process ends with DVC.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+HEAVY = frozenset({"describe", "train", "evaluate", "report"})
+"""Stages that wait for the warm process while it imports, because their own imports would take as long."""
+SECONDS_OF_WAITING = 120.0
+SECONDS_OF_READY = 0.1
+"""How long other stages wait for the greeting, which a warm process that is ready sends at once."""
+GREETING, ACCEPTED, REFUSED = b"G", b"A", b"R"
+NUMBER = struct.Struct("!i")
+"""A length, a process number or an exit status, as it is sent."""
+
+in_fork = False
+"""Whether this process is a fork of the warm process."""
+
+
+def hand_over(root: Path, dvc: int) -> None:
+    """Exit with the status of the stage if it ran in a fork of the warm process; return if it must run here.
+
+    Args:
+        root: folder of the project whose code must run.
+        dvc: number of the process that started this script.
+    """
+    is_worker = multiprocessing.parent_process() is not None
+    if in_fork or is_worker or "DVC_STAGE" not in os.environ or not hasattr(socket, "send_fds"):
+        return
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(address(root, dvc)))
+        except OSError:  # There is none yet.
+            _start_warm_process(root, dvc)
+            return
+        status = _run_in_fork(connection)
+    if status is not None:
+        sys.exit(status)
+
+
+def address(root: Path, dvc: int) -> Path:
+    """The socket of the warm process of one run of DVC in one project."""
+    project = zlib.crc32(str(root).encode())
+    return Path(tempfile.gettempdir()) / f"offline-gcrl-{os.getuid()}-{project:08x}-{dvc}.socket"
+
+
+def comparable(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables that a stage and the warm process must have in common."""
+    return {k: v for k, v in environment.items() if not k.startswith("DVC_") and k != "_"}
+
+
+def _start_warm_process(root: Path, dvc: int) -> None:
+    program = (
+        f"import sys; sys.path.insert(0, {str(root)!r})\n"
+        "from offline_gcrl.support.warm_process import serve\n"
+        f"serve({str(root)!r}, {dvc})"
+    )
+    nothing = subprocess.DEVNULL
+    with suppress(OSError):
+        subprocess.Popen([sys.executable, "-c", program], stdin=nothing, stdout=nothing, stderr=nothing)  # fmt: skip
+
+
+def _run_in_fork(connection: socket.socket) -> int | None:
+    """The exit status of the stage, or nothing if the warm process does not run it."""
+    is_heavy = Path(sys.argv[0]).stem in HEAVY
+    connection.settimeout(SECONDS_OF_WAITING if is_heavy else SECONDS_OF_READY)
+    try:
+        if connection.recv(1) != GREETING:
+            return None
+        connection.settimeout(SECONDS_OF_WAITING)
+        _send_request(connection)
+        if connection.recv(1) != ACCEPTED:
+            return None
+        stage = receive_number(connection)
+    except OSError:
+        return None
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(stage, signal.SIGTERM))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # A terminal sends it to the stage, too.
+    connection.settimeout(None)
+    try:
+        return receive_number(connection)
+    except OSError:
+        return 1  # The warm process was killed, and the stage ends with it.
+
+
+def _send_request(connection: socket.socket) -> None:
+    request = {"arguments": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}
+    content = json.dumps(request).encode()
+    socket.send_fds(connection, [NUMBER.pack(len(content))], [0, 1, 2])
+    connection.sendall(content)
+
+
+def receive_request(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A script's arguments, folder and environment, and its standard input, output and error."""
+    head, files, _, _ = socket.recv_fds(connection, NUMBER.size, 3)
+    return json.loads(receive(connection, NUMBER.unpack(head)[0])), list(files)
+
+
+def receive_number(connection: socket.socket) -> int:
+    """A number that the other side sent."""
+    number: int = NUMBER.unpack(receive(connection, NUMBER.size))[0]
+    return number
+
+
+def receive(connection: socket.socket, length: int) -> bytes:
+    """Exactly ``length`` bytes.
+
+    Raises:
+        ConnectionError: the other side has ended.
+    """
+    content = b""
+    while len(content) < length:
+        part = connection.recv(length - len(content))
+        if not part:
+            raise ConnectionError("the other side has ended")
+        content += part
+    return content

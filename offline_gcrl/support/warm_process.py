@@ -1,0 +1,220 @@
+"""The warm process of one ``dvc repro``: it imports what the stages import, and runs each stage in a fork of itself.
+
+It has a single thread, so that forks start in a defined state. The workers of a stage are forks, too: its fork server
+is a fork that has imported everything, instead of a new interpreter.
+"""
+
+import ast
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing import connection as names
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from offline_gcrl.support import warm
+from offline_gcrl.support.imports import pause_collection, resume_collection
+
+IMPORTED_BY_WORKERS = {"offline_gcrl.training.jobs": "offline_gcrl.training.module"}
+"""What the workers of a module import, in addition to what scripts import."""
+FRESH = "offline_gcrl.support.terminal"
+"""The module that every fork imports again: it looks at the terminal and at the parent process when it is imported."""
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_LOOKS_AT_STAGES = 0.02
+
+
+class Stage(NamedTuple):
+    """A stage to run in this process: what its script sent, and the connection to it."""
+
+    request: dict[str, Any]
+    files: list[int]
+    script: socket.socket
+
+
+class Imported(NamedTuple):
+    """What the imports of this process depend on."""
+
+    environment: dict[str, str]
+    code: dict[str, tuple[int, int]]
+
+
+def serve(root: str, dvc: int) -> None:
+    """Import everything, then run stages in forks until DVC ends.
+
+    Args:
+        root: folder of the project.
+        dvc: number of the process whose end is also the end of this one.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # A terminal sends it to the stages, too.
+    imported = Imported(warm.comparable(os.environ), code_state(Path(root)))
+    path = warm.address(Path(root), dvc)
+    with socket.socket(socket.AF_UNIX) as listener:
+        _listen(listener, path)
+        try:
+            _import_all(Path(root))
+            stage = _next_stage(listener, Path(root), dvc, imported)
+        finally:
+            if not warm.in_fork:
+                path.unlink(missing_ok=True)
+    if stage is not None:
+        _run(stage)
+
+
+def _listen(listener: socket.socket, path: Path) -> None:
+    """Listen at the path; another process may do so already, and a dead one may have left it."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(path))
+        sys.exit(0)
+    path.unlink(missing_ok=True)
+    previous = os.umask(0o177)
+    listener.bind(str(path))
+    os.umask(previous)
+    listener.listen()
+
+
+def code_state(root: Path) -> dict[str, tuple[int, int]]:
+    """Time and size of every file of the package and of the scripts."""
+    files = [*(root / "offline_gcrl").rglob("*.py"), *(root / "pipelines").glob("*.py")]
+    return {str(file): (file.stat().st_mtime_ns, file.stat().st_size) for file in files}
+
+
+def _import_all(root: Path) -> None:
+    """Import what the scripts in ``pipelines/`` import from the package, at any place, and what workers import."""
+    trees = [ast.parse(path.read_text()) for path in sorted((root / "pipelines").glob("*.py"))]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    modules |= {IMPORTED_BY_WORKERS.get(module, module) for module in modules}
+    pause_collection()
+    for module in sorted(modules):
+        if module.startswith("offline_gcrl."):
+            import_module(module)
+    resume_collection()
+
+
+def _next_stage(listener: socket.socket, root: Path, dvc: int, imported: Imported) -> Stage | None:
+    """The stage of this process, in a fork; nothing in the warm process itself, once DVC has ended."""
+    scripts: dict[int, socket.socket] = {}
+    while _is_running(dvc):
+        wait = SECONDS_BETWEEN_LOOKS_AT_STAGES if scripts else SECONDS_BETWEEN_LOOKS
+        if select.select([listener], [], [], wait)[0]:
+            with suppress(OSError, ValueError):  # A script that does not wait has gone.
+                stage = _accept(listener)
+                environment = warm.comparable(stage.request["environment"])
+                if Imported(environment, code_state(root)) != imported:
+                    stage.script.sendall(warm.REFUSED)
+                elif not (child := os.fork()):
+                    warm.in_fork = True
+                    return stage
+                else:
+                    stage.script.sendall(warm.ACCEPTED + warm.NUMBER.pack(child))
+                    scripts[child] = stage.script
+                for file in stage.files:
+                    os.close(file)
+        _report_ends(scripts)
+    return None
+
+
+def _is_running(process: int) -> bool:
+    """Whether a process runs; one that has ended, and whose parent has not noticed, does not."""
+    try:
+        handle = os.pidfd_open(process)
+    except AttributeError:  # Only Linux has it.
+        return _can_be_signalled(process)
+    except ProcessLookupError:
+        return False
+    has_ended = select.select([handle], [], [], 0)[0]
+    os.close(handle)
+    return not has_ended
+
+
+def _can_be_signalled(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _accept(listener: socket.socket) -> Stage:
+    script, _ = listener.accept()
+    script.settimeout(5.0)
+    script.sendall(warm.GREETING)
+    request, files = warm.receive_request(script)
+    return Stage(request, files, script)
+
+
+def _report_ends(scripts: dict[int, socket.socket]) -> None:
+    """Send their scripts the exit statuses of the stages that have ended."""
+    while scripts:
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if not child:
+            return
+        with scripts.pop(child) as script, suppress(OSError):  # The script may have been killed.
+            script.sendall(warm.NUMBER.pack(os.waitstatus_to_exitcode(status)))
+
+
+def _run(stage: Stage) -> None:
+    """Become the process of a stage."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for standard, file in enumerate(stage.files):
+        os.dup2(file, standard)
+        os.close(file)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
+    os.chdir(stage.request["folder"])
+    os.environ.clear()
+    os.environ.update(stage.request["environment"])
+    sys.argv = stage.request["arguments"]
+    sys.modules.pop(FRESH, None)
+    _fork_the_fork_server()
+    threading.Thread(target=_end_with_script, args=(stage.script,), daemon=True).start()
+    script = Path(sys.argv[0]).resolve()
+    sys.path[0] = str(script.parent)
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def _end_with_script(script: socket.socket) -> None:
+    """End this process if its script ends, even if it is killed."""
+    script.settimeout(None)
+    with suppress(OSError):
+        script.recv(1)
+    os._exit(1)
+
+
+def _fork_the_fork_server() -> None:
+    """Start the fork server of this stage's workers as a fork of this process.
+
+    This is ``multiprocessing.forkserver.ensure_running`` with a fork instead of a new interpreter; the module has no
+    function for it.
+    """
+    resource_tracker.ensure_running()
+    server: Any = forkserver._forkserver
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(names.arbitrary_address("AF_UNIX"))  # type: ignore[attr-defined]
+        listener.listen()
+        alive_r, alive_w = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(alive_w)
+            _serve_workers(listener.detach(), alive_r)
+        os.close(alive_r)
+        server._forkserver_address = listener.getsockname()
+        server._forkserver_alive_fd = alive_w
+        server._forkserver_pid = child
+
+
+def _serve_workers(listener: int, alive: int) -> None:
+    try:
+        forkserver.main(listener, alive, [])
+    except SystemExit:
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)

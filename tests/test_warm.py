@@ -1,0 +1,121 @@
+"""Stages of one run of DVC share a process that has imported the heavy packages; a shell stands for DVC."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from offline_gcrl.support import warm
+
+HEAVY = "offline_gcrl.hindsight.draws"
+SCRIPT = f"""
+import json, os, sys, time
+from pathlib import Path
+import this_project
+from offline_gcrl.support import warm
+from offline_gcrl.support.processes import ordered_map
+from offline_gcrl.support.terminal import stage
+
+def is_imported(_):
+    return "{HEAVY}" in sys.modules
+
+if __name__ == "__main__":
+    with stage("train", sys.argv[1]):
+        found = {{"in_fork": warm.in_fork, "folder": os.getcwd(), "arguments": sys.argv[1:]}}
+        found["imported"] = [is_imported(0), *ordered_map(is_imported, [0], 1)]
+        print(json.dumps(found), flush=True)
+        if sys.argv[1] == "sleep":
+            Path("pid").write_text(str(os.getpid()))
+            time.sleep(100)
+    sys.exit(3 if sys.argv[1] == "fails" else 0)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with the package and one stage, which waits for the warm process."""
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "offline_gcrl").symlink_to(ROOT / "offline_gcrl")
+    shutil.copy(ROOT / "pipelines/this_project.py", tmp_path / "pipelines")
+    (tmp_path / "pipelines/train.py").write_text(SCRIPT)
+    (tmp_path / "pipelines/imports.py").write_text(f"from {HEAVY} import *\n")
+    return tmp_path
+
+
+def start(project: Path, *commands: str, **changed: str) -> subprocess.Popen[str]:
+    """A run of DVC with these commands, one after the other."""
+    lines = [c.replace("RUN", f"{sys.executable} pipelines/train.py") for c in commands]
+    environment = {**os.environ, "DVC_STAGE": "train", **changed}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        ["sh", "-c", "\n".join(["trap : INT", *lines])], cwd=project, env=environment, stdout=pipe, stderr=pipe, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def told(run: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    out, err = run.communicate(timeout=120)
+    assert err == ""
+    return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+
+def wait_for(condition: Any, what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_later_stages_run_in_forks_and_are_what_they_are_in_processes_of_their_own(
+    project: Path,
+) -> None:
+    changed = "echo '# changed' >> pipelines/train.py"
+    run = start(project, "RUN first x", "RUN fails y", "echo {\\\"status\\\": $?}", "A=1 RUN other", changed, "RUN last")  # fmt: skip
+    first, fails, status, other, last = told(run)
+    assert [line["in_fork"] for line in (first, fails, other, last)] == [False, True, False, False]
+    assert status == {"status": 3}
+    assert fails["arguments"] == ["fails", "y"]
+    assert fails["folder"] == first["folder"]
+    assert (first["imported"], fails["imported"]) == ([False, False], [True, True])
+    wait_for(lambda: not warm.address(project, run.pid).exists(), "the warm process outlived DVC")
+
+
+def test_without_dvc_there_is_no_warm_process(project: Path) -> None:
+    command = [sys.executable, "pipelines/train.py", "x"]
+    kept = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
+    subprocess.run(command, cwd=project, env=kept, check=True, capture_output=True)
+    assert not warm.address(project, os.getpid()).exists()
+
+
+@pytest.mark.parametrize("ended", ["dvc", "script", "interrupted", "terminated"])
+def test_a_stage_in_a_fork_ends_with_its_script_and_with_dvc(project: Path, ended: str) -> None:
+    run = start(project, "RUN first", "sh -c 'echo $$ > script; exec RUN sleep'")
+    wait_for(lambda: (project / "pid").exists() and (project / "pid").read_text(), "no stage")
+    stage, script = (int((project / name).read_text()) for name in ("pid", "script"))
+    if ended == "dvc":
+        run.kill()
+    elif ended == "script":
+        os.kill(script, signal.SIGKILL)
+    elif ended == "interrupted":  # As a terminal does, all processes of the group.
+        os.killpg(run.pid, signal.SIGINT)
+    else:
+        os.kill(script, signal.SIGTERM)
+    wait_for(lambda: is_gone(stage) and is_gone(script), "the stage outlived its script")
+    out, err = run.communicate(timeout=60)
+    assert '"in_fork": true' in out
+    assert re.search("Traceback", err) is None
+    assert ("stopped; `dvc repro` continues" in out) == (ended in ("interrupted", "terminated"))
+    wait_for(lambda: not warm.address(project, run.pid).exists(), "the warm process outlived DVC")
