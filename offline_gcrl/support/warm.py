@@ -47,11 +47,12 @@ def hand_over(root: Path, dvc: int) -> None:
     is_worker = multiprocessing.parent_process() is not None
     if in_fork or is_worker or "DVC_STAGE" not in os.environ or not hasattr(socket, "send_fds"):
         return
+    path = address(root, dvc)
     with socket.socket(socket.AF_UNIX) as connection:
         try:
-            connection.connect(str(address(root, dvc)))
+            connection.connect(str(path))
         except OSError:  # There is none yet.
-            _start_warm_process(root, dvc)
+            _start_warm_process(root, path, dvc)
             return
         status = _run_in_fork(connection)
     if status is not None:
@@ -69,15 +70,24 @@ def comparable(environment: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in environment.items() if not k.startswith("DVC_") and k != "_"}
 
 
-def _start_warm_process(root: Path, dvc: int) -> None:
-    program = (
-        f"import sys; sys.path.insert(0, {str(root)!r})\n"
-        "from offline_gcrl.support.warm_process import serve\n"
-        f"serve({str(root)!r}, {dvc})"
-    )
-    nothing = subprocess.DEVNULL
-    with suppress(OSError):
-        subprocess.Popen([sys.executable, "-c", program], stdin=nothing, stdout=nothing, stderr=nothing)  # fmt: skip
+def _start_warm_process(root: Path, path: Path, dvc: int) -> None:
+    """Start it with a socket that listens already, so that the next script finds it."""
+    with socket.socket(socket.AF_UNIX) as listener, suppress(OSError):
+        path.unlink(missing_ok=True)  # Of a process that was killed.
+        previous = os.umask(0o177)
+        listener.bind(str(path))
+        os.umask(previous)
+        listener.listen()
+        program = (
+            f"import sys; sys.path.insert(0, {str(root)!r})\n"
+            "from offline_gcrl.support.warm_process import serve\n"
+            f"serve({str(root)!r}, {listener.fileno()}, {dvc})"
+        )
+        nothing = subprocess.DEVNULL
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdin=nothing, stdout=nothing, stderr=nothing,
+            pass_fds=[listener.fileno()],
+        )  # fmt: skip
 
 
 def _run_in_fork(connection: socket.socket) -> int | None:

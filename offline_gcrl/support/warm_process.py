@@ -46,38 +46,25 @@ class Imported(NamedTuple):
     code: dict[str, tuple[int, int]]
 
 
-def serve(root: str, dvc: int) -> None:
+def serve(root: str, listener: int, dvc: int) -> None:
     """Import everything, then run stages in forks until DVC ends.
 
     Args:
         root: folder of the project.
+        listener: a socket that listens for scripts.
         dvc: number of the process whose end is also the end of this one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # A terminal sends it to the stages, too.
     imported = Imported(warm.comparable(os.environ), code_state(Path(root)))
-    path = warm.address(Path(root), dvc)
-    with socket.socket(socket.AF_UNIX) as listener:
-        _listen(listener, path)
+    with socket.socket(fileno=listener) as scripts:
         try:
             _import_all(Path(root))
-            stage = _next_stage(listener, Path(root), dvc, imported)
+            stage = _next_stage(scripts, Path(root), dvc, imported)
         finally:
             if not warm.in_fork:
-                path.unlink(missing_ok=True)
+                warm.address(Path(root), dvc).unlink(missing_ok=True)
     if stage is not None:
         _run(stage)
-
-
-def _listen(listener: socket.socket, path: Path) -> None:
-    """Listen at the path; another process may do so already, and a dead one may have left it."""
-    with suppress(OSError), socket.socket(socket.AF_UNIX) as other:
-        other.connect(str(path))
-        sys.exit(0)
-    path.unlink(missing_ok=True)
-    previous = os.umask(0o177)
-    listener.bind(str(path))
-    os.umask(previous)
-    listener.listen()
 
 
 def code_state(root: Path) -> dict[str, tuple[int, int]]:
