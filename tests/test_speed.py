@@ -21,7 +21,7 @@ from offline_gcrl.training.jobs import TrainingJob, fingerprint, train_seeds
 from offline_gcrl.training.module import train_seed, train_together
 from offline_gcrl.training.speed import CompiledLoss, Plan, onednn_is_accurate, plan_for
 from offline_gcrl.training.stacked import StackedLoss, StackedUpdater
-from offline_gcrl.training.updates import PlainUpdater
+from offline_gcrl.training.updates import PlainUpdater, period
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -268,9 +268,11 @@ def test_nothing_of_an_update_waits_for_the_host(variant: Any) -> None:
     Whatever asks for a value of it raises, and so does what mixes it with a tensor of the host.
     """
     agents = [make_agent(*variant, seed=seed).to("meta") for seed in range(2)]
-    batches = {name: values.to("meta") for name, values in chunk(3).items()}
     descent: Any = torch.optim.SGD(agents[0].parameter_groups())  # Adam asks for a real device.
-    PlainUpdater(agents[0], agents[0].loss, descent).run(batches, 0, 3)
+    count = max(2, period(descent))  # Each group of parameters steps.
+    batches = {name: values.to("meta") for name, values in chunk(count).items()}
+    updates = {name: values[: period(descent)] for name, values in batches.items()}
+    PlainUpdater(agents[0], agents[0].loss, descent).run(updates, 0, period(descent))
     stack, _ = stack_module_state(agents)
     loss, _ = StackedLoss(agents[0], stack)({name: values[:2] for name, values in batches.items()})
     loss.backward()

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,9 +199,12 @@ def test_colours_are_left_out_where_they_are_disabled() -> None:
 @pytest.mark.parametrize("killed", ["while it works", "while it imports", "before it has started"])
 def test_a_stage_ends_with_dvc(killed: str, tmp_path: Path) -> None:
     """A process that has the stage as its child, as DVC has, is killed."""
+    (tmp_path / "pipelines").mkdir()
+    shutil.copy(ROOT / "pipelines/this_project.py", tmp_path / "pipelines")
+    (tmp_path / "offline_gcrl").symlink_to(ROOT / "offline_gcrl")
     before = "time.sleep(300)\n" if killed == "while it imports" else ""
     (tmp_path / "stage.py").write_text(
-        f"import sys, time\nfrom pathlib import Path\nsys.path.insert(0, {str(ROOT / 'pipelines')!r})\n"
+        f"import sys, time\nfrom pathlib import Path\nsys.path.insert(0, 'pipelines')\n"
         f"import this_project\nPath('begun').write_text('x')\n{before}"
         "from offline_gcrl.support.terminal import stage\n"
         "with stage('train', 'bc'):\n    time.sleep(300)\n"

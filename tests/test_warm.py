@@ -46,14 +46,17 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "offline_gcrl").symlink_to(ROOT / "offline_gcrl")
     shutil.copy(ROOT / "pipelines/this_project.py", tmp_path / "pipelines")
-    (tmp_path / "pipelines/train.py").write_text(SCRIPT)
+    for name in ("check", "train"):
+        (tmp_path / f"pipelines/{name}.py").write_text(SCRIPT)
     (tmp_path / "pipelines/imports.py").write_text(f"from {HEAVY} import *\n")
     return tmp_path
 
 
 def start(project: Path, *commands: str, **changed: str) -> subprocess.Popen[str]:
     """A run of DVC with these commands, one after the other."""
-    lines = [c.replace("RUN", f"{sys.executable} pipelines/train.py") for c in commands]
+    lines = [
+        re.sub("RUN (check|train)", rf"{sys.executable} pipelines/\1.py", c) for c in commands
+    ]
     environment = {**os.environ, "DVC_STAGE": "train", **changed}
     pipe = subprocess.PIPE
     return subprocess.Popen(
@@ -83,7 +86,7 @@ def test_later_stages_run_in_forks_and_are_what_they_are_in_processes_of_their_o
     project: Path,
 ) -> None:
     changed = "echo '# changed' >> pipelines/train.py"
-    run = start(project, "RUN first x", "RUN fails y", "echo {\\\"status\\\": $?}", "A=1 RUN other", changed, "RUN last")  # fmt: skip
+    run = start(project, "RUN check first x", "RUN train fails y", "echo {\\\"status\\\": $?}", "A=1 RUN train other", changed, "RUN train last")  # fmt: skip
     first, fails, status, other, last = told(run)
     assert [line["in_fork"] for line in (first, fails, other, last)] == [False, True, False, False]
     assert status == {"status": 3}
@@ -102,7 +105,7 @@ def test_without_dvc_there_is_no_warm_process(project: Path) -> None:
 
 @pytest.mark.parametrize("ended", ["dvc", "script", "interrupted", "terminated"])
 def test_a_stage_in_a_fork_ends_with_its_script_and_with_dvc(project: Path, ended: str) -> None:
-    run = start(project, "RUN first", "sh -c 'echo $$ > script; exec RUN sleep'")
+    run = start(project, "RUN check first", "sh -c 'echo $$ > script; exec RUN train sleep'")
     wait_for(lambda: (project / "pid").exists() and (project / "pid").read_text(), "no stage")
     stage, script = (int((project / name).read_text()) for name in ("pid", "script"))
     if ended == "dvc":

@@ -1,7 +1,7 @@
 """Hands a stage's script over to the warm process of its run: a process that has imported the heavy packages.
 
-Torch, Lightning, MLflow and Matplotlib take seconds to import, in every stage and again in its fork server. The first
-stage of a ``dvc repro`` starts a warm process in the background (`warm_process`). The script of a later stage connects
+Torch, Lightning, MLflow and Matplotlib take seconds to import, in every stage and again in its fork server. A light
+stage, such as ``check`` at the beginning of a ``dvc repro``, starts a warm process in the background (`warm_process`). The script of a later stage connects
 to it, passes its arguments, environment and open files, and waits: the stage runs in a fork of the warm process.
 
 A stage runs in the script's own process if there is no warm process, if the code has changed since its imports, or if
@@ -25,7 +25,10 @@ from pathlib import Path
 from typing import Any
 
 HEAVY = frozenset({"describe", "train", "evaluate", "report"})
-"""Stages that wait for the warm process while it imports, because their own imports would take as long."""
+"""Stages that import the heavy packages: they wait for the warm process while it imports, and start none themselves.
+
+``check`` is the first stage of a run if any setting has changed, so a run of more than one stage rarely goes without.
+"""
 SECONDS_OF_WAITING = 120.0
 SECONDS_OF_READY = 0.1
 """How long other stages wait for the greeting, which a warm process that is ready sends at once."""
@@ -47,13 +50,15 @@ def hand_over(root: Path, dvc: int) -> None:
     is_worker = multiprocessing.parent_process() is not None
     if in_fork or is_worker or "DVC_STAGE" not in os.environ or not hasattr(socket, "send_fds"):
         return
-    path = address(root, dvc)
+    path, is_heavy = address(root, dvc), Path(sys.argv[0]).stem in HEAVY
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(path))
         except OSError:  # There is none yet.
-            _start_warm_process(root, path, dvc)
+            if not is_heavy:
+                _start_warm_process(root, path, dvc)
             return
+        connection.settimeout(SECONDS_OF_WAITING if is_heavy else SECONDS_OF_READY)
         status = _run_in_fork(connection)
     if status is not None:
         sys.exit(status)
@@ -92,8 +97,6 @@ def _start_warm_process(root: Path, path: Path, dvc: int) -> None:
 
 def _run_in_fork(connection: socket.socket) -> int | None:
     """The exit status of the stage, or nothing if the warm process does not run it."""
-    is_heavy = Path(sys.argv[0]).stem in HEAVY
-    connection.settimeout(SECONDS_OF_WAITING if is_heavy else SECONDS_OF_READY)
     try:
         if connection.recv(1) != GREETING:
             return None

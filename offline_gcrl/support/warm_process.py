@@ -58,7 +58,7 @@ def serve(root: str, listener: int, dvc: int) -> None:
     imported = Imported(warm.comparable(os.environ), code_state(Path(root)))
     with socket.socket(fileno=listener) as scripts:
         try:
-            _import_all(Path(root))
+            _import_all(Path(root), dvc)
             stage = _next_stage(scripts, Path(root), dvc, imported)
         finally:
             if not warm.in_fork:
@@ -73,7 +73,7 @@ def code_state(root: Path) -> dict[str, tuple[int, int]]:
     return {str(file): (file.stat().st_mtime_ns, file.stat().st_size) for file in files}
 
 
-def _import_all(root: Path) -> None:
+def _import_all(root: Path, dvc: int) -> None:
     """Import what the scripts in ``pipelines/`` import from the package, at any place, and what workers import."""
     trees = [ast.parse(path.read_text()) for path in sorted((root / "pipelines").glob("*.py"))]
     nodes = [node for tree in trees for node in ast.walk(tree)]
@@ -81,7 +81,7 @@ def _import_all(root: Path) -> None:
     modules |= {IMPORTED_BY_WORKERS.get(module, module) for module in modules}
     pause_collection()
     for module in sorted(modules):
-        if module.startswith("offline_gcrl."):
+        if module.startswith("offline_gcrl.") and _is_running(dvc):
             import_module(module)
     resume_collection()
 
