@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -133,6 +135,21 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> SmallDataset:
     return SmallDataset(
         recipe, folder / "minari", folder / "parquet", folder / "hindsight", settings
     )
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store to copy, because creating one takes seconds; two processes created it at the same time."""
+
+    def make(folder: Path) -> None:
+        program = "from offline_gcrl.tracking.store import Tracker; Tracker('first')"
+        command = [sys.executable, "-c", program]
+        processes = [subprocess.Popen(command, cwd=folder, env=plain) for _ in range(2)]
+        assert [process.wait() for process in processes] == [0] * 2
+
+    ours = ("DVC_ROOT", "MLFLOW_TRACKING_URI")
+    plain = {name: value for name, value in os.environ.items() if name not in ours}
+    return made_once(tmp_path_factory, "store", make) / "mlflow.db"
 
 
 def episode_buffers(sizes: Any = 4) -> list[EpisodeBuffer]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import nbformat
 import pytest
 from conftest import RECIPES, ROOT, SmallDataset
-from execute import execute
+from execute import execute, kernel_in
+from jupyter_client import KernelManager
 
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Dataset, agent_settings, load_dataset, load_params
@@ -47,9 +49,10 @@ pytestmark = pytest.mark.timeout(600)  # kernels take as long as the machine is 
 
 
 @pytest.fixture(scope="module")
-def run(dataset: SmallDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(dataset: SmallDataset, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as a run of the pipeline leaves it, with a few updates and episodes."""
     project = tmp_path_factory.mktemp("run")
+    shutil.copy(empty_store, project)
     shutil.copytree(RECIPES, project / "datasets/recipes")
     for kind in ("parquet", "hindsight"):
         shutil.copytree(getattr(dataset, kind), project / "datasets" / kind / NAME)
@@ -113,9 +116,16 @@ def texts(notebook: Any) -> str:
     )
 
 
+@pytest.fixture(scope="module")
+def kernel(run: Path) -> Iterator[KernelManager]:
+    """One kernel, because a new one imports torch, MLflow and Matplotlib again."""
+    with kernel_in(run) as started:
+        yield started
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_notebook_runs_on_what_a_run_leaves(path: Path, run: Path) -> None:
-    executed = execute(path, run)
+def test_every_notebook_runs_on_what_a_run_leaves(path: Path, kernel: KernelManager) -> None:
+    executed = execute(path, kernel)
     assert all(
         output.output_type != "error"
         for cell in executed.cells

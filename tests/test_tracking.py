@@ -36,19 +36,9 @@ from offline_gcrl.training.events import Event
 BC = Subject("maze", "bc", "bc")
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that four processes create at the same time; it is shared because creating one takes seconds."""
-    folder = tmp_path_factory.mktemp("store")
-    program = "from offline_gcrl.tracking.store import Tracker; Tracker('first')"
-    processes = [subprocess.Popen([sys.executable, "-c", program], cwd=folder) for _ in range(4)]
-    assert [process.wait() for process in processes] == [0] * 4
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
-def tracker(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
-    shutil.copy(template, tmp_path / "mlflow.db")
+def tracker(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return Tracker("test")

@@ -54,9 +54,7 @@ def project(tmp_path: Path) -> Path:
 
 def start(project: Path, *commands: str, **changed: str) -> subprocess.Popen[str]:
     """A run of DVC with these commands, one after the other."""
-    lines = [
-        re.sub("RUN (check|train)", rf"{sys.executable} pipelines/\1.py", c) for c in commands
-    ]
+    lines = [re.sub("RUN (check|train)", rf"{sys.executable} pipelines/\1.py", c) for c in commands]
     environment = {**os.environ, "DVC_STAGE": "train", **changed}
     pipe = subprocess.PIPE
     return subprocess.Popen(
