@@ -52,9 +52,9 @@ def change(path: Path, key: str, value: object) -> None:
 
 def test_the_default_settings_are_valid() -> None:
     params = load_params(ROOT / "params.yaml")
-    for agent, section in params.agents.items():
-        for dataset in recipe_names(RECIPES):
-            resolve(dataset, folder=RECIPES)
+    for dataset in recipe_names(RECIPES):
+        resolve(dataset, folder=RECIPES)
+        for agent, section in params.agents.items():
             agent_settings(params, agent, dataset, settings_type(section["algorithm"]))
 
 

@@ -141,9 +141,7 @@ def test_a_seed_added_later_leaves_the_others_alone(project: Project) -> None:
     for path, written in saved.items():
         assert path.stat().st_mtime_ns == written  # Not trained again.
     assert len(list(project.folder.glob("models/*/bc/seed-2/policy.pt"))) == 1
-    project.change(
-        lambda params: params["experiment"].update(seeds=[0, 1], agents=["gciql", "bc"])
-    )
+    project.change(lambda params: params["experiment"].update(seeds=[0, 1], agents=["gciql", "bc"]))
     project.repro()
 
 
