@@ -28,7 +28,8 @@ EVERY_GROUP_STEPS = 11
 SCALING = Scaling(
     (0.5,) * 5, (2.0,) * 5, (0.5,) * 2, (2.0,) * 2, (-2.0, 0.0, -1.0), (2.0, 4.0, 1.0)
 )
-BEFORE_TASKS: list[tuple[str, dict[str, Any]]] = [
+Variant = tuple[str, dict[str, Any]]
+BEFORE_TASKS: list[Variant] = [
     ("bc", {}),
     ("bc", {"conditioning": "one_hot"}),
     ("bc", {"conditioning": "goal+one_hot", "goal_encoder": "separate"}),
@@ -44,7 +45,7 @@ TD3_BC: dict[str, Any] = {
 }  # fmt: skip
 DUAL: dict[str, Any] = {"goal_encoder": "dual", "dual": {"size": 6}}
 DEEP = {"layers": 3, "modules": 3, "width": 4, "router_width": 6}
-VARIANTS: list[tuple[str, dict[str, Any]]] = [
+VARIANTS: list[Variant] = [
     *BEFORE_TASKS,
     ("bc", {"conditioning": "none"}),
     ("bc", {"conditioning": "goal+embedding", "task_network": "film"}),
@@ -129,16 +130,35 @@ MAPPED = [
     if variant[0] in {"bc", "gciql"} or variant[1].get("task_network") not in {"modular", "distral"}
 ]
 """Variants of the tests of fast paths, which take longer: modular networks and Distral are the same for all agents."""
+
+
+def slow_unless(fast: list[Variant], variants: list[Variant]) -> list[Any]:
+    """Variants as parameters; those that are not in ``fast`` run in the slow suite only."""
+    slow = pytest.mark.slow
+    return [pytest.param(each, marks=[] if each in fast else slow) for each in variants]
+
+
+def own_losses() -> list[Variant]:
+    """The first variant of each loss: task networks, conditionings and encoders are the same for all agents."""
+    shared = {"conditioning", "task_network", "modular", "distral_weight"}
+    first: dict[str, Variant] = {}
+    for name, changed in VARIANTS:
+        own = {k: v for k, v in changed.items() if k not in shared and (k, v) != ("goal_encoder", "separate")}  # fmt: skip
+        first.setdefault(json.dumps([name, own], sort_keys=True), (name, changed))
+    return list(first.values())
+
+
 COMPONENTS = {
     "actor", "high_actor", "subpolicy", "value", "critic", "discriminator", "dynamics", "representation",
 }  # fmt: skip
-COMPILED = [
-    *(variant for variant in VARIANTS if variant[1].get("task_network") is None),
+NETWORKS: list[Variant] = [
     ("bc", {"conditioning": "goal+embedding", "task_network": "film"}),
     ("bc", {"task_network": "heads"}),
     ("bc", {"conditioning": "goal+one_hot", "task_network": "modular", "modular": DEEP}),
     ("bc", {"task_network": "distral"}),
 ]
+COMPILED = [*(each for each in VARIANTS if each[1].get("task_network") is None), *NETWORKS]
+ONE_OF_EACH = [*{name: (name, changed) for name, changed in reversed(VARIANTS)}.values(), *NETWORKS]
 CONDITIONINGS = [
     (conditioning, network)
     for conditioning in ("goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "none")
@@ -295,7 +315,9 @@ def test_a_policy_survives_saving_and_stays_within_bounds(variant, tmp_path) -> 
         np.testing.assert_allclose(one, actions[row], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("variant", COMPILED, ids=name_of)
+@pytest.mark.parametrize(
+    "variant", slow_unless([*ONE_OF_EACH, ("gciql", DUAL)], COMPILED), ids=name_of
+)
 def test_compiled_equals_eager(variant) -> None:  # type: ignore[no-untyped-def]
     agent, batch = make_agent(*variant), make_batch()
     eager, _ = agent.loss(batch)

@@ -444,8 +444,8 @@ def test_an_agent_added_by_the_page_is_checked_and_conforms(tmp_path: Path) -> N
     suite.write_text(suite.read_text().replace(start[1:], f"{start[1:]}\n{added[1:]}", 1))
 
     def run(*command: str) -> str:
-        environment = {
-            **os.environ,
+        environment = {  # The tests of this project share nothing with those that run here.
+            **{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")},
             "PYTHONPATH": str(project),
             "PATH": f"{BIN}:{os.environ['PATH']}",
         }

@@ -146,7 +146,7 @@ def test_a_seed_added_later_leaves_the_others_alone(project: Project) -> None:
 
 
 KILLED = {
-    "report": "reports/figures",
+    "report": "reports",
     "evaluate@tiny-maze-gciql": "results/tiny-maze/gciql",
     "train@tiny-maze-gciql": "models/tiny-maze/gciql",
     "relabel@tiny-maze": "datasets/hindsight/tiny-maze",

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from test_agents import MAPPED, make_agent, make_batch, make_settings, snapshot
+from test_agents import (
+    MAPPED,
+    NETWORKS,
+    make_agent,
+    make_batch,
+    make_settings,
+    own_losses,
+    slow_unless,
+    snapshot,
+)
 from test_training import Jobs, listen, make_job, run_killed_at, weights  # noqa: F401
 from torch.func import stack_module_state
 
@@ -261,7 +270,7 @@ def test_where_recording_fails_updates_run_one_by_one(capsys: pytest.CaptureFixt
     assert "could not be recorded and run one by one: operation not permitted" in said
 
 
-@pytest.mark.parametrize("variant", MAPPED, ids=str)
+@pytest.mark.parametrize("variant", slow_unless([*own_losses(), *NETWORKS], MAPPED), ids=str)
 def test_nothing_of_an_update_waits_for_the_host(variant: Any) -> None:
     """A recording and an empty queue both forbid it. A tensor without values stands for one on a GPU.
 
