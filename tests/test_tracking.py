@@ -24,7 +24,7 @@ from offline_gcrl.evaluation.results import SeedResult, combine_seeds, episode_t
 from offline_gcrl.policies.policy import load_policy, save_policy
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.tracking.evaluation import log_results
-from offline_gcrl.tracking.page import command
+from offline_gcrl.tracking.page import WITHOUT_JOBS, command
 from offline_gcrl.tracking.policies import find_or_log_policy
 from offline_gcrl.tracking.runs import TrackedRun, dvc_digest, mark_failed_on_error
 from offline_gcrl.tracking.store import PARENT, Subject, Tracker, evaluation_digest
@@ -376,7 +376,10 @@ def page_address(tracker: Tracker, policies: dict[int, Path], tmp_path: Path) ->
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with (tmp_path / "server.log").open("w") as log:
-        server = subprocess.Popen(command(str(port)), stdout=log, stderr=log, cwd=tmp_path)
+        environment = {**os.environ, **WITHOUT_JOBS}
+        server = subprocess.Popen(
+            command(str(port)), stdout=log, stderr=log, cwd=tmp_path, env=environment
+        )
     try:
         deadline = time.monotonic() + 200
         while not is_up(f"http://127.0.0.1:{port}/health"):

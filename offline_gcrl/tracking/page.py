@@ -10,6 +10,8 @@ from offline_gcrl.tracking.store import Tracker
 from offline_gcrl.tracking.views import address
 
 HOST = "127.0.0.1"
+WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""MLflow's server would start ten processes for jobs of its own, which the pages of runs do not need."""
 
 
 def command(port: str) -> list[str]:
@@ -28,7 +30,7 @@ def main() -> None:
         note(f"open {server}/{where}")
     if server != store_uri():
         arguments = command(port)
-        os.execv(arguments[0], arguments)  # noqa: S606 (no shell is wanted)
+        os.execve(arguments[0], arguments, {**os.environ, **WITHOUT_JOBS})  # noqa: S606 (no shell is wanted)
 
 
 if __name__ == "__main__":
