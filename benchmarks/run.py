@@ -18,12 +18,13 @@ BUDGETS = {
     "relabel": 150,
     "ingest": 120,
     "training": 270,
+    "agents": 300,
     "gpu": 600,
     "evaluation": 120,
     "startup": 90,
     "growth": 150,
 }
-"""Time limit of each part in seconds, 15 minutes in total without a GPU. A part that reaches its limit is ended, and its
+"""Time limit of each part in seconds, 20 minutes in total without a GPU. A part that reaches its limit is ended, and its
 finished measurements are kept."""
 INTRODUCTION = """# Results
 

@@ -48,6 +48,7 @@ extensions = [
     "mathml",
     "settings_tables",
     "batch_fields",
+    "agent_files",
 ]
 exclude_patterns = ["README.md"]
 html_theme = "furo"

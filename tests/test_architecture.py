@@ -21,6 +21,7 @@ FOLDERS = (
 )  # fmt: skip
 """Folders of the package from the bottom to the top: a folder imports only itself and folders before it."""
 MAX_LINES = 350
+MAX_LINES_OF_AGENTS = 200
 MAX_FOLDERS = 10
 HEAVY = {"torch", "mujoco", "mlflow", "lightning", "polars", "pyarrow", "gymnasium", "matplotlib"}
 IN_WORKERS = {"train": ["offline_gcrl.training.module"]}
@@ -179,6 +180,11 @@ def test_the_package_consists_of_folders_with_docstrings() -> None:
 def test_no_file_is_longer_than_the_limit() -> None:
     for path in (ROOT / "offline_gcrl").rglob("*.py"):
         assert len(path.read_text().splitlines()) <= MAX_LINES, path
+
+
+def test_no_file_of_an_agent_is_longer_than_its_own_limit() -> None:
+    for path in (ROOT / "offline_gcrl" / "agents").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= MAX_LINES_OF_AGENTS, path
 
 
 @pytest.mark.parametrize("stage", STAGES)

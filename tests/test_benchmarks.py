@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu, harness, run
+from benchmarks import agents, gpu, harness, run
 from benchmarks.harness import Measurement, compare, cpu_seconds
+from benchmarks.training import Size, plan
 from offline_gcrl.support.processes import ordered_map
 
 
@@ -99,3 +100,30 @@ def test_the_gpu_benchmark_trains_alone_and_stacked(
     for seeds in (1, 2):
         content = asked | {"updates": 20, "batch_size": 8}
         assert gpu.seconds(tmp_path, "bc", seeds, content) > 0.0
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("walk")
+    gpu.make_data(folder, episodes=3, length=20)
+    return folder
+
+
+@pytest.mark.parametrize("algorithm", ["bc", "gofar", "svl"])
+def test_the_cost_of_an_agent_is_compared_with_that_of_its_passes(
+    algorithm: str, walk: Path
+) -> None:
+    size = Size("batch 8, 1x8", 8, [8], 1)
+    figure = agents.cost(algorithm, size, walk, plan(), rounds=1)
+    assert figure.median > 0.0
+    assert figure.name.startswith(f"{algorithm}, batch 8, 1x8: ")
+
+
+def test_passes_are_counted_in_forward_and_backward_products(walk: Path) -> None:
+    """Behaviour cloning has one forward pass, and gradients of all weights but none of the network's input."""
+    size = Size("batch 8, 2x16", 8, [16, 16], 1)
+    settings = agents.of_size("bc", size)
+    inputs, layer, output = 56 * 16, 16 * 16, 16 * 5
+    products = 2 * inputs + 3 * layer + 3 * output
+    passes = agents.count(settings, agents.make_batch(walk, settings, 8), size)
+    assert passes == pytest.approx(products / (inputs + layer + 16))

@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from agent_files import table_of as files_table
 from api_pages import write_reference
 from batch_fields import table_of as fields_table
 from conftest import RECIPES, ROOT, SmallDataset
@@ -227,6 +228,11 @@ def test_a_meaning_that_is_missing_or_superfluous_ends_the_build(
 
 
 # ------------------------------------------------------------------------------- the fields of batches
+
+
+def test_the_table_of_agents_files_has_the_lines_of_each(tmp_path: Path) -> None:
+    (tmp_path / "bc.py").write_text("a = 1\nb = 2\n")
+    assert files_table([tmp_path / "bc.py"])[-1] == "| `agents/bc.py` | 2 |"
 
 
 def test_the_table_of_batch_fields_has_the_shape_and_the_settings_of_each() -> None:

@@ -83,6 +83,7 @@ def policies(dataset: SmallDataset, tmp_path_factory: pytest.TempPathFactory) ->
         ("steps", lambda steps: -steps),
         ("discounted_cost", lambda steps: -sum(0.95**k for k in range(steps))),
         ("discounted_success", lambda steps: 0.95**steps / (1.0 - 0.95)),
+        ("discounted_probability", lambda steps: 0.95**steps),
     ],
 )
 def test_a_value_is_turned_into_the_steps_that_it_was_made_of(
@@ -91,6 +92,22 @@ def test_a_value_is_turned_into_the_steps_that_it_was_made_of(
     steps = np.arange(1, 60)
     values = np.array([value(int(count)) for count in steps], dtype=np.float32)
     np.testing.assert_allclose(as_steps(values, meaning, 0.95), steps, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changed", "meaning"),
+    [
+        ("svl", {}, "discounted_cost"),
+        ("actionable_models", {}, "discounted_probability"),
+        ("actionable_models", {"form": "released"}, "other"),
+    ],
+)
+def test_the_meaning_of_a_value_depends_on_the_form_of_the_algorithm(
+    algorithm: str, changed: dict[str, str], meaning: ValueMeaning
+) -> None:
+    content = {"algorithm": algorithm, **changed}
+    settings = settings_type(algorithm).model_validate_json(json.dumps(content))
+    assert settings.value_meaning == meaning
 
 
 def test_values_beyond_their_bounds_are_finite_numbers_of_steps() -> None:

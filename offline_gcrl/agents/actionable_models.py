@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from offline_gcrl.agents import Batch, Losses, batch_mean
 from offline_gcrl.agents.shared.deterministic import critic_of, policy_value, tanh_actor
 from offline_gcrl.agents.shared.distral import with_distillation
-from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units
+from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units, ValueMeaning
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.networks.frozen import frozen
 from offline_gcrl.networks.targets import TargetPair, copy_as_target, target_pair
@@ -57,6 +57,11 @@ class Settings(AgentSettings):
             reward="binary" if self.form == "paper" else "negative",
             uniform_actions=self.negatives,
         )
+
+    @property
+    def value_meaning(self) -> ValueMeaning:
+        """Q of a reward of 1 that ends the sum; in the released form, sums of two values have no such meaning."""
+        return "discounted_probability" if self.form == "paper" else "other"
 
 
 class Agent(nn.Module):

@@ -23,6 +23,7 @@ from offline_gcrl.config import (
     Mixture,
     Sampling,
     Units,
+    ValueMeaning,
     require_goal,
 )
 from offline_gcrl.networks.actors import LAST_GAIN, Actor, HierarchicalActor
@@ -84,6 +85,11 @@ class Settings(AgentSettings):
     def has_positive_loss(self) -> bool:
         """Minus a logarithm of probabilities, and weighted squares."""
         return True
+
+    @property
+    def value_meaning(self) -> ValueMeaning:
+        """V of rewards of -1 until the goal."""
+        return "discounted_cost"
 
 
 class Agent(nn.Module):

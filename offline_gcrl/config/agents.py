@@ -22,15 +22,18 @@ PER_TASK: tuple[TaskNetwork, ...] = ("heads", "modular", "distral")
 """Networks that depend on the task, whatever they are conditioned on."""
 
 
-ValueMeaning = Literal["steps", "discounted_cost", "discounted_success", "log_ratio", "other"]
+ValueMeaning = Literal[
+    "steps", "discounted_cost", "discounted_success", "discounted_probability", "log_ratio", "other"
+]  # fmt: skip
 """Meaning of the value of a state and a goal, ``state_value`` of an agent.
 
 ``steps``: minus the number of steps to the goal. ``discounted_cost``: the discounted sum of rewards of -1 until the goal
 is reached. ``discounted_success``: the discounted sum of rewards of 1 from the time the goal is reached, and forever.
+``discounted_probability``: the discount to the power of the number of steps to the goal, 0 if it is never reached.
 ``log_ratio``: the logarithm of how much more likely the goal is after the state than after an average one. ``other``: a
 number that only the agent itself gives a meaning to.
 """
-VALUES_IN_STEPS = ("steps", "discounted_cost", "discounted_success")
+VALUES_IN_STEPS = ("steps", "discounted_cost", "discounted_success", "discounted_probability")
 """Meanings that determine the number of steps to the goal."""
 
 

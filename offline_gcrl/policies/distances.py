@@ -9,6 +9,7 @@ UNITS: dict[ValueMeaning, str] = {
     "steps": "minus the number of steps",
     "discounted_cost": "discounted sum of rewards",
     "discounted_success": "discounted sum of rewards",
+    "discounted_probability": "discounted probability of success",
     "log_ratio": "log ratio of likelihoods",
     "other": "unit of the agent",
 }
@@ -20,7 +21,7 @@ WITHOUT_STEPS: dict[ValueMeaning, str] = {
 }
 """Why a value is no number of steps."""
 MARGIN = 1e-3
-"""Distance of values to the bounds of a discounted sum, so that the number of steps is finite."""
+"""Distance of values to their bounds, so that the number of steps is finite."""
 
 
 def as_steps(
@@ -29,8 +30,8 @@ def as_steps(
     """The number of steps to the goal that values mean, of any shape; not negative.
 
     A discounted sum is (1 - gamma^d) / (gamma - 1) for rewards of -1 until the goal, which is d steps away, and
-    gamma^d / (1 - gamma) for rewards of 1 from then on. Both are solved for d, as in test-time graph search (arXiv
-    2510.07257), after values were clipped ``MARGIN`` within their bounds.
+    gamma^d / (1 - gamma) for rewards of 1 from then on. A discounted probability is gamma^d. Each is solved for d, as in
+    test-time graph search (arXiv 2510.07257), after values were clipped ``MARGIN`` within their bounds.
 
     Args:
         values: what ``state_value`` of the agent returns.
@@ -39,9 +40,10 @@ def as_steps(
     """
     if meaning == "steps":
         return np.maximum(-values, np.float32(0.0))
-    scaled = (1.0 - discount) * values.astype(np.float64)
+    scale = 1.0 if meaning == "discounted_probability" else 1.0 - discount
+    scaled = scale * values.astype(np.float64)
     reached = 1.0 + scaled if meaning == "discounted_cost" else scaled
-    margin = (1.0 - discount) * MARGIN
+    margin = scale * MARGIN
     reached = reached.clip(margin, 1.0 - margin)
     steps: NDArray[np.float32] = (np.log(reached) / np.log(discount)).astype(np.float32)
     return steps
