@@ -2,21 +2,13 @@
 
 import this_project  # First: it decides which copy of the package is imported.
 
-from offline_gcrl.config import (
-    RECIPES,
-    RESOLVED,
-    Dataset,
-    Params,
-    check_agent,
-    check_evaluation,
-    check_planner,
-    load_params,
-    resolve,
-    unusable_recipes,
-)
+from offline_gcrl.config import RECIPES, RESOLVED, Dataset, Params, load_params, resolve
+from offline_gcrl.config.checks import check_agent, check_evaluation, check_planner
+from offline_gcrl.config.hidden import hidden_settings
+from offline_gcrl.config.resolving import unusable_recipes
 from offline_gcrl.support.digests import sealed_directory
 from offline_gcrl.support.files import write_text
-from offline_gcrl.support.terminal import close, stage, stage_arguments, warn
+from offline_gcrl.support.terminal import close, note, stage, stage_arguments, warn
 
 
 def main() -> None:
@@ -33,6 +25,8 @@ def main() -> None:
         for agent, section in params.agents.items():
             check_agent(params, agent, settings_type(section["algorithm"]), unusable)
         check_planner(params, settings_type)
+        for line in hidden_settings(params):
+            note(line)
         with sealed_directory(RESOLVED) as folder:
             for dataset in datasets:
                 text = dataset.model_dump_json(indent=2, exclude_defaults=True)

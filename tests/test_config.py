@@ -21,6 +21,7 @@ from offline_gcrl.config import (
     algorithm_names,
     check_agent,
     check_evaluation,
+    hidden_settings,
     load_dataset,
     load_params,
     load_recipe,
@@ -413,3 +414,31 @@ def test_names_that_begin_like_numbers_remain_text(tmp_path: Path) -> None:
     path = tmp_path / "names.yaml"
     path.write_text("[e5, 1e, 3e-4x, 2-e5]")
     assert read_yaml(path) == ["e5", "1e", "3e-4x", "2-e5"]
+
+
+def test_settings_that_an_override_hides_are_listed(project: Path) -> None:
+    assert hidden_settings(load_params(project)) == []  # No dataset of the run has overrides.
+    change(project, "experiment.datasets", ["fetch-reach", "pointmaze-umaze"])
+    assert hidden_settings(load_params(project)) == [
+        "evaluate.seed (0) has no effect for fetch-reach: evaluate.per_dataset.fetch-reach.seed is 1",
+        "train.updates (2400) has no effect for fetch-reach: train.per_dataset.fetch-reach.updates is 1600",
+        "agents.gciql.actor_goals ({'random': 1.0}) has no effect for fetch-reach: "
+        "agents.gciql.per_dataset.fetch-reach.actor_goals is {'geometric': 1.0}",
+    ]
+
+
+def test_of_several_overrides_each_hides_the_one_before(project: Path) -> None:
+    change(project, "experiment.datasets", ["pointmaze-umaze", "fetch-reach"])
+    change(project, "experiment.agents", ["bc", "gofar"])
+    change(project, "train.per_agent", {"bc": {"updates": 800, "batch_size": 256}})
+    change(project, "train.per_dataset", {"fetch-*": {"updates": 1600}})
+    change(project, "evaluate.per_dataset", {"fetch-reach": {"video": {"episodes": 0}}})
+    assert hidden_settings(load_params(project)) == [
+        "train.updates (2400) has no effect for bc on pointmaze-umaze and bc on fetch-reach: "
+        "train.per_agent.bc.updates is 800",
+        "evaluate.video.episodes (4) has no effect for fetch-reach: "
+        "evaluate.per_dataset.fetch-reach.video.episodes is 0",
+        "train.per_agent.bc.updates (800) has no effect for bc on fetch-reach: "
+        "train.per_dataset.fetch-*.updates is 1600",
+        "train.updates (2400) has no effect for fetch-reach: train.per_dataset.fetch-*.updates is 1600",
+    ]

@@ -3,7 +3,7 @@
 - ``reading``: reading of YAML files, strict models, error messages.
 - ``experiment``, ``relabelling``, ``training``, ``multitask``, ``evaluating``, ``agents``: the sections of
   ``params.yaml``. ``overrides`` applies the overrides per dataset and per agent, ``params`` reads the complete
-  file, and ``checks`` compares settings of different sections.
+  file, ``checks`` compares settings of different sections, and ``hidden`` lists settings without effect.
 - ``sources``, ``goals``, ``recipes``: the models of a recipe. ``resolving`` loads recipes and fills in counts.
 - ``outputs``: names of the files that the stages write.
 
@@ -24,12 +24,15 @@ from offline_gcrl.config.agents import (
 from offline_gcrl.config.checks import (
     agent_settings,
     check_agent,
+    check_episode_counts,
     check_evaluation,
+    check_fit,
     check_planner,
 )
 from offline_gcrl.config.evaluating import Evaluate, Planner, Video
 from offline_gcrl.config.experiment import Collecting, Experiment
 from offline_gcrl.config.goals import Goal, Part, Region, Selection, Success, has_original_goals
+from offline_gcrl.config.hidden import hidden_settings
 from offline_gcrl.config.multitask import Tasks, TaskSequence
 from offline_gcrl.config.params import PARAMS, Params, load_params
 from offline_gcrl.config.reading import Section, nearest
@@ -88,9 +91,12 @@ __all__ = [
     "agent_settings",
     "algorithm_names",
     "check_agent",
+    "check_episode_counts",
     "check_evaluation",
+    "check_fit",
     "check_planner",
     "has_original_goals",
+    "hidden_settings",
     "load_dataset",
     "load_params",
     "load_recipe",

@@ -10,7 +10,8 @@ from offline_gcrl.config.agents import (
     AgentSettings,
     algorithms_with,
 )
-from offline_gcrl.config.goals import Goal, has_original_goals
+from offline_gcrl.config.evaluating import Evaluate
+from offline_gcrl.config.goals import has_original_goals
 from offline_gcrl.config.multitask import check_tasks_of
 from offline_gcrl.config.overrides import check_per_dataset, for_dataset
 from offline_gcrl.config.params import Params
@@ -18,6 +19,7 @@ from offline_gcrl.config.reading import Settings, dotted
 from offline_gcrl.config.recipes import Dataset
 from offline_gcrl.config.relabelling import Relabel
 from offline_gcrl.config.resolving import RECIPES, recipe_names, resolve
+from offline_gcrl.config.training import Train
 from offline_gcrl.support.errors import SettingsError
 
 
@@ -36,16 +38,44 @@ def agent_settings(
     for_dataset(settings_type, params.agents[agent], key, "", path)
     settings = for_dataset(settings_type, params.agents[agent], key, dataset, path)
     if isinstance(settings, AgentSettings):
-        resolved = resolve(dataset, folder=recipes)
-        goal = resolved.recipes[0].goal
-        _check_mixtures(settings, params.relabel_for(dataset), goal, key, path, dataset)
-        _check_several_tasks(settings, params, resolved, key)
-        if settings.task_network in PER_TASK and len(resolved.recipes) == 1:
-            raise SettingsError(
-                f"{path}: {dotted(key)}.task_network: '{settings.task_network}' needs several tasks, and '{dataset}' has one; set "
-                f"'concatenate' in {dotted(key)}.per_dataset.{dataset}, or name a suite"
-            )
+        resolved, relabel = resolve(dataset, folder=recipes), params.relabel_for(dataset)
+        check_fit(settings, params.train_for(dataset, agent), relabel, resolved, path, key)
     return settings
+
+
+def check_fit(
+    settings: AgentSettings,
+    train: Train,
+    relabel: Relabel,
+    dataset: Dataset,
+    path: Path,
+    key: tuple[str, ...] = (),
+) -> None:
+    """Check that the settings of an agent fit the dataset, relabelling and training.
+
+    Args:
+        settings: of the agent.
+        train: settings of training.
+        relabel: settings of relabelling.
+        dataset: the dataset.
+        path: file of the settings, for errors.
+        key: key of the agent in the file; empty if the settings are no part of a file.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
+    _check_mixtures(settings, relabel, dataset, key, path)
+    _check_several_tasks(settings, train, dataset, key, path)
+    if settings.task_network in PER_TASK and len(dataset.recipes) == 1:
+        raise SettingsError(
+            f"{path}: {dotted((*key, 'task_network'))}: '{settings.task_network}' needs several tasks, and "
+            f"'{dataset.name}' has one; set 'concatenate'{_for_dataset(key, dataset.name)}, or name a suite"
+        )
+
+
+def _for_dataset(key: tuple[str, ...], dataset: str, *names: str) -> str:
+    """Where a setting of an agent for one dataset belongs; empty if the settings are no part of a file."""
+    return f" in {dotted((*key, 'per_dataset', dataset, *names))}" if key else ""
 
 
 def check_agent(
@@ -79,7 +109,23 @@ def check_evaluation(params: Params, dataset: Dataset) -> None:
     Raises:
         SettingsError: naming file, key, expectation and remedy.
     """
-    settings = params.evaluate_for(dataset.name)
+    check_episode_counts(params.evaluate_for(dataset.name), dataset, params.path, key=("evaluate",))
+
+
+def check_episode_counts(
+    settings: Evaluate, dataset: Dataset, path: Path, key: tuple[str, ...] = ()
+) -> None:
+    """Check that every part of the evaluation has at least one episode per task.
+
+    Args:
+        settings: of the evaluation.
+        dataset: the dataset.
+        path: file of the settings, for errors.
+        key: key of the settings in the file.
+
+    Raises:
+        SettingsError: naming file, key, expectation and remedy.
+    """
     numbered = [recipe.evaluation.fixed_tasks for recipe in dataset.recipes if recipe.evaluation]
     tasks = len(numbered)
     needed = tasks * max([len(fixed.values) for fixed in numbered if fixed], default=1)
@@ -92,7 +138,7 @@ def check_evaluation(params: Params, dataset: Dataset) -> None:
     ):
         if episodes < least:
             raise SettingsError(
-                f"{params.path}: evaluate.{name}: {episodes} are too few to evaluate all tasks of "
+                f"{path}: {dotted((*key, name))}: {episodes} are too few to evaluate all tasks of "
                 f"'{dataset.name}'; set at least {least}"
             )
 
@@ -128,24 +174,23 @@ def check_planner(params: Params, settings_type: Callable[[str], type[AgentSetti
 def _check_mixtures(
     settings: AgentSettings,
     relabel: Relabel,
-    goal: Goal,
+    dataset: Dataset,
     key: tuple[str, ...],
     path: Path,
-    dataset: str,
 ) -> None:
     """Every strategy in an agent's mixtures must be in the hindsight table, and the rewards must fit the goals."""
-    where = dotted(key)
+    goal = dataset.recipes[0].goal
     for name, mixture in settings.goal_mixtures.items():
         for strategy in mixture:
             if strategy == "original" and not has_original_goals(goal):
                 raise SettingsError(
-                    f"{path}: {where}.{name}: 'original' needs original goals in the data and a success test "
-                    f"other than 'same_step', which '{dataset}' does not have; set hindsight goals in "
-                    f"{where}.per_dataset.{dataset}.{name}, or leave the agent out"
+                    f"{path}: {dotted((*key, name))}: 'original' needs original goals in the data and a success test "
+                    f"other than 'same_step', which '{dataset.name}' does not have; set hindsight goals"
+                    f"{_for_dataset(key, dataset.name, name)}, or leave the agent out"
                 )
             if strategy not in {*relabel.strategies, "current", "original"}:
                 raise SettingsError(
-                    f"{path}: {where}.{name}: '{strategy}' is not in relabel.strategies; add it there"
+                    f"{path}: {dotted((*key, name))}: '{strategy}' is not in relabel.strategies; add it there"
                 )
     if relabel.reward == "dense" and not goal.success.has_distance:
         raise SettingsError(
@@ -158,15 +203,19 @@ def _check_mixtures(
     ):
         if relabel.reward == "dense" and n_step > 1:
             raise SettingsError(
-                f"{path}: {where}.{name}: must be 1 with relabel.reward 'dense', not {n_step}"
+                f"{path}: {dotted((*key, name))}: must be 1 with relabel.reward 'dense', not {n_step}"
             )
 
 
 def _check_several_tasks(
-    settings: AgentSettings, params: Params, dataset: Dataset, key: tuple[str, ...]
+    settings: AgentSettings,
+    train: Train,
+    dataset: Dataset,
+    key: tuple[str, ...],
+    path: Path,
 ) -> None:
     """Settings of multi-task training must fit the tasks of the dataset, and the agent."""
-    train, path, where = params.train_for(dataset.name, key[-1]), params.path, dotted(key)
+    where = dotted(key) or f"'{settings.algorithm}'"
     names = [recipe.task for recipe in dataset.recipes]
     check_tasks_of(train.tasks, train.sequence, names, train.snapshots, dataset.name, path)
     if train.tasks and train.tasks.sampling == "uncertainty" and not settings.has_ensemble:
@@ -184,5 +233,5 @@ def _check_several_tasks(
     if train.sequence and train.sequence.method == "heads" and settings.task_network != "heads":
         raise SettingsError(
             f"{path}: train.sequence.method: 'heads' freezes output layers per task, and {where} has none; "
-            f"set {where}.task_network: heads"
+            f"set {dotted((*key, 'task_network'))}: heads"
         )

@@ -26,11 +26,16 @@ def for_dataset(
     """
     settings, where = {name: value for name, value in data.items() if name != "per_dataset"}, key
     special = data.get("per_dataset") or {}
-    patterns = [name for name in special if name != dataset and fnmatchcase(dataset, name)]
-    for name in [*patterns, dataset] if dataset else []:
-        if special.get(name):
+    for name in matching_overrides(special, dataset):
+        if special[name]:
             settings, where = overridden(settings, special[name]), (*key, "per_dataset", name)
     return validated(section, with_preset(settings, dataset), path, where)
+
+
+def matching_overrides(special: Mapping[str, Any], dataset: str) -> list[str]:
+    """The keys of ``per_dataset`` that match a dataset, in the order in which they apply; none for an empty name."""
+    patterns = [name for name in special if name != dataset and fnmatchcase(dataset, name)]
+    return [*patterns, *([dataset] if dataset in special else [])] if dataset else []
 
 
 def with_preset(settings: Mapping[str, Any], dataset: str) -> dict[str, Any]:
