@@ -27,10 +27,11 @@ def main() -> None:
                 relabel(episodes, folder, settings, goal, lambda count: bars.advance(name, count))
             statistics = describe(episodes, folder, settings, goal)
             write_json(folder / STATS, statistics)
-        for strategy, values in statistics["strategies"].items():
-            exact = values.get("expected_if_exact")
-            expected = f", {exact:.3%} expected without tolerance" if exact else ""
-            note(f"{strategy:<9} {values['positive_share']:>7.2%} of labels positive{expected}")
+        shares = (
+            f"{strategy} {values['positive_share']:.2%}"
+            for strategy, values in statistics["strategies"].items()
+        )
+        note(f"positive labels: {', '.join(shares)}")
         close(
             f"{statistics['transitions']:,} transitions relabelled, k = {settings.k}, in {output}"
         )

@@ -71,7 +71,7 @@ def test_progress_without_a_terminal_is_plain_lines(
         "train bc",
         "  seed 0: 220 of 1,000 updates, 20/s, 39 s left",
         "  no videos",
-        "  done in models/",
+        "  done in models/ (31 s)",
     ]
     assert not terminal.console.is_terminal
 

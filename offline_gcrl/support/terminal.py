@@ -32,6 +32,8 @@ SECONDS_BETWEEN_LINES = 10.0
 MIN_SECONDS_OF_RATE = 1.0
 """Shortest interval over which a rate is computed; two items that end at the same time give no rate."""
 console = Console(highlight=False, soft_wrap=True)
+_began: list[float] = []
+"""When the stage of this process has read its arguments, before it imports what it needs; empty outside a stage."""
 
 
 def stage_arguments(description: str | None, *names: str) -> list[str]:
@@ -43,6 +45,7 @@ def stage_arguments(description: str | None, *names: str) -> list[str]:
     for name in names:
         parser.add_argument(name)
     parsed = parser.parse_args()
+    _began[:] = [time.monotonic()]
     pause_collection()
     return [getattr(parsed, name) for name in names]
 
@@ -56,6 +59,8 @@ def stage(title: str, subject: str) -> Iterator[None]:
     show for long says that it is at work, and on what.
     """
     resume_collection()
+    if not _began:
+        _began.append(time.monotonic())
     _print(f"[bold]{title}[/bold] {escape(subject)}")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -72,6 +77,8 @@ def stage(title: str, subject: str) -> Iterator[None]:
             Text("error: ", style="bold red").append(message, style="not bold default")
         )
         sys.exit(1)
+    finally:
+        _began.clear()
 
 
 def _interrupt(signal_number: int, frame: object) -> None:
@@ -79,8 +86,9 @@ def _interrupt(signal_number: int, frame: object) -> None:
 
 
 def close(line: str) -> None:
-    """Print the closing line of a stage."""
-    _print(f"  [green]done[/green] {escape(line)}")
+    """Print the closing line of a stage, with the time that the stage took."""
+    took = f" ({duration(time.monotonic() - _began[0])})" if _began else ""
+    _print(f"  [green]done[/green] {escape(line + took)}")
 
 
 def note(line: str | Text) -> None:
