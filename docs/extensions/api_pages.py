@@ -8,7 +8,7 @@ import pkgutil
 from pathlib import Path
 
 PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "policies": ("Policies", ("policies",)),
+    "policies": ("Policies", ("library", "policies")),
     "config": ("Settings", ("config",)),
     "data": (
         "Data",

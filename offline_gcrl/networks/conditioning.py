@@ -137,7 +137,9 @@ class Heads(nn.Module):
     def forward(self, inputs: Tensor, task: Tensor) -> Tensor:
         """(batch, inputs) and task numbers (batch,) to (batch, outputs)."""
         outputs = torch.stack([head(inputs) for head in self.heads], -2)
-        return torch.take_along_dim(outputs, task[..., None, None], -2).squeeze(-2)
+        # Not take_along_dim, which torch.export cannot trace for any size of the batch.
+        index = task[..., None, None].expand(*outputs.shape[:-2], 1, outputs.shape[-1])
+        return outputs.gather(-2, index).squeeze(-2)
 
 
 class TwoColumns(nn.Module):

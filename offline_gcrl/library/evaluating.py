@@ -1,0 +1,171 @@
+"""``evaluate``: episodes of policies in their environment, as in the stage ``evaluate``."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import polars as pl
+import torch
+
+from offline_gcrl.config import Dataset, Evaluate, check_episode_counts
+from offline_gcrl.config.outputs import POLICY
+from offline_gcrl.config.reading import validated
+from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, episode_jobs
+from offline_gcrl.evaluation.results import Metrics, episode_table, summarise, summarise_by_task
+from offline_gcrl.evaluation.rollouts import run_episode, run_episodes
+from offline_gcrl.library.datasets import with_environment
+from offline_gcrl.library.policies import TrainedPolicy, load_policy
+from offline_gcrl.library.processes import without_main_module
+from offline_gcrl.library.sources import EnvironmentLike, environment_settings
+from offline_gcrl.support.errors import PolicyError, SettingsError
+from offline_gcrl.support.processes import with_callback
+from offline_gcrl.support.terminal import Bars
+
+EVALUATE = Path("evaluate()")
+"""The name of the function in errors about its arguments."""
+PolicyLike = TrainedPolicy | str | Path
+COLUMNS: dict[str, Any] = {
+    "task": pl.String,
+    "metric": pl.String,
+    "mean": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "episodes": pl.Int64,
+    "seeds": pl.Int64,
+}
+
+
+def evaluate(
+    policy: PolicyLike | Sequence[PolicyLike],
+    episodes: int = 100,
+    *,
+    environment: EnvironmentLike | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    **settings: Any,
+) -> pl.DataFrame:
+    """Evaluate a policy, or the policies of several training seeds together.
+
+    Args:
+        policy: what ``train`` or ``load_policy`` returned, the path of a policy, or a list of them.
+        episodes: number of episodes of each policy.
+        environment: where to evaluate; if left out, the environment of the data.
+        seed: seed of starts and goals, which is the same for all policies of one training seed.
+        workers: number of worker processes; with 1, the episodes run in this process. The results do not depend on it.
+        settings: ``discount`` and ``stop_at_success``, as in the section ``evaluate`` of ``params.yaml``.
+
+    Returns:
+        A row per metric with its mean and its 95% interval: columns metric, mean, low, high, episodes, seeds. For
+        several tasks there is also the column task, in which null means all tasks.
+
+    Raises:
+        OfflineGCRLError: there is no environment, or a setting does not fit it.
+    """
+    tables = evaluation_episodes(
+        policy, episodes, environment=environment, seed=seed, workers=workers, **settings
+    ).partition_by("policy", maintain_order=True)
+    rows = _rows(summarise(tables), None)
+    for task, metrics in summarise_by_task(tables).items():
+        rows += _rows(metrics, task)
+    table = pl.DataFrame(rows, schema=COLUMNS)
+    return table if table["task"].drop_nulls().len() else table.drop("task")
+
+
+def evaluation_episodes(
+    policy: PolicyLike | Sequence[PolicyLike],
+    episodes: int = 100,
+    *,
+    environment: EnvironmentLike | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    **settings: Any,
+) -> pl.DataFrame:
+    """The episodes behind ``evaluate``, with the same arguments.
+
+    Returns:
+        A row per episode, as in ``episodes.parquet`` of the stage ``evaluate``, and a column with the number of the
+        policy.
+
+    Raises:
+        OfflineGCRLError: as ``evaluate``.
+    """
+    several = [policy] if isinstance(policy, PolicyLike) else list(policy)
+    loaded = [item if isinstance(item, TrainedPolicy) else load_policy(item) for item in several]
+    if not loaded:
+        raise PolicyError("evaluate() needs at least one policy")
+    chosen = _settings(episodes, seed, workers, settings)
+    with TemporaryDirectory(prefix="offline-gcrl-") as folder:
+        plan = [
+            _jobs(one, Path(folder) / f"{number}-{POLICY}", environment, chosen)
+            for number, one in enumerate(loaded)
+        ]
+        jobs = [job for jobs in plan for job in jobs]
+        with Bars(["evaluating"], len(jobs), "episodes") as bars:
+            rows = with_callback(_run(jobs, workers), lambda row: bars.advance("evaluating", 1))
+            table = episode_table(rows)
+    numbers = [number for number, jobs in enumerate(plan) for _ in jobs]
+    return table.with_columns(pl.Series("policy", numbers, dtype=pl.Int32))
+
+
+def _settings(episodes: int, seed: int, workers: int, settings: Mapping[str, Any]) -> Evaluate:
+    """The settings of the section ``evaluate``, of which only the final episodes are run here."""
+    unknown = settings.keys() - {"discount", "stop_at_success"}
+    if unknown:
+        raise SettingsError(
+            f"{EVALUATE}: unknown setting '{min(unknown)}'; known: discount, stop_at_success"
+        )
+    data = {"episodes": episodes, "seed": seed, "workers": workers, **settings}
+    others = {"curve_episodes": episodes, "held_out_episodes": 0, "wrong_identifier_episodes": 0}
+    return validated(Evaluate, data | others, EVALUATE)
+
+
+def _jobs(
+    policy: TrainedPolicy,
+    copy: Path,
+    environment: EnvironmentLike | None,
+    settings: Evaluate,
+) -> list[EpisodeJob]:
+    """The episodes of a policy, which read a copy of its file: workers keep policies by the path of their file."""
+    dataset = _evaluated(policy, environment)
+    check_episode_counts(settings, dataset, EVALUATE)
+    copyfile(policy._file, copy)
+    seed = int(policy.training.get("seed", 0))
+    return episode_jobs(copy, dataset, settings, seed, FINAL)
+
+
+def _evaluated(policy: TrainedPolicy, environment: EnvironmentLike | None) -> Dataset:
+    """The dataset with the environments to evaluate in."""
+    policy.recipe_of(None)
+    assert policy.dataset is not None
+    if environment is not None:
+        return with_environment(policy.dataset, environment_settings(environment, EVALUATE))
+    for task in policy.dataset.tasks:
+        policy._environment(task)
+    return policy.dataset
+
+
+def _run(jobs: Iterable[EpisodeJob], workers: int) -> Iterator[dict[str, Any]]:
+    """Rows of the table of episodes, in order."""
+    if workers == 1:
+        with _torch_threads():
+            yield from map(run_episode, jobs)
+    else:
+        with without_main_module():
+            yield from run_episodes(jobs, workers)
+
+
+@contextmanager
+def _torch_threads() -> Iterator[None]:
+    """Restore the number of threads of torch, which an episode sets to one."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _rows(metrics: Metrics, task: str | None) -> list[dict[str, Any]]:
+    return [{"task": task, "metric": name, **values} for name, values in metrics.items()]

@@ -1,0 +1,268 @@
+"""A policy that knows its recipe: it acts on observations of its environment, and makes that environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from offline_gcrl.config import (
+    RESOLVED,
+    Dataset,
+    Environment,
+    Goal,
+    Recipe,
+    Selection,
+    Success,
+    nearest,
+)
+from offline_gcrl.config import load_dataset as load_resolved
+from offline_gcrl.config.outputs import POLICY, TRAINING_CURVE
+from offline_gcrl.environments.making import make_environment
+from offline_gcrl.environments.selection import as_tree, evaluated_goal, select
+from offline_gcrl.library.folders import TemporaryFolder
+from offline_gcrl.policies import policy as policies
+from offline_gcrl.policies.policy import Policy, policy_file
+from offline_gcrl.support.errors import DataError, PolicyError
+from offline_gcrl.support.files import write_bytes, write_text
+
+DATASET = "dataset"
+"""File next to a saved policy, with its dataset as JSON."""
+USUAL_KEYS = Goal(success=Success(kind="same_step"))
+"""The keys of goal environments, for a policy without a recipe."""
+
+
+@dataclass(frozen=True)
+class TrainedPolicy(Policy):
+    """A policy with the dataset that it was trained on; ``train`` and ``load_policy`` return it."""
+
+    dataset: Dataset | None = None
+    """Tasks, goals and evaluation; None if nothing next to the policy's file says so."""
+    file: Path | None = None
+    """The file of the policy."""
+    folder: TemporaryFolder | None = field(default=None, repr=False)
+    """The temporary folder of the file, which exists as long as this object does."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the first task, which is the only one unless the dataset is a suite.
+
+        Raises:
+            PolicyError: nothing next to the policy's file describes its dataset.
+        """
+        return self.recipe_of(None)
+
+    @property
+    def curve(self) -> pl.DataFrame:
+        """The diagnostics of training: a column ``update``, and one per diagnostic.
+
+        Raises:
+            PolicyError: there is no curve next to the policy's file.
+        """
+        path = self._file.parent / TRAINING_CURVE
+        if not path.is_file():
+            raise PolicyError(f"{path}: no such file; a snapshot has no training curve")
+        return pl.read_csv(path, infer_schema_length=None)
+
+    def act(
+        self,
+        observation: ArrayLike | Mapping[str, Any],
+        goal: ArrayLike | None = None,
+        task: str | None = None,
+    ) -> NDArray[np.float32]:
+        """The policy's action, within the bounds of the action space.
+
+        Args:
+            observation: the dict that a goal environment returns, or (observation,), or (batch, observation).
+            goal: (goal,) or (batch, goal); if left out, the goal in the dict.
+            task: name of the task, for policies of several tasks that depend on it.
+
+        Returns:
+            (action,) or (batch, action).
+
+        Raises:
+            PolicyError: a shape, key or task does not fit the policy, or the goal is missing.
+        """
+        state, desired, _ = self._parts(observation, goal, task)
+        return super().act(state, desired, task)
+
+    def value(
+        self,
+        observation: ArrayLike | Mapping[str, Any],
+        goal: ArrayLike | None = None,
+        task: str | None = None,
+        achieved_goal: ArrayLike | None = None,
+    ) -> NDArray[np.float32]:
+        """The agent's value of being in a state with a goal, in the agent's own units; arguments as for ``act``.
+
+        Raises:
+            PolicyError: as ``act``; also if the policy has no value.
+        """
+        state, desired, achieved = self._parts(observation, goal, task)
+        given = achieved if achieved_goal is None else achieved_goal
+        return super().value(state, desired, task, given)
+
+    def make_env(self, task: str | None = None, **settings: Any) -> gymnasium.Env[Any, Any]:
+        """Make the environment that the policy is evaluated in.
+
+        Args:
+            task: the task of a suite; the first one if left out.
+            settings: further arguments of ``gymnasium.make``, such as ``render_mode``.
+
+        Raises:
+            PolicyError: the policy has no recipe, or its recipe no environment.
+        """
+        return make_environment(self._environment(task), **settings)
+
+    def save(self, folder: str | Path) -> Path:
+        """Save the policy to a folder, which is created, with its dataset and training curve; ``load_policy`` loads it.
+
+        Returns:
+            The file of the policy.
+        """
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        if self.dataset is not None:
+            text = self.dataset.model_dump_json(indent=2, exclude_defaults=True)
+            write_text(target / f"{DATASET}.json", text + "\n")
+        for name in (TRAINING_CURVE, POLICY):
+            source = self._file if name == POLICY else self._file.parent / name
+            if source.is_file():
+                write_bytes(target / name, source.read_bytes())
+        return target / POLICY
+
+    def export(self, path: str | Path) -> Path:
+        """Write the complete policy to a ``.pt2`` file, which acts without this package.
+
+        Raises:
+            PolicyError: as ``export_policy`` of ``offline_gcrl.library.exporting``.
+        """
+        from offline_gcrl.library.exporting import (
+            export_policy,
+        )  # Importing torch.export takes a second.
+
+        return export_policy(self, path)
+
+    def recipe_of(self, task: str | None) -> Recipe:
+        """The recipe of a task, by default of the first.
+
+        Raises:
+            PolicyError: the policy has no recipe, or none for this task.
+        """
+        if self.dataset is None:
+            raise PolicyError(
+                "the recipe of this policy is not known: neither is dataset.json next to its file, nor does the file "
+                "belong to a project; load it from the folder that 'save' has written"
+            )
+        found = {recipe.task: recipe for recipe in self.dataset.recipes}
+        name = self.dataset.tasks[0] if task is None else task
+        if name not in found:
+            raise PolicyError(f"the policy knows no task '{name}'; {nearest(name, found)}")
+        return found[name]
+
+    def _environment(self, task: str | None) -> Environment:
+        recipe = self.recipe_of(task)
+        if recipe.evaluation is None:
+            raise PolicyError(
+                f"the data of '{recipe.task}' names no environment; pass 'environment' to load_dataset or evaluate"
+            )
+        return recipe.evaluation.environment
+
+    @property
+    def _file(self) -> Path:
+        assert self.file is not None  # ``with_dataset`` always gives it.
+        return self.file
+
+    def _parts(
+        self, given: ArrayLike | Mapping[str, Any], goal: ArrayLike | None, task: str | None
+    ) -> tuple[Any, Any, Any]:
+        """Observation, desired goal and achieved goal; None for an achieved goal that is not given."""
+        if isinstance(given, Mapping):
+            state, desired, achieved = self._selections(given, task)
+            goal = desired if goal is None else goal
+        else:
+            state, achieved = given, None
+        if goal is None:
+            raise PolicyError(
+                "the goal is missing; pass the dict that a goal environment returns, or observation and goal"
+            )
+        return state, goal, achieved
+
+    def _selections(self, given: Mapping[str, Any], task: str | None) -> tuple[Any, Any, Any]:
+        """What the recipe selects from an observation; None for goals that are not among its keys."""
+        spec, tree = self._goal_spec(task), as_tree(given)
+
+        def goal(selection: Selection | None) -> Any:
+            if selection is None or any(
+                part.key and not _has(tree, part.key) for part in selection
+            ):
+                return None
+            return self._selected(tree, selection, self.dimensions.goal)
+
+        try:
+            state = self._selected(tree, spec.observation, self.dimensions.observation)
+            return state, goal(spec.desired), goal(spec.achieved)
+        except DataError as error:
+            raise PolicyError(f"the observation does not fit the policy: {error}") from None
+
+    def _goal_spec(self, task: str | None) -> Goal:
+        if self.dataset is None:
+            return USUAL_KEYS
+        return evaluated_goal(self.recipe_of(task if task in self.tasks else None))
+
+    def _selected(
+        self, tree: Mapping[str, Any], selection: Selection, size: int
+    ) -> NDArray[np.floating[Any]]:
+        """Selected numbers of one step or of a batch; in a suite with padding, padded to the size that the policy reads."""
+        values = select(tree, selection)
+        if values.size > size:
+            keys = [part.key for part in selection if part.key and part.key in tree]
+            batch = len(tree[keys[0]]) if keys and np.ndim(tree[keys[0]]) > 1 else None
+            values = select(tree, selection, batch)
+        missing = size - values.shape[-1]
+        if missing <= 0 or self.dataset is None or not self.dataset.pad:
+            return values
+        return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
+
+
+def _has(tree: Mapping[str, Any], key: str) -> bool:
+    """Whether an observation has a dotted key."""
+    place: Any = tree
+    for name in key.split("."):
+        if not isinstance(place, Mapping) or name not in place:
+            return key in tree
+        place = place[name]
+    return True
+
+
+def with_dataset(
+    file: Path, dataset: Dataset | None, folder: TemporaryFolder | None = None
+) -> TrainedPolicy:
+    """The policy in a file, with its dataset.
+
+    Raises:
+        PolicyError: the file does not exist, or is not a policy of this version.
+    """
+    plain = policies.load_policy(file)
+    values = {item.name: getattr(plain, item.name) for item in fields(Policy)}
+    return TrainedPolicy(**values, dataset=dataset, file=file, folder=folder)
+
+
+def load_policy(path: str | Path) -> TrainedPolicy:
+    """Load a policy from its file or its folder: one that ``save`` has written, or one of a project.
+
+    Raises:
+        PolicyError: the file does not exist, or is not a policy of this version.
+    """
+    file = policy_file(Path(path)).absolute()
+    loaded = with_dataset(file, None)
+    name = str(loaded.training.get("dataset"))
+    projects = [folder.parent for folder in file.parents if folder.name == "models"]
+    for stem, folder in [(DATASET, file.parent), *((name, root / RESOLVED) for root in projects)]:
+        if (folder / f"{stem}.json").is_file():
+            return with_dataset(file, load_resolved(stem, folder))
+    return loaded

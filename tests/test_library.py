@@ -1,0 +1,302 @@
+"""The package as a library: the results of the stages, without a project, also from a wheel."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import minari
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from conftest import RECIPES, ROOT, SmallDataset, episode_buffers, space_of, write_minari
+from test_agents import DIMENSIONS, SCALING, make_agent, make_settings
+from test_training import Jobs, listen, make_job, weights  # noqa: F401
+
+import offline_gcrl as og
+from offline_gcrl.config import Evaluate, algorithm_names, load_recipe, recipe_names
+from offline_gcrl.evaluation.jobs import FINAL, episode_jobs
+from offline_gcrl.evaluation.results import episode_table, summarise
+from offline_gcrl.evaluation.rollouts import run_episode
+from offline_gcrl.library.sources import packaged_recipes
+from offline_gcrl.policies.policy import save_policy
+from offline_gcrl.training.module import train_seed
+
+GOAL = {"success": {"kind": "distance", "tolerance": 0.45}}
+SETTINGS: dict[str, Any] = {
+    "updates": 60, "batch_size": 32, "snapshots": 3, "updates_per_step": 7, "hidden": [16, 16],
+    "learning_rate": 1e-3, "relabel": {"k": 3},
+}  # fmt: skip
+EXPLORATION = "offline-gcrl/pointmaze-umaze/explore-v0"
+
+
+@pytest.fixture(scope="module")
+def data(dataset: SmallDataset) -> og.LearningData:
+    """The episodes that the stages of the small dataset have ingested."""
+    evaluation = load_recipe("pointmaze-umaze", RECIPES).evaluation
+    assert evaluation is not None
+    return og.load_dataset(dataset.parquet, environment=evaluation.environment)
+
+
+@pytest.fixture(scope="module")
+def policy(data: og.LearningData) -> og.TrainedPolicy:
+    return og.train(data, agent="gciql", **SETTINGS)
+
+
+def test_training_gives_the_policy_of_the_stage_byte_for_byte(
+    policy: og.TrainedPolicy,
+    make_job: Jobs,  # noqa: F811
+) -> None:
+    job = make_job("stage", "gciql")
+    train_seed(job, listen)
+    assert policy.file is not None
+    assert policy.file.read_bytes() == weights(job)
+    assert policy.curve["update"].to_list()[-1] == 60
+
+
+def test_an_evaluation_gives_the_episodes_and_intervals_of_the_stage(
+    policy: og.TrainedPolicy,
+) -> None:
+    assert policy.dataset is not None
+    assert policy.file is not None
+    jobs = episode_jobs(policy.file, policy.dataset, Evaluate(episodes=3), 0, FINAL)
+    expected = episode_table(map(run_episode, jobs))
+    assert og.evaluation_episodes(policy, 3).drop("policy").equals(expected)
+    table = og.evaluate(policy, episodes=3)
+    row = table.row(by_predicate=pl.col("metric") == "final_distance", named=True)
+    assert row == {"metric": "final_distance", **summarise([expected])["final_distance"]}
+
+
+def test_worker_processes_give_the_same_evaluation(policy: og.TrainedPolicy) -> None:
+    one, two = (og.evaluate([policy, policy], episodes=2, workers=n) for n in (1, 2))
+    assert one.equals(two)
+    assert (one["episodes"].max(), one["seeds"].max()) == (4, 2)
+
+
+def test_a_policy_acts_in_its_environment(policy: og.TrainedPolicy) -> None:
+    environment = policy.make_env(max_episode_steps=2)
+    observation, _ = environment.reset(seed=0)
+    action = policy.act(observation)
+    assert environment.action_space.contains(action)
+    state, goal = observation["observation"], observation["desired_goal"]
+    assert np.array_equal(action, policy.act(state, goal))
+    assert np.array_equal(policy.act(observation, goal + 1.0), policy.act(state, goal + 1.0))
+    assert policy.value(observation) == policy.value(state, goal)
+    batch = {key: np.stack([values] * 3) for key, values in observation.items()}
+    assert policy.act(batch).shape == (3, 2)
+    environment.step(action)
+    assert environment.step(action)[3]  # The limit of two steps was passed on.
+
+
+def test_a_saved_policy_is_loaded_with_its_recipe(policy: og.TrainedPolicy, tmp_path: Path) -> None:
+    file = policy.save(tmp_path / "policy")
+    loaded = og.load_policy(tmp_path / "policy")
+    assert loaded.dataset == policy.dataset
+    assert loaded.curve.equals(policy.curve)
+    assert og.evaluation_episodes(loaded, 1).equals(og.evaluation_episodes(policy, 1))
+    (tmp_path / "policy/dataset.json").unlink()
+    plain = og.load_policy(file)
+    observation, _ = policy.make_env().reset(seed=0)
+    assert np.array_equal(plain.act(observation), policy.act(observation))
+    with pytest.raises(og.OfflineGCRLError, match=r"the recipe of this policy is not known"):
+        plain.make_env()
+
+
+def test_a_policy_of_a_project_has_the_recipe_that_the_project_resolved(
+    policy: og.TrainedPolicy, tmp_path: Path
+) -> None:
+    assert policy.dataset is not None
+    file = policy.save(tmp_path / "models/small/gciql/seed-0")
+    resolved = tmp_path / "datasets/resolved"
+    resolved.mkdir(parents=True)
+    (file.parent / "dataset.json").rename(resolved / "small.json")
+    assert og.load_policy(file).dataset == policy.dataset
+
+
+def test_a_minari_dataset_is_loaded_with_the_environment_that_it_names(
+    dataset: SmallDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(dataset.minari))
+    by_id = og.load_dataset(EXPLORATION, goal=GOAL)
+    loaded = minari.load_dataset(EXPLORATION)
+    itself = og.load_dataset(loaded, goal=GOAL)
+    for name in ("steps.parquet", "episodes.parquet"):
+        assert (by_id.episodes / name).read_bytes() == (itself.episodes / name).read_bytes()
+    assert by_id.counts["transitions"] == loaded.total_steps
+    assert by_id.recipe.evaluation is not None
+    assert by_id.recipe.evaluation.environment.kwargs["max_episode_steps"] == 300
+    assert og.load_dataset(loaded, goal=GOAL, episodes=2).counts["episodes"] == 2
+    with pytest.raises(og.OfflineGCRLError, match=r"is a selection of its episodes"):
+        og.load_dataset(loaded.filter_episodes(lambda episode: episode.id < 2), goal=GOAL)
+    with pytest.raises(og.OfflineGCRLError, match=r"goal: is missing, and no recipe describes"):
+        og.load_dataset(loaded)
+
+
+def test_data_without_environment_is_trained_on_and_not_evaluated(tmp_path: Path) -> None:
+    sizes = {"observation": 4, "achieved_goal": 2, "desired_goal": 2}
+    write_minari("own/data-v0", tmp_path, episode_buffers(sizes), space_of(sizes))
+    data = og.load_dataset(minari.MinariDataset(tmp_path / "own/data-v0/data"), goal=GOAL)
+    policy = og.train(data, agent="bc", updates=3, hidden=[8], actor_goals={"future": 1.0})
+    assert policy.act(np.zeros(4), np.zeros(2)).shape == (2,)
+    with pytest.raises(og.OfflineGCRLError, match=r"names no environment; pass 'environment'"):
+        og.evaluate(policy)
+    with pytest.raises(og.OfflineGCRLError, match=r"PointMaze_UMaze-v3"):
+        og.load_dataset(
+            minari.MinariDataset(tmp_path / "own/data-v0/data"),
+            goal={**GOAL, "observation": {"key": "observation", "columns": [0, 1, 2, 4]}},
+            environment="PointMaze_UMaze-v3",
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"agent": "gciqll"}, r"train\(\): agent: no algorithm 'gciqll'; did you mean 'gciql'"),
+        ({"expectil": 0.7}, r"train\(\): expectil: unknown setting; did you mean 'expectile'"),
+        ({"expectile": 2.0}, r"train\(\): expectile: .*, not 2.0"),
+        ({"updates": 0}, r"train\(\): updates: .*, not 0"),
+        ({"seed": -1}, r"train\(\): seeds.0: .*, not -1"),
+        ({"relabel": {"kk": 1}}, r"train\(\): relabel.kk: unknown key"),
+        (
+            {"relabel": {"strategies": ["final"]}},
+            r"train\(\): value_goals: .* is not in relabel.strategies; add it there",
+        ),
+        (
+            {"task_network": "heads"},
+            r"train\(\): task_network: 'heads' needs several tasks, and 'small' has one; set 'concatenate', or",
+        ),
+    ],
+)
+def test_a_wrong_setting_ends_with_a_sentence(
+    data: og.LearningData, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(og.OfflineGCRLError, match=message):
+        og.train(data, **{"updates": 10, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("pointmaze-umazee", r"did you mean 'pointmaze-umaze'"),
+        ("tests", r"tests: has no schema.json"),
+        ("missing.yaml", r"no recipe 'missing'|no such folder"),
+    ],
+)
+def test_an_unknown_source_ends_with_a_sentence(source: str, message: str) -> None:
+    with pytest.raises(og.OfflineGCRLError, match=message):
+        og.load_dataset(source)
+
+
+def test_a_wrong_number_of_episodes_is_named(dataset: SmallDataset) -> None:
+    with pytest.raises(og.OfflineGCRLError, match=r"episodes: expected a positive .*, not 0"):
+        og.load_dataset("pointmaze-umaze", episodes=0)
+    with pytest.raises(
+        og.OfflineGCRLError, match=r"folder of ingested episodes is used completely"
+    ):
+        og.load_dataset(dataset.parquet, episodes=2)
+
+
+def test_what_does_not_fit_a_policy_is_named(policy: og.TrainedPolicy) -> None:
+    for call, message in [
+        (lambda: policy.act(np.zeros(4)), r"the goal is missing"),
+        (lambda: policy.act({"state": np.zeros(4)}), r"no observation key 'observation'"),
+        (lambda: policy.act({"observation": np.zeros(3), "desired_goal": np.zeros(2)}), r"shape"),
+        (lambda: og.evaluate(policy, episodes=0), r"evaluate\(\): episodes"),
+        (lambda: og.evaluate(policy, workers=0), r"evaluate\(\): workers"),
+        (lambda: og.evaluate(policy, 2, environment="FetchReach-v4"), r"FetchReach-v4"),
+        (lambda: og.evaluate(policy, episode=3), r"unknown setting 'episode'"),
+        (lambda: og.evaluate([]), r"at least one policy"),
+    ]:
+        with pytest.raises(og.OfflineGCRLError, match=message):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changed"),
+    [
+        *((algorithm, {}) for algorithm in algorithm_names()),
+        ("bc", {"task_network": "heads"}),
+        ("bc", {"task_network": "distral"}),
+    ],
+)
+def test_an_exported_policy_acts_as_the_policy(
+    algorithm: str, changed: dict[str, Any], tmp_path: Path
+) -> None:
+    agent, settings = make_agent(algorithm, changed), make_settings(algorithm, changed)
+    tasks = ("a", "b", "c", "d")
+    file, numbers = tmp_path / "policy.pt", {"updates": 1}
+    save_policy(file, agent, algorithm, settings, SCALING, DIMENSIONS, tasks, numbers)
+    policy = og.load_policy(file)
+    exported = torch.export.load(policy.export(tmp_path / "policy.pt2")).module()
+    states, goals = 9.0 * torch.randn(5, 5), 9.0 * torch.randn(5, 2)  # Also beyond the clip.
+    task = {"task": torch.full((5,), 2)} if policy.needs_task else {}
+    expected = policy.act(states, goals, "c" if task else None)
+    given = {"observation": states, "goal": goals, **task}
+    np.testing.assert_allclose(exported(**given).detach(), expected, rtol=0, atol=1e-5)
+
+
+def test_an_export_that_differs_is_not_written(
+    policy: og.TrainedPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(og.OfflineGCRLError, match=r"export writes .pt2 files"):
+        policy.export(tmp_path / "policy.onnx")
+    monkeypatch.setattr(og.Policy, "act", lambda *arguments: np.ones(2, np.float32))
+    with pytest.raises(og.OfflineGCRLError, match=r"differs from the policy by"):
+        policy.export(tmp_path / "policy.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def readme_example() -> str:
+    """The code under the heading "As a library" of the README."""
+    section = (ROOT / "README.md").read_text().split("## As a library")[1]
+    found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def smaller(program: str) -> str:
+    """The program with less data, fewer updates and fewer episodes."""
+    for pattern, small in (
+        (r'load_dataset\("([a-z-]+)"\)', r'load_dataset("\1", episodes=2)'),
+        (r"updates=[\d_]+", "updates=4, batch_size=8"),
+        (r"episodes=\d{3}", "episodes=2"),
+    ):
+        program, count = re.subn(pattern, small, program)
+        assert count == 1, pattern
+    return program
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked wheel, without the rest of the repository."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    zipfile.ZipFile(built).extractall(folder / "installed")
+    return folder / "installed"
+
+
+def test_the_example_of_the_readme_runs_from_a_wheel_in_an_empty_folder(
+    wheel: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    check = f"assert og.__file__.startswith({str(wheel)!r}), og.__file__\n"
+    program.write_text(smaller(readme_example()) + check)
+    environment = {**os.environ, "PYTHONPATH": str(wheel)}
+    result = subprocess.run(
+        [sys.executable, program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "success_rate" in result.stdout
+    assert "Warning" not in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"program.py", "policy"}
+
+
+def test_all_recipes_are_in_the_wheel(wheel: Path) -> None:
+    assert recipe_names(wheel / "offline_gcrl/recipes") == recipe_names(RECIPES)
+    assert packaged_recipes() == RECIPES
