@@ -72,8 +72,7 @@ def success_distance(dataset: Dataset) -> float | None:
 
 def dataset_card(folder: Path) -> dict[str, Any]:
     """Facts and figures of the dataset's card; empty if there is no card."""
-    path = folder / CARD
-    content = read_json(path) if path.exists() else {"facts": {}, "figures": {}}
+    content = read_json(folder / CARD) if folder.is_dir() else {"facts": {}, "figures": {}}
     captions = content["figures"]
     figures = [folder / f"{name}.svg" for name in captions]
     return {
