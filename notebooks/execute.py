@@ -4,6 +4,7 @@ Each runs in the project's root; the tests run them in a folder with the outputs
 """
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,8 @@ def kernel_in(project: Path) -> Iterator[KernelManager]:
     with TemporaryDirectory() as folder:
         # Sockets in a folder of our own: nobody else can listen, and no port is taken twice.
         kernel = KernelManager(transport="ipc", ip=str(Path(folder) / "kernel"))
-        kernel.start_kernel(cwd=str(project))
+        # Figures without the time of their drawing do not differ between executions.
+        kernel.start_kernel(cwd=str(project), env={**os.environ, "SOURCE_DATE_EPOCH": "0"})
         try:
             yield kernel
         finally:
