@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import has_ended
 
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.processes import balanced_workers, cores, ordered_map
@@ -70,6 +71,6 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     workers = [int(path.read_text()) for path in tmp_path.glob("pid-*")]
     parent.kill()
     parent.wait()
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+    while not all(has_ended(worker) for worker in workers):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.05)

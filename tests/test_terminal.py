@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import ROOT
+from conftest import ROOT, has_ended
 from mlflow.exceptions import MlflowException
 from rich.text import Text
 
@@ -220,7 +220,7 @@ def test_a_stage_ends_with_dvc(killed: str, tmp_path: Path) -> None:
     dvc.kill()
     dvc.wait()
     deadline = time.monotonic() + 60
-    while Path(f"/proc/{child}").exists():
+    while not has_ended(child):
         assert time.monotonic() < deadline, "the stage outlived DVC"
         time.sleep(0.05)
 
@@ -267,7 +267,7 @@ def test_an_interruption_ends_a_stage_and_its_workers_with_one_line(
     said, _ = process.communicate(timeout=30)
     assert said.splitlines() == ["train bc", "  stopped; `dvc repro` continues from here"]
     assert process.returncode == 130
-    while any(Path(f"/proc/{pid.read_text()}").exists() for pid in pids):
+    while not all(has_ended(int(pid.read_text())) for pid in pids):
         assert time.monotonic() < deadline, "a worker outlived its stage"
         time.sleep(0.05)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, has_ended
 
 from offline_gcrl.support import warm
 
@@ -76,10 +76,6 @@ def wait_for(condition: Any, what: str) -> None:
         time.sleep(0.05)
 
 
-def is_gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
-
-
 def test_later_stages_run_in_forks_and_are_what_they_are_in_processes_of_their_own(
     project: Path,
 ) -> None:
@@ -114,7 +110,7 @@ def test_a_stage_in_a_fork_ends_with_its_script_and_with_dvc(project: Path, ende
         os.killpg(run.pid, signal.SIGINT)
     else:
         os.kill(script, signal.SIGTERM)
-    wait_for(lambda: is_gone(stage) and is_gone(script), "the stage outlived its script")
+    wait_for(lambda: has_ended(stage) and has_ended(script), "the stage outlived its script")
     out, err = run.communicate(timeout=60)
     assert '"in_fork": true' in out
     assert re.search("Traceback", err) is None
