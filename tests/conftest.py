@@ -137,14 +137,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> SmallDataset:
     )
 
 
-def has_ended(pid: int) -> bool:
-    """Whether a process has ended; its parent may not have noticed, as the first process of some containers never does."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow store to copy, because creating one takes seconds; two processes created it at the same time."""

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import has_ended
+from ended import has_ended
 
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.processes import balanced_workers, cores, ordered_map

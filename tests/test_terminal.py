@@ -17,7 +17,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import ROOT, has_ended
+from conftest import ROOT
+from ended import has_ended
 from mlflow.exceptions import MlflowException
 from rich.text import Text
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, has_ended
+from conftest import ROOT
+from ended import has_ended
 
 from offline_gcrl.support import warm
 
