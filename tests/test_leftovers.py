@@ -188,7 +188,9 @@ def test_a_study_without_a_known_name_lists_the_names(name: str) -> None:
         ["make", "known-study", f"NAME={name}"], cwd=ROOT, capture_output=True, text=True
     )
     assert answer.returncode != 0
-    assert f"error: no study '{name}'; make study NAME=... takes one of: bf16" in answer.stderr
+    assert (
+        f"error: no study '{name}'; make study NAME=... takes one of: agents bf16" in answer.stderr
+    )
 
 
 def test_a_copy_without_git_says_so(tmp_path: Path) -> None:
