@@ -19,7 +19,7 @@ from offline_gcrl.support import warm
 
 HEAVY = "offline_gcrl.hindsight.draws"
 SCRIPT = f"""
-import json, os, sys, time
+import json, os, sys, tempfile, time
 from pathlib import Path
 import this_project
 from offline_gcrl.support import warm
@@ -33,12 +33,23 @@ if __name__ == "__main__":
     with stage("train", sys.argv[1]):
         found = {{"in_fork": warm.in_fork, "folder": os.getcwd(), "arguments": sys.argv[1:]}}
         found["imported"] = [is_imported(0), *ordered_map(is_imported, [0], 1)]
+        name = warm.address(this_project.ROOT, "*").name
+        found["sockets"] = len(list(Path(tempfile.gettempdir()).glob(name)))
         print(json.dumps(found), flush=True)
         if sys.argv[1] == "sleep":
             Path("pid").write_text(str(os.getpid()))
             time.sleep(100)
     sys.exit(3 if sys.argv[1] == "fails" else 0)
 """
+GONE = f"""{sys.executable} -c "
+import os, socket
+from pathlib import Path
+from offline_gcrl.support import warm
+with socket.socket(socket.AF_UNIX) as script:
+    script.connect(str(warm.address(Path.cwd().resolve(), os.getppid())))
+"
+"""
+"""A script that does not wait for the answer of the warm process."""
 
 
 @pytest.fixture
@@ -81,12 +92,15 @@ def test_later_stages_run_in_forks_and_are_what_they_are_in_processes_of_their_o
     project: Path,
 ) -> None:
     changed = "echo '# changed' >> pipelines/train.py"
-    run = start(project, "RUN check first x", "RUN train fails y", "echo {\\\"status\\\": $?}", "A=1 RUN train other", changed, "RUN train last")  # fmt: skip
+    run = start(project, "RUN check first x", GONE, "RUN train fails y", "echo {\\\"status\\\": $?}", "A=1 RUN train other", changed, "RUN train last")  # fmt: skip
     first, fails, status, other, last = told(run)
     assert [line["in_fork"] for line in (first, fails, other, last)] == [False, True, False, False]
     assert status == {"status": 3}
     assert fails["arguments"] == ["fails", "y"]
     assert fails["folder"] == first["folder"]
+    assert [line["sockets"] for line in (first, fails, other, last)] == [
+        1
+    ] * 4  # Workers start none.
     assert (first["imported"], fails["imported"]) == ([False, False], [True, True])
     wait_for(lambda: not warm.address(project, run.pid).exists(), "the warm process outlived DVC")
 
@@ -96,6 +110,12 @@ def test_without_dvc_there_is_no_warm_process(project: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
     subprocess.run(command, cwd=project, env=kept, check=True, capture_output=True)
     assert not warm.address(project, os.getpid()).exists()
+
+
+def test_where_a_socket_is_impossible_files_keep_their_usual_modes(tmp_path: Path) -> None:
+    warm._start_warm_process(tmp_path, tmp_path / ("x" * 120), os.getpid())
+    (tmp_path / "folder").mkdir()
+    assert (tmp_path / "folder").stat().st_mode & 0o700 == 0o700
 
 
 @pytest.mark.parametrize("ended", ["dvc", "script", "interrupted", "terminated"])

@@ -1,8 +1,9 @@
 """Hands a stage's script over to the warm process of its run: a process that has imported the heavy packages.
 
 Torch, Lightning, MLflow and Matplotlib take seconds to import, in every stage and again in its fork server. A light
-stage, such as ``check`` at the beginning of a ``dvc repro``, starts a warm process in the background (`warm_process`). The script of a later stage connects
-to it, passes its arguments, environment and open files, and waits: the stage runs in a fork of the warm process.
+stage, such as ``check`` at the beginning of a ``dvc repro``, starts a warm process in the background. The script of a
+later stage connects to it, passes its arguments, environment and open files, and waits: the stage runs in a fork of
+the warm process (`warm_process`).
 
 A stage runs in the script's own process if there is no warm process, if the code has changed since its imports, or if
 the environment variables differ. Outside DVC there is none. A script that ends takes its stage with it, and the warm
@@ -10,7 +11,6 @@ process ends with DVC.
 """
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -36,6 +36,8 @@ GREETING, ACCEPTED, REFUSED = b"G", b"A", b"R"
 NUMBER = struct.Struct("!i")
 """A length, a process number or an exit status, as it is sent."""
 
+STAGE = "OFFLINE_GCRL_STAGE"
+"""Environment variable that is set within a stage: in forks of the warm process, and in workers, which import the script."""
 in_fork = False
 """Whether this process is a fork of the warm process."""
 
@@ -47,9 +49,9 @@ def hand_over(root: Path, dvc: int) -> None:
         root: folder of the project whose code must run.
         dvc: number of the process that started this script.
     """
-    is_worker = multiprocessing.parent_process() is not None
-    if in_fork or is_worker or "DVC_STAGE" not in os.environ or not hasattr(socket, "send_fds"):
+    if STAGE in os.environ or "DVC_STAGE" not in os.environ or not hasattr(socket, "send_fds"):
         return
+    os.environ[STAGE] = str(os.getpid())
     path, is_heavy = address(root, dvc), Path(sys.argv[0]).stem in HEAVY
     with socket.socket(socket.AF_UNIX) as connection:
         try:
@@ -72,7 +74,8 @@ def address(root: Path, dvc: int) -> Path:
 
 def comparable(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment variables that a stage and the warm process must have in common."""
-    return {k: v for k, v in environment.items() if not k.startswith("DVC_") and k != "_"}
+    own = {"_", STAGE}
+    return {k: v for k, v in environment.items() if not k.startswith("DVC_") and k not in own}
 
 
 def _start_warm_process(root: Path, path: Path, dvc: int) -> None:
@@ -80,8 +83,10 @@ def _start_warm_process(root: Path, path: Path, dvc: int) -> None:
     with socket.socket(socket.AF_UNIX) as listener, suppress(OSError):
         path.unlink(missing_ok=True)  # Of a process that was killed.
         previous = os.umask(0o177)
-        listener.bind(str(path))
-        os.umask(previous)
+        try:
+            listener.bind(str(path))  # It fails where the path is too long for a socket.
+        finally:
+            os.umask(previous)
         listener.listen()
         program = (
             f"import sys; sys.path.insert(0, {str(root)!r})\n"
@@ -124,8 +129,14 @@ def _send_request(connection: socket.socket) -> None:
 
 
 def receive_request(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """A script's arguments, folder and environment, and its standard input, output and error."""
+    """A script's arguments, folder and environment, and its standard input, output and error.
+
+    Raises:
+        ConnectionError: the script has ended.
+    """
     head, files, _, _ = socket.recv_fds(connection, NUMBER.size, 3)
+    if len(head) < NUMBER.size:
+        raise ConnectionError("the other side has ended")
     return json.loads(receive(connection, NUMBER.unpack(head)[0])), list(files)
 
 

@@ -26,7 +26,7 @@ from offline_gcrl.support.imports import pause_collection, resume_collection
 IMPORTED_BY_WORKERS = {"offline_gcrl.training.jobs": "offline_gcrl.training.module"}
 """What the workers of a module import, in addition to what scripts import."""
 FRESH = "offline_gcrl.support.terminal"
-"""The module that every fork imports again: it looks at the terminal and at the parent process when it is imported."""
+"""The module that every fork imports again, because it looks at the terminal when it is imported."""
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_LOOKS_AT_STAGES = 0.02
 
@@ -92,21 +92,50 @@ def _next_stage(listener: socket.socket, root: Path, dvc: int, imported: Importe
     while _is_running(dvc):
         wait = SECONDS_BETWEEN_LOOKS_AT_STAGES if scripts else SECONDS_BETWEEN_LOOKS
         if select.select([listener], [], [], wait)[0]:
-            with suppress(OSError, ValueError):  # A script that does not wait has gone.
-                stage = _accept(listener)
-                environment = warm.comparable(stage.request["environment"])
-                if Imported(environment, code_state(root)) != imported:
-                    stage.script.sendall(warm.REFUSED)
-                elif not (child := os.fork()):
-                    warm.in_fork = True
-                    return stage
-                else:
-                    stage.script.sendall(warm.ACCEPTED + warm.NUMBER.pack(child))
-                    scripts[child] = stage.script
-                for file in stage.files:
-                    os.close(file)
+            stage = _accept(listener)
+            if stage is not None and _forks(stage, root, imported, scripts):
+                return stage
         _report_ends(scripts)
     return None
+
+
+def _accept(listener: socket.socket) -> Stage | None:
+    """What a script asks for; nothing if the script does not wait, and has gone."""
+    script, _ = listener.accept()
+    script.settimeout(5.0)
+    try:
+        script.sendall(warm.GREETING)
+        request, files = warm.receive_request(script)
+    except (OSError, ValueError):
+        script.close()
+        return None
+    return Stage(request, files, script)
+
+
+def _forks(stage: Stage, root: Path, imported: Imported, scripts: dict[int, socket.socket]) -> bool:
+    """Fork a process for a stage, or refuse it; true in the fork.
+
+    Args:
+        stage: what a script asks for.
+        root: folder of the project.
+        imported: what the imports of this process depend on; if that has changed, the script must run the stage.
+        scripts: gets the connection to the script by the number of the fork.
+    """
+    environment = warm.comparable(stage.request["environment"])
+    if Imported(environment, code_state(root)) == imported:
+        fork = os.fork()
+        if not fork:
+            warm.in_fork = True
+            return True
+        scripts[fork] = stage.script
+        answer = warm.ACCEPTED + warm.NUMBER.pack(fork)
+    else:
+        answer = warm.REFUSED
+    for file in stage.files:
+        os.close(file)
+    with suppress(OSError):  # The script may have been killed; its stage, if any, ends with it.
+        stage.script.sendall(answer)
+    return False
 
 
 def _is_running(process: int) -> bool:
@@ -128,14 +157,6 @@ def _can_be_signalled(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _accept(listener: socket.socket) -> Stage:
-    script, _ = listener.accept()
-    script.settimeout(5.0)
-    script.sendall(warm.GREETING)
-    request, files = warm.receive_request(script)
-    return Stage(request, files, script)
 
 
 def _report_ends(scripts: dict[int, socket.socket]) -> None:
