@@ -8,7 +8,7 @@ import this_project  # noqa: F401 - first: it decides which copy of the package 
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.support.digests import sealed_directory
 from offline_gcrl.support.files import digest
-from offline_gcrl.support.silence import working_on
+from offline_gcrl.support.silence import LOGGING, working_on
 from offline_gcrl.support.terminal import close, note, stage, stage_arguments, warn
 
 
@@ -36,7 +36,7 @@ def main() -> None:
         )
 
 
-@working_on("logging to the MLflow store")
+@working_on(LOGGING)
 def log_card(name: str, card: dict[str, Any], episodes: Path, folder: Path) -> None:
     """Log a card to the MLflow experiment that compares datasets."""
     from offline_gcrl.cards.card import card_metrics, card_params, card_text

@@ -28,8 +28,8 @@ from offline_gcrl.config import (
     Source,
     recipe_names,
     resolve,
-    unusable_recipes,
 )
+from offline_gcrl.config.resolving import read_recipes
 from offline_gcrl.support.errors import OfflineGCRLError, SettingsError
 
 UNKNOWN, AS_PUBLISHED = "-", "all"
@@ -76,9 +76,15 @@ def catalogue(folder: Path = RECIPES) -> list[Entry]:
     Raises:
         SettingsError: the folder does not exist.
     """
-    unusable = unusable_recipes(folder)
-    names = [name for name in recipe_names(folder) if name not in unusable]
-    return [describe(resolve(name, folder=folder), folder) for name in names]
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[list[Entry], list[str]]:
+    """The entries, and why other recipes are left out."""
+    names = recipe_names(folder)
+    datasets, reasons = read_recipes(folder)
+    entries = [describe(datasets[name], folder) for name in names if name in datasets]
+    return entries, list(reasons.values())
 
 
 def describe(dataset: Dataset, folder: Path = RECIPES) -> Entry:
@@ -152,8 +158,8 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="a Markdown table")
     arguments = parser.parse_args()
     try:
-        entries = catalogue()
-        for reason in unusable_recipes().values():
+        entries, reasons = _read(RECIPES)
+        for reason in reasons:
             sys.stderr.write(f"left out: {reason}\n")
     except OfflineGCRLError as error:
         sys.exit(f"error: {error}")

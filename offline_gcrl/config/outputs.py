@@ -24,6 +24,15 @@ GRADIENTS = "gradients.parquet"
 """Cosines between the gradients of tasks, over the updates of a training seed."""
 ROUTING = "routing.parquet"
 """Routing weights of a modular policy for each task: of a training seed, or of all seeds of an agent."""
+ROUTING_COLUMNS = {
+    "network": str,
+    "task": str,
+    "layer": int,
+    "destination": int,
+    "source": int,
+    "weight": float,
+}
+"""Columns of the routing weights of a training seed; those of all seeds have ``seed``, too."""
 LEARNING_CURVE = "curve.parquet"
 """Success rate at each snapshot of a training seed."""
 TASK_CURVES = "task_curves.parquet"

@@ -88,18 +88,23 @@ def recipe_names(folder: Path = RECIPES) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml") if NAME.fullmatch(path.stem))
 
 
-def unusable_recipes(folder: Path = RECIPES) -> dict[str, str]:
-    """The recipes and suites of a folder that no run can use, with the reasons, by name."""
-    reasons = {}
+def read_recipes(folder: Path = RECIPES) -> tuple[dict[str, Dataset], dict[str, str]]:
+    """All recipes and suites of a folder as datasets, and why no run can use the others; both by name."""
+    datasets, reasons = {}, {}
     for path in sorted(folder.glob("[!.]*.yaml")):
         if not NAME.fullmatch(path.stem):
             reasons[path.stem] = f"{path}: its name is not made of {NAME_IN_WORDS}"
             continue
         try:
-            resolve(path.stem, folder=folder)
+            datasets[path.stem] = resolve(path.stem, folder=folder)
         except (SettingsError, OSError) as error:
             reasons[path.stem] = (message_of(error) or str(error)).splitlines()[0]
-    return reasons
+    return datasets, reasons
+
+
+def unusable_recipes(folder: Path = RECIPES) -> dict[str, str]:
+    """The recipes and suites of a folder that no run can use, with the reasons, by name."""
+    return read_recipes(folder)[1]
 
 
 def _file(name: str, folder: Path, suffix: str = ".yaml") -> Path:

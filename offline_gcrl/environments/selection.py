@@ -82,6 +82,11 @@ def _at(tree: Mapping[str, Any], key: str) -> Any:
     return found[0]
 
 
+def has_key(tree: Mapping[str, Any], key: str) -> bool:
+    """Whether a tree has content at a dotted key."""
+    return any(True for _ in _all_at(tree, key))
+
+
 def _all_at(place: Any, key: str) -> Iterator[Any]:
     """All parts of a tree whose dotted key is ``key``."""
     for name, value in place.items() if isinstance(place, Mapping) else ():

@@ -116,9 +116,10 @@ def _read_vectors(path: Path, sizes: Mapping[str, int]) -> dict[str, NDArray[np.
         path, pre_buffer=False, buffer_size=BYTES_PER_READ, page_checksum_verification=True
     ) as file:
         rows, row = file.metadata.num_rows, 0
-        require_memory(4 * rows * sum(sizes[name] for name in names), f"{path}: opening it")
+        bytes_per_row = 4 * sum(sizes[name] for name in names)
+        require_memory(rows * bytes_per_row, f"{path}: opening it")
         arrays = {name: np.empty((rows, sizes[name]), np.float32) for name in names}
-        batch_rows = max(1, BYTES_PER_READ // (4 * sum(sizes[name] for name in names)))
+        batch_rows = max(1, BYTES_PER_READ // bytes_per_row)
         for batch in file.iter_batches(batch_rows, columns=names, use_threads=False):
             stop = row + len(batch)
             for name, array in arrays.items():

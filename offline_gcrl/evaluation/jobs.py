@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,12 @@ class EpisodeJob:
     """A wrong goal that the policy is conditioned on; success is measured on the episode's own goal."""
     planning: Planning | None = None
     """The planner in front of the policy, if any."""
+
+    @property
+    def reset_options(self) -> dict[str, Any] | None:
+        """What chooses the numbered task when the environment is reset, if it has numbered tasks."""
+        fixed = self.evaluation.fixed_tasks
+        return {fixed.option: self.task_id} if fixed else None
 
 
 def evaluation_seeds(seed: int, training_seed: int, purpose: int, count: int) -> list[int]:

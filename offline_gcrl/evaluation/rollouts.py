@@ -57,18 +57,17 @@ def rollout(
     Entries of the reset's info, such as a goal, are valid for the complete episode. In a suite with padding,
     observations and goals are padded with zeros to the policy's sizes, and actions are cut to the environment's size.
     """
-    fixed, sizes = job.evaluation.fixed_tasks, policy.dimensions
-    options = {fixed.option: job.task_id} if fixed else None
+    sizes = policy.dimensions
     assert job.goal.desired is not None
     space, acting = environment.action_space, acting_in(job, policy)
     assert isinstance(space, gymnasium.spaces.Box)
-    observation, reset_info = environment.reset(seed=job.seed, options=options)
+    planned = acting if isinstance(acting, PlannedEpisode) else None
+    observation, reset_info = environment.reset(seed=job.seed, options=job.reset_options)
     info, ended, reached = reset_info, False, False
     while True:
         tree = as_tree(observation, {**reset_info, **info})
         achieved = _finite(select(tree, job.goal.achieved), "achieved goal")
         desired = _finite(select(tree, job.goal.desired), "desired goal")
-        planned = acting if isinstance(acting, PlannedEpisode) else None
         yield RolloutStep(achieved, desired, reached, ended, planned.plan if planned else None)
         if ended:
             return

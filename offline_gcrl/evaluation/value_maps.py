@@ -18,6 +18,7 @@ from offline_gcrl.figures.style import save
 from offline_gcrl.figures.values import ValuePanel, values_figure
 from offline_gcrl.policies.distances import UNITS
 from offline_gcrl.policies.policy import Policy, load_policy
+from offline_gcrl.support.tables import write_parquet
 
 POSITIONS_PER_CELL = 8
 RESETS = 4
@@ -45,7 +46,7 @@ def write_value_maps(jobs: Sequence[EpisodeJob], agent: str, folder: Path) -> No
             walls = maze_walls(shared_environment(job.evaluation.environment))
             panels.append(ValuePanel(title, table, walls))
     if tables:
-        pl.concat(tables).write_parquet(folder / VALUE_MAP)
+        write_parquet(pl.concat(tables), folder / VALUE_MAP)
         save(values_figure(panels, min(len(panels), 3)), folder / VALUE_MAP_FIGURE)
 
 
@@ -111,10 +112,8 @@ def _start(
     environment: gymnasium.Env[object, object], job: EpisodeJob
 ) -> tuple[Vector, Vector, Vector]:
     """Observation, achieved and desired goal at the start of an episode."""
-    fixed = job.evaluation.fixed_tasks
-    options = {fixed.option: job.task_id} if fixed else None
     with seeded_episode(environment, job.seed):
-        tree = as_tree(*environment.reset(seed=job.seed, options=options))
+        tree = as_tree(*environment.reset(seed=job.seed, options=job.reset_options))
     assert job.goal.desired is not None
     parts = (job.goal.observation, job.goal.achieved, job.goal.desired)
     observation, achieved, desired = (select(tree, part) for part in parts)

@@ -20,16 +20,6 @@ from offline_gcrl.support.tables import write_parquet
 
 INK = PALETTE[0]
 PER_ROW = 4
-SCHEMA: dict[str, Any] = {
-    "network": pl.String,
-    "task": pl.String,
-    "layer": pl.Int64,
-    "destination": pl.Int64,
-    "source": pl.Int64,
-    "weight": pl.Float64,
-    "seed": pl.Int64,
-}
-"""Columns of ``routing.parquet`` of all seeds; that of a seed is without the last."""
 WEIGHT = ("network", "layer", "destination", "source")
 """Columns that identify a routing weight."""
 

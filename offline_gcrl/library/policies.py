@@ -1,7 +1,7 @@
 """A policy that knows its recipe: it acts on observations of its environment, and makes that environment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from offline_gcrl.config import (
 from offline_gcrl.config import load_dataset as load_resolved
 from offline_gcrl.config.outputs import POLICY, TRAINING_CURVE
 from offline_gcrl.environments.making import make_environment
-from offline_gcrl.environments.selection import as_tree, evaluated_goal, select
+from offline_gcrl.environments.selection import as_tree, evaluated_goal, has_key, select
 from offline_gcrl.library.folders import TemporaryFolder
 from offline_gcrl.policies import policy as policies
 from offline_gcrl.policies.policy import Policy, policy_file
@@ -198,7 +198,7 @@ class TrainedPolicy(Policy):
 
         def goal(selection: Selection | None) -> Any:
             if selection is None or any(
-                part.key and not _has(tree, part.key) for part in selection
+                part.key and not has_key(tree, part.key) for part in selection
             ):
                 return None
             return self._selected(tree, selection, self.dimensions.goal)
@@ -229,16 +229,6 @@ class TrainedPolicy(Policy):
         return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
 
 
-def _has(tree: Mapping[str, Any], key: str) -> bool:
-    """Whether an observation has a dotted key."""
-    place: Any = tree
-    for name in key.split("."):
-        if not isinstance(place, Mapping) or name not in place:
-            return key in tree
-        place = place[name]
-    return True
-
-
 def with_dataset(
     file: Path, dataset: Dataset | None, folder: TemporaryFolder | None = None
 ) -> TrainedPolicy:
@@ -264,5 +254,5 @@ def load_policy(path: str | Path) -> TrainedPolicy:
     projects = [folder.parent for folder in file.parents if folder.name == "models"]
     for stem, folder in [(DATASET, file.parent), *((name, root / RESOLVED) for root in projects)]:
         if (folder / f"{stem}.json").is_file():
-            return with_dataset(file, load_resolved(stem, folder))
+            return replace(loaded, dataset=load_resolved(stem, folder))
     return loaded

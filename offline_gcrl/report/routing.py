@@ -5,8 +5,8 @@ from pathlib import Path
 
 import polars as pl
 
+from offline_gcrl.config.outputs import ROUTING_COLUMNS
 from offline_gcrl.figures.routing import (
-    SCHEMA,
     networks_of,
     overlap_figure,
     routes_figure,
@@ -25,7 +25,7 @@ ROUTING_NOTE = (
 
 def flat_routing(findings: Mapping[str, Findings]) -> pl.DataFrame:
     """The routing weights of all modular policies, one row per dataset, agent, seed, task and weight."""
-    keys = {"dataset": pl.String, "agent": pl.String, **SCHEMA}
+    keys = {"dataset": str, "agent": str, **ROUTING_COLUMNS, "seed": int}
     tables = [
         found.routing.select(
             pl.lit(dataset).alias("dataset"), pl.lit(agent).alias("agent"), pl.all()

@@ -26,8 +26,6 @@ REMEDIES = {
     errno.EPERM: "not permitted; change the owner or the mode",
     errno.EROFS: "the file system is read-only; use a writable folder",
     errno.ENOENT: "there is no such file or folder; `dvc repro` creates missing outputs",
-    errno.EISDIR: "is a folder, and a file is expected; delete the folder, `dvc repro` creates missing outputs",
-    errno.ENOTDIR: "is a file, and a folder is expected; delete the file, `dvc repro` creates missing outputs",
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n`",
     errno.EISDIR: "is a folder, and a file is expected; move the folder away",
     errno.ENOTDIR: "is a file, and a folder is expected; move the file away",

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+LOGGING = "logging to the MLflow store"
+"""What several stages do while the store takes long to answer."""
 SECONDS_OF_SILENCE = 30.0
 """Time without a line after which a stage says what it does; then after twice the time, and so on."""
 

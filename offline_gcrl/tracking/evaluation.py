@@ -10,10 +10,10 @@ from offline_gcrl.config.outputs import POLICY
 from offline_gcrl.evaluation.probes import ProbeResults
 from offline_gcrl.evaluation.results import SeedResult, Summary, flat_metrics
 from offline_gcrl.support.files import digest
-from offline_gcrl.support.silence import working_on
+from offline_gcrl.support.silence import LOGGING, working_on
 from offline_gcrl.tracking.policies import find_or_log_policy
 from offline_gcrl.tracking.probes import probe_metrics
-from offline_gcrl.tracking.runs import LOGGING, TrackedRun
+from offline_gcrl.tracking.runs import TrackedRun
 from offline_gcrl.tracking.store import Subject, Tracker, evaluation_digest
 
 SUCCESS_CURVE = "evaluation/success_rate"

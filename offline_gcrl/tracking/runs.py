@@ -16,8 +16,6 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunData, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-LOGGING = "logging to the MLflow store"
-"""What a stage is said to do if the store takes long to answer."""
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100  # Limits of one `log_batch` call.
 CHARACTERS_OF_PARAM = 500
 UPDATE = "update"

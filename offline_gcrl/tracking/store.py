@@ -69,9 +69,8 @@ class Tracker:
             try:
                 prepare_store(store_uri())
                 self.client = MlflowClient(store_uri())
-                with store_lock(
-                    store_root() / ".mlflow.lock"
-                ):  # One process creates the experiment.
+                # One process creates the experiment.
+                with store_lock(store_root() / ".mlflow.lock"):
                     self.experiment = self._experiment(experiment)
                 remove_misread_folder(store_uri())
             except (MlflowException, SQLAlchemyError) as error:

@@ -9,9 +9,9 @@ from typing import Any
 
 from offline_gcrl.config.outputs import POLICY, SPECIALISTS, TRAINING_CURVE
 from offline_gcrl.support.files import digest
-from offline_gcrl.support.silence import working_on
+from offline_gcrl.support.silence import LOGGING, working_on
 from offline_gcrl.tracking.policies import find_or_log_policy
-from offline_gcrl.tracking.runs import LOGGING, TrackedRun
+from offline_gcrl.tracking.runs import TrackedRun
 from offline_gcrl.tracking.store import Subject, Tracker
 from offline_gcrl.tracking.usage import Usage
 from offline_gcrl.training.events import Event

@@ -1,25 +1,17 @@
 """The routing weights of a modular policy for each task, measured after training."""
 
 from functools import partial
-from typing import Any
 
 import polars as pl
 import torch
 from torch import Tensor, nn
 
+from offline_gcrl.config.outputs import ROUTING_COLUMNS
 from offline_gcrl.networks.modules import SoftModules
 from offline_gcrl.training.batches.sampler import BatchSampler
 
 BATCHES = 4
 """Batches, with as many states of each task, whose mean weights are recorded."""
-SCHEMA: dict[str, Any] = {
-    "network": pl.String,
-    "task": pl.String,
-    "layer": pl.Int64,
-    "destination": pl.Int64,
-    "source": pl.Int64,
-    "weight": pl.Float64,
-}
 
 
 def routing_table(
@@ -34,7 +26,7 @@ def routing_table(
         step: number of a batch that training does not use.
 
     Returns:
-        One row per weight, with the columns of ``SCHEMA``. Layers and modules are counted from 1. The destination of
+        One row per weight, with the columns ``ROUTING_COLUMNS``. Layers and modules are counted from 1. The destination of
         the last layer is the output.
     """
     if not any(isinstance(module, SoftModules) for module in actor.modules()):
@@ -53,7 +45,7 @@ def routing_table(
         for j, row in enumerate(weights[task == number].double().mean(0).tolist())
         for i, weight in enumerate(row)
     ]  # fmt: skip
-    return pl.DataFrame(rows, SCHEMA)
+    return pl.DataFrame(rows, ROUTING_COLUMNS)
 
 
 def _weights(
