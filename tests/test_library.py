@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import polars as pl
 import pytest
 import torch
 from conftest import RECIPES, ROOT, SmallDataset, episode_buffers, space_of, write_minari
-from test_agents import DIMENSIONS, SCALING, make_agent, make_settings
+from test_agents import DIMENSIONS, DUAL, SCALING, Variant, make_agent, make_settings, slow_unless
 from test_training import Jobs, listen, make_job, weights  # noqa: F401
 
 import offline_gcrl as og
@@ -22,6 +24,8 @@ from offline_gcrl.config import Evaluate, algorithm_names, load_recipe, recipe_n
 from offline_gcrl.evaluation.jobs import FINAL, episode_jobs
 from offline_gcrl.evaluation.results import episode_table, summarise
 from offline_gcrl.evaluation.rollouts import run_episode
+from offline_gcrl.library import onnx_files
+from offline_gcrl.library.onnx_files import PACKAGES
 from offline_gcrl.library.sources import packaged_recipes
 from offline_gcrl.policies.policy import save_policy
 from offline_gcrl.training.module import train_seed
@@ -215,35 +219,90 @@ def test_what_does_not_fit_a_policy_is_named(policy: og.TrainedPolicy) -> None:
             call()
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "changed"),
-    [
-        *((algorithm, {}) for algorithm in algorithm_names()),
-        ("bc", {"task_network": "heads"}),
-        ("bc", {"task_network": "distral"}),
-    ],
-)
-def test_an_exported_policy_acts_as_the_policy(
-    algorithm: str, changed: dict[str, Any], tmp_path: Path
-) -> None:
-    agent, settings = make_agent(algorithm, changed), make_settings(algorithm, changed)
-    tasks = ("a", "b", "c", "d")
-    file, numbers = tmp_path / "policy.pt", {"updates": 1}
-    save_policy(file, agent, algorithm, settings, SCALING, DIMENSIONS, tasks, numbers)
-    policy = og.load_policy(file)
-    exported = torch.export.load(policy.export(tmp_path / "policy.pt2")).module()
-    states, goals = 9.0 * torch.randn(5, 5), 9.0 * torch.randn(5, 2)  # Also beyond the clip.
-    task = {"task": torch.full((5,), 2)} if policy.needs_task else {}
+EXPORTED: list[Variant] = [
+    *((algorithm, {}) for algorithm in algorithm_names()),
+    ("bc", DUAL),
+    ("bc", {"task_network": "heads"}),
+    ("bc", {"task_network": "distral"}),
+    ("bc", {"task_network": "modular", "conditioning": "goal+one_hot"}),
+    ("bc", {"task_network": "film", "conditioning": "goal+embedding"}),
+]
+
+
+def fast_exports() -> list[Variant]:
+    """The first variant of each kind of actor: the same layers give the same graph."""
+    kinds = {str(make_agent(*variant).actor): variant for variant in reversed(EXPORTED)}
+    return list(kinds.values())
+
+
+@pytest.fixture
+def saved(variant: Variant, tmp_path: Path) -> og.TrainedPolicy:
+    """A policy with the initial weights of a variant."""
+    (algorithm, _), file = variant, tmp_path / "saved.pt"
+    agent, settings, tasks = make_agent(*variant), make_settings(*variant), ("a", "b", "c", "d")
+    save_policy(file, agent, algorithm, settings, SCALING, DIMENSIONS, tasks, {"updates": 1})
+    return og.load_policy(file)
+
+
+def differences(policy: og.TrainedPolicy, run: Callable[..., Any]) -> Any:
+    """Of the actions of an exported policy and of ``act``, for states that include some beyond the clip."""
+    random = np.random.default_rng(0)
+    states, goals = (9.0 * random.normal(size=(5, size)).astype(np.float32) for size in (5, 2))
+    task = {"task": np.full(5, 2)} if policy.needs_task else {}
     expected = policy.act(states, goals, "c" if task else None)
-    given = {"observation": states, "goal": goals, **task}
-    np.testing.assert_allclose(exported(**given).detach(), expected, rtol=0, atol=1e-5)
+    return np.abs(run(observation=states, goal=goals, **task) - expected)
+
+
+@pytest.mark.parametrize("variant", slow_unless(fast_exports(), EXPORTED))
+def test_an_exported_policy_acts_as_the_policy(saved: og.TrainedPolicy, tmp_path: Path) -> None:
+    exported = torch.export.load(saved.export(tmp_path / "policy.pt2")).module()
+
+    def run(**inputs: Any) -> Any:
+        return exported(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+
+    assert differences(saved, lambda **inputs: run(**inputs).detach().numpy()).max() <= 1e-5
+
+
+@pytest.mark.parametrize("variant", slow_unless(fast_exports(), EXPORTED))
+def test_a_policy_in_an_onnx_file_acts_as_the_policy(
+    onnx_extra: None, saved: og.TrainedPolicy, tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(saved.export(tmp_path / "policy.onnx"))
+    assert differences(saved, lambda **inputs: session.run(["action"], inputs)[0]).max() <= 1e-5
+    names = ["observation", "goal", *(["task"] if saved.needs_task else [])]
+    assert [given.name for given in session.get_inputs()] == names
+    assert {given.shape[0] for given in session.get_inputs()} == {"batch"}
+    assert str(ROOT).encode() not in (tmp_path / "policy.onnx").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def onnx_extra() -> Iterator[None]:
+    """Skip a test where the extra is not installed; torch's table of operations, which takes a second, is made once."""
+    for name in PACKAGES:
+        pytest.importorskip(name, reason="needs the extra 'export'")
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        made_once = staticmethod(cache(ONNXRegistry.from_torchlib))
+        patch.setattr(ONNXRegistry, "from_torchlib", made_once)
+        yield
+
+
+def test_a_missing_package_of_the_extra_is_named(
+    policy: og.TrainedPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_files, "PACKAGES", ("onnx_that_is_missing",))
+    with pytest.raises(og.OfflineGCRLError, match=r"onnx_that_is_missing; install the extra: pip"):
+        policy.export(tmp_path / "policy.onnx")
 
 
 def test_an_export_that_differs_is_not_written(
     policy: og.TrainedPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(og.OfflineGCRLError, match=r"export writes .pt2 files"):
-        policy.export(tmp_path / "policy.onnx")
+    with pytest.raises(og.OfflineGCRLError, match=r"export writes .pt2 and .onnx files"):
+        policy.export(tmp_path / "policy.tflite")
     monkeypatch.setattr(og.Policy, "act", lambda *arguments: np.ones(2, np.float32))
     with pytest.raises(og.OfflineGCRLError, match=r"differs from the policy by"):
         policy.export(tmp_path / "policy.pt2")

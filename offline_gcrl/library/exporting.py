@@ -1,4 +1,4 @@
-"""Export of policies as one file that acts without this package, PyTorch's ``.pt2``.
+"""Export of policies as one file that acts without this package: PyTorch's ``.pt2``, or ``.onnx``.
 
 The file contains everything between an observation and an action: normalisation, clipping, the networks, and the scaling
 to the bounds of the action space.
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from offline_gcrl.library.onnx_files import check_packages, write_onnx
 from offline_gcrl.networks.conditioning import UNSEEN
 from offline_gcrl.policies.policy import Policy
 from offline_gcrl.support.errors import PolicyError
@@ -45,28 +46,33 @@ class CompletePolicy(nn.Module):
 
 
 def export_policy(policy: Policy, path: str | Path) -> Path:
-    """Write a policy to a ``.pt2`` file, after a comparison with ``act``; ``torch.export.load`` reads it.
+    """Write a policy to a file, after a comparison with ``act``.
 
-    Inputs are ``observation``, (batch, observation), and ``goal``, (batch, goal), float32 in the units of the environment,
+    ``torch.export.load`` reads a ``.pt2`` file; ONNX Runtime and other engines read an ``.onnx`` file, which needs the extra
+    ``export``. Inputs are ``observation``, (batch, observation), and ``goal``, (batch, goal), float32 in the units of the environment,
     and, for a policy that needs the task, ``task``, (batch,), int64, the number of the task in ``policy.tasks``. The output
     is ``action``, (batch, action).
 
     Args:
         policy: the policy.
-        path: the file to write.
+        path: the file to write; its suffix is the format.
 
     Returns:
         The path.
 
     Raises:
-        PolicyError: the suffix is another one, or the exported policy differs from ``act``.
+        PolicyError: the suffix is another one, a package is missing, or the exported policy differs from ``act``.
     """
     path = Path(path)
-    if path.suffix != ".pt2":
-        raise PolicyError(f"{path}: export writes .pt2 files; choose such a name")
+    if path.suffix not in WRITERS:
+        raise PolicyError(
+            f"{path}: export writes {' and '.join(WRITERS)} files; choose such a name"
+        )
+    if path.suffix == ".onnx":
+        check_packages(path)
     with torch.no_grad(), TemporaryDirectory(prefix="offline-gcrl-") as folder:
         made = Path(folder) / path.name
-        run = _write(_exported(policy), made)
+        run = WRITERS[path.suffix](_exported(policy), made)
         _check(policy, run, path)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, made.read_bytes())
@@ -96,7 +102,7 @@ def _inputs(policy: Policy, count: int) -> dict[str, NDArray[Any]]:
     return drawn
 
 
-def _write(program: torch.export.ExportedProgram, path: Path) -> Runner:
+def _write_pt2(program: torch.export.ExportedProgram, path: Path) -> Runner:
     torch.export.save(program, path)
     module = torch.export.load(path).module()
 
@@ -106,6 +112,13 @@ def _write(program: torch.export.ExportedProgram, path: Path) -> Runner:
         return actions
 
     return run
+
+
+WRITERS: dict[str, Callable[[torch.export.ExportedProgram, Path], Runner]] = {
+    ".pt2": _write_pt2,
+    ".onnx": write_onnx,
+}
+"""Writes a graph to a file of each format, and returns a function that runs the file."""
 
 
 def _check(policy: Policy, run: Runner, path: Path) -> None:

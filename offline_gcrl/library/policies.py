@@ -136,7 +136,7 @@ class TrainedPolicy(Policy):
         return target / POLICY
 
     def export(self, path: str | Path) -> Path:
-        """Write the complete policy to a ``.pt2`` file, which acts without this package.
+        """Write the complete policy to a ``.pt2`` or ``.onnx`` file, which acts without this package.
 
         Raises:
             PolicyError: as ``export_policy`` of ``offline_gcrl.library.exporting``.
