@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from conftest import RECIPES, published_look_alike
+from conftest import RECIPES, ROOT, published_look_alike
 from project import Project
 
 from offline_gcrl import load_policy
@@ -74,6 +74,18 @@ def test_a_run_leaves_data_policies_results_and_a_report(project: Project) -> No
     for name in ("success", "learning_curves", "goals-tiny-maze", "hindsight-tiny-maze"):
         assert (folder / f"reports/figures/{name}.svg").read_text().count("<path") > 10
     assert not list(folder.rglob(".*.partial"))
+
+
+def test_git_sees_nothing_of_a_run_but_its_lock_and_its_numbers(project: Project) -> None:
+    seen = git_files(project.folder) - git_files(ROOT)
+    assert seen <= {"dvc.lock", "datasets/recipes/tiny-maze.yaml"}
+    assert (project.folder / ".gitignore").read_text() == (ROOT / ".gitignore").read_text()
+
+
+def git_files(folder: Path) -> set[str]:
+    """The files that are tracked, or that ``git status`` lists as untracked."""
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    return set(subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.split())
 
 
 def test_every_seed_is_one_run_in_mlflow_with_training_and_evaluation(project: Project) -> None:
