@@ -19,6 +19,7 @@ def main() -> None:
     from offline_gcrl.tracking.training import TrainingRuns
     from offline_gcrl.training.events import Event
     from offline_gcrl.training.jobs import TRAINING, Work, train_seeds, training_jobs
+    from offline_gcrl.training.placement import memory_notes
     from offline_gcrl.training.speed import plan_for
 
     with stage("train", f"{agent} on {dataset}"):
@@ -33,6 +34,8 @@ def main() -> None:
         with sealed_directory(output) as folder:
             seeds, tasks = params.experiment.seeds, resolved.tasks
             jobs = training_jobs(dataset, agent, seeds, train, settings, folder, tasks)
+            for line in memory_notes(jobs):
+                note(line)
             settings_of = {
                 "train": train,
                 "agent": settings,

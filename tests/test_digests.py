@@ -20,7 +20,7 @@ from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.files import replaced_directory, write_json
 from offline_gcrl.support.tables import write_parquet
 from offline_gcrl.training.batches.data import DeviceData
-from offline_gcrl.training.batches.tables import read_table
+from offline_gcrl.training.batches.tables import Chosen, read_transitions
 
 RANDOM = np.random.default_rng(0)
 
@@ -155,10 +155,10 @@ def test_a_hindsight_table_with_a_changed_bit_is_not_read(
     dataset: SmallDataset, folders: tuple[Path, Path]
 ) -> None:
     data = DeviceData(dataset.episodes)
-    rows = data.episodes.transition_rows()
+    chosen = Chosen("train", None, {"actor_goal": {"future": 1.0}})
 
     def read() -> object:
-        return read_table(folders[1], data, rows, {"future": 1.0})
+        return read_transitions(folders[1], data, chosen)
 
     assert read()
     assert len(refusals(folders[1] / TABLE, read, 60)) == 60

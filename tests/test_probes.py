@@ -273,8 +273,16 @@ def test_a_held_out_goal_is_replaced_by_the_next_one_that_is_not() -> None:
     chosen, usable = without_held_out(columns, held_out)
     assert chosen[:2].tolist() == [[0, 2, 2], [2, 2, 2]]
     assert usable.tolist() == [True, True, False]
+    assert not without_held_out(columns, torch.ones(5, dtype=torch.bool))[1].any()
+
+
+def test_a_region_that_contains_all_goals_is_refused(suite: Suite) -> None:
+    everywhere = {"low": [-50.0, -50.0], "high": [50.0, 50.0]}
+    schema = {**suite.episodes.schema, "held_out": {UMAZE: everywhere, MEDIUM: everywhere}}
+    data = DeviceData(replace(suite.episodes, schema=schema))
+    sampling = Sampling(fields=("tasks",), actor_goals={"original": 1.0})
     with pytest.raises(DataError, match="no transition has a goal outside the held-out region"):
-        without_held_out(columns, torch.ones(5, dtype=torch.bool))
+        BatchSampler(data, suite.root / "hindsight", sampling, split="train", batch_size=8, seed=0)
 
 
 def test_without_a_region_nothing_changes(dataset: SmallDataset) -> None:

@@ -1,8 +1,8 @@
 """Section ``train`` of ``params.yaml``: how agents are trained."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from offline_gcrl.config.multitask import Tasks, TaskSequence
@@ -22,6 +22,11 @@ class Train(Section):
     compile: Literal["auto"] | bool = "auto"
     """Whether the loss is compiled, which takes one to two minutes; ``auto``: if the run is long enough to save that
     time."""
+    data: Literal["auto", "memory", "mapped"] = "auto"
+    """``memory``: the data is read into memory. ``mapped``: it is written to files in ``datasets/arrays``, which are
+    mapped into memory. ``auto``: mapped if it takes more than ``memory_share``. Batches are the same."""
+    memory_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """Largest share of free memory, or of the memory of the GPU, for the data of all training processes."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of matrix products in the loss; weights, gradients and checkpoints are always float32."""
     seeds_together: Literal["auto", "processes", "stacked"] = "auto"

@@ -1,7 +1,7 @@
-"""Opening an ingested dataset as arrays."""
+"""Opening an ingested dataset as arrays, or as parts of them that are read one after another."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.memory import require_memory
 
 BYTES_PER_READ = 2**20
-"""Size of the batches in which steps are read."""
+"""Size of the parts in which steps are read."""
+ROWS_PER_PART = 2**16
+"""Rows in a part of arrays in memory."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,30 @@ class EpisodeIndex:
             task: Region.model_validate_json(json.dumps(region)) for task, region in regions.items()
         }
 
+    @property
+    def rows(self) -> int:
+        """Number of steps, R."""
+        return int(self.table["length"].cast(pl.Int64).sum()) + len(self.table)
+
     def transition_rows(
         self, split: str | None = None, task: str | None = None
     ) -> NDArray[np.int64]:
         """Rows that have a next state, in order; only those of one split or one task if these are given."""
-        named = {"split": split, "task": task}
-        chosen = self.table.filter(
-            pl.lit(True), *(pl.col(name) == value for name, value in named.items() if value)
-        )
+        chosen = self._of(split, task)
         first, length = chosen["first_row"].to_numpy(), chosen["length"].to_numpy().astype(np.int64)
         start_of_each = np.repeat(first - np.append(0, length.cumsum()[:-1]), length)
         return start_of_each + np.arange(length.sum())
+
+    def has_transitions(self, split: str | None = None, task: str | None = None) -> bool:
+        """Whether there are transitions of one split and one task."""
+        return self._of(split, task)["length"].sum() > 0
+
+    def _of(self, split: str | None, task: str | None) -> pl.DataFrame:
+        """The episodes of one split and one task, if these are given."""
+        named = {"split": split, "task": task}
+        return self.table.filter(
+            pl.lit(True), *(pl.col(name) == value for name, value in named.items() if value)
+        )
 
     def per_row(self, column: str) -> NDArray[Any]:
         """A column of the episode table, repeated for each step, (R,)."""
@@ -78,24 +93,63 @@ class Episodes(EpisodeIndex):
         """The schema and the episode table without the arrays."""
         return EpisodeIndex(self.schema, self.table)
 
+    def parts(self, *columns: str) -> Iterator[list[NDArray[np.float32]]]:
+        """Consecutive parts of arrays, (part, size) each; nothing if the data lacks a column."""
+        arrays = [getattr(self, column) for column in columns]
+        if all(array is not None for array in arrays):
+            for first in range(0, self.rows, ROWS_PER_PART):
+                yield [array[first : first + ROWS_PER_PART] for array in arrays]
 
-def open_episodes(folder: Path) -> Episodes:
-    """Open an ingested dataset.
+
+@dataclass(frozen=True)
+class StoredEpisodes(EpisodeIndex):
+    """A dataset whose steps stay on disk, of which parts are read."""
+
+    steps: Path
+
+    @property
+    def index(self) -> EpisodeIndex:
+        """The schema and the episode table without the steps."""
+        return EpisodeIndex(self.schema, self.table)
+
+    def parts(self, *columns: str) -> Iterator[list[NDArray[np.float32]]]:
+        """Consecutive parts of the same arrays as those of ``Episodes``; nothing if the data lacks a column."""
+        sizes = self.schema["sizes"]
+        names = [achieved_column(self.schema) if c == "achieved_goal" else c for c in columns]
+        if not all(name in sizes for name in names):
+            return
+        ends, first = _ends(self.table), 0
+        for part in iterate_vectors(self.steps, {name: sizes[name] for name in names}):
+            own = {name: np.require(part[name], requirements="W") for name in names}
+            stop = first + len(own[names[0]])
+            if "action" in own:
+                inside = slice(*np.searchsorted(ends, (first, stop)))
+                own["action"][ends[inside] - first] = 0.0
+            yield list(own.values())
+            first = stop
+
+
+def open_stored(folder: Path) -> StoredEpisodes:
+    """Open an ingested dataset without reading its steps.
 
     Raises:
         DataError: ``folder`` contains no ingested dataset, or one with the format of another version.
     """
-    if not (folder / SCHEMA).exists():
-        raise DataError(f"{folder}: no ingested dataset; run `dvc repro` to make it")
-    schema = read_json(folder / SCHEMA)
-    if schema["format"] != FORMAT:
-        raise DataError(
-            f"{folder}: has the format of another version; run `dvc repro` to make it again"
-        )
+    schema = _schema(folder)
+    table = pl.read_parquet(intact(folder / EPISODES))
+    return StoredEpisodes(schema, table, intact(folder / STEPS))
+
+
+def open_episodes(folder: Path) -> Episodes:
+    """Open an ingested dataset with all steps in memory.
+
+    Raises:
+        DataError: ``folder`` contains no ingested dataset, or one with the format of another version.
+    """
+    schema = _schema(folder)
     vectors = _read_vectors(intact(folder / STEPS), schema["sizes"])
     table = pl.read_parquet(intact(folder / EPISODES))
-    ends = table["first_row"].to_numpy() + table["length"].to_numpy().astype(np.int64)
-    vectors["action"][ends] = 0.0
+    vectors["action"][_ends(table)] = 0.0
     return Episodes(
         schema=schema,
         table=table,
@@ -106,23 +160,52 @@ def open_episodes(folder: Path) -> Episodes:
     )
 
 
-def _read_vectors(path: Path, sizes: Mapping[str, int]) -> dict[str, NDArray[np.float32]]:
-    """The vectors of all steps, (R, size) each, read in small batches into the final arrays.
+def _schema(folder: Path) -> dict[str, Any]:
+    if not (folder / SCHEMA).exists():
+        raise DataError(f"{folder}: no ingested dataset; run `dvc repro` to make it")
+    schema: dict[str, Any] = read_json(folder / SCHEMA)
+    if schema["format"] != FORMAT:
+        raise DataError(
+            f"{folder}: has the format of another version; run `dvc repro` to make it again"
+        )
+    return schema
 
-    With large batches, or with ``pre_buffer``, wide rows would need several times the memory of the arrays.
+
+def _ends(table: pl.DataFrame) -> NDArray[np.int64]:
+    """Rows of the last states of episodes, which have no action."""
+    ends: NDArray[np.int64] = table["first_row"].to_numpy() + table["length"].to_numpy().astype(
+        np.int64
+    )
+    return ends
+
+
+def _read_vectors(path: Path, sizes: Mapping[str, int]) -> dict[str, NDArray[np.float32]]:
+    """The vectors of all steps, (R, size) each, read in small parts into the final arrays."""
+    chosen = {name: sizes[name] for name in VECTORS if name in sizes}
+    rows, row = pq.read_metadata(path).num_rows, 0
+    require_memory(rows * 4 * sum(chosen.values()), f"{path}: opening it")
+    arrays = {name: np.empty((rows, size), np.float32) for name, size in chosen.items()}
+    for part in iterate_vectors(path, chosen):
+        stop = row + len(next(iter(part.values())))
+        for name, array in arrays.items():
+            array[row:stop] = part[name]
+        row = stop
+    return arrays
+
+
+def iterate_vectors(
+    path: Path, sizes: Mapping[str, int]
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Parts of the vectors of consecutive steps, (part, size) each, which are read-only.
+
+    With large parts, or with ``pre_buffer``, wide rows would need several times the memory of the arrays.
     """
-    names = [name for name in VECTORS if name in sizes]
     with pq.ParquetFile(
         path, pre_buffer=False, buffer_size=BYTES_PER_READ, page_checksum_verification=True
     ) as file:
-        rows, row = file.metadata.num_rows, 0
-        bytes_per_row = 4 * sum(sizes[name] for name in names)
-        require_memory(rows * bytes_per_row, f"{path}: opening it")
-        arrays = {name: np.empty((rows, sizes[name]), np.float32) for name in names}
-        batch_rows = max(1, BYTES_PER_READ // bytes_per_row)
-        for batch in file.iter_batches(batch_rows, columns=names, use_threads=False):
-            stop = row + len(batch)
-            for name, array in arrays.items():
-                array[row:stop] = batch[name].flatten().to_numpy().reshape(-1, sizes[name])
-            row = stop
-    return arrays
+        part_rows = max(1, BYTES_PER_READ // (4 * sum(sizes.values())))
+        for part in file.iter_batches(part_rows, columns=list(sizes), use_threads=False):
+            yield {
+                name: part[name].flatten().to_numpy().reshape(-1, size)
+                for name, size in sizes.items()
+            }

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from offline_gcrl.config import Region
-from offline_gcrl.support.errors import DataError
+
+NONE_LEFT = (
+    "no transition has a goal outside the held-out region; set a smaller region in held_out of the recipe, or add "
+    "strategies to the agent's mixture of goals"
+)
+"""The error if all goals of all transitions are held out."""
 
 
 def in_region(goals: NDArray[Any], region: Region) -> NDArray[np.bool_]:
@@ -53,9 +58,6 @@ def without_held_out(columns: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]
     Returns:
         The index of the column to use instead of each column, (transitions, columns), and whether a transition has
         any goal that is not held out, (transitions,).
-
-    Raises:
-        DataError: no transition has such a goal.
     """
     allowed, count = ~held_out[columns.long()], columns.shape[1]
     own = torch.arange(count, device=columns.device)
@@ -63,10 +65,4 @@ def without_held_out(columns: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]
     for step in range(1, count):
         lacking = ~allowed.gather(1, chosen)
         chosen = torch.where(lacking, (own + step) % count, chosen)
-    usable = allowed.any(1)
-    if not usable.any():
-        raise DataError(
-            "no transition has a goal outside the held-out region; set a smaller region in held_out of the "
-            "recipe, or add strategies to the agent's mixture of goals"
-        )
-    return chosen, usable
+    return chosen, allowed.any(1)

@@ -89,6 +89,7 @@ def train(
         settings=agent_settings,
         checkpoints=_place(checkpoints or folder.path / "checkpoints", data, agent, seed),
         output=folder.path / "policy",
+        arrays=data.folder.path / "arrays",
     )
     job = replace(job, checkpoints=job.checkpoints / fingerprint(job, content_digest(job)))
     work = Work([job])

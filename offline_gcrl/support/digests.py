@@ -57,6 +57,11 @@ def intact(path: Path) -> Path:
     return path
 
 
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, which is not read again within a process if its size and times are the same."""
+    return _digest_of(path, _state(path))
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file that another stage has written.
 

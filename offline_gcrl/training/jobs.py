@@ -37,6 +37,7 @@ CODE = (
 )
 """Folders of the package whose code can change a weight, the same as in dvc.yaml. In ``agents``, only the files of the
 job's own algorithm count."""
+ARRAYS = Path("datasets/arrays")
 EVENTS = "events.jsonl"
 """File in the folder of checkpoints through which a worker process reports its events."""
 POLL_SECONDS = 0.2
@@ -58,6 +59,8 @@ class TrainingJob:
     output: Path
     task: str | None = None
     """The only task of a specialist; None for a policy of all tasks."""
+    arrays: Path = ARRAYS
+    """Folder of memory-mapped data, with one folder for each dataset."""
 
 
 class Work:
@@ -99,11 +102,15 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
     """
     groups = _groups(jobs)
     files = [group[0].checkpoints / EVENTS for group in groups]
+    workers = training_processes(jobs)
     with (
         closing(EventReader(files)) as reader,
-        process_pool(balanced_workers(len(groups))) as pool,
+        process_pool(workers) as pool,
     ):
-        futures = [pool.submit(_train_in_worker, *work) for work in zip(groups, files, strict=True)]
+        futures = [
+            pool.submit(_train_in_worker, group, file, workers)
+            for group, file in zip(groups, files, strict=True)
+        ]
         left: set[Future[None]] = set(futures)
         while left:
             left = wait(left, timeout=POLL_SECONDS).not_done
@@ -117,6 +124,11 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
             "a training process died (killed, or out of memory); run the stage again, "
             "it resumes from the last checkpoint"
         ) from error
+
+
+def training_processes(jobs: list[TrainingJob]) -> int:
+    """Number of processes that train at the same time."""
+    return balanced_workers(len(_groups(jobs)))
 
 
 def _groups(jobs: list[TrainingJob]) -> list[list[TrainingJob]]:
@@ -195,10 +207,11 @@ def fingerprint(job: TrainingJob, content: str) -> str:
     Training resumes from a checkpoint only if its fingerprint is the same, so never from a stale one.
     """
     plan = plan_for(job.train, job.settings)
-    words = (content, job.seed, job.task, job.train, job.settings, plan, torch.__version__)
+    train = job.train.model_copy(update={"data": "auto", "memory_share": 0.5})  # Batches are equal.
+    words = (content, job.seed, job.task, train, job.settings, plan, torch.__version__)
     return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
 
 
-def _train_in_worker(jobs: list[TrainingJob], events: Path) -> None:
+def _train_in_worker(jobs: list[TrainingJob], events: Path, processes: int) -> None:
     with closing(EventWriter(events)) as writer:
-        import_module(TRAINING).train_together(jobs, writer)
+        import_module(TRAINING).train_together(jobs, writer, processes)

@@ -53,11 +53,11 @@ class Learner:
         # The seed of the initial weights; nothing else draws from this generator.
         torch.manual_seed(stream_key(job.seed) % 2**63)
         agent = make_agent(job.settings, self.data.dimensions)
-        self.agent = agent.to(self.data.device)
+        self.agent = agent.to(self.data.target)
         self.optimizer = torch.optim.Adam(
             self.agent.parameter_groups(),
             fused=True,
-            capturable=self.data.device.type == "cuda",  # Adam counts its steps on the device.
+            capturable=self.data.target.type == "cuda",  # Adam counts its steps on the device.
         )
         self.loss = plan.prepared(self.agent.loss)
         self.tasks = tuple(self.data.episodes.schema["tasks"])
@@ -159,7 +159,7 @@ class Learner:
             if not file.exists():
                 continue
             try:
-                state = read_content(file, self.data.device)
+                state = read_content(file, self.data.target)
                 self._check_checkpoint(state, file)
             except (PolicyError, FileNotFoundError) as error:
                 print(f"  seed {self.job.seed}: a checkpoint is discarded: {error}", flush=True)

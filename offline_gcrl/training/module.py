@@ -16,13 +16,14 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from offline_gcrl.episodes.dataset import open_episodes
+from offline_gcrl.episodes.dataset import open_stored
 from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.captured import CapturedUpdater, recorded_by_cuda
 from offline_gcrl.training.events import Listener
 from offline_gcrl.training.jobs import TrainingJob
 from offline_gcrl.training.learners import Learner, points_of
+from offline_gcrl.training.placement import storage_for
 from offline_gcrl.training.speed import Plan, plan_for
 from offline_gcrl.training.stacked import StackedUpdater
 from offline_gcrl.training.updates import PlainUpdater, Updater
@@ -130,10 +131,11 @@ def train_seed(job: TrainingJob, on_event: Listener) -> None:
     train_together([job], on_event)
 
 
-def train_together(jobs: list[TrainingJob], on_event: Listener) -> None:
+def train_together(jobs: list[TrainingJob], on_event: Listener, processes: int = 1) -> None:
     """Train seeds of one dataset and agent in this process, in one batched update where there are several.
 
-    Each seed resumes from its own checkpoint; seeds at the same round train together.
+    Each seed resumes from its own checkpoint; seeds at the same round train together. ``processes`` is the number of
+    processes that read the data at the same time.
     """
     torch.set_num_threads(1)  # The same bytes whether seeds run alone or side by side.
     _quiet_lightning()
@@ -141,7 +143,7 @@ def train_together(jobs: list[TrainingJob], on_event: Listener) -> None:
     for job in jobs:
         _discard_others(job.checkpoints)
     with plan.in_force():
-        learners = _learners(jobs, plan)
+        learners = _learners(jobs, plan, processes)
         in_order = sorted(learners, key=lambda learner: learner.round)
         for _, together in groupby(in_order, key=lambda learner: learner.round):
             _fit(list(together), plan, on_event)
@@ -150,11 +152,16 @@ def train_together(jobs: list[TrainingJob], on_event: Listener) -> None:
         on_event(learner.event(learner.job.train.updates, learner.curve))
 
 
-def _learners(jobs: list[TrainingJob], plan: Plan) -> list[Learner]:
+def _learners(jobs: list[TrainingJob], plan: Plan, processes: int) -> list[Learner]:
     """Learners of all seeds, which share one copy of the data."""
     job = jobs[0]
-    episodes = open_episodes(job.episodes)
-    data = DeviceData(episodes, torch.device(plan.device), normalise=job.settings.normalise)
+    episodes = open_stored(job.episodes)
+    data = DeviceData(
+        episodes,
+        plan.device,
+        normalise=job.settings.normalise,
+        storage=storage_for(job, processes),
+    )
     samplers = {
         split: BatchSampler(
             data,
@@ -166,7 +173,7 @@ def _learners(jobs: list[TrainingJob], plan: Plan) -> list[Learner]:
             task=job.task,
         )
         for split in ("train", "validation")
-        if len(episodes.transition_rows(split, job.task))
+        if episodes.has_transitions(split, job.task)
     }
     return [
         Learner(

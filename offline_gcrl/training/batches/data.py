@@ -1,47 +1,78 @@
-"""A dataset as contiguous tensors on the device."""
+"""A dataset as contiguous tensors."""
 
-from functools import cached_property
-from typing import Any
+from collections.abc import Iterator
+from functools import cached_property, partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from offline_gcrl.episodes.dataset import Episodes
+from offline_gcrl.episodes.dataset import Episodes, StoredEpisodes
 from offline_gcrl.goals.held_out import held_out_goals
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.scaling import Scaling
+from offline_gcrl.training.batches.storage import InMemory, Storage, Tensors
 
 
 class DeviceData:
-    """A dataset of R rows on the device, shared by the samplers of its splits.
+    """A dataset of R rows, shared by the samplers of its splits.
 
     ``observations`` (R, observation) and ``goals`` are normalised, unless the agent reads them as they are;
     ``actions`` (R, action) are scaled to [-1, 1].
     ``goals`` are the R achieved goals, followed by the R desired ones where the data contains any: a row of
     all goals below R is therefore also a row of the dataset.
+
+    Args:
+        episodes: the dataset, in memory or on disk.
+        device: the device of batches.
+        normalise: whether observations and goals are normalised.
+        storage: where the tensors are stored; if left out, on the device.
     """
 
     def __init__(
-        self, episodes: Episodes, device: torch.device | str = "cpu", *, normalise: bool = True
+        self,
+        episodes: Episodes | StoredEpisodes,
+        device: torch.device | str = "cpu",
+        *,
+        normalise: bool = True,
+        storage: Storage | None = None,
     ) -> None:
         # The index and not the arrays: training needs only the tensors.
-        self.episodes, self.device = episodes.index, torch.device(device)
+        self.episodes, self.target = episodes.index, torch.device(device)
         self.scaling = Scaling.of(episodes.schema, normalise=normalise)
-        self.observations = self.scaling.observations(self.tensor(episodes.observation))
-        self.actions = self.scaling.scaled_actions(self.tensor(episodes.action))
-        goals = [episodes.achieved_goal, episodes.desired_goal]
-        self.raw_goals = self.tensor(np.concatenate([part for part in goals if part is not None]))
-        self.goals = self.scaling.goals(self.raw_goals)
+        self.storage = storage or InMemory(device)
+        self.device = self.storage.device
+        """The device of the tensors, which is not that of batches if a GPU trains on mapped files."""
+        rows, normal = episodes.rows, "normal" if normalise else "plain"
+        store = self.storage.tensors
+        states = store(f"states-{normal}", rows, partial(self._states, episodes))
+        goals = store(f"goals-{normal}", 2 * rows, partial(self._goals, episodes))
+        self.observations, self.actions = states["observations"], states["actions"]
+        self.raw_goals = goals["raw"]
+        self.goals = goals.get("normalised", self.raw_goals)
 
     def __len__(self) -> int:
         """Number of rows, R."""
         return len(self.observations)
 
-    def tensor(self, array: NDArray[Any]) -> Tensor:
-        """The array on the device."""
-        return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
+    def _states(self, episodes: Episodes | StoredEpisodes) -> Iterator[Tensors]:
+        """Observations and actions as networks read them."""
+        for part in episodes.parts("observation", "action"):
+            observation, action = map(torch.from_numpy, part)
+            yield {
+                "observations": self.scaling.observations(observation),
+                "actions": self.scaling.scaled_actions(action),
+            }
+
+    def _goals(self, episodes: Episodes | StoredEpisodes) -> Iterator[Tensors]:
+        """Goals as they are and as networks read them, if these differ: achieved ones, then desired ones."""
+        for column in ("achieved_goal", "desired_goal"):
+            for (part,) in episodes.parts(column):
+                goals = torch.from_numpy(part)
+                if self.scaling.normalise:
+                    yield {"raw": goals, "normalised": self.scaling.goals(goals)}
+                else:
+                    yield {"raw": goals}
 
     @cached_property
     def held_out(self) -> Tensor:
@@ -49,7 +80,7 @@ class DeviceData:
         tasks = self.episodes.per_row("task")
         every = np.tile(tasks, len(self.raw_goals) // len(tasks))
         goals = self.raw_goals.cpu().numpy()
-        return self.tensor(held_out_goals(goals, every, self.episodes.held_out))
+        return torch.from_numpy(held_out_goals(goals, every, self.episodes.held_out))
 
     @property
     def dimensions(self) -> Dimensions:

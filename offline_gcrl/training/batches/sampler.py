@@ -4,19 +4,16 @@ import copy
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from offline_gcrl.config import Sampling, nearest
-from offline_gcrl.episodes.dataset import EpisodeIndex
 from offline_gcrl.hindsight.draws import uniform_tensor
 from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.batches.draw import UNIT_BITS, Draw, Transitions, stream_keys
 from offline_gcrl.training.batches.fields import FIELDS
-from offline_gcrl.training.batches.tables import read_table, without_held_out_goals
+from offline_gcrl.training.batches.tables import Chosen, read_transitions
 
 
 class BatchSampler:
@@ -71,7 +68,8 @@ class BatchSampler:
         without, every transition is as likely as any other. Tasks of no transitions are never drawn.
         """
         draw = self.draw(first, count, task_shares)
-        return {name: FIELDS[name](draw) for name in self.sampling.fields}
+        target = self.data.target
+        return {name: FIELDS[name](draw).to(target) for name in self.sampling.fields}
 
     def draw(self, first: int, count: int, task_shares: Tensor | None = None) -> Draw:
         """What the batches of steps ``first`` to ``first + count - 1`` are read from."""
@@ -85,7 +83,9 @@ class BatchSampler:
         if task_shares is None:
             return uniform_tensor(transition, counter, len(self))
         order, begin, size = self.by_task
-        shares = task_shares.double() * (size > 0)  # Rounding must not draw a task of share 0.
+        shares = task_shares.to(size.device).double() * (
+            size > 0
+        )  # Rounding must not draw a task of share 0.
         cumulative = (shares / shares.sum()).cumsum(0)[:-1]
         unit = uniform_tensor(self.keys["task"], counter, units).float() / units
         task = torch.searchsorted(cumulative, unit.double(), right=True)
@@ -109,37 +109,19 @@ def check_fields(sampling: Sampling) -> None:
 def _transitions(
     data: DeviceData, hindsight: Path, sampling: Sampling, split: str, task: str | None
 ) -> Transitions:
-    episodes = data.episodes
-    rows = episodes.transition_rows(split, task)
     mixtures = {
         "actor_goal": sampling.actor_goals,
         "value_goal": sampling.value_goals,
         "representation_goal": sampling.representation_goals,
     }
-    tables = {
-        purpose: read_table(hindsight, data, rows, mixture)
-        for purpose, mixture in mixtures.items()
-        if mixture
-    }
-    if episodes.held_out:
-        tables, left = without_held_out_goals(tables, data.held_out)
-        rows = rows[left.cpu().numpy()]
+    used = {purpose: mixture for purpose, mixture in mixtures.items() if mixture}
+    positions, tables = read_transitions(hindsight, data, Chosen(split, task, used))
     return Transitions(
         data=data,
-        rows=data.tensor(rows),
-        last_row=data.tensor(_last_row(episodes)[rows]),
-        first_row=data.tensor(episodes.per_row("first_row")[rows]),
-        task=data.tensor(_task_numbers(episodes)[rows]),
+        rows=positions["row"],
+        last_row=positions["last_row"],
+        first_row=positions["first_row"],
+        task=positions["task"],
         tables=tables,
-        success=episodes.goal.success,
+        success=data.episodes.goal.success,
     )
-
-
-def _last_row(episodes: EpisodeIndex) -> NDArray[np.int64]:
-    return episodes.per_row("first_row") + episodes.per_row("length").astype(np.int64)
-
-
-def _task_numbers(episodes: EpisodeIndex) -> NDArray[np.int64]:
-    tasks = episodes.schema["tasks"]
-    numbers = [tasks.index(task) for task in episodes.table["task"]]
-    return np.repeat(np.array(numbers, dtype=np.int64), episodes.table["length"].to_numpy() + 1)

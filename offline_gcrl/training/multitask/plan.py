@@ -65,7 +65,7 @@ class SeveralTasks:
         seed: int,
     ) -> None:
         self.train, self.agent, self.samplers, self.names = train, agent, samplers, names
-        self.device = samplers["train"].data.device
+        self.device = samplers["train"].data.target
         self.penalty: ElasticPenalty | None = None
         self.gradnorm: GradNorm | None = None
         self.cosines: list[dict[str, Any]] = []

@@ -1,0 +1,158 @@
+"""Where the tensors that batches are read from are stored: in memory, or in files that are mapped into memory.
+
+Mapped files are written once, and the system keeps in memory what is used of them. Processes share that memory, so
+several seeds need no more of it than one. The values are the same in both cases, and so are batches.
+"""
+
+import json
+import math
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from offline_gcrl.support.errors import DataError, OfflineGCRLError
+from offline_gcrl.support.files import atomic_directory, write_json
+from offline_gcrl.support.memory import free_memory, in_gib
+
+LAYOUT = "layout.json"
+"""The names, types and shapes of the tensors in a folder; written last."""
+TYPES = {str(kind).removeprefix("torch."): kind for kind in (torch.float32, torch.int64, torch.int32, torch.int8)}  # fmt: skip
+
+Tensors = dict[str, Tensor]
+Parts = Callable[[], Iterable[Tensors]]
+"""Consecutive parts of tensors with the same number of rows, (part, ...) each, on the CPU."""
+
+
+class Storage(Protocol):
+    """Stores tensors that are made part by part."""
+
+    device: torch.device
+    """The device of the tensors."""
+
+    def tensors(self, name: str, most: int, parts: Parts) -> Tensors:
+        """The tensors that consist of ``parts``, (rows, ...) each; none if there are no rows.
+
+        Args:
+            name: determines the values; what has been stored under this name is not made again.
+            most: upper bound on the number of rows.
+            parts: makes the parts.
+        """
+
+
+class InMemory:
+    """Stores tensors in the memory of the processor or of a GPU."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def tensors(self, name: str, most: int, parts: Parts) -> Tensors:
+        """The tensors on the device."""
+        stored: Tensors = {}
+        rows = 0
+        for part in parts():
+            count = len(next(iter(part.values())))
+            for field, values in part.items():
+                if field not in stored:
+                    shape = (most, *values.shape[1:])
+                    stored[field] = torch.empty(shape, dtype=values.dtype, device=self.device)
+                stored[field][rows : rows + count] = values
+            rows += count
+        return {field: values[:rows] for field, values in stored.items()} if rows else {}
+
+
+class Mapped:
+    """Stores tensors in files that are mapped into memory.
+
+    Args:
+        folder: has one folder for each name, with one file for each tensor.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def tensors(self, name: str, most: int, parts: Parts) -> Tensors:
+        """The tensors, mapped. The first process writes the files while others wait for it.
+
+        Raises:
+            OfflineGCRLError: the disk is too small.
+            DataError: a file was cut or deleted since it was written.
+        """
+        target = self.folder / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f".{name}.lock"):
+            if not (target / LAYOUT).exists():
+                with atomic_directory(target) as folder:
+                    _write(folder, most, parts())
+        return _opened(target)
+
+
+def _write(folder: Path, most: int, parts: Iterable[Tensors]) -> None:
+    files: dict[str, IO[bytes]] = {}
+    layout: dict[str, Any] = {}
+    rows = 0
+    try:
+        for part in parts:
+            if not layout:
+                layout = {name: _described(values) for name, values in part.items()}
+                _require_disk(folder, most * sum(map(_bytes_per_row, layout.values())))
+                files = {name: (folder / name).open("wb") for name in part}
+            for name, values in part.items():
+                files[name].write(values.contiguous().numpy().data)
+            rows += len(next(iter(part.values())))
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        for file in files.values():
+            file.close()
+    write_json(folder / LAYOUT, {"rows": rows, "tensors": layout})
+
+
+def _opened(folder: Path) -> Tensors:
+    layout = json.loads((folder / LAYOUT).read_text("utf-8"))
+    rows, tensors = layout["rows"], layout["tensors"]
+    if rows == 0:
+        return {}
+    size = rows * sum(map(_bytes_per_row, tensors.values()))
+    # Where not all of it fits, reading ahead would displace what is in use.
+    advice = mmap.MADV_RANDOM if size > free_memory() else mmap.MADV_NORMAL
+    return {name: _mapped(folder / name, rows, kind, advice) for name, kind in tensors.items()}
+
+
+def _mapped(path: Path, rows: int, kind: dict[str, Any], advice: int) -> Tensor:
+    """A file as a tensor; what is written to the tensor does not change the file."""
+    expected = rows * _bytes_per_row(kind)
+    if not path.exists() or path.stat().st_size != expected:
+        raise DataError(f"{path}: does not have {expected:,} bytes; delete the folder {path.parent} and run again")  # fmt: skip
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    content.madvise(advice)
+    flat = torch.frombuffer(content, dtype=TYPES[kind["type"]])
+    return flat.view(rows, *kind["shape"])
+
+
+def _described(values: Tensor) -> dict[str, Any]:
+    return {"type": str(values.dtype).removeprefix("torch."), "shape": list(values.shape[1:])}
+
+
+def _bytes_per_row(kind: dict[str, Any]) -> int:
+    shape: list[int] = kind["shape"]
+    return TYPES[kind["type"]].itemsize * math.prod(shape)
+
+
+def _require_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OfflineGCRLError(
+            f"{folder.parent}: memory-mapped data needs {in_gib(needed)}, and {in_gib(free)} of the disk are free; free some "
+            "space, or set train.data: memory in params.yaml"
+        )

@@ -1,0 +1,116 @@
+"""How much memory the data of a training takes, and whether it is read into memory or mapped from files.
+
+The placement does not change a batch, so it may depend on how much memory is free.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+
+from offline_gcrl.config.outputs import EPISODES, SCHEMA, STEPS, TABLE
+from offline_gcrl.hindsight.relabel import reward_column
+from offline_gcrl.support.digests import digest_of, read_json
+from offline_gcrl.support.files import digest
+from offline_gcrl.support.memory import free_memory, in_gib
+from offline_gcrl.training.batches.storage import InMemory, Mapped, Storage
+from offline_gcrl.training.jobs import TrainingJob, training_processes
+from offline_gcrl.training.speed import plan_for
+
+POSITIONS = 4 * 8
+"""Bytes per transition of row, first row, last row and task."""
+READERS = ("config", "episodes", "goals", "hindsight", "policies", "support", "training/batches")
+"""Folders of the package whose code can change the arrays."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the data of a training is placed."""
+
+    is_mapped: bool
+    needed: int
+    """Bytes of the data in all processes, if each reads it into memory."""
+    free: int
+    """Bytes of memory that are free, of the GPU if it trains."""
+    processes: int
+
+    @property
+    def remark(self) -> str:
+        """A sentence for the user, empty if the data is read into memory and leaves much of it free."""
+        data = f"the data takes {in_gib(self.needed)} of memory in {self.processes} process(es)"
+        if self.is_mapped:
+            return f"{data}, and {in_gib(self.free)} are free: it is mapped from files in datasets/arrays"
+        if self.needed > self.free:
+            return f"{data}, and only {in_gib(self.free)} are free; set train.data: mapped in params.yaml"  # fmt: skip
+        return ""
+
+
+def placement(job: TrainingJob, processes: int) -> Placement:
+    """Choose where the data of a job is placed.
+
+    Args:
+        job: with the settings ``train.data`` and ``train.memory_share``.
+        processes: number of processes that read the data at the same time.
+    """
+    on_gpu = plan_for(job.train, job.settings).device == "cuda"
+    free = torch.cuda.mem_get_info()[0] if on_gpu else free_memory()
+    needed = data_bytes(job) * processes
+    too_large = job.train.data == "auto" and needed > job.train.memory_share * free
+    return Placement(too_large or job.train.data == "mapped", needed, free, processes)
+
+
+def memory_notes(jobs: list[TrainingJob]) -> list[str]:
+    """Sentences about the memory of a stage on a CPU; those of a GPU are known in the process that uses it."""
+    if plan_for(jobs[0].train, jobs[0].settings).device == "cuda":
+        return []
+    remark = placement(jobs[0], training_processes(jobs)).remark
+    return [remark] if remark else []
+
+
+def storage_for(job: TrainingJob, processes: int) -> Storage:
+    """The storage for the tensors of a job."""
+    plan = plan_for(job.train, job.settings)
+    if not placement(job, processes).is_mapped:
+        return InMemory(plan.device)
+    folder = job.arrays / job.dataset / _content(job)
+    for other in folder.parent.glob("*"):  # Of other data or code.
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return Mapped(folder)
+
+
+def data_bytes(job: TrainingJob) -> int:
+    """Bytes of all tensors that batches of a job are read from."""
+    schema = read_json(job.episodes / SCHEMA)
+    sizes, counts = schema["sizes"], schema["counts"]
+    goal = sizes["observation" if schema["goals_are_states"] else "achieved_goal"]
+    copies = 2 if job.settings.normalise else 1
+    goals = goal * (1 + ("desired_goal" in sizes)) * copies
+    row = 4 * (sizes["observation"] + sizes["action"] + goals)
+    sampling = job.settings.batch_sampling
+    mixtures = (sampling.actor_goals, sampling.value_goals, sampling.representation_goals)
+    transition = POSITIONS + sum(_goal_bytes(job, list(mixture)) for mixture in mixtures)
+    return int(counts["steps"] * row + counts["transitions"] * transition)
+
+
+def _goal_bytes(job: TrainingJob, strategies: Sequence[str]) -> int:
+    """Bytes per transition of the goals and labels of one mixture."""
+    stored = pq.read_schema(job.hindsight / TABLE)
+    prefixes = tuple(reward_column(strategy).removesuffix("0") for strategy in strategies)
+    labels: list[int] = [
+        field.type.bit_width // 8 for field in stored if field.name.startswith(prefixes)
+    ]
+    return sum(label + 4 for label in labels) if prefixes else 0
+
+
+def _content(job: TrainingJob) -> str:
+    """Digest of the data and the code that the arrays depend on."""
+    files = [job.episodes / name for name in (STEPS, EPISODES, SCHEMA)]
+    package = Path(__file__).parents[1]
+    code = [path for folder in READERS for path in sorted((package / folder).rglob("*.py"))]
+    words = [*map(digest_of, [*files, job.hindsight / TABLE]), digest(code)]
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
