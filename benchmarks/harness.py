@@ -32,6 +32,7 @@ VERSIONED = (
     *((name, name) for name in ("torch", "polars", "numpy", "h5py", "minari", "gymnasium")),
     *((name, name) for name in ("gymnasium-robotics", "mujoco", "lightning", "dvc")),
     *((name, name) for name in ("stable-baselines3", "torchrl")),
+    *((name, name) for name in ("jax", "flax", "optax")),
 )
 
 

@@ -23,7 +23,9 @@ from torch.func import stack_module_state
 from offline_gcrl.config import Train
 from offline_gcrl.config.outputs import CHECKPOINT
 from offline_gcrl.networks.mlp import GELU, sigmoid_gelu
+from offline_gcrl.networks.values import Ensemble
 from offline_gcrl.policies.policy import load_policy
+from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.training import speed
 from offline_gcrl.training.captured import CapturedUpdater, Work, recorded_by_cuda
 from offline_gcrl.training.jobs import TrainingJob, fingerprint, train_seeds
@@ -99,6 +101,12 @@ def test_on_a_gpu_the_longest_runs_are_compiled(monkeypatch: pytest.MonkeyPatch)
     long, short = (plan_for(make_train(updates=n), settings) for n in (1_000_000, 100_000))
     assert (long.device, long.compile, long.stacked) == ("cuda", True, True)
     assert not short.compile
+
+
+def test_a_precision_of_gpus_is_refused_on_a_cpu() -> None:
+    train = make_train(precision="tf32", accelerator="cpu")
+    with pytest.raises(OfflineGCRLError, match="asks for tf32, which only GPUs have"):
+        plan_for(train, make_settings("bc", {"hidden": [8]}))
 
 
 def test_a_processor_on_which_onednn_rounds_is_found_out_and_named(
@@ -301,6 +309,50 @@ def test_a_cuda_graph_replays_the_updates(variant: Any) -> None:
         captured.run(batches, 3 * number, 3)
     assert not captured.failed
     torch.testing.assert_close(agents[1].state_dict(), agents[0].state_dict())
+
+
+@GPU
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # within torch's own compiler
+@pytest.mark.parametrize("algorithm", ["gciql", "ddpg", "crl"])
+def test_on_a_gpu_a_compiled_step_is_the_step(algorithm: str) -> None:
+    agents = [make_agent(algorithm, {}).cuda() for _ in range(2)]
+    plans = [Plan("cuda", "default", compiled, "fp32", False) for compiled in (False, True)]
+    updaters = [
+        PlainUpdater(agent, agent.loss, plan.adam(agent.parameter_groups()), plan.prepared_step)
+        for agent, plan in zip(agents, plans, strict=True)
+    ]
+    for number in range(4):
+        batches = {name: value.cuda() for name, value in chunk(3, number).items()}
+        for updater in updaters:
+            updater.run(batches, 3 * number, 3)
+    torch.testing.assert_close(agents[1].state_dict(), agents[0].state_dict(), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # within torch's own compiler
+def test_a_compiled_step_is_the_step(quick_compiler: None) -> None:
+    agents = [make_agent("gciql", {}) for _ in range(2)]
+    compiled = Plan("cuda", "default", True, "fp32", False).prepared_step
+    slow = torch.optim.Adam(agents[1].parameter_groups(), foreach=True)
+    updaters = [
+        PlainUpdater(agents[0], agents[0].loss, adam(agents[0])),
+        PlainUpdater(agents[1], agents[1].loss, slow, compiled),
+    ]
+    for updater in updaters:
+        updater.run(chunk(3), 0, 3)
+    torch.testing.assert_close(agents[1].state_dict(), agents[0].state_dict(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", MAPPED, ids=str)
+def test_members_of_an_ensemble_compute_the_same_in_batched_products(
+    variant: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, batch = make_agent(*variant), make_batch()
+    apart = agent.loss(batch)[0]
+    gradients_apart = gradients(agent, apart)
+    monkeypatch.setattr(Ensemble, "forward", Ensemble.batched)
+    together = agent.loss(batch)[0]
+    torch.testing.assert_close(together, apart)
+    torch.testing.assert_close(gradients(agent, together), gradients_apart, rtol=1e-4, atol=1e-5)
 
 
 # -------------------------------------------------------------------------------------- stacked seeds

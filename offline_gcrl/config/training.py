@@ -27,8 +27,8 @@ class Train(Section):
     mapped into memory. ``auto``: mapped if it takes more than ``memory_share``. Batches are the same."""
     memory_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """Largest share of free memory, or of the memory of the GPU, for the data of all training processes."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of matrix products in the loss; weights, gradients and checkpoints are always float32."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Precision of matrix products in the loss; ``tf32`` needs a GPU. Weights, gradients and checkpoints are always float32."""
     seeds_together: Literal["auto", "processes", "stacked"] = "auto"
     """``processes``: one process per seed. ``stacked``: all seeds in one batched update. ``auto``: stacked on a GPU,
     processes otherwise."""

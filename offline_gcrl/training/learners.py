@@ -54,11 +54,7 @@ class Learner:
         torch.manual_seed(stream_key(job.seed) % 2**63)
         agent = make_agent(job.settings, self.data.dimensions)
         self.agent = agent.to(self.data.target)
-        self.optimizer = torch.optim.Adam(
-            self.agent.parameter_groups(),
-            fused=True,
-            capturable=self.data.target.type == "cuda",  # Adam counts its steps on the device.
-        )
+        self.optimizer = plan.adam(self.agent.parameter_groups())
         self.loss = plan.prepared(self.agent.loss)
         self.tasks = tuple(self.data.episodes.schema["tasks"])
         self.several = several_tasks(

@@ -113,13 +113,12 @@ def updater_for(learners: list[Learner], plan: Plan) -> Updater:
     if first.several:
         return first.several.updater
     if len(learners) == 1:
-        updater = PlainUpdater(first.agent, first.loss, first.optimizer)
+        updater = PlainUpdater(first.agent, first.loss, first.optimizer, plan.prepared_step)
     else:
         updater = StackedUpdater(
             [learner.agent for learner in learners],
             [learner.optimizer for learner in learners],
-            plan.prepared,
-            capturable=plan.device == "cuda",
+            plan,
         )
     if first.updater_state is not None:
         updater.load_state_dict(first.updater_state)
@@ -211,6 +210,9 @@ def _discard_others(folder: Path) -> None:
 
 
 def _quiet_lightning() -> None:
-    """Silence Lightning's hints on devices and loaders, which a user of this pipeline cannot act on."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    """Silence hints on devices, loaders and compiling, which a user of this pipeline cannot act on."""
+    for name in ("lightning.pytorch", "torch._dynamo"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
+    # `train.precision` chooses TF32.
+    warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores", category=UserWarning)

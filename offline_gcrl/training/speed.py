@@ -6,10 +6,10 @@ resumed run computes as before. It changes the last bits of weights, so it is pa
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,8 +28,11 @@ WORTH_COMPILING_ON_A_GPU = 300_000
 """Updates from which compiling pays on a GPU, where a recorded graph saves the launches already. An estimate."""
 ACCURATE = 2.0e-6
 """Relative error up to which a product of matrices counts as float32's; bfloat16 gives 3e-3."""
-TOLERANCES = {"fp32": 1.0e-4, "bf16": 5.0e-2}
+TOLERANCES = {"fp32": 1.0e-4, "tf32": 5.0e-3, "bf16": 5.0e-2}
 """Relative difference up to which a compiled loss, which adds up in another order, counts as the same."""
+
+
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Plan:
     matmul: Literal["default", "onednn"]
     """The library that multiplies float32 matrices on a CPU."""
     compile: bool
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     stacked: bool
     """Whether the seeds train in one batched update instead of one process per seed."""
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -49,7 +52,10 @@ class Plan:
     @contextmanager
     def in_force(self) -> Iterator[None]:
         """Multiply matrices as planned within the block."""
-        with _routed("bf16" if self.matmul == "onednn" else "none"):
+        with (
+            _routed("bf16" if self.matmul == "onednn" else "none"),
+            _tensor_cores(self.precision == "tf32"),
+        ):
             yield
 
     def prepared(self, loss: LossFunction) -> LossFunction:
@@ -58,14 +64,41 @@ class Plan:
             loss = _in_bfloat16(loss, self.device)
         return CompiledLoss(loss, TOLERANCES[self.precision]) if self.compile else loss
 
+    def adam(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Adam:
+        """Adam over parameter groups, with its step counts on the device where updates are recorded.
+
+        torch's fused kernel gives each 65,536 weights to one multiprocessor, so it uses few of a GPU's. The compiled
+        step uses all.
+        """
+        fused = not self._compiles_steps
+        return torch.optim.Adam(
+            groups, fused=fused, foreach=not fused, capturable=self.device == "cuda"
+        )
+
+    def prepared_step(self, step: Callable[[], Any]) -> Callable[[], Any]:
+        """A step of the optimizer or of the targets, compiled on a GPU where planned."""
+        return torch.compile(step, dynamic=False) if self._compiles_steps else step
+
+    @property
+    def _compiles_steps(self) -> bool:
+        return self.compile and self.device == "cuda"
+
+
+NO_FAST_PATHS = Plan("cpu", "default", False, "fp32", False)
+
 
 def plan_for(train: Train, settings: AgentSettings) -> Plan:
     """Choose the fast paths of a job.
 
     Raises:
-        OfflineGCRLError: a GPU is asked for, and there is none.
+        OfflineGCRLError: a GPU, or a precision that only GPUs have, is asked for, and there is none.
     """
     device: Literal["cpu", "cuda"] = "cuda" if accelerator(train.accelerator) == "gpu" else "cpu"
+    if train.precision == "tf32" and device == "cpu":
+        raise OfflineGCRLError(
+            "train.precision in params.yaml asks for tf32, which only GPUs have, and training runs on a CPU; "
+            "say 'fp32' or 'bf16'"
+        )
     notes: list[str] = []
     wide = max(settings.hidden) >= WORTH_ROUTING
     routed = device == "cpu" and wide and _or_note(onednn_is_accurate(), NOT_ACCURATE, notes)
@@ -196,6 +229,18 @@ def _routed(precision: str) -> Iterator[None]:
         yield
     finally:
         backend.fp32_precision = before
+
+
+@contextmanager
+def _tensor_cores(wanted: bool) -> Iterator[None]:
+    """Let a GPU round the inputs of float32 products to TF32, with 10 bits of mantissa."""
+    backend = torch.backends.cuda.matmul
+    before = backend.allow_tf32
+    backend.allow_tf32 = wanted
+    try:
+        yield
+    finally:
+        backend.allow_tf32 = before
 
 
 def _probe(rows: int, columns: int) -> Tensor:

@@ -6,7 +6,6 @@ targets are elementwise. Each seed learns the same as it would alone, up to the 
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch.func import functional_call, stack_module_state
 
 from offline_gcrl.agents import Agent, Batch, Losses
 from offline_gcrl.networks.targets import move_targets
+from offline_gcrl.training.speed import NO_FAST_PATHS, Plan
 from offline_gcrl.training.updates import PlainUpdater
 
 
@@ -25,39 +25,29 @@ class StackedUpdater(PlainUpdater):
     Args:
         agents: one per seed, with its initial weights.
         optimizers: Adam of each seed, with its initial state.
-        prepare: compiles a loss, or changes its precision.
-        capturable: whether updates are recorded as a CUDA graph.
+        plan: the fast paths of the updates.
     """
 
     def __init__(
         self,
         agents: Sequence[Agent],
         optimizers: Sequence[torch.optim.Optimizer],
-        prepare: Any = lambda loss: loss,
-        *,
-        capturable: bool = False,
+        plan: Plan = NO_FAST_PATHS,
     ) -> None:
         modules = [agent for agent in agents if isinstance(agent, nn.Module)]
         self.agents, self.optimizers = agents, optimizers
         self.stack, self.stacked_buffers = stack_module_state(modules)
         self.names = {id(weight): name for name, weight in modules[0].named_parameters()}
-        optimizer = torch.optim.Adam(
-            [
-                {**group, "params": [self.stack[self.names[id(p)]] for p in group["params"]]}
-                for group in agents[0].parameter_groups()
-            ],
-            fused=True,
-            capturable=capturable,
-        )
-        super().__init__(
-            agents[0],
-            prepare(StackedLoss(modules[0], self.stack | self.stacked_buffers)),
-            optimizer,
-        )
         self.moves = [
             (self._stacked(targets), self._stacked(sources), rate)
             for targets, sources, rate in agents[0].target_pairs()
         ]
+        loss = StackedLoss(modules[0], self.stack | self.stacked_buffers)
+        optimizer = plan.adam(
+            {**group, "params": self._stacked(group["params"])}
+            for group in agents[0].parameter_groups()
+        )
+        super().__init__(agents[0], plan.prepared(loss), optimizer, plan.prepared_step)
         self._take_optimizer_states()
 
     def move_targets(self) -> None:

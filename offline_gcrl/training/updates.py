@@ -34,12 +34,24 @@ class Updater(Protocol):
 
 
 class PlainUpdater:
-    """Runs one update after another."""
+    """Runs one update after another.
+
+    Args:
+        agent: what learns.
+        loss_function: the loss of a batch.
+        optimizer: steps the weights.
+        prepare: compiles the moves of targets and the optimizer's steps.
+    """
 
     def __init__(
-        self, agent: Agent, loss_function: LossFunction, optimizer: torch.optim.Optimizer
+        self,
+        agent: Agent,
+        loss_function: LossFunction,
+        optimizer: torch.optim.Optimizer,
+        prepare: Callable[[Callable[[], Any]], Callable[[], Any]] = lambda step: step,
     ) -> None:
         self.agent, self.loss_function, self.optimizer = agent, loss_function, optimizer
+        self.step, self.move = prepare(optimizer.step), prepare(self.move_targets)
 
     def run(self, batches: dict[str, Tensor], first: int, count: int) -> dict[str, Tensor]:
         """Run updates ``first`` to ``first + count - 1`` on batches (count, batch, ...); return their mean diagnostics."""
@@ -51,8 +63,8 @@ class PlainUpdater:
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         skip_waiting(self.optimizer, number)
-        self.move_targets()  # Towards the weights before the step, as OGBench's targets do.
-        self.optimizer.step()
+        self.move()  # Towards the weights before the step, as OGBench's targets do.
+        self.step()
         self.set_state(info)
         return diagnostics(info)
 
