@@ -82,9 +82,9 @@ def rate_of_jax(precision: str, updates: int = 2_000) -> float:
     from benchmarks.jax_gciql import JaxGCIQL
 
     size = Size("", BATCH, HIDDEN, updates)
-    batch = {name: jax.numpy.asarray(values) for name, values in make_batch(size).items()}
     with jax.default_matmul_precision(precision):
         agent = JaxGCIQL(HIDDEN, SIZES["observation"], SIZES["desired_goal"], ACTION)
+        batch = agent.on_device(make_batch(size))
         for count in (20, updates):
             began = time.perf_counter()
             for _ in range(count):

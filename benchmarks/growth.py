@@ -46,7 +46,7 @@ def measurements() -> Iterator[Measurement]:
                 measured["transitions"].append(transitions)
                 measured["cost"].append(1e9 * seconds / transitions)
                 measured["memory"].append(megabytes)
-    (HERE / "results" / "growth.points").write_text(json.dumps(found, indent=2) + "\n")
+    (HERE / "results" / "growth" / "points").write_text(json.dumps(found, indent=2) + "\n")
     draw(found, HERE / "growth.svg")
     for part, measured in found.items():
         yield from said(part, measured)

@@ -208,11 +208,17 @@ def circumstances() -> dict[str, Any]:
 
 def machine() -> str:
     """Processor, number of usable cores, and memory."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     memory = psutil.virtual_memory().total / 2**30
-    model = models[0] if models else platform.machine()
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB"
+    return f"{processor()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB"
+
+
+def processor() -> str:
+    """Name of the processor, with the numbers of its family and model, since names of virtual machines are general."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    found = dict(map(str.strip, line.split(":", 1)) for line in reversed(lines) if ":" in line)
+    if "model name" not in found:
+        return platform.machine()
+    return f"{found['model name']} (family {found['cpu family']}, model {found['model']})"
 
 
 def _version(package: str | None) -> str:

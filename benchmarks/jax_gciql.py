@@ -4,7 +4,7 @@ It computes the same losses on the same batches as ``benchmarks.training.PlainGC
 Matrix products on a GPU have the precision of ``jax.default_matmul_precision``; JAX's default is TF32.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -75,6 +75,11 @@ class JaxGCIQL:
         self.state = (weights, target, optimizer.init(weights))
         self.step = jax.jit(partial(_update, networks, optimizer), donate_argnums=(0, 1, 2))
         self.info: tuple[Any, ...] = ()
+
+    @staticmethod
+    def on_device(batch: Mapping[str, Any]) -> Arrays:
+        """The batch as arrays of JAX."""
+        return {name: jnp.asarray(values) for name, values in batch.items()}
 
     def update(self, batch: Arrays) -> None:
         """One step of all networks, and of the targets; on return it may still run in the background."""

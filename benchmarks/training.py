@@ -1,8 +1,8 @@
-"""Training on a CPU: updates of GC-IQL compared with the same networks in eager torch, and Lightning's share.
+"""Training on a CPU: updates of GC-IQL compared with the same in JAX and in eager torch, and Lightning's share.
 
 The baseline is a usual program: modules, one Adam over all networks, and eager torch with its default settings. It
 computes the same losses on the same batches, with the approximation of GELU that OGBench uses (tanh). One row is for the
-exact GELU, the default of nn.GELU, which is faster in eager torch.
+exact GELU, the default of nn.GELU, which is faster in eager torch. The JAX program is `benchmarks.jax_gciql`.
 """
 
 import copy
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,7 @@ def measurements() -> Iterator[Measurement]:
     """Updates by size and fast path, stacked seeds, and Lightning's share."""
     torch.set_num_threads(1)
     for size, target in ((LARGE, 2.0), (SMALL, 1.6)):
+        yield from compared_with_jax(size)
         rate = matmul_rate(size)
         floor = (
             f"products alone: {rate / size.products:,.3g} updates/CPU-s ({rate / 1e9:.0f} GFLOP/s)"
@@ -172,6 +174,40 @@ def compared_with_plain(
         at_least=at_least,
         floor=floor,
     )
+
+
+def compared_with_jax(size: Size) -> Iterator[Measurement]:
+    """Updates of the package's agent, compared with those of a JAX program, in float32 and bfloat16."""
+    targets = {"fp32": 1.6, "bf16": 3.3} if size is LARGE else {"fp32": 1.3, "bf16": 1.8}
+    names = {precision: f"GC-IQL, {size.name}: compiled, {precision}, compared with JAX" for precision in targets}  # fmt: skip
+    if find_spec("flax") is None:
+        for precision, target in targets.items():
+            yield Measurement(names[precision], [], at_least=target, skipped="flax not installed")
+        return
+    from benchmarks.jax_gciql import JaxGCIQL
+
+    batch = make_batch(size)
+    dimensions = DIMENSIONS.observation, DIMENSIONS.goal, DIMENSIONS.action
+    theirs = JaxGCIQL(size.hidden, *dimensions)
+    arrays = theirs.on_device({name: values.numpy() for name, values in batch.items()})
+
+    def in_jax() -> float:
+        for _ in range(size.updates):
+            theirs.update(arrays)
+        theirs.wait()
+        return float(size.updates)
+
+    for precision, target in targets.items():
+        paths = plan(compile=True, precision=precision)
+        ours = make_updater(size, paths)
+        yield compare(
+            names[precision],
+            in_jax,
+            repeated(lambda ours=ours: ours.update(batch), size.updates, paths.in_force),  # type: ignore[misc]
+            unit="updates",
+            names=("JAX", "ours"),
+            at_least=target,
+        )
 
 
 def stacked_seeds(seeds: int = 4) -> Measurement:

@@ -211,7 +211,7 @@ def _discard_others(folder: Path) -> None:
 
 def _quiet_lightning() -> None:
     """Silence hints on devices, loaders and compiling, which a user of this pipeline cannot act on."""
-    for name in ("lightning.pytorch", "torch._dynamo"):
+    for name in ("lightning.pytorch", "torch._dynamo", "torch._inductor"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     # `train.precision` chooses TF32.
