@@ -49,14 +49,14 @@ class Chosen:
 
     split: str
     task: str | None
-    mixtures: Mapping[str, Mixture]
+    by_purpose: Mapping[str, Mixture]
     """By purpose; those of purposes without goals are missing."""
 
     @property
     def name(self) -> str:
         """A name for the files of these transitions."""
         words = repr(
-            (self.split, self.task, sorted((k, dict(v)) for k, v in self.mixtures.items()))
+            (self.split, self.task, sorted((k, dict(v)) for k, v in self.by_purpose.items()))
         )
         return f"{self.split}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
@@ -73,7 +73,7 @@ def read_transitions(
         DataError: the table belongs to another dataset, or lacks a strategy of a mixture; or all goals are held out.
     """
     path = intact(hindsight / TABLE)
-    columns = {purpose: _columns(path, mixture) for purpose, mixture in chosen.mixtures.items()}
+    columns = {purpose: _columns(path, mixture) for purpose, mixture in chosen.by_purpose.items()}
     index = data.episodes
     if pq.read_metadata(path).num_rows != index.table["length"].sum():
         raise DataError(f"{hindsight} is not the table of this dataset; run `dvc repro`")
