@@ -27,6 +27,7 @@ BUDGETS = {
     "evaluation": 120,
     "startup": 90,
     "growth": 150,
+    "scale": 60,
 }
 """Time limit of each part in seconds, 20 minutes in total without a GPU. A part that reaches its limit is ended, and its
 finished measurements are kept."""

@@ -1,0 +1,169 @@
+"""Data larger than memory: relabelling, opening and batches of memory-mapped data, compared with data in memory.
+
+The number of transitions is one million in `make bench`. `python -m benchmarks.scale --transitions 100000000` measures
+any other number; it needs 180 bytes of disk per transition.
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks import synthetic
+from benchmarks.harness import Measurement, compare, cpu_seconds, main
+from offline_gcrl.agents import settings_type
+from offline_gcrl.config import Relabel, Train
+from offline_gcrl.episodes.dataset import open_stored
+from offline_gcrl.hindsight.relabel import relabel
+from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.sampler import BatchSampler
+from offline_gcrl.training.batches.storage import InMemory, Mapped, Storage
+from offline_gcrl.training.jobs import TrainingJob
+from offline_gcrl.training.placement import data_bytes
+
+TRANSITIONS, LENGTH = 10**6, 1000
+IN_MEMORY_UP_TO = 2 * 10**7
+"""Transitions up to which mapped data is compared with data in memory."""
+BATCHES = 400
+MIXTURE = Relabel(k=1, strategies=("geometric", "random", "future"))
+
+
+def measurements(transitions: int = TRANSITIONS) -> Iterator[Measurement]:
+    """Relabelling, opening and batches; each in a process of its own, so that its memory is its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("parquet", "hindsight", "arrays"):
+            (folder / part).mkdir()
+        synthetic.write_dataset(folder / "parquet", transitions // LENGTH, LENGTH)
+        size = f"{transitions:,} transitions"
+        yield from costs(f"relabel, {size}", transitions, partial(relabelling, folder))
+        data = data_bytes(job(folder)) / 1e6
+        for title, work in (
+            ("mapped for the first time", partial(opening, folder, is_mapped=True)),
+            ("mapped again", partial(opening, folder, is_mapped=True)),
+            ("read into memory", partial(opening, folder, is_mapped=False)),
+        ):
+            if title.startswith("mapped") or transitions <= IN_MEMORY_UP_TO:
+                detail = f"the data takes {data:,.0f} MB"
+                yield from costs(f"start of training, {title}, {size}", transitions, work, detail)
+        if transitions <= IN_MEMORY_UP_TO:
+            yield batches(folder, size)
+        else:
+            yield mapped_alone(folder, size)
+
+
+def batches(folder: Path, size: str) -> Measurement:
+    """Batches of GC-IQL from mapped files, whose pages are in memory, compared with batches from memory."""
+    in_memory, mapped = (
+        partial(make_batches, sampler(folder, is_mapped=kind)) for kind in (False, True)
+    )
+    return compare(
+        f"batches of 256, {size}", in_memory, mapped, unit="batches", names=("in memory", "mapped"), at_least=0.9, rounds=9,
+    )  # fmt: skip
+
+
+def mapped_alone(folder: Path, size: str, rounds: int = 3) -> Measurement:
+    """Batches per second of wall-clock time, where the data is too large to be compared with data in memory."""
+    source = sampler(folder, is_mapped=True)
+    rates = []
+    for number in range(rounds):
+        before = time.monotonic()
+        rates.append(make_batches(source, number * BATCHES) / (time.monotonic() - before))
+    return Measurement(f"batches of 256, mapped, {size}", rates, "batches/s")
+
+
+def job(folder: Path) -> TrainingJob:
+    """A job of GC-IQL with default settings."""
+    return TrainingJob(
+        dataset="walk",
+        agent="gciql",
+        seed=0,
+        episodes=folder / "parquet",
+        hindsight=folder / "hindsight",
+        train=Train(updates=1, snapshots=1),
+        settings=settings_type("gciql").model_validate_json(json.dumps({"algorithm": "gciql"})),
+        checkpoints=folder / "checkpoints",
+        output=folder / "model",
+    )
+
+
+def sampler(folder: Path, *, is_mapped: bool) -> BatchSampler:
+    torch.set_num_threads(1)
+    storage: Storage = Mapped(folder / "arrays") if is_mapped else InMemory()
+    data = DeviceData(open_stored(folder / "parquet"), storage=storage)
+    asked = job(folder).settings.batch_sampling
+    return BatchSampler(data, folder / "hindsight", asked, split="train", batch_size=256, seed=0)
+
+
+def make_batches(source: BatchSampler, first: int = 0) -> float:
+    for start in range(first, first + BATCHES, 25):
+        source.batches(start, 25)
+    return float(BATCHES)
+
+
+def relabelling(folder: Path) -> None:
+    relabel(folder / "parquet", folder / "hindsight", MIXTURE, synthetic.GOAL)
+
+
+def opening(folder: Path, *, is_mapped: bool) -> None:
+    sampler(folder, is_mapped=is_mapped).batches(0, 1)
+
+
+def costs(
+    title: str, transitions: int, work: Callable[[], None], detail: str = ""
+) -> Iterator[Measurement]:
+    """CPU time per million transitions, and peak memory that is not backed by a file."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        seconds, wall, megabytes = pool.apply(_measured, (work,))
+    spent = f"{wall:.1f} s of wall-clock time"
+    yield Measurement(title, [1e6 * seconds / transitions], "CPU-s per million", detail=spent)
+    yield Measurement(f"{title}: memory", [megabytes], "MB", detail=detail)
+
+
+def _measured(work: Callable[[], None]) -> tuple[float, float, float]:
+    peak = _Peak()
+    spent, began = cpu_seconds(), time.monotonic()
+    work()
+    return cpu_seconds() - spent, time.monotonic() - began, peak.stop()
+
+
+class _Peak:
+    """Samples the anonymous memory of this process: pages of mapped files can be given up at any time."""
+
+    def __init__(self) -> None:
+        import threading
+
+        self.start = self.most = self._now()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def stop(self) -> float:
+        self.ended.set()
+        self.thread.join()
+        return (self.most - self.start) / 1e6
+
+    def _watch(self) -> None:
+        while not self.ended.wait(0.01):
+            self.most = max(self.most, self._now())
+
+    @staticmethod
+    def _now() -> int:
+        status = Path("/proc/self/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("RssAnon"))
+        return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--transitions", type=int, default=TRANSITIONS)
+    chosen, rest = parser.parse_known_args()
+    sys.argv[1:] = rest
+    main(__doc__, partial(measurements, chosen.transitions))
