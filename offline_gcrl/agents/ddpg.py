@@ -49,6 +49,11 @@ class Settings(AgentSettings):
     distils: ClassVar[bool] = True
 
     @property
+    def has_batch_statistics(self) -> bool:
+        """The mean of |Q|."""
+        return self.bc_alpha is not None
+
+    @property
     def sampling(self) -> Sampling:
         """One goal for the complete update; reward -1 until it is reached."""
         return Sampling(

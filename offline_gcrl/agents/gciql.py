@@ -55,6 +55,11 @@ class Settings(AgentSettings):
     distils: ClassVar[bool] = True
 
     @property
+    def has_batch_statistics(self) -> bool:
+        """The mean of |Q|."""
+        return self.actor_loss == "ddpg+bc"
+
+    @property
     def sampling(self) -> Sampling:
         """Reward -1 until the goal is reached."""
         return Sampling(

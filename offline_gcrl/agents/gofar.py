@@ -46,6 +46,11 @@ class Settings(AgentSettings):
     distils: ClassVar[bool] = True
 
     @property
+    def has_batch_statistics(self) -> bool:
+        """The log of a mean of KL's dual."""
+        return self.divergence == "kl"
+
+    @property
     def sampling(self) -> Sampling:
         """One goal for the whole update; reward 1 where it is reached."""
         return Sampling(

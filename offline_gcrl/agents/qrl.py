@@ -72,6 +72,11 @@ class Settings(AgentSettings):
         return self
 
     @property
+    def has_batch_statistics(self) -> bool:
+        """The mean of |Q|."""
+        return self.actor_loss == "ddpg+bc"
+
+    @property
     def sampling(self) -> Sampling:
         """Goals, and no rewards."""
         return Sampling(fields=FIELDS, actor_goals=self.actor_goals, value_goals=self.value_goals)

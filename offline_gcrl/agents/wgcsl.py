@@ -64,6 +64,11 @@ class Settings(AgentSettings):
         return self
 
     @property
+    def has_batch_statistics(self) -> bool:
+        """A percentile of advantages."""
+        return self.best_advantage_weight
+
+    @property
     def sampling(self) -> Sampling:
         """Relabelled goals for the policy; for the critic some original goals too."""
         return Sampling(

@@ -238,6 +238,11 @@ class AgentSettings(Section):
         return False
 
     @property
+    def has_batch_statistics(self) -> bool:
+        """Whether the loss depends on a quantity of the complete batch, so that parts of it cannot be averaged."""
+        return False
+
+    @property
     def value_meaning(self) -> ValueMeaning:
         """The meaning of the agent's ``state_value``, if it has one."""
         return "other"

@@ -66,10 +66,23 @@ def check_fit(
     """
     _check_mixtures(settings, relabel, dataset, key, path)
     _check_several_tasks(settings, train, dataset, key, path)
+    _check_devices(settings, train, key, path)
     if settings.task_network in PER_TASK and len(dataset.recipes) == 1:
         raise SettingsError(
             f"{path}: {dotted((*key, 'task_network'))}: '{settings.task_network}' needs several tasks, and "
             f"'{dataset.name}' has one; set 'concatenate'{_for_dataset(key, dataset.name)}, or name a suite"
+        )
+
+
+def _check_devices(settings: AgentSettings, train: Train, key: tuple[str, ...], path: Path) -> None:
+    """Gradients of parts of a batch must add up to that of the batch."""
+    if train.devices > 1 and settings.has_batch_statistics:
+        where = dotted(key) or f"'{settings.algorithm}'"
+        raise SettingsError(
+            f"{path}: train.devices: the loss of {where} has quantities of the complete batch (pairs of transitions, a "
+            "mean of |Q|, a percentile or a log mean), which several devices do not have; set train.devices: 1, or "
+            "other settings of the agent (gciql and qrl with actor_loss: awr, gofar with divergence: chi2, ddpg with "
+            "bc_alpha: null, wgcsl with best_advantage_weight: false)"
         )
 
 

@@ -19,6 +19,12 @@ class Train(Section):
     updates_per_step: PositiveInt = 25
     """Updates per Lightning ``training_step``; affects the speed only."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: PositiveInt = 1
+    """Number of devices that train one seed together, each on its part of the batch; on a CPU, number of processes.
+    Seeds then train one after another."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """``ddp``: the devices have copies of the weights and average their gradients (Lightning's DDP). ``auto``: ``ddp``
+    with several devices."""
     compile: Literal["auto"] | bool = "auto"
     """Whether the loss is compiled, which takes one to two minutes; ``auto``: if the run is long enough to save that
     time."""
@@ -63,6 +69,21 @@ class Train(Section):
                 "stacked",
                 "seeds cannot be stacked with 'tasks' or 'sequence', because their updates differ; set "
                 "'seeds_together: processes'",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batch_divides_into_devices(self) -> Self:
+        if self.batch_size % self.devices:
+            raise PydanticCustomError(
+                "devices",
+                "'batch_size' ({batch_size}) must be a multiple of 'devices' ({devices})",
+                {"batch_size": self.batch_size, "devices": self.devices},
+            )
+        if self.devices > 1 and self.seeds_together == "stacked":
+            raise PydanticCustomError(
+                "devices",
+                "stacked seeds train on one device; leave out 'devices' or 'seeds_together: stacked'",
             )
         return self
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +21,7 @@ from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.files import digest
 from offline_gcrl.support.processes import balanced_workers, process_pool
 from offline_gcrl.training.events import Event, EventReader, EventWriter, Listener
+from offline_gcrl.training.ranks import Ranks, joined
 from offline_gcrl.training.speed import plan_for
 
 TRAINING = "offline_gcrl.training.module"
@@ -38,6 +39,8 @@ CODE = (
 """Folders of the package whose code can change a weight, the same as in dvc.yaml. In ``agents``, only the files of the
 job's own algorithm count."""
 ARRAYS = Path("datasets/arrays")
+MEETING = "ranks"
+"""File in the folder of checkpoints through which processes that train one seed together find each other."""
 EVENTS = "events.jsonl"
 """File in the folder of checkpoints through which a worker process reports its events."""
 POLL_SECONDS = 0.2
@@ -108,14 +111,33 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
         process_pool(workers) as pool,
     ):
         futures = [
-            pool.submit(_train_in_worker, group, file, workers)
+            pool.submit(_train_in_worker, group, file, workers, ranks)
             for group, file in zip(groups, files, strict=True)
+            for ranks in _ranks(group)
         ]
         left: set[Future[None]] = set(futures)
         while left:
-            left = wait(left, timeout=POLL_SECONDS).not_done
+            done, left = wait(left, timeout=POLL_SECONDS)
             for event in reader.read():
                 on_event(event)
+            if jobs[0].train.devices > 1:  # Other ranks would wait for one that has failed.
+                _check(done)
+        _check(futures)
+
+
+def _ranks(group: list[TrainingJob]) -> list[Ranks]:
+    """The processes that train a group, before any of them starts."""
+    world = group[0].train.devices
+    (group[0].checkpoints / MEETING).unlink(missing_ok=True)
+    return [Ranks(rank, world) for rank in range(world)]
+
+
+def _check(futures: Iterable[Future[None]]) -> None:
+    """Raise the first error of processes that have ended.
+
+    Raises:
+        OfflineGCRLError: a process died.
+    """
     try:
         for future in futures:
             future.result()
@@ -127,8 +149,9 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
 
 
 def training_processes(jobs: list[TrainingJob]) -> int:
-    """Number of processes that train at the same time."""
-    return balanced_workers(len(_groups(jobs)))
+    """Number of processes that train at the same time: all seeds that there are cores for, or the ranks of one."""
+    devices = jobs[0].train.devices
+    return devices if devices > 1 else balanced_workers(len(_groups(jobs)))
 
 
 def _groups(jobs: list[TrainingJob]) -> list[list[TrainingJob]]:
@@ -212,6 +235,14 @@ def fingerprint(job: TrainingJob, content: str) -> str:
     return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
 
 
-def _train_in_worker(jobs: list[TrainingJob], events: Path, processes: int) -> None:
-    with closing(EventWriter(events)) as writer:
-        import_module(TRAINING).train_together(jobs, writer, processes)
+def _train_in_worker(jobs: list[TrainingJob], events: Path, processes: int, ranks: Ranks) -> None:
+    train_together = import_module(TRAINING).train_together
+    with ExitStack() as stack:
+        if ranks.world > 1:
+            device = plan_for(jobs[0].train, jobs[0].settings).device
+            stack.enter_context(joined(ranks, events.with_name(MEETING), device))
+        if ranks.is_first:
+            writer = stack.enter_context(closing(EventWriter(events)))
+            train_together(jobs, writer, processes, ranks)
+        else:
+            train_together(jobs, lambda event: None, processes, ranks)

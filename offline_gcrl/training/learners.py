@@ -32,6 +32,7 @@ from offline_gcrl.training.events import Event, Point
 from offline_gcrl.training.jobs import TrainingJob
 from offline_gcrl.training.multitask.plan import several_tasks
 from offline_gcrl.training.multitask.routing import routing_table
+from offline_gcrl.training.ranks import ALONE, Ranks
 from offline_gcrl.training.speed import Plan
 from offline_gcrl.training.updates import diagnostics, mean, one
 
@@ -45,10 +46,17 @@ class Learner:
         job: data, settings and folders.
         samplers: samplers of batches, by split.
         plan: the fast paths of its updates.
+        ranks: the processes that train the seed; only the first writes files.
     """
 
-    def __init__(self, job: TrainingJob, samplers: dict[str, BatchSampler], plan: Plan) -> None:
-        self.job, self.samplers = job, samplers
+    def __init__(
+        self,
+        job: TrainingJob,
+        samplers: dict[str, BatchSampler],
+        plan: Plan,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.job, self.samplers, self.ranks = job, samplers, ranks
         self.data: DeviceData = samplers["train"].data
         # The seed of the initial weights; nothing else draws from this generator.
         torch.manual_seed(stream_key(job.seed) % 2**63)
@@ -58,7 +66,7 @@ class Learner:
         self.loss = plan.prepared(self.agent.loss)
         self.tasks = tuple(self.data.episodes.schema["tasks"])
         self.several = several_tasks(
-            job.train, self.agent, self.loss, self.optimizer, samplers, self.tasks, job.seed
+            job.train, self.agent, self.loss, self.optimizer, samplers, self.tasks, job.seed, ranks
         )
         self.round = 0
         self.curve: list[Point] = []
@@ -83,6 +91,12 @@ class Learner:
         if self.several:
             points[-1] |= self.several.end_round(done)
         self.curve += points
+        self.ranks.check_equal(self.agent.state_dict().values(), self.data.target)
+        if self.ranks.is_first:
+            self._save(done, updater_state)
+
+    def _save(self, done: int, updater_state: dict[str, Any]) -> None:
+        """Save a snapshot of the policy and a checkpoint after a number of updates."""
         self._save_policy(self._snapshot(self.round), done)
         state = {
             "round": self.round,
@@ -158,8 +172,9 @@ class Learner:
                 state = read_content(file, self.data.target)
                 self._check_checkpoint(state, file)
             except (PolicyError, FileNotFoundError) as error:
-                print(f"  seed {self.job.seed}: a checkpoint is discarded: {error}", flush=True)
-                file.unlink()
+                if self.ranks.is_first:
+                    print(f"  seed {self.job.seed}: a checkpoint is discarded: {error}", flush=True)
+                file.unlink(missing_ok=True)  # Another rank may have done it.
             else:
                 return state
         return None

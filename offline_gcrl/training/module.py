@@ -24,8 +24,10 @@ from offline_gcrl.training.events import Listener
 from offline_gcrl.training.jobs import TrainingJob
 from offline_gcrl.training.learners import Learner, points_of
 from offline_gcrl.training.placement import storage_for
+from offline_gcrl.training.ranks import ALONE, Ranks
 from offline_gcrl.training.speed import Plan, plan_for
 from offline_gcrl.training.stacked import StackedUpdater
+from offline_gcrl.training.strategy import ExplicitDDP
 from offline_gcrl.training.updates import PlainUpdater, Updater
 
 
@@ -113,7 +115,9 @@ def updater_for(learners: list[Learner], plan: Plan) -> Updater:
     if first.several:
         return first.several.updater
     if len(learners) == 1:
-        updater = PlainUpdater(first.agent, first.loss, first.optimizer, plan.prepared_step)
+        updater = PlainUpdater(
+            first.agent, first.loss, first.optimizer, plan.prepared_step, ranks=first.ranks
+        )
     else:
         updater = StackedUpdater(
             [learner.agent for learner in learners],
@@ -122,7 +126,9 @@ def updater_for(learners: list[Learner], plan: Plan) -> Updater:
         )
     if first.updater_state is not None:
         updater.load_state_dict(first.updater_state)
-    return CapturedUpdater(updater, recorded_by_cuda) if plan.device == "cuda" else updater
+    # A graph would have to contain the messages between ranks.
+    is_recorded = plan.device == "cuda" and first.ranks.world == 1
+    return CapturedUpdater(updater, recorded_by_cuda) if is_recorded else updater
 
 
 def train_seed(job: TrainingJob, on_event: Listener) -> None:
@@ -130,28 +136,35 @@ def train_seed(job: TrainingJob, on_event: Listener) -> None:
     train_together([job], on_event)
 
 
-def train_together(jobs: list[TrainingJob], on_event: Listener, processes: int = 1) -> None:
+def train_together(
+    jobs: list[TrainingJob], on_event: Listener, processes: int = 1, ranks: Ranks = ALONE
+) -> None:
     """Train seeds of one dataset and agent in this process, in one batched update where there are several.
 
-    Each seed resumes from its own checkpoint; seeds at the same round train together. ``processes`` is the number of
-    processes that read the data at the same time.
+    Each seed resumes from its own checkpoint; seeds at the same round train together.
+
+    Args:
+        jobs: one per seed.
+        on_event: called with the events of all seeds.
+        processes: number of processes that read the data at the same time.
+        ranks: the processes that train these seeds, which have joined.
     """
     torch.set_num_threads(1)  # The same bytes whether seeds run alone or side by side.
     _quiet_lightning()
     plan = plan_for(jobs[0].train, jobs[0].settings)
-    for job in jobs:
+    for job in jobs if ranks.is_first else ():
         _discard_others(job.checkpoints)
     with plan.in_force():
-        learners = _learners(jobs, plan, processes)
+        learners = _learners(jobs, plan, processes, ranks)
         in_order = sorted(learners, key=lambda learner: learner.round)
         for _, together in groupby(in_order, key=lambda learner: learner.round):
-            _fit(list(together), plan, on_event)
-    for learner in learners:
+            _fit(list(together), plan, on_event, ranks)
+    for learner in learners if ranks.is_first else ():
         learner.export()
         on_event(learner.event(learner.job.train.updates, learner.curve))
 
 
-def _learners(jobs: list[TrainingJob], plan: Plan, processes: int) -> list[Learner]:
+def _learners(jobs: list[TrainingJob], plan: Plan, processes: int, ranks: Ranks) -> list[Learner]:
     """Learners of all seeds, which share one copy of the data."""
     job = jobs[0]
     episodes = open_stored(job.episodes)
@@ -176,13 +189,16 @@ def _learners(jobs: list[TrainingJob], plan: Plan, processes: int) -> list[Learn
     }
     return [
         Learner(
-            job, {split: sampler.of_seed(job.seed) for split, sampler in samplers.items()}, plan
+            job,
+            {split: sampler.of_seed(job.seed) for split, sampler in samplers.items()},
+            plan,
+            ranks,
         )
         for job in jobs
     ]
 
 
-def _fit(learners: list[Learner], plan: Plan, on_event: Listener) -> None:
+def _fit(learners: list[Learner], plan: Plan, on_event: Listener, ranks: Ranks) -> None:
     """Train seeds that are at the same round until the last round."""
     train = learners[0].job.train
     left = train.snapshots - learners[0].round
@@ -190,7 +206,9 @@ def _fit(learners: list[Learner], plan: Plan, on_event: Listener) -> None:
         return
     trainer = L.Trainer(
         accelerator="gpu" if plan.device == "cuda" else "cpu",
-        devices=1,
+        devices=ranks.world,
+        strategy=ExplicitDDP(ranks) if ranks.world > 1 else "auto",
+        use_distributed_sampler=False,  # Every rank makes the global batch.
         max_epochs=left,
         logger=False,
         enable_checkpointing=False,

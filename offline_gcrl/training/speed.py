@@ -91,7 +91,8 @@ def plan_for(train: Train, settings: AgentSettings) -> Plan:
     """Choose the fast paths of a job.
 
     Raises:
-        OfflineGCRLError: a GPU, or a precision that only GPUs have, is asked for, and there is none.
+        OfflineGCRLError: a GPU, or a precision that only GPUs have, is asked for, and there is none, or more GPUs than
+            there are.
     """
     device: Literal["cpu", "cuda"] = "cuda" if accelerator(train.accelerator) == "gpu" else "cpu"
     if train.precision == "tf32" and device == "cpu":
@@ -104,7 +105,12 @@ def plan_for(train: Train, settings: AgentSettings) -> Plan:
     routed = device == "cpu" and wide and _or_note(onednn_is_accurate(), NOT_ACCURATE, notes)
     wanted = _pays_back(train, settings, device) if train.compile == "auto" else train.compile
     wanted = wanted and not train.has_task_gradients
-    together, apart = train.seeds_together, bool(train.tasks or train.sequence)
+    together = train.seeds_together
+    apart = bool(train.tasks or train.sequence) or train.devices > 1
+    if device == "cuda" and train.devices > max(1, torch.cuda.device_count()):
+        raise OfflineGCRLError(
+            f"train.devices in params.yaml asks for {train.devices} GPUs, and torch sees {torch.cuda.device_count()}"
+        )
     return Plan(
         device=device,
         matmul="onednn" if routed else "default",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from offline_gcrl.agents import EVERY, STATE, Agent, Batch, Losses
 from offline_gcrl.networks.targets import move_targets
+from offline_gcrl.training.ranks import ALONE, Ranks
 
 LossFunction = Callable[[Batch], Losses]
 
@@ -49,19 +50,25 @@ class PlainUpdater:
         loss_function: LossFunction,
         optimizer: torch.optim.Optimizer,
         prepare: Callable[[Callable[[], Any]], Callable[[], Any]] = lambda step: step,
+        *,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.agent, self.loss_function, self.optimizer = agent, loss_function, optimizer
         self.step, self.move = prepare(optimizer.step), prepare(self.move_targets)
+        self.ranks = ranks
 
     def run(self, batches: dict[str, Tensor], first: int, count: int) -> dict[str, Tensor]:
         """Run updates ``first`` to ``first + count - 1`` on batches (count, batch, ...); return their mean diagnostics."""
-        return mean([self.update(one(batches, index), first + index) for index in range(count)])
+        info = mean([self.update(one(batches, index), first + index) for index in range(count)])
+        self.ranks.average(list(info.values()))
+        return info
 
     def update(self, batch: Batch, number: int = 0) -> dict[str, Tensor]:
         """Update ``number``: a gradient step on the loss; targets and running state move. Returns diagnostics."""
-        loss, info = self.loss_function(batch)
+        loss, info = self.loss_function(self.ranks.part(batch))
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        self.ranks.average_gradients(self.optimizer)
         skip_waiting(self.optimizer, number)
         self.move()  # Towards the weights before the step, as OGBench's targets do.
         self.step()

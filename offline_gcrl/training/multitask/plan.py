@@ -27,6 +27,7 @@ from offline_gcrl.training.multitask.sampling import (
     phase_shares,
 )
 from offline_gcrl.training.multitask.updates import TaskGradientUpdater, WeightedUpdater
+from offline_gcrl.training.ranks import ALONE, Ranks
 from offline_gcrl.training.updates import PlainUpdater, Updater
 
 PROBES = 4
@@ -52,6 +53,7 @@ class SeveralTasks:
         samplers: samplers of batches, by split.
         names: names of the tasks, in the order of their numbers.
         seed: training seed.
+        ranks: the processes that train the seed.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class SeveralTasks:
         samplers: Samplers,
         names: tuple[str, ...],
         seed: int,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.train, self.agent, self.samplers, self.names = train, agent, samplers, names
         self.device = samplers["train"].data.target
         self.penalty: ElasticPenalty | None = None
@@ -145,10 +149,11 @@ class SeveralTasks:
                 tasks=len(self.names),
                 weights=weights,
                 gradnorm=self.gradnorm,
+                ranks=self.ranks,
             )
         if weights is None:
-            return PlainUpdater(self.agent, loss_function, optimizer)
-        return WeightedUpdater(self.agent, loss_function, optimizer, weights)
+            return PlainUpdater(self.agent, loss_function, optimizer, ranks=self.ranks)
+        return WeightedUpdater(self.agent, loss_function, optimizer, weights, self.ranks)
 
     def _weights(self, tasks: Tasks) -> Tensor | None:
         """(tasks,), weights that sum to 1; None where the objective is the mean over transitions."""
@@ -167,7 +172,7 @@ class SeveralTasks:
         optimizer: torch.optim.Optimizer,
     ) -> Updater:
         if sequence.method != "ewc":
-            return PlainUpdater(self.agent, loss_function, optimizer)
+            return PlainUpdater(self.agent, loss_function, optimizer, ranks=self.ranks)
         penalty = self.penalty = ElasticPenalty(self.agent.actor, sequence.ewc_weight)
 
         def penalised(batch: Batch) -> Losses:
@@ -175,7 +180,7 @@ class SeveralTasks:
             held = penalty()
             return loss + held, info | {"actor/penalty": held.detach()}
 
-        return PlainUpdater(self.agent, penalised, optimizer)
+        return PlainUpdater(self.agent, penalised, optimizer, ranks=self.ranks)
 
     def _begin_phase(self, sequence: TaskSequence, phase: int) -> None:
         shares = phase_shares(sequence, self.order, phase, len(self.names))
