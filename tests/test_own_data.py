@@ -27,7 +27,8 @@ from offline_gcrl.cards.replay import replay_source
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import Environment, Goal, Part, Recipe, Relabel, load_recipe, resolve
 from offline_gcrl.convert.__main__ import main
-from offline_gcrl.convert.layouts import LAYOUTS, inspect_file, read_episodes
+from offline_gcrl.convert.arrays import LAYOUTS
+from offline_gcrl.convert.layouts import inspect_file, read_episodes
 from offline_gcrl.environments.making import make_environment
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.episodes.ingest import ingest

@@ -2,6 +2,9 @@
 
 d4rl: an HDF5 file with observations, actions, rewards, terminals, timeouts, infos/...
 ogbench: an .npz file with observations, actions, terminals, and others such as qpos
+robomimic: an HDF5 file with data/demo_0/obs/..., data/demo_0/actions, ...
+lerobot: a folder with a LeRobot dataset of version 3.0
+log: a CSV or Parquet file with a row per step and the columns episode, observation_0, ..., action_0, ...
 
 The dataset is written to the local Minari root (MINARI_DATASETS_PATH, or ~/.minari/datasets).
 """
@@ -13,8 +16,11 @@ from typing import Any
 
 from offline_gcrl.config import RECIPES, Environment, recipe_names
 from offline_gcrl.config.reading import NAME, NAME_IN_WORDS, read_value
-from offline_gcrl.convert.layouts import LAYOUTS, InspectedFile, inspect_file
+from offline_gcrl.convert.arrays import LAYOUTS
+from offline_gcrl.convert.layouts import InspectedFile, inspect_file
+from offline_gcrl.convert.lerobot import left_out
 from offline_gcrl.convert.recipe import RecipeOptions, draft_recipe
+from offline_gcrl.convert.robomimic import image_keys
 from offline_gcrl.convert.writing import bounded_actions, write_dataset
 from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.support.files import write_text
@@ -159,15 +165,24 @@ def _option(text: str) -> tuple[str, Any]:
     return key, read_value(value)
 
 
+def _not_read(file: InspectedFile) -> list[str]:
+    """Remarks on arrays that are not read."""
+    if file.layout.name == "lerobot":
+        return left_out(file.path)
+    keys = image_keys(file.path) if file.layout.name == "robomimic" else []
+    return [f"'{key}' is left out: agents read vectors" for key in keys]
+
+
 def _remarks(file: InspectedFile) -> list[str]:
     """Which data was left out or added, and why."""
     remarks = []
     if not file.marked:
         remarks.append("the file marks no ends of episodes: all rows are one episode")
-    if not file.has_next and not file.layout.must_end:
+    if not file.has_next and not file.has_last_states:
         remarks.append(
             "the last action of each episode is left out: the file has no state after it"
         )
+    remarks += _not_read(file)
     if file.too_short:
         remarks.append(f"{file.too_short:,} episodes of a single state are left out")
     if "rewards" not in file.sizes:

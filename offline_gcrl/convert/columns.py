@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,6 +63,56 @@ class NpzColumn:
         if len(content) < size:
             raise EOFError("the file ends too early")
         return np.frombuffer(content, self.dtype).reshape(shape)
+
+
+class ArrayColumn:
+    """An array in memory."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self.values, self.row = values, 0
+        self.shape, self.dtype = values.shape, values.dtype
+
+    def read(self, rows: int) -> NDArray[Any]:
+        """The next ``rows`` rows."""
+        values = self.values[self.row : self.row + rows]
+        self.row += rows
+        return values
+
+
+class JoinedColumn:
+    """Columns of equal numbers of rows, side by side as one vector."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = columns
+        size = sum(int(np.prod(column.shape[1:])) for column in columns)
+        self.shape: tuple[int, ...] = (columns[0].shape[0], size)
+        self.dtype = np.result_type(*(column.dtype for column in columns))
+
+    def read(self, rows: int) -> NDArray[Any]:
+        """The next ``rows`` rows."""
+        parts = [column.read(rows) for column in self.columns]
+        return np.concatenate([part.reshape(len(part), -1) for part in parts], 1)
+
+
+class ChainedColumn:
+    """Datasets of an HDF5 file one after another, one per episode."""
+
+    def __init__(self, datasets: Sequence[h5py.Dataset]) -> None:
+        self.datasets, self.number, self.row = datasets, 0, 0
+        self.shape = (sum(len(each) for each in datasets), *datasets[0].shape[1:])
+        self.dtype = np.result_type(*(each.dtype for each in datasets))
+
+    def read(self, rows: int) -> NDArray[Any]:
+        """The next ``rows`` rows."""
+        parts: list[NDArray[Any]] = []
+        while rows > 0 and self.number < len(self.datasets):
+            values = self.datasets[self.number][self.row : self.row + rows]
+            self.row += len(values)
+            rows -= len(values)
+            parts.append(np.asarray(values))
+            if self.row >= len(self.datasets[self.number]):
+                self.number, self.row = self.number + 1, 0
+        return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
 
 
 @contextmanager

@@ -1,13 +1,12 @@
-"""The layouts of D4RL and OGBench: meaning of the rows of a file, checks, and reading of one episode at a time.
+"""The layouts of files: meaning of their rows, checks, and reading of one episode at a time.
 
-Both layouts have one row per step. Minari needs one observation more than there are actions, the state after the last
+All layouts have one row per step. Minari needs one observation more than there are actions, the state after the last
 action. If a file has no ``next_observations``, the last row of an episode provides this state, and the action of that
 row is left out because its outcome is unknown. In OGBench's files the last action is a filler anyway; in D4RL's files
 one transition per episode is lost.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,43 +16,17 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 from numpy.typing import NDArray
 
 from offline_gcrl.config import nearest
-from offline_gcrl.convert.columns import Column, Columns, hdf5_columns, npz_columns, readable
+from offline_gcrl.convert.arrays import Layout
+from offline_gcrl.convert.columns import Column, Columns, readable
+from offline_gcrl.convert.kinds import check_kind
+from offline_gcrl.convert.lerobot import LAST_STATE
 from offline_gcrl.support.errors import DataError
 
 ROWS_PER_READ = 2**16
 Ends = Literal["either", "terminals", "timeouts"]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The names of the arrays of a kind of file."""
-
-    columns: Callable[[Path], AbstractContextManager[Columns]]
-    required: tuple[str, ...]
-    infos: str
-    """Arrays whose names start with this become infos; "" means all other arrays."""
-    flags: tuple[str, ...]
-    """Arrays that are 1 in the last row of an episode."""
-    must_end: bool
-    """Whether the last row of a complete file must end an episode."""
-
-
-LAYOUTS = {
-    "d4rl": Layout(
-        columns=hdf5_columns,
-        required=("observations", "actions", "rewards"),
-        infos="infos/",
-        flags=("terminals", "timeouts"),
-        must_end=False,
-    ),
-    "ogbench": Layout(
-        columns=npz_columns,
-        required=("observations", "actions", "terminals"),
-        infos="",
-        flags=("terminals",),
-        must_end=True,
-    ),
-}
+GOALS = ("achieved_goal", "desired_goal")
 KNOWN = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
 
 
@@ -88,11 +61,22 @@ class InspectedFile:
         return sum(stop - start - (not self.has_next) for start, stop in self.spans)
 
     @property
+    def has_last_states(self) -> bool:
+        """Whether the last row of each episode is its last state, whose action is a filler."""
+        return self.layout.name == "ogbench" or f"infos/{LAST_STATE}" in self.sizes
+
+    @property
     def infos(self) -> dict[str, str]:
         """Arrays that become infos, with their names there."""
         prefix = self.layout.infos
         names = (name for name in self.sizes if name.startswith(prefix) and name not in KNOWN)
         return {name: name.removeprefix(prefix) for name in names}
+
+    @property
+    def goal_keys(self) -> dict[str, int]:
+        """Sizes of achieved and original goals in a file that has both, by their names among the infos."""
+        own = {key: self.sizes[name] for name, key in self.infos.items()}
+        return {key: own[key] for key in GOALS if key in own}
 
     @property
     def goal(self) -> str | None:
@@ -111,6 +95,7 @@ def inspect_file(path: Path, layout: Layout, ends: Ends = "either") -> Inspected
     Raises:
         DataError: naming file, array and remedy.
     """
+    check_kind(path, layout.name)
     with layout.columns(path) as columns:
         rows, sizes = _sizes(path, layout, columns)
         flags = _flags(path, layout, columns, rows, ends)

@@ -67,8 +67,17 @@ def draft_recipe(
 def _goal(file: InspectedFile, options: RecipeOptions) -> tuple[dict[str, Any], list[str]]:
     """The goal spec, and remarks; the goal is the given columns of the observation, or the full state."""
     size = file.sizes[file.goal] if file.goal else 0
+    if "achieved_goal" in file.goal_keys and options.tolerance is not None:
+        desired = "infos.desired_goal" if "desired_goal" in file.goal_keys else None
+        success = {"kind": "distance", "tolerance": options.tolerance}
+        return {"achieved": "infos.achieved_goal", "desired": desired, "success": success}, []
     if not options.goal_columns:
         remark = f"the file has goals of {size} dimensions; --goal-columns sets their columns"
+        if file.goal_keys:
+            size, remark = (
+                1,
+                "the file has achieved goals; --tolerance says when one counts as reached",
+            )
         full_state = {"achieved": "observation", "desired": None, "success": {"kind": "same_step"}}
         return full_state, [remark] if size else []
     if options.tolerance is None:
@@ -93,6 +102,8 @@ def _goal(file: InspectedFile, options: RecipeOptions) -> tuple[dict[str, Any], 
 
 def _goal_size(file: InspectedFile, goal: dict[str, Any]) -> int:
     achieved = goal["achieved"]
+    if achieved == "infos.achieved_goal":
+        return file.goal_keys["achieved_goal"]
     return len(achieved["columns"]) if isinstance(achieved, dict) else file.sizes["observations"]
 
 

@@ -1,0 +1,54 @@
+"""Export an ingested dataset to LeRobot's dataset format v3.0.
+
+The folder can be opened by LeRobot with LeRobotDataset(repo_id, root=FOLDER). To read a LeRobot dataset, use
+python -m offline_gcrl.convert lerobot.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from offline_gcrl.library.lerobot import export_lerobot
+from offline_gcrl.support.errors import SettingsError
+from offline_gcrl.support.terminal import close, note, stage
+
+DROPPED = (
+    "the last state of each episode is left out, because it has no action; --last-states keeps it as a frame whose "
+    "feature is_last is true"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export one dataset."""
+    parser = argparse.ArgumentParser(
+        prog="python -m offline_gcrl.commands.lerobot",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("dataset", type=Path, help="folder of the ingested dataset, datasets/parquet/<name>")
+    add("output", type=Path, help="folder to write")
+    add("--fps", type=int, default=10, help="frames per second (default: 10)")
+    add("--robot", help="type of the robot, for meta/info.json")
+    add("--last-states", action="store_true", help="keep the last state of each episode as a frame")
+    add("--replace", action="store_true", help="overwrite the folder")
+    given = parser.parse_args(arguments)
+    with stage("export", f"{given.dataset} to {given.output}"):
+        if given.output.exists() and not given.replace:
+            raise SettingsError(f"{given.output} exists already; --replace overwrites it")
+        info = export_lerobot(
+            given.dataset,
+            given.output,
+            fps=given.fps,
+            robot=given.robot,
+            last_states=given.last_states,
+        )
+        if not given.last_states:
+            note(DROPPED)
+        close(
+            f"{info['total_episodes']:,} episodes, {info['total_frames']:,} frames at {given.fps} per second in {given.output}"
+        )
+
+
+if __name__ == "__main__":
+    main()
