@@ -24,8 +24,8 @@ format: $(VENV)/.dev           ## format the code, and apply the fixes of the li
 	ruff format .
 	ruff check --fix .
 
-extras: $(VENV)/.dev           ## install OGBench, Meta-World and the solvers of CAGrad, UPGrad and DualProj
-	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld,multitask]'
+extras: $(VENV)/.dev           ## install OGBench, Meta-World, the solvers of CAGrad, UPGrad and DualProj, and the text encoder
+	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld,multitask,language]'
 
 study: known-study needs-git $(VENV)/.run  ## run an experiment of docs/experiments: make study NAME=...
 	@git diff --quiet HEAD -- params.yaml || { echo "error: params.yaml has changes that would be overwritten; commit them or save them (git stash)" >&2; exit 1; }
@@ -66,7 +66,7 @@ bench: $(VENV)/.dev            ## compare the speed of every part with alternati
 lock:                          ## update requirements.lock from pyproject.toml
 	rm -rf .lock-venv
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/pip install --editable '.[dev,ogbench,metaworld,multitask,bench]'
+	.lock-venv/bin/pip install --editable '.[dev,ogbench,metaworld,multitask,language,bench]'
 	# Without the local version of CPU builds of torch.
 	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .lock-venv

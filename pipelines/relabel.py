@@ -1,5 +1,6 @@
 """Draw hindsight goals for every transition and strategy, and compute their rewards."""
 
+from functools import partial
 from pathlib import Path
 
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
@@ -14,17 +15,20 @@ def main() -> None:
     """Fill ``datasets/hindsight/<dataset>``."""
     (name,) = stage_arguments(__doc__, "dataset")
     from offline_gcrl.config.outputs import SCHEMA, STATS
+    from offline_gcrl.goals.instructions import Sentences
     from offline_gcrl.hindsight.relabel import relabel
     from offline_gcrl.hindsight.statistics import describe
 
     with stage("relabel", name):
         settings = load_params().relabel_for(name)
-        goal = load_dataset(name).recipes[0].goal
+        dataset = load_dataset(name)
+        goal, sentences = dataset.recipes[0].goal, Sentences.of(dataset)
         episodes, output = Path("datasets/parquet") / name, Path("datasets/hindsight") / name
         total = read_json(episodes / SCHEMA)["counts"]["transitions"]
         with sealed_directory(output) as folder:
             with Bars([name], total, "transitions") as bars:
-                relabel(episodes, folder, settings, goal, lambda count: bars.advance(name, count))
+                advance = partial(bars.advance, name)
+                relabel(episodes, folder, settings, goal, advance, sentences=sentences)
             statistics = describe(episodes, folder, settings, goal)
             write_json(folder / STATS, statistics)
         shares = (

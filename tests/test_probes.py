@@ -42,7 +42,7 @@ from offline_gcrl.evaluation.probes import (
 )
 from offline_gcrl.evaluation.results import SeedResult, combine_seeds
 from offline_gcrl.evaluation.rollouts import run_episode
-from offline_gcrl.goals.held_out import held_out_goals, in_region, without_held_out
+from offline_gcrl.goals.held_out import held_out_goals, in_region, usable_columns
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.policies.policy import load_policy
 from offline_gcrl.support.errors import DataError, SettingsError
@@ -270,10 +270,10 @@ def test_a_held_out_goal_is_replaced_together_with_its_label(
 def test_a_held_out_goal_is_replaced_by_the_next_one_that_is_not() -> None:
     columns = torch.tensor([[0, 1, 2], [1, 1, 3], [1, 4, 1]])
     held_out = torch.tensor([False, True, False, False, True])
-    chosen, usable = without_held_out(columns, held_out)
+    chosen, usable = usable_columns(~held_out[columns])
     assert chosen[:2].tolist() == [[0, 2, 2], [2, 2, 2]]
     assert usable.tolist() == [True, True, False]
-    assert not without_held_out(columns, torch.ones(5, dtype=torch.bool))[1].any()
+    assert not usable_columns(torch.zeros(3, 3, dtype=torch.bool))[1].any()
 
 
 def test_a_region_that_contains_all_goals_is_refused(suite: Suite) -> None:

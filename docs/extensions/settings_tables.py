@@ -167,4 +167,5 @@ def values(schema: dict[str, Any], words: dict[str, str] = WORDS) -> str:
 
 def mapping(schema: dict[str, Any]) -> str:
     """A mapping in words: a mixture of goals, or any keys and values."""
-    return "[shares of strategies](#mixtures)" if "propertyNames" in schema else "keys and values"
+    is_mixture = "pattern" not in schema.get("propertyNames", {"pattern": ""})
+    return "[shares of strategies](#mixtures)" if is_mixture else "keys and values"

@@ -81,7 +81,7 @@ def agent_type(algorithm: str) -> Any:
 
 def make_agent(settings: AgentSettings, dimensions: Dimensions) -> Any:
     """The agent that its settings describe, within a goal encoder of its own if they say so."""
-    kind = agent_type(settings.algorithm)
+    kind, dimensions = agent_type(settings.algorithm), dimensions.read_by(settings)
     if settings.goal_encoder != "dual":
         return kind(settings, dimensions)
     return import_module(f"{__name__}.shared.dual").DualAgent(kind, settings, dimensions)

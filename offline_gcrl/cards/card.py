@@ -8,6 +8,7 @@ from offline_gcrl.cards.drawing import card_figures
 from offline_gcrl.cards.measure import MOVING, IngestedDataset, measure, summarise
 from offline_gcrl.cards.page import captions, card_page, facts
 from offline_gcrl.cards.replay import Replay
+from offline_gcrl.cards.sentences import measure_sentences
 from offline_gcrl.config import Dataset, Environment, Recipe, Source, Success
 from offline_gcrl.config.outputs import CARD, PAGE
 from offline_gcrl.environments.making import make_environment
@@ -45,10 +46,12 @@ def write_card(
     head = _head(data, measures.coverage)
     texts = captions(head["coverage"], head["sizes"])
     replayed = {source: replay.as_dict() for source, replay in replays.items()}
+    spoken = measure_sentences(data)
     card = {
         **head,
         "facts": facts(numbers["all"], replayed.values()),
         **numbers,
+        **({"language": spoken} if spoken else {}),
         "figures": {name: texts[name] for name in figures},
         "replay": replayed,
     }

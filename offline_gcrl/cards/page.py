@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from offline_gcrl.cards.drawing import MAX_PANELS
+from offline_gcrl.cards.sentences import sentences_section
 
 DEFINITIONS = """
 *reached*: episodes in which any transition reached its original goal, with Wilson's 95% interval. *idle*: transitions
@@ -58,6 +59,7 @@ def card_page(card: Mapping[str, Any]) -> str:
         "## Sources",
         _table("source", {**card["sources"], "**all**": card["all"]}),
         *_tasks(card),
+        *sentences_section(card),
         *_isolated_values(card["isolated_values"]),
         DEFINITIONS.format(threshold=card["moving_threshold"]).strip(),
         *_figures(card["figures"]),

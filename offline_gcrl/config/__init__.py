@@ -1,10 +1,10 @@
 """Settings: ``params.yaml`` and recipes, validated into frozen typed models before any work.
 
 - ``reading``: reading of YAML files, strict models, error messages.
-- ``experiment``, ``relabelling``, ``training``, ``multitask``, ``evaluating``, ``agents``: the sections of
+- ``experiment``, ``relabelling``, ``training``, ``multitask``, ``evaluating``, ``agents``, ``speech``: the sections of
   ``params.yaml``. ``overrides`` applies the overrides per dataset and per agent, ``params`` reads the complete
   file, ``checks`` compares settings of different sections, and ``hidden`` lists settings without effect.
-- ``sources``, ``goals``, ``recipes``: the models of a recipe. ``resolving`` loads recipes and fills in counts.
+- ``sources``, ``goals``, ``language``, ``recipes``: the models of a recipe. ``resolving`` loads recipes and fills in counts.
 - ``outputs``: names of the files that the stages write.
 
 The folder imports nothing heavy, so that ``--help`` and errors in settings are fast.
@@ -33,6 +33,7 @@ from offline_gcrl.config.evaluating import Evaluate, Planner, Video
 from offline_gcrl.config.experiment import Collecting, Experiment
 from offline_gcrl.config.goals import Goal, Part, Region, Selection, Success, has_original_goals
 from offline_gcrl.config.hidden import hidden_settings
+from offline_gcrl.config.language import Language
 from offline_gcrl.config.multitask import Tasks, TaskSequence
 from offline_gcrl.config.params import PARAMS, Params, load_params
 from offline_gcrl.config.reading import Section, nearest
@@ -48,6 +49,7 @@ from offline_gcrl.config.resolving import (
     unusable_recipes,
 )
 from offline_gcrl.config.sources import Collect, Environment, Source
+from offline_gcrl.config.speech import Speech, TextEncoder
 from offline_gcrl.config.training import Train
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "Experiment",
     "FixedTasks",
     "Goal",
+    "Language",
     "Mixture",
     "Modular",
     "Params",
@@ -79,11 +82,13 @@ __all__ = [
     "Section",
     "Selection",
     "Source",
+    "Speech",
     "Strategy",
     "Success",
     "Suite",
     "TaskSequence",
     "Tasks",
+    "TextEncoder",
     "Train",
     "Units",
     "ValueMeaning",

@@ -12,11 +12,14 @@ from pydantic_core import PydanticCustomError
 
 from offline_gcrl.config.reading import Name, Section
 from offline_gcrl.config.relabelling import Discount, Mixture, Strategy
+from offline_gcrl.config.speech import OF_INSTRUCTIONS, Speech, TextEncoder, check_instructions
 
 AGENTS = Path(__file__).parent.parent / "agents"
 Units = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Activation = Literal["relu", "gelu", "tanh"]
-ConditionedOn = Literal["goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "none"]
+ConditionedOn = Literal[
+    "goal", "one_hot", "embedding", "goal+one_hot", "goal+embedding", "language", "goal+language", "none"
+]  # fmt: skip
 TaskNetwork = Literal["concatenate", "film", "heads", "modular", "distral"]
 PER_TASK: tuple[TaskNetwork, ...] = ("heads", "modular", "distral")
 """Networks that depend on the task, whatever they are conditioned on."""
@@ -62,6 +65,8 @@ class Sampling(Section):
     representation_discount: Discount = 0.99
     representation_n_step: PositiveInt = 1
     """Number of rewards in a target of the goal encoder's own loss before it bootstraps."""
+    speech: Speech | None = None
+    """How goals are given in words; null for goals that are vectors alone."""
 
 
 class DualGoals(Section):
@@ -133,7 +138,13 @@ class AgentSettings(Section):
     activation: Activation = "relu"
     conditioning: ConditionedOn = "goal"
     """What every network is conditioned on: the goal, a task identifier (one-hot, or a learned embedding), both, or
-    nothing."""
+    nothing; or an instruction in words (``language``), alone or with the goal."""
+    text_encoder: TextEncoder = "words"
+    """With ``language``: the encoder of sentences. ``words``: a hashed bag of words. ``wordllama``: pretrained embeddings
+    (extra ``language``). ``attributes``: what the sentence says, as one-hot values, an upper bound for encoders."""
+    goal_dropout: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """With ``conditioning: goal+language``: share of transitions with an instruction and without a goal. If left out, half
+    in a dataset with captions, so that the policy takes either, and none in a suite."""
     task_network: TaskNetwork = "concatenate"
     """How a network is conditioned: by concatenation with the state; by scale and shift of the hidden layers
     (FiLM); by concatenation, with one output layer per task; by modules that are weighted per task; or by a shared
@@ -165,6 +176,12 @@ class AgentSettings(Section):
                 "dual",
                 "'dual' has no effect without 'goal_encoder: dual'; set it, or leave 'dual' out",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_read_its_instructions(self) -> Self:
+        given = {name for name in OF_INSTRUCTIONS if name in self.model_fields_set}
+        check_instructions(self, given, self.sampling.fields if self.takes_instructions else ())
         return self
 
     @model_validator(mode="after")
@@ -207,8 +224,13 @@ class AgentSettings(Section):
     @property
     def depends_on_task(self) -> bool:
         """Whether networks depend on the task: by an identifier in their input, or by weights per task."""
-        identifiers = {"one_hot", "embedding"} & set(self.conditioning.split("+"))
+        identifiers = {"one_hot", "embedding", "language"} & set(self.conditioning.split("+"))
         return bool(identifiers) or self.task_network in PER_TASK
+
+    @property
+    def takes_instructions(self) -> bool:
+        """Whether networks read sentences."""
+        return "language" in self.conditioning.split("+")
 
     @property
     def sampling(self) -> Sampling:
@@ -218,8 +240,19 @@ class AgentSettings(Section):
     @property
     def batch_sampling(self) -> Sampling:
         """What a batch contains: what the agent needs, and what its goal encoder learns from."""
+        if self.takes_instructions:
+            return self.sampling.model_copy(update={"speech": self._speech})
         is_dual = self.goal_encoder == "dual"
         return self.dual.added_to(self.sampling) if is_dual else self.sampling
+
+    @property
+    def _speech(self) -> Speech:
+        """How batches contain instructions."""
+        return Speech(
+            encoder=self.text_encoder,
+            with_goal=self.conditioning != "language",
+            goal_dropout=self.goal_dropout,
+        )
 
     @property
     def goal_mixtures(self) -> dict[str, Mixture]:

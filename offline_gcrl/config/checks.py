@@ -67,6 +67,7 @@ def check_fit(
     _check_mixtures(settings, relabel, dataset, key, path)
     _check_several_tasks(settings, train, dataset, key, path)
     _check_devices(settings, train, key, path)
+    _check_language(settings, relabel, dataset, key, path)
     if settings.task_network in PER_TASK and len(dataset.recipes) == 1:
         raise SettingsError(
             f"{path}: {dotted((*key, 'task_network'))}: '{settings.task_network}' needs several tasks, and "
@@ -83,6 +84,30 @@ def _check_devices(settings: AgentSettings, train: Train, key: tuple[str, ...], 
             "mean of |Q|, a percentile or a log mean), which several devices do not have; set train.devices: 1, or "
             "other settings of the agent (gciql and qrl with actor_loss: awr, gofar with divergence: chi2, ddpg with "
             "bc_alpha: null, wgcsl with best_advantage_weight: false)"
+        )
+
+
+def _check_language(
+    settings: AgentSettings,
+    relabel: Relabel,
+    dataset: Dataset,
+    key: tuple[str, ...],
+    path: Path,
+) -> None:
+    """Instructions need sentences in the recipe, and labels that are true or false."""
+    if not settings.takes_instructions:
+        return
+    where, names = dotted((*key, "conditioning")), [recipe.task for recipe in dataset.recipes]
+    language = dataset.recipes[0].language
+    if len(names) == 1 and not (language and language.attributes):
+        raise SettingsError(
+            f"{path}: {where}: '{settings.conditioning}' needs sentences, and the recipe '{dataset.name}' has no "
+            "'language' with attributes; add it, or use 'goal'"
+        )
+    if len(names) == 1 and relabel.reward == "dense":
+        raise SettingsError(
+            f"{path}: relabel.reward: a sentence is true or false, so '{settings.conditioning}' in {where} needs "
+            "'sparse', not 'dense'"
         )
 
 

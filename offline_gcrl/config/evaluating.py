@@ -59,6 +59,9 @@ class Evaluate(Section):
     tasks."""
     held_out_episodes: NonNegativeInt | None = None
     """Episodes with unseen goals, for recipes with ``held_out``. If left out, the value of ``episodes``."""
+    instructed_episodes: PositiveInt | None = None
+    """Episodes with each set of sentences, with wrong sentences and with none, for policies that take instructions about
+    goals. If left out, the value of ``curve_episodes``."""
     stop_at_success: bool = False
     """End an episode when its goal is reached, in tasks where success at any step counts. This saves time, and makes
     success at the last step equal to success at any step."""
@@ -81,7 +84,13 @@ class Evaluate(Section):
         return self.episodes if self.held_out_episodes is None else self.held_out_episodes
 
     @property
+    def instructed_count(self) -> int:
+        """Number of episodes with each set of sentences."""
+        return min(self.instructed_episodes or self.curve_episodes, self.episodes)
+
+    @property
     def identity(self) -> dict[str, Any]:
         """The settings that results depend on, by name; a planner only if there is one."""
         unused = {"planner"} if self.planner is None else set()
+        unused |= {"instructed_episodes"} if self.instructed_episodes is None else set()
         return self.model_dump(exclude={"workers", "video"} | unused)

@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from offline_gcrl.config.goals import Goal, Region, Selection, Success
+from offline_gcrl.config.language import Language
 from offline_gcrl.config.reading import Name, Section, reject_repeats
 from offline_gcrl.config.sources import Environment, Source
 
@@ -52,6 +53,8 @@ class Recipe(Section):
     """How policies are evaluated; null for training without evaluation."""
     task: Name
     instruction: str
+    language: Language | None = None
+    """Sentences that are true of achieved goals, for policies that take instructions."""
     validation_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share of the episodes of each source that is used for validation losses only."""
     action_bounds: Literal["space", "data"] = "space"

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from offline_gcrl.config import Dataset, Evaluate, Evaluation, Goal, Planner, Recipe, Region
 from offline_gcrl.environments.selection import evaluated_goal
+from offline_gcrl.goals.instructions import InstructionSet
 
 FINAL, CURVE, HELD_OUT = 1, 2, 3
 """Purposes of evaluation episodes. The seeds of the final evaluation, of the learning curve and of episodes with
@@ -24,6 +25,17 @@ class Planning:
     settings: Planner
     data: Path
     """The folder of the ingested dataset."""
+
+
+@dataclass(frozen=True)
+class Instructed:
+    """How an episode is run with a sentence."""
+
+    set: InstructionSet = "seen"
+    """The set of sentences that one is drawn from."""
+    given: Literal["sentence", "goal", "wrong", "none"] = "sentence"
+    """What the policy is conditioned on: the ``sentence``; the ``goal`` of the episode, of which the sentence is true; a
+    ``wrong`` sentence, of the same kind and about other values; or ``none``."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,8 @@ class EpisodeJob:
     """A wrong goal that the policy is conditioned on; success is measured on the episode's own goal."""
     planning: Planning | None = None
     """The planner in front of the policy, if any."""
+    instructed: Instructed | None = None
+    """The sentence that is to become true, if success is not that of the goal."""
 
     @property
     def reset_options(self) -> dict[str, Any] | None:

@@ -6,6 +6,8 @@
   success of a policy that uses its conditioning drops.
 - Held-out goals: episodes with goals from the region that the recipe holds out from training.
 - Planning: the same episodes are run with a planner in front of the policy.
+- Instructions: episodes with sentences of each set, with wrong ones and with none, for policies that take sentences
+  about goals. Success is that the sentence is true.
 
 Each probe writes its own files, so the main results do not depend on which probes run.
 """
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 from offline_gcrl.config import Dataset, Evaluate, Recipe, Success
 from offline_gcrl.config.outputs import (
     HELD_OUT_EPISODES,
+    INSTRUCTED_EPISODES,
     PLANNED_EPISODES,
     POLICY,
     SNAPSHOTS,
@@ -34,12 +37,14 @@ from offline_gcrl.evaluation.jobs import (
     FINAL,
     HELD_OUT,
     EpisodeJob,
+    Instructed,
     Planning,
     episode_job,
     evaluated_recipes,
 )
 from offline_gcrl.evaluation.plan import EvaluationPlan, run_plan, seed_result
 from offline_gcrl.evaluation.results import SeedResult
+from offline_gcrl.goals.instructions import SETS
 from offline_gcrl.goals.success import reaches
 from offline_gcrl.policies.policy import Policy, load_policy
 from offline_gcrl.support.digests import intact
@@ -50,9 +55,10 @@ class Probe(NamedTuple):
     """The key of a group of probe episodes."""
 
     kind: str
-    """``specialist``, ``wrong``, ``held_out`` or ``planned``."""
+    """``specialist``, ``wrong``, ``held_out``, ``planned`` or ``instructed``."""
     subject: str
-    """The task of a specialist, or the identifier that is wrong (``task`` or ``goal``)."""
+    """The task of a specialist, the identifier that is wrong (``task`` or ``goal``), or the set of sentences with what
+    the policy is given."""
     seed: int
     purpose: int = FINAL
 
@@ -71,6 +77,8 @@ class ProbeResults:
     held_out: dict[int, pl.DataFrame]
     planned: dict[int, pl.DataFrame] = field(default_factory=dict)
     """The final episodes with a planner."""
+    instructed: dict[int, pl.DataFrame] = field(default_factory=dict)
+    """Episodes with sentences, with the additional columns ``set`` and ``given``."""
 
     def write(self, folder: Path) -> None:
         """Write the results into the folder of an agent's results; probes that did not run write no file."""
@@ -81,6 +89,7 @@ class ProbeResults:
             (WRONG_IDENTIFIER, self.wrong),
             (HELD_OUT_EPISODES, self.held_out),
             (PLANNED_EPISODES, self.planned),
+            (INSTRUCTED_EPISODES, self.instructed),
         ):
             for seed, table in tables.items():
                 write_parquet(table, folder / f"seed-{seed}" / name)
@@ -119,6 +128,11 @@ def plan_probes(
             ]
         if data is not None:
             plan[Probe("planned", "", seed)] = planned_jobs(policy, final, settings, data)
+        for how in instructed_episodes(policy):
+            name = f"{how.set} {how.given}"
+            count = settings.instructed_count
+            jobs = [replace(job, instructed=how) for job in final[:count]]
+            plan[Probe("instructed", name, seed)] = jobs
         plan[Probe("held_out", "", seed)] = held_out_jobs(final[0].policy, dataset, settings, seed)
     return {probe: jobs for probe, jobs in plan.items() if jobs}
 
@@ -130,11 +144,17 @@ def run_probes(
     tables = run_plan(plan, workers, on_episode)
     specialists: dict[str, dict[int, SeedResult]] = {}
     wrong: dict[int, list[pl.DataFrame]] = {}
+    instructed: dict[int, list[pl.DataFrame]] = {}
     held_out, planned = {}, {}
     for probe, table in tables.items():
         if probe.kind == "wrong":
             named = table.with_columns(pl.lit(probe.subject).alias("wrong"))
             wrong.setdefault(probe.seed, []).append(named)
+        elif probe.kind == "instructed":
+            kind, given = map(pl.lit, probe.subject.split())
+            instructed.setdefault(probe.seed, []).append(
+                table.with_columns(kind.alias("set"), given.alias("given"))
+            )
         elif probe.kind == "held_out":
             held_out[probe.seed] = table
         elif probe.kind == "planned":
@@ -144,7 +164,8 @@ def run_probes(
             result = seed_result(table, tables[snapshots], plan[snapshots])
             specialists.setdefault(probe.subject, {})[probe.seed] = result
     with_wrong = {seed: pl.concat(parts) for seed, parts in wrong.items()}
-    return ProbeResults(specialists, with_wrong, held_out, planned)
+    with_sentences = {seed: pl.concat(parts) for seed, parts in instructed.items()}
+    return ProbeResults(specialists, with_wrong, held_out, planned, with_sentences)
 
 
 def _specialist_probes(
@@ -163,6 +184,24 @@ def _specialist_probes(
             replace(job, policy=path) for path in snapshots for job in by_number.values()
         ],
     }
+
+
+def instructed_episodes(policy: Policy) -> list[Instructed]:
+    """The kinds of episodes with sentences that a policy is evaluated in; none for policies that take no such sentences.
+
+    Each set of sentences; the floors, with a wrong sentence and with none; and, for a policy that takes goals as well,
+    the goal itself.
+    """
+    vocabulary = policy.vocabulary
+    if vocabulary is None or not vocabulary.has_captions:
+        return []
+    reads_new_text = vocabulary.encoder != "attributes"
+    sets = [kind for kind in SETS if vocabulary.sentences.numbers(kind)]
+    kinds = [Instructed(kind) for kind in sets if reads_new_text or kind in {"seen", "combination"}]
+    kinds += [Instructed(given="wrong"), Instructed(given="none")]
+    if policy.settings.conditioning != "language":
+        kinds.append(Instructed(given="goal"))
+    return kinds
 
 
 def planned_jobs(

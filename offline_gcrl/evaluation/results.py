@@ -26,6 +26,7 @@ EPISODE_COLUMNS: dict[str, Any] = {
     "task_id": pl.Int32,
     "start": pl.List(pl.Float64),
     "goal": pl.List(pl.Float64),
+    "instruction": pl.String,
     "held_out": pl.Boolean,
     "success": pl.Boolean,
     "success_any": pl.Boolean,

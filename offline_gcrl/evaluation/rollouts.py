@@ -19,6 +19,12 @@ from numpy.typing import NDArray
 from offline_gcrl.config import Goal
 from offline_gcrl.environments.making import reported_success, seeded_episode, shared_environment
 from offline_gcrl.environments.selection import INFOS, as_tree, select
+from offline_gcrl.evaluation.instructed import (
+    Saying,
+    instructed_by,
+    saying_of,
+    without_sentence,
+)
 from offline_gcrl.evaluation.jobs import EpisodeJob, Planning
 from offline_gcrl.evaluation.planner import Graph, Plan, PlannedEpisode, planning_graph
 from offline_gcrl.goals.held_out import in_region
@@ -26,6 +32,9 @@ from offline_gcrl.goals.success import reaches, squared_distance
 from offline_gcrl.policies.policy import Acting, Policy, load_policy
 from offline_gcrl.support.errors import DataError, PolicyError, SettingsError
 from offline_gcrl.support.processes import cores, ordered_map
+
+STARTS = 100
+"""Starts that are tried for an episode with a sentence that is true of its goal."""
 
 
 def run_episodes(
@@ -47,6 +56,8 @@ class RolloutStep:
     ended: bool
     plan: Plan | None = None
     """The plan that the last action followed, if there is a planner."""
+    saying: Saying | None = None
+    """The sentence of the episode, if ``reached`` says whether it is true."""
 
 
 def rollout(
@@ -58,32 +69,75 @@ def rollout(
     observations and goals are padded with zeros to the policy's sizes, and actions are cut to the environment's size.
     """
     sizes = policy.dimensions
-    assert job.goal.desired is not None
     space, acting = environment.action_space, acting_in(job, policy)
     assert isinstance(space, gymnasium.spaces.Box)
     planned = acting if isinstance(acting, PlannedEpisode) else None
-    observation, reset_info = environment.reset(seed=job.seed, options=job.reset_options)
-    info, ended, reached = reset_info, False, False
+    tree, reset_info, saying = _started(environment, policy, job)
+    ended, reached = False, False
     while True:
-        tree = as_tree(observation, {**reset_info, **info})
-        achieved = _finite(select(tree, job.goal.achieved), "achieved goal")
-        desired = _finite(select(tree, job.goal.desired), "desired goal")
-        yield RolloutStep(achieved, desired, reached, ended, planned.plan if planned else None)
+        achieved, desired = _goals(tree, job)
+        plan = planned.plan if planned else None
+        yield RolloutStep(achieved, desired, reached, ended, plan, saying)
         if ended:
             return
         state = _padded(select(tree, job.goal.observation), sizes.observation)
         goal = desired if job.conditioned_goal is None else np.array(job.conditioned_goal)
         task = job.conditioned_task or job.task
         given = (state, _padded(goal, sizes.goal), task)
-        if planned:  # It also needs the achieved goal, because some values are between goals.
+        if saying and saying.told is not None:
+            action = policy.act(state, None, task, saying.told)
+        elif planned:  # It also needs the achieved goal, because some values are between goals.
             action = planned.act(*given, _padded(achieved, sizes.goal))
         else:
             action = acting.act(*given)
         observation, _, terminated, truncated, info = environment.step(as_action(action, space))
-        ended = terminated or truncated
         tree = as_tree(observation, {**reset_info, **info})
-        reached = has_reached(tree, job.goal, job.evaluation.success)
-        ended = ended or (reached and job.stop_at_success)
+        if saying:
+            reached = saying.is_true(_goals(tree, job)[0])
+            # An environment that ends at its own goal does not end the episode of a sentence.
+            terminated = terminated and not reported_success(info)
+        else:
+            reached = has_reached(tree, job.goal, job.evaluation.success)
+        ended = terminated or truncated or (reached and job.stop_at_success)
+
+
+def _started(
+    environment: gymnasium.Env[Any, Any], policy: Policy, job: EpisodeJob
+) -> tuple[dict[str, Any], dict[str, Any], Saying | None]:
+    """Start an episode from its seed: observation and info as a tree, the info, and the sentence if it has one.
+
+    An episode with a sentence is started from further seeds until a sentence of its set is true of its goal.
+
+    Raises:
+        SettingsError: no start has such a sentence, and none that is true of another goal.
+    """
+    how = instructed_by(job, policy)
+    if how is None:
+        observation, info = environment.reset(seed=job.seed, options=job.reset_options)
+        return as_tree(observation, info), info, None
+    others = np.random.SeedSequence([job.seed, STARTS]).generate_state(STARTS - 1)
+    for seed in (job.seed, *map(int, others)):
+        observation, info = environment.reset(seed=seed, options=job.reset_options)
+        tree = as_tree(observation, info)
+        start, desired = _goals(tree, job)
+        saying = saying_of(job, how, policy, start, desired)
+        if saying is not None:
+            return tree, info, saying
+    saying = None if how.given == "goal" else saying_of(job, how, policy, start, None)
+    if saying is None:
+        raise without_sentence(job, how)
+    return tree, info, saying
+
+
+def _goals(tree: dict[str, Any], job: EpisodeJob) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Achieved and desired goal, (goal,) each.
+
+    Raises:
+        DataError: a number is not finite.
+    """
+    assert job.goal.desired is not None
+    achieved = _finite(select(tree, job.goal.achieved), "achieved goal")
+    return achieved, _finite(select(tree, job.goal.desired), "desired goal")
 
 
 def acting_in(job: EpisodeJob, policy: Policy) -> Acting:
@@ -126,6 +180,7 @@ def run_episode(job: EpisodeJob) -> dict[str, Any]:
         "task_id": job.task_id,
         "start": start.achieved.tolist(),
         "goal": start.desired.tolist(),
+        "instruction": start.saying.instruction.text if start.saying else None,
         "held_out": job.held_out is not None and bool(in_region(start.desired, job.held_out)),
         "success": reached[-1],
         "success_any": any(reached),

@@ -15,10 +15,10 @@ from torch import Tensor
 from offline_gcrl.config import Region
 
 NONE_LEFT = (
-    "no transition has a goal outside the held-out region; set a smaller region in held_out of the recipe, or add "
-    "strategies to the agent's mixture of goals"
+    "no transition has a goal outside the held-out region, or with an instruction; set a smaller region in held_out of "
+    "the recipe, or add strategies to the agent's mixture of goals"
 )
-"""The error if all goals of all transitions are held out."""
+"""The error if no goal of any transition may be used."""
 
 
 def in_region(goals: NDArray[Any], region: Region) -> NDArray[np.bool_]:
@@ -45,23 +45,22 @@ def held_out_goals(
     return found
 
 
-def without_held_out(columns: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]:
-    """Replace held-out goals of a transition by other goals of the same transition.
+def usable_columns(allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace goals of a transition that must not be used by other goals of the same transition.
 
-    A held-out goal is replaced by the goal in the next column that is not held out; the last column is followed by the
-    first. This changes the shares of the strategies slightly.
+    Such a goal is replaced by the goal in the next column that may be used; the last column is followed by the first.
+    This changes the shares of the strategies slightly.
 
     Args:
-        columns: rows of goals, (transitions, columns).
-        held_out: whether the goal in a row is held out, (rows,).
+        allowed: whether the goal in each column may be used, (transitions, columns).
 
     Returns:
         The index of the column to use instead of each column, (transitions, columns), and whether a transition has
-        any goal that is not held out, (transitions,).
+        any goal that may be used, (transitions,).
     """
-    allowed, count = ~held_out[columns.long()], columns.shape[1]
-    own = torch.arange(count, device=columns.device)
-    chosen = own.expand(len(columns), count)
+    count = allowed.shape[1]
+    own = torch.arange(count, device=allowed.device)
+    chosen = own.expand(len(allowed), count)
     for step in range(1, count):
         lacking = ~allowed.gather(1, chosen)
         chosen = torch.where(lacking, (own + step) % count, chosen)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal, Relabel
 from offline_gcrl.goals.success import column_reaches, column_squared_distance
+from offline_gcrl.hindsight.captions import Captioner, Values
 from offline_gcrl.hindsight.stored import Columns, StoredGoals
 
 
@@ -50,8 +51,34 @@ class Labeller:
 
     def original(self, desired: StoredGoals) -> NDArray[Any]:
         """Rewards for the original goals, which the behaviour pursued, (transitions,)."""
-        own = desired.between(self.first, self.stop)
-        return self._rewards(None, self._gathered(own, self.row))
+        return self._rewards(None, self.desired(desired))
+
+    def captioned(
+        self, captioner: Captioner, rows: pl.Series | None, goals: Columns, key: tuple[str, int]
+    ) -> list[pl.Series]:
+        """Columns of sentences that are true of goals, and of their rewards; see ``Captioner.columns``.
+
+        Args:
+            captioner: draws the sentences.
+            rows: rows of goals that are looked up; None for goals that are given.
+            goals: goals, as columns, if no rows are given.
+            key: name of the strategy and number of the draw.
+        """
+        if rows is not None:
+            inside = bool(((rows >= self.first) & (rows < self.stop)).all())
+            goals = (
+                self._gathered(self.own, rows.to_numpy())
+                if inside
+                else self.achieved.at(rows.to_numpy())
+            )
+        value_of = captioner.captions.values
+        states = self._gathered(self.own, self.row)
+        values = Values(*(value_of(np.stack(part, -1)) for part in (goals, states, self.following)))
+        return captioner.columns(key, self.row, values)
+
+    def desired(self, desired: StoredGoals) -> Columns:
+        """The original goals of the transitions, as columns (transitions,)."""
+        return self._gathered(desired.between(self.first, self.stop), self.row)
 
     def _gathered(self, columns: Columns, rows: NDArray[Any]) -> Columns:
         places = np.subtract(rows, self.first, dtype=np.int64)

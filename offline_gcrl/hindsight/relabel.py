@@ -13,12 +13,15 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from offline_gcrl.config import Goal, Relabel, has_original_goals
-from offline_gcrl.config.outputs import EPISODES, STEPS, TABLE
+from offline_gcrl.config.outputs import EPISODES, INSTRUCTIONS, STEPS, TABLE
+from offline_gcrl.goals.instructions import Sentences
+from offline_gcrl.hindsight.captions import Captioner
 from offline_gcrl.hindsight.labels import Labeller
 from offline_gcrl.hindsight.stored import StoredGoals, goals_on_disk
 from offline_gcrl.hindsight.strategies import RANDOM, goal_rows
 from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.files import write_json
 
 TRANSITIONS_PER_CHUNK = 2**17
 """Size of a chunk; a column of this many numbers fits into a processor's cache."""
@@ -42,6 +45,7 @@ def relabel(
     goal: Goal,
     on_transitions: Callable[[int], None] = lambda transitions: None,
     chunk: int = TRANSITIONS_PER_CHUNK,
+    sentences: Sentences | None = None,
 ) -> None:
     """Write the hindsight table of an ingested dataset in chunks of transitions.
 
@@ -55,6 +59,7 @@ def relabel(
         goal: the goal spec with its success test.
         on_transitions: called with the number of transitions after each chunk.
         chunk: number of transitions per chunk.
+        sentences: sentences of the dataset; with rules that say which are true, instructions are drawn, too.
 
     Raises:
         DataError: the settings ask for dense rewards, but the recipe's goals have no distance.
@@ -64,13 +69,16 @@ def relabel(
             f"relabel.reward: 'dense' needs goals with one distance, not '{goal.success.kind}'"
         )
     table = pl.read_parquet(intact(episodes / EPISODES), columns=episode_columns(settings))
+    captioner = Captioner(sentences, settings.seed) if sentences and sentences.captions else None
+    if sentences:
+        write_json(output / INSTRUCTIONS, sentences.as_json())
     with ExitStack() as stack:
         goals = {
             name: stack.enter_context(goals_on_disk(intact(episodes / STEPS), column, output))
             for name, column in goal_columns(goal).items()
         }
         parts = (
-            label_transitions(transitions, goals, settings, goal)
+            label_transitions(transitions, goals, settings, goal, captioner)
             for transitions in iterate_transitions(table, chunk)
         )
         write_table(_with_progress(parts, on_transitions), output / TABLE)
@@ -106,7 +114,7 @@ def write_table(parts: Iterable[pl.DataFrame], path: Path) -> None:
         for group in regrouped(parts, ROWS_PER_GROUP):
             table = group.to_arrow()
             if writer is None:
-                rows = [name for name in table.column_names if "_reward_" not in name]
+                rows = [name for name in table.column_names if name == "row" or "_goal_" in name]
                 writer = pq.ParquetWriter(
                     path,
                     table.schema,
@@ -150,7 +158,11 @@ def relabel_transitions(
 
 
 def label_transitions(
-    transitions: pl.DataFrame, goals: dict[str, StoredGoals], settings: Relabel, goal: Goal
+    transitions: pl.DataFrame,
+    goals: dict[str, StoredGoals],
+    settings: Relabel,
+    goal: Goal,
+    captioner: Captioner | None = None,
 ) -> pl.DataFrame:
     """Draw goals for transitions and compute the rewards.
 
@@ -159,9 +171,11 @@ def label_transitions(
         goals: ``achieved_goal`` of all steps and, if the data has original goals, ``desired_goal``.
         settings: strategies, k, discount, seed and kind of reward.
         goal: the success test.
+        captioner: draws instructions that are true of the goals, if given.
 
     Returns:
-        The columns ``row``, ``<strategy>_goal_<draw>`` and ``<strategy>_reward_<draw>``.
+        The columns ``row``, ``<strategy>_goal_<draw>`` and ``<strategy>_reward_<draw>``; with a captioner also
+        ``<strategy>_instruction_<draw>`` and ``<strategy>_instruction_reward_<draw>``.
     """
     labels = Labeller(transitions, goals["achieved_goal"], settings, goal)
     rows, rewards = [transitions["row"]], []
@@ -171,10 +185,15 @@ def label_transitions(
         for draw, (goal_row, reward) in enumerate(zip(chosen, found, strict=True)):
             rows.append(goal_row.alias(goal_column(strategy, draw)))
             rewards.append(pl.Series(reward_column(strategy, draw), reward))
+            if captioner:
+                rewards += labels.captioned(captioner, goal_row, [], (strategy, draw))
     rewards.append(pl.Series(reward_column("current"), labels.within_episode(rows[0])))
     if "desired_goal" in goals:
         original = labels.original(goals["desired_goal"])
         rewards.append(pl.Series(reward_column("original"), original))
+        if captioner:
+            desired = labels.desired(goals["desired_goal"])
+            rewards += labels.captioned(captioner, None, desired, ("original", 0))
     return pl.DataFrame(rows + rewards)
 
 

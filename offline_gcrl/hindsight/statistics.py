@@ -8,6 +8,8 @@ import polars as pl
 
 from offline_gcrl.config import Goal, Relabel
 from offline_gcrl.config.outputs import EPISODES, TABLE
+from offline_gcrl.goals.instructions import NONE
+from offline_gcrl.hindsight.captions import instruction_column, instruction_reward_column
 from offline_gcrl.hindsight.relabel import (
     TRANSITIONS_PER_CHUNK,
     goal_column,
@@ -34,13 +36,15 @@ def describe(episodes: Path, folder: Path, settings: Relabel, goal: Goal) -> dic
             "positive_share": _positive_share(table, strategy, settings, goal),
             "expected_if_exact": _expected_share(lengths, strategy, settings, goal),
             **_goal_distances(table, strategy, settings),
+            **_sentences(table, strategy),
         }
         for strategy in settings.strategies
     }
     for strategy in ("current", "original"):
         if reward_column(strategy) in table.collect_schema():
             share = _positive_share(table, strategy, settings, goal)
-            strategies[strategy] = {"draws": 1, "positive_share": share}
+            own = {"draws": 1, "positive_share": share}
+            strategies[strategy] = own | _sentences(table, strategy)
     statistics = {
         "transitions": int(lengths["length"].sum()),
         "k": settings.k,
@@ -60,6 +64,24 @@ def _positive_share(table: pl.LazyFrame, strategy: str, settings: Relabel, goal:
     columns = [reward_column(strategy, draw) for draw in range(count)]
     shares = table.select((pl.col(columns) >= threshold).mean()).collect(engine="streaming")
     return float(np.mean(shares.row(0)))
+
+
+def _sentences(table: pl.LazyFrame, strategy: str) -> dict[str, Any]:
+    """Shares of goals with a sentence, and of these with a positive label; nothing for data without captions."""
+    prefix = instruction_column(strategy, 0).removesuffix("0")
+    columns = [name for name in table.collect_schema() if name.startswith(prefix)]
+    numbers = [name for name in columns if "_reward_" not in name]
+    if not numbers:
+        return {}
+    labels = [instruction_reward_column(strategy, draw) for draw in range(len(numbers))]
+    said, positive = (
+        float(np.mean(table.select(part).collect(engine="streaming").row(0)))
+        for part in ((pl.col(numbers) != NONE).mean(), (pl.col(labels) == 0).mean())
+    )
+    return {
+        "sentence_share": said,
+        "positive_sentence_share": positive / said if said else 0.0,
+    }
 
 
 def _expected_share(lengths: pl.DataFrame, strategy: str, settings: Relabel, goal: Goal) -> float:

@@ -40,6 +40,7 @@ from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.episodes.outliers import isolated_sentence
 from offline_gcrl.episodes.published import check_published
 from offline_gcrl.episodes.sources import open_source
+from offline_gcrl.goals.instructions import Sentences
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.library.folders import TemporaryFolder
 from offline_gcrl.library.processes import without_main_module
@@ -100,6 +101,7 @@ class LearningData:
                 settings,
                 self.recipe.goal,
                 lambda count: bars.advance("relabel", count),
+                sentences=Sentences.of(self.dataset),
             )
             write_text(made / "settings.json", words)
         return target

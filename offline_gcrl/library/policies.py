@@ -1,6 +1,6 @@
 """A policy that knows its recipe: it acts on observations of its environment, and makes that environment."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -73,13 +73,15 @@ class TrainedPolicy(Policy):
         observation: ArrayLike | Mapping[str, Any],
         goal: ArrayLike | None = None,
         task: str | None = None,
+        instruction: str | Sequence[str] | None = None,
     ) -> NDArray[np.float32]:
         """The policy's action, within the bounds of the action space.
 
         Args:
             observation: the dict that a goal environment returns, or (observation,), or (batch, observation).
-            goal: (goal,) or (batch, goal); if left out, the goal in the dict.
+            goal: (goal,) or (batch, goal); if left out, and no instruction is given, the goal in the dict.
             task: name of the task, for policies of several tasks that depend on it.
+            instruction: a sentence, or one for each observation, for policies that take instructions.
 
         Returns:
             (action,) or (batch, action).
@@ -87,8 +89,8 @@ class TrainedPolicy(Policy):
         Raises:
             PolicyError: a shape, key or task does not fit the policy, or the goal is missing.
         """
-        state, desired, _ = self._parts(observation, goal, task)
-        return super().act(state, desired, task)
+        state, desired, _ = self._parts(observation, goal, task, instruction)
+        return super().act(state, desired, task, instruction)
 
     def value(
         self,
@@ -96,15 +98,16 @@ class TrainedPolicy(Policy):
         goal: ArrayLike | None = None,
         task: str | None = None,
         achieved_goal: ArrayLike | None = None,
+        instruction: str | Sequence[str] | None = None,
     ) -> NDArray[np.float32]:
         """The agent's value of being in a state with a goal, in the agent's own units; arguments as for ``act``.
 
         Raises:
             PolicyError: as ``act``; also if the policy has no value.
         """
-        state, desired, achieved = self._parts(observation, goal, task)
+        state, desired, achieved = self._parts(observation, goal, task, instruction)
         given = achieved if achieved_goal is None else achieved_goal
-        return super().value(state, desired, task, given)
+        return super().value(state, desired, task, given, instruction)
 
     def make_env(self, task: str | None = None, **settings: Any) -> gymnasium.Env[Any, Any]:
         """Make the environment that the policy is evaluated in.
@@ -178,15 +181,25 @@ class TrainedPolicy(Policy):
         return self.file
 
     def _parts(
-        self, given: ArrayLike | Mapping[str, Any], goal: ArrayLike | None, task: str | None
+        self,
+        given: ArrayLike | Mapping[str, Any],
+        goal: ArrayLike | None,
+        task: str | None,
+        instruction: str | Sequence[str] | None,
     ) -> tuple[Any, Any, Any]:
-        """Observation, desired goal and achieved goal; None for an achieved goal that is not given."""
+        """Observation, desired goal and achieved goal; None for goals that are not given.
+
+        With an instruction about goals, the goal in the dict is not used.
+        """
+        says_goal = instruction is not None and bool(
+            self.vocabulary and self.vocabulary.has_captions
+        )
         if isinstance(given, Mapping):
             state, desired, achieved = self._selections(given, task)
-            goal = desired if goal is None else goal
+            goal = desired if goal is None and not says_goal else goal
         else:
             state, achieved = given, None
-        if goal is None:
+        if goal is None and self.vocabulary is None:
             raise PolicyError(
                 "the goal is missing; pass the dict that a goal environment returns, or observation and goal"
             )

@@ -21,6 +21,15 @@ class Dimensions:
     goal: int
     action: int
     tasks: int = 1
+    language: int = 0
+    """Size of the embeddings of sentences, for policies that take instructions."""
+
+    def read_by(self, settings: AgentSettings) -> "Dimensions":
+        """The sizes that the networks of an agent read: an embedding is a part of the vector of goals, or all of it."""
+        if not settings.takes_instructions:
+            return self
+        goal = 0 if settings.conditioning == "language" else self.goal
+        return replace(self, goal=goal + self.language)
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,8 @@ class Conditioning:
     def of(cls, settings: AgentSettings, dimensions: Dimensions) -> "Conditioning":
         """The same for all networks of an agent."""
         return cls(
-            on=settings.conditioning,
+            # Vectors of goals contain the embeddings of sentences already.
+            on="goal" if settings.takes_instructions else settings.conditioning,
             network=settings.task_network,
             goal_encoder=settings.goal_encoder,
             embedding=settings.embedding_size,

@@ -1,4 +1,4 @@
-"""Checks of the observations and goals that a policy is given: numbers of any type, finite, and of the right size."""
+"""Checks of the observations and goals that a policy is given: numbers of any type, finite, and of the right sizes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -50,3 +50,24 @@ def _as_array(given: Any, name: str) -> NDArray[Any]:
     if array.dtype.kind not in "biuf":
         raise PolicyError(f"the {name} has values of type {array.dtype}, expected numbers")
     return array
+
+
+def common_batch(
+    first: NDArray[np.float32], second: NDArray[np.float32], *names: str
+) -> tuple[int, ...]:
+    """The shape of the batches of two arrays together: () or (batch,).
+
+    Args:
+        first: (size,) or (batch, size).
+        second: the same for another size.
+        names: of both, for errors.
+
+    Raises:
+        PolicyError: the sizes of the batches differ, and neither is one.
+    """
+    try:
+        return np.broadcast_shapes(first.shape[:-1], second.shape[:-1])
+    except ValueError:
+        raise PolicyError(
+            f"{len(first)} {names[0]} do not go with {len(second)} {names[1]}"
+        ) from None

@@ -1,7 +1,7 @@
 """A trained policy, which is saved in one file and used by one call."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from offline_gcrl.agents import Agent, make_agent, settings_type
 from offline_gcrl.config import AgentSettings, algorithm_names
+from offline_gcrl.config.agents import PER_TASK
 from offline_gcrl.config.outputs import POLICY
 from offline_gcrl.networks.conditioning import UNSEEN, Dimensions
 from offline_gcrl.policies.acting import Layer, forward, plain_layers
 from offline_gcrl.policies.distances import WITHOUT_STEPS, as_steps
-from offline_gcrl.policies.inputs import checked_input
+from offline_gcrl.policies.inputs import checked_input, common_batch
+from offline_gcrl.policies.instructions import Vocabulary
 from offline_gcrl.policies.saved import read_content, write_content
 from offline_gcrl.policies.scaling import Scaling
 from offline_gcrl.support.errors import PolicyError
@@ -49,9 +51,15 @@ class Policy:
     """Dataset, agent, seed and number of updates."""
     agent: nn.Module | None = None
     """The complete agent, for its value; None for a snapshot, and for agents without a value."""
+    vocabulary: Vocabulary | None = None
+    """The sentences of a policy that takes instructions; None for any other."""
 
     def act(
-        self, observation: ArrayLike, goal: ArrayLike, task: str | None = None
+        self,
+        observation: ArrayLike,
+        goal: ArrayLike | None = None,
+        task: str | None = None,
+        instruction: str | Sequence[str] | None = None,
     ) -> NDArray[np.float32]:
         """The policy's action, within the bounds of the action space.
 
@@ -61,19 +69,24 @@ class Policy:
             goal: (goal,) or (batch, goal); one goal is broadcast over many observations, and the reverse.
             task: name of the task, for policies of several tasks that depend on it. With ``task_network: distral`` the
                 shared policy acts without a task, and for a name that is not one of the tasks.
+            instruction: a sentence, or one for each observation, for policies with ``conditioning: language`` or
+                ``goal+language``. A policy of several tasks uses the instruction of the task if it is left out.
 
         Returns:
             (action,) or (batch, action).
 
         Raises:
-            PolicyError: a shape or a task does not fit the policy, a number is not finite, or the task is missing.
+            PolicyError: a shape or a task does not fit the policy, a number is not finite, or the task, the goal or the
+                instruction is missing.
         """
-        state, goals = self._checked(observation, "observation"), self._checked(goal, "goal")
-        number = self._task_number(task)
+        state, number = (
+            self._checked(observation, "observation"),
+            self._task_number(task, instruction),
+        )
+        goals = self._conditions(goal, task, instruction)
         if state.ndim == goals.ndim == 1 and self._layers is not None:
             scaled = forward(
-                self._layers,
-                np.concatenate([self.scaling.observations(state), self.scaling.goals(goals)]),
+                self._layers, np.concatenate([self.scaling.observations(state), goals])
             )
         else:
             scaled = self._forward(self.actor, self.scaling.observations(state), goals, number)
@@ -82,9 +95,10 @@ class Policy:
     def value(
         self,
         observation: ArrayLike,
-        goal: ArrayLike,
+        goal: ArrayLike | None = None,
         task: str | None = None,
         achieved_goal: ArrayLike | None = None,
+        instruction: str | Sequence[str] | None = None,
     ) -> NDArray[np.float32]:
         """The agent's value of being in a state with a goal, in the agent's own units.
 
@@ -94,6 +108,7 @@ class Policy:
             task: name of the task, as in ``act``.
             achieved_goal: the goals that the states achieve, for values between goals (QRL). If goals are states, it
                 may be left out. Other agents do not read it.
+            instruction: a sentence, or one for each observation, as in ``act``.
 
         Returns:
             A number, or (batch,). Its meaning is that of ``state_value`` of the algorithm.
@@ -105,12 +120,16 @@ class Policy:
             raise PolicyError(
                 f"this policy of {self.algorithm} has no value: it is a snapshot, or its algorithm learns none"
             )
-        state, goals = self._checked(observation, "observation"), self._checked(goal, "goal")
+        state, number = (
+            self._checked(observation, "observation"),
+            self._task_number(task, instruction),
+        )
+        goals = self._conditions(goal, task, instruction)
         start = self.scaling.observations(state)
         if getattr(self.agent, "values_achieved_goals", False):
             start = self.scaling.goals(self._achieved(state, achieved_goal))
         value: Any = self.agent.state_value
-        return self._forward(value, start, goals, self._task_number(task))
+        return self._forward(value, start, goals, number)
 
     @property
     def needs_task(self) -> bool:
@@ -139,6 +158,8 @@ class Policy:
         """Why the policy cannot estimate steps; None if it can."""
         if self.agent is None:
             return "it has no value"
+        if self.settings.conditioning == "language":
+            return "its value is of instructions and not of goals"
         return WITHOUT_STEPS.get(self.settings.value_meaning)
 
     def episode(self) -> "Acting":
@@ -147,6 +168,26 @@ class Policy:
 
     def _checked(self, given: ArrayLike, name: str) -> NDArray[np.float32]:
         return checked_input(given, name, getattr(self.dimensions, name))
+
+    def _conditions(
+        self, goal: ArrayLike | None, task: str | None, instruction: str | Sequence[str] | None
+    ) -> NDArray[np.float32]:
+        """The vectors that networks read, (goal,) or (batch, goal): goals, embeddings, or both."""
+        goals = None if goal is None else self.scaling.goals(self._checked(goal, "goal"))
+        if self.vocabulary is not None:
+            said = self.vocabulary.said(
+                instruction, self.tasks[self._task_number(task, instruction)]
+            )
+            if self.settings.conditioning == "language":
+                return self.vocabulary.alone(said)
+            return self.vocabulary.with_goals(goals, said, self.dimensions.goal)
+        if instruction is not None:
+            raise PolicyError(
+                "the policy takes no instructions; train one with conditioning: language or goal+language"
+            )
+        if goals is None:
+            raise PolicyError("the goal is missing; pass observation and goal")
+        return goals
 
     def _achieved(
         self, state: NDArray[np.float32], achieved_goal: ArrayLike | None
@@ -168,19 +209,14 @@ class Policy:
         goals: NDArray[np.float32],
         task: int,
     ) -> NDArray[np.float32]:
-        """The output of a network through torch, for any number of normalised states and of goals."""
-        try:
-            batch = np.broadcast_shapes(state.shape[:-1], goals.shape[:-1])
-        except ValueError:
-            raise PolicyError(
-                f"{len(state)} observations do not go with {len(goals)} goals"
-            ) from None
+        """The output of a network through torch, for any number of normalised states and goals."""
+        batch = common_batch(state, goals, "observations", "goals")
         state = np.broadcast_to(state, (*batch, state.shape[-1]))
         goals = np.broadcast_to(goals, (*batch, goals.shape[-1]))
         with torch.inference_mode():
             outputs: NDArray[np.float32] = network(
                 torch.tensor(state),  # A copy, for broadcast arrays are read-only.
-                torch.tensor(self.scaling.goals(goals)),
+                torch.tensor(goals),
                 torch.full(batch, task),
             ).numpy()
         return outputs
@@ -189,11 +225,12 @@ class Policy:
     def _layers(self) -> list[Layer] | None:
         return plain_layers(self.actor)
 
-    def _task_number(self, task: str | None) -> int:
+    def _task_number(self, task: str | None, instruction: object = None) -> int:
         if self.settings.task_network == "distral" and task not in self.tasks:
             return UNSEEN
         if task is None:
-            if self.needs_task:
+            names_task = instruction is not None and self.settings.task_network not in PER_TASK
+            if self.needs_task and not names_task:
                 raise PolicyError(
                     f"the policy is conditioned on the task; pass one of {', '.join(self.tasks)}"
                 )
@@ -214,10 +251,12 @@ def save_policy(
     training: dict[str, Any],
     *,
     with_value: bool = False,
+    vocabulary: Vocabulary | None = None,
 ) -> None:
     """Write a policy to a file; the same weights give the same bytes.
 
-    ``with_value`` adds the networks of the value, where the agent has one (``state_value``).
+    ``with_value`` adds the networks of the value, where the agent has one (``state_value``). ``vocabulary`` has the
+    sentences of a policy that takes instructions.
     """
     content = {
         "format": FORMAT,
@@ -229,6 +268,8 @@ def save_policy(
         "training": training,
         "actor": {name: value.cpu() for name, value in agent.actor.state_dict().items()},
     }
+    if vocabulary is not None:
+        content["vocabulary"] = vocabulary.saved()
     if with_value and hasattr(agent, "state_value"):
         content["value"] = _value_networks(agent)
     write_content(path, content)
@@ -303,4 +344,5 @@ def load_policy(path: str | Path) -> Policy:
         settings=settings,
         training=content["training"],
         agent=agent if "value" in content else None,
+        vocabulary=Vocabulary.from_saved(content.get("vocabulary")),
     )

@@ -11,6 +11,7 @@ from offline_gcrl.config import Dataset, Params, Train
 from offline_gcrl.config.outputs import (
     EPISODES,
     HELD_OUT_EPISODES,
+    INSTRUCTED_EPISODES,
     LEARNING_CURVE,
     PLANNED_EPISODES,
     ROUTING,
@@ -70,6 +71,8 @@ class AgentFindings:
     """Routing weights of a modular policy, with ``seed``."""
     planned: Tables = ()
     """The final episodes with a planner."""
+    instructed: Tables = ()
+    """Episodes with sentences, with ``set`` and ``given``."""
 
     @cached_property
     def transfers(self) -> list[Contrast]:
@@ -208,6 +211,7 @@ def _load(
         _phases(train, dataset),
         pl.read_parquet(intact(folder / ROUTING)) if (folder / ROUTING).exists() else None,
         tables(folder, PLANNED_EPISODES),
+        tables(folder, INSTRUCTED_EPISODES),
     )
 
 

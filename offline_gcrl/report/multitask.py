@@ -18,6 +18,7 @@ from offline_gcrl.report.multitask_figures import (
 )
 from offline_gcrl.report.results import Results
 from offline_gcrl.report.routing import ROUTING_NOTE, routing_pictures
+from offline_gcrl.report.sentences import SENTENCES_NOTE, sentences_table
 from offline_gcrl.report.verdict import interval
 from offline_gcrl.statistics.contrasts import Contrast
 from offline_gcrl.statistics.forgetting import SEQUENCE_METRICS, SequentialResult
@@ -229,6 +230,7 @@ def _dataset_lines(agents: Findings) -> list[str]:
         ("Sequential training", sequence_table(sequences), SEQUENCE_NOTE),
         ("Wrong identifiers", wrong_table(agents), WRONG_NOTE),
         ("Unseen goals", zero_shot_table(agents), ZERO_SHOT_NOTE),
+        ("Sentences", sentences_table(agents), SENTENCES_NOTE),
     ):
         if table[1]:
             lines += [f"### {title}", "", *_markdown(table), "", note, ""]
@@ -275,8 +277,8 @@ def page_content(dataset: str, findings: Findings) -> dict[str, Any] | None:
         pictures.append(Picture(inline_svg(figure, f"tasks-{dataset}", label), caption))
     sequences = sequences_of(findings)
     wrong, held_out = wrong_table(findings), zero_shot_table(findings)
-    routing = routing_pictures(dataset, findings)
-    if not (pictures or sequences or wrong[1] or held_out[1] or routing):
+    routing, spoken = routing_pictures(dataset, findings), sentences_table(findings)
+    if not (pictures or sequences or wrong[1] or held_out[1] or routing or spoken[1]):
         return None
     return {
         "curves": pictures,
@@ -303,10 +305,12 @@ def page_content(dataset: str, findings: Findings) -> dict[str, Any] | None:
         "routing": routing,
         "wrong": wrong,
         "zero_shot": held_out,
+        "spoken": spoken,
         "notes": {
             "transfer": TRANSFER_NOTE,
             "wrong": WRONG_NOTE,
             "zero_shot": ZERO_SHOT_NOTE,
+            "spoken": SENTENCES_NOTE,
             "sequences": SEQUENCE_NOTE,
             "routing": ROUTING_NOTE,
         },

@@ -21,17 +21,23 @@ REQUIREMENTS = ("offline-gcrl", "torch", "numpy")
 
 
 def signature(policy: Policy) -> ModelSignature:
-    """The signature of a policy: observations and goals to actions, with the task as a parameter.
+    """The signature of a policy: observations and goals to actions, with the task and the instruction as parameters.
 
     MLflow would refuse float64 arrays, lists or single states for tensors of a fixed type and shape, so it passes
     everything on, and the policy checks and converts it.
     """
     numbers = Array(AnyType())  # type: ignore[no-untyped-call]
     task = "" if policy.needs_task else policy.tasks[0]  # A default is required.
+    columns: list[ColSpec | TensorSpec] = [ColSpec(numbers, "observation")]
+    params = [ParamSpec("task", DataType.string, task)]
+    if policy.settings.conditioning != "language":
+        columns.append(ColSpec(numbers, "goal", required=policy.vocabulary is None))
+    if policy.vocabulary is not None:
+        params.append(ParamSpec("instruction", DataType.string, ""))
     return ModelSignature(
-        inputs=Schema([ColSpec(numbers, "observation"), ColSpec(numbers, "goal")]),
+        inputs=Schema(columns),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, policy.dimensions.action))]),
-        params=ParamSchema([ParamSpec("task", DataType.string, task)]),
+        params=ParamSchema(params),
     )
 
 

@@ -23,8 +23,9 @@ class ServedPolicy:
 
         Args:
             model_input: a table or a dict with ``observation`` and ``goal``, of numbers of any type: one state, a batch
-                in one cell, or one state per row.
-            params: ``task``, for policies of several tasks that are conditioned on it.
+                in one cell, or one state per row. With an instruction the goal may be missing.
+            params: ``task``, for policies of several tasks that are conditioned on it, and ``instruction``, a sentence for
+                policies that take instructions.
 
         Returns:
             Actions, (batch, action); one state is a batch of one.
@@ -32,10 +33,11 @@ class ServedPolicy:
         Raises:
             MlflowException: the input does not fit the policy, or is not finite. A server answers with status 400.
         """
-        task = (params or {}).get("task") or None
-        observation, goal = (_given(model_input[name]) for name in ("observation", "goal"))
+        task, instruction = ((params or {}).get(name) or None for name in ("task", "instruction"))
+        observation = _given(model_input["observation"])
+        goal = _given(model_input["goal"]) if "goal" in model_input else None
         try:
-            return np.atleast_2d(self.policy.act(observation, goal, task))
+            return np.atleast_2d(self.policy.act(observation, goal, task, instruction))
         except PolicyError as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
 

@@ -5,6 +5,7 @@ import io
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from offline_gcrl.config.outputs import (
     TRAINING_CURVE,
 )
 from offline_gcrl.hindsight.draws import stream_key
+from offline_gcrl.policies.instructions import Vocabulary
 from offline_gcrl.policies.policy import save_policy
 from offline_gcrl.policies.saved import read_content, write_content
 from offline_gcrl.support.errors import OfflineGCRLError, PolicyError
@@ -60,7 +62,12 @@ class Learner:
         self.data: DeviceData = samplers["train"].data
         # The seed of the initial weights; nothing else draws from this generator.
         torch.manual_seed(stream_key(job.seed) % 2**63)
-        agent = make_agent(job.settings, self.data.dimensions)
+        self.vocabulary = _vocabulary(samplers["train"])
+        self.dimensions = self.data.dimensions
+        if self.vocabulary:
+            size = self.vocabulary.embeddings.shape[1]
+            self.dimensions = replace(self.dimensions, language=size)
+        agent = make_agent(job.settings, self.dimensions)
         self.agent = agent.to(self.data.target)
         self.optimizer = plan.adam(self.agent.parameter_groups())
         self.loss = plan.prepared(self.agent.loss)
@@ -222,12 +229,22 @@ class Learner:
             job.settings.algorithm,
             job.settings,
             data.scaling,
-            data.dimensions,
+            self.dimensions,
             self.tasks,
             {"dataset": job.dataset, "agent": job.agent, "seed": job.seed, "updates": updates}
             | ({} if job.task is None else {"task": job.task}),
             with_value=with_value,
+            vocabulary=self.vocabulary,
         )
+
+
+def _vocabulary(sampler: BatchSampler) -> Vocabulary | None:
+    """The sentences of the policy, if the agent takes instructions."""
+    spoken = sampler.transitions.spoken
+    if spoken is None:
+        return None
+    embeddings = spoken.embeddings[:-1].cpu().numpy()
+    return Vocabulary(spoken.sentences, embeddings, spoken.speech.encoder)
 
 
 def points_of(infos: Sequence[dict[str, Tensor]], seed: int = 0) -> list[Point]:

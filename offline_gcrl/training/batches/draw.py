@@ -18,6 +18,7 @@ from offline_gcrl.goals.success import reaches
 from offline_gcrl.hindsight.draws import stream_key, uniform_tensor
 from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.spoken import Spoken
 from offline_gcrl.training.batches.tables import GoalTable
 
 PURPOSES = (
@@ -33,6 +34,8 @@ PURPOSES = (
     "noise",
     "representation_goal",
     "sub_trajectory",
+    "goal_dropout",
+    "phrasing",
 )
 """What draws are for. Their keys follow from the place in this tuple: new ones go to the end."""
 UNIT_BITS = 2**24
@@ -46,7 +49,9 @@ class DrawnGoals(NamedTuple):
     """Rows of all goals."""
     label: Tensor
     """The label of the hindsight table: 0 where the next state reaches the goal and -1 elsewhere, or minus the
-    distance."""
+    distance. Where a sentence replaces the goal, it is the label of the sentence."""
+    instruction: Tensor | None = None
+    """Numbers of sentences, -1 for none; None for agents without instructions."""
 
 
 class Target(NamedTuple):
@@ -76,6 +81,8 @@ class Transitions:
     tables: dict[str, GoalTable]
     """By purpose, ``value_goal`` and ``actor_goal``."""
     success: Success
+    spoken: Spoken | None = None
+    """The sentences, for agents that take instructions."""
 
 
 class Draw:
@@ -181,7 +188,7 @@ class Draw:
         for step in range(2, n_step + 1):
             goes_on = ~reached & (row + step <= self.last_row)
             ahead = torch.where(goes_on, step, ahead)
-            reached = reached | (goes_on & self._reaches(row + step - 1, goal.row))
+            reached = reached | (goes_on & self._reaches(row + step - 1, goal))
         if reward == "binary":
             rewards = discount ** (ahead - 1) * reached
         else:
@@ -214,10 +221,40 @@ class Draw:
                 f"a field of the batch needs {purpose}s, and the agent's Sampling has no {purpose}s"
             )
         column = torch.searchsorted(table.cumulative, self.units(purpose), right=True)
-        return DrawnGoals(table.goals[self.pick, column].long(), table.rewards[self.pick, column])
+        row, label = table.goals[self.pick, column].long(), table.rewards[self.pick, column]
+        spoken = self.transitions.spoken
+        if spoken is None:
+            return DrawnGoals(row, label)
+        if table.instructions is None or table.instruction_rewards is None:
+            first, count = (part[self.transitions.task[self.pick]] for part in spoken.of_task)
+            return DrawnGoals(row, label, first + self.integers("phrasing", count))
+        instruction = table.instructions[self.pick, column].long()
+        instruction = torch.where(self.drops_goal, instruction, -1)
+        said = table.instruction_rewards[self.pick, column]
+        return DrawnGoals(row, torch.where(instruction >= 0, said, label), instruction)
 
-    def _reaches(self, row: Tensor, goal: Tensor) -> Tensor:
+    @cached_property
+    def drops_goal(self) -> Tensor:
+        """Whether a transition has no goal beside its sentence, if it has a sentence."""
+        assert self.transitions.spoken is not None
+        return self.units("goal_dropout") < self.transitions.spoken.dropout
+
+    def vectors(self, goal: DrawnGoals) -> Tensor:
+        """What networks read of goals: normalised goals, embeddings of sentences, or both."""
+        goals, spoken = self.data.goals[goal.row], self.transitions.spoken
+        if spoken is None or goal.instruction is None:
+            return goals
+        return spoken.vectors(goals, goal.instruction, self.drops_goal & (goal.instruction >= 0))
+
+    def _reaches(self, row: Tensor, goal: DrawnGoals) -> Tensor:
         """Whether the transitions at ``row`` reach the goals; rows past the end ask of the last."""
+        reached, spoken = self._reaches_goals(row, goal.row), self.transitions.spoken
+        if spoken is None or goal.instruction is None or not spoken.has_captions:
+            return reached
+        said = spoken.are_true(goal.instruction, (row + 1).clamp(max=len(self.data) - 1))
+        return torch.where(goal.instruction >= 0, said, reached)
+
+    def _reaches_goals(self, row: Tensor, goal: Tensor) -> Tensor:
         success = self.transitions.success
         if success.kind == "same_step":
             return goal == row

@@ -67,8 +67,8 @@ def initial_observations(draw: Draw) -> Tensor:
 
 
 def value_goals(draw: Draw) -> Tensor:
-    """(batch, goal). The goal of values and critics, normalised."""
-    return draw.data.goals[draw.value_goal.row]
+    """(batch, goal). The goal of values and critics, normalised; with ``conditioning: language`` an embedding."""
+    return draw.vectors(draw.value_goal)
 
 
 def rewards(draw: Draw) -> Tensor:
@@ -93,7 +93,7 @@ def value_goal_steps(draw: Draw) -> Tensor:
 
 def actor_goals(draw: Draw) -> Tensor:
     """(batch, goal). The goal of the actor, normalised."""
-    return draw.data.goals[draw.actor_goal.row]
+    return draw.vectors(draw.actor_goal)
 
 
 def actor_rewards(draw: Draw) -> Tensor:

@@ -13,6 +13,7 @@ from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.batches.draw import UNIT_BITS, Draw, Transitions, stream_keys
 from offline_gcrl.training.batches.fields import FIELDS
+from offline_gcrl.training.batches.spoken import read_spoken
 from offline_gcrl.training.batches.tables import Chosen, read_transitions
 
 
@@ -115,7 +116,10 @@ def _transitions(
         "representation_goal": sampling.representation_goals,
     }
     used = {purpose: mixture for purpose, mixture in mixtures.items() if mixture}
-    positions, tables = read_transitions(hindsight, data, Chosen(split, task, used))
+    spoken = read_spoken(hindsight, data, sampling.speech) if sampling.speech else None
+    instructions = spoken.kept if spoken else "none"
+    chosen = Chosen(split, task, used, instructions)
+    positions, tables = read_transitions(hindsight, data, chosen)
     return Transitions(
         data=data,
         rows=positions["row"],
@@ -124,4 +128,5 @@ def _transitions(
         task=positions["task"],
         tables=tables,
         success=data.episodes.goal.success,
+        spoken=spoken,
     )

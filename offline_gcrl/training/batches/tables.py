@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +18,9 @@ from torch import Tensor
 from offline_gcrl.config import Mixture
 from offline_gcrl.config.outputs import TABLE
 from offline_gcrl.episodes.dataset import EpisodeIndex
-from offline_gcrl.goals.held_out import NONE_LEFT, without_held_out
+from offline_gcrl.goals.held_out import NONE_LEFT, usable_columns
+from offline_gcrl.goals.instructions import NONE
+from offline_gcrl.hindsight.captions import instruction_column, instruction_reward_column
 from offline_gcrl.hindsight.relabel import goal_column, reward_column
 from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import DataError
@@ -26,6 +29,9 @@ from offline_gcrl.training.batches.storage import Tensors
 
 TRANSITIONS_PER_PART = 2**18
 INT32_ROWS = 2**31
+Instructions = Literal["none", "with_goals", "only"]
+"""Whether sentences are read: ``none``; ``with_goals``, where there are any; ``only``, and goals without a sentence are not
+used."""
 Columns = list[tuple[str | None, str, float]]
 """(goal column, reward column, share) of each draw of each strategy in a mixture."""
 
@@ -41,6 +47,10 @@ class GoalTable:
     """(N, columns): the labels."""
     cumulative: Tensor
     """(columns - 1,): cumulative probabilities of the columns, without the last, which is 1."""
+    instructions: Tensor | None = None
+    """(N, columns) int32: numbers of sentences, -1 for none; None if they are not read."""
+    instruction_rewards: Tensor | None = None
+    """(N, columns): the labels of the sentences."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +61,13 @@ class Chosen:
     task: str | None
     by_purpose: Mapping[str, Mixture]
     """By purpose; those of purposes without goals are missing."""
+    instructions: Instructions = "none"
 
     @property
     def name(self) -> str:
         """A name for the files of these transitions."""
-        words = repr(
-            (self.split, self.task, sorted((k, dict(v)) for k, v in self.by_purpose.items()))
-        )
+        mixtures = sorted((k, dict(v)) for k, v in self.by_purpose.items())
+        words = repr((self.split, self.task, mixtures, self.instructions))
         return f"{self.split}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
 
@@ -86,7 +96,11 @@ def read_transitions(
         raise DataError(NONE_LEFT)
     tables = {
         purpose: GoalTable(
-            stored.pop(f"{purpose}-goals"), stored.pop(f"{purpose}-rewards"), _cumulative(own).to(data.device)
+            stored.pop(f"{purpose}-goals"),
+            stored.pop(f"{purpose}-rewards"),
+            _cumulative(own).to(data.device),
+            stored.pop(f"{purpose}-instructions", None),
+            stored.pop(f"{purpose}-instruction_rewards", None),
         )
         for purpose, own in columns.items()
     }  # fmt: skip
@@ -100,6 +114,8 @@ def _parts(
     index = data.episodes
     held_out = data.held_out if index.held_out else None
     names = {name for own in columns.values() for pair in own for name in pair[:2] if name}
+    if chosen.instructions != "none":
+        names |= {name for own in columns.values() for pair in own for name in _spoken(pair[1])}
     per_transition = _TransitionIndex(index, chosen)
     with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
         first = 0
@@ -107,12 +123,15 @@ def _parts(
             is_chosen, part = per_transition.between(first, first + len(read))
             first += len(read)
             numbers = {n: read[n].to_numpy(zero_copy_only=False)[is_chosen] for n in names}
-            part |= {
-                f"{purpose}-{kind}": values
-                for purpose, own in columns.items()
-                for kind, values in _goals(own, numbers, part["row"].numpy(), len(data)).items()
-            }
-            yield part if held_out is None else _without_held_out(part, list(columns), held_out)
+            for purpose, own in columns.items():
+                found = _goals(own, numbers, part["row"].numpy(), len(data))
+                if chosen.instructions != "none":
+                    found |= _instructions(own, numbers, len(part["row"]))
+                part |= {f"{purpose}-{kind}": values for kind, values in found.items()}
+            needs = chosen.instructions == "only"
+            if needs or held_out is not None:
+                part = _usable(part, list(columns), held_out, needs_instructions=needs)
+            yield part
 
 
 def _goals(
@@ -131,13 +150,51 @@ def _goals(
     }
 
 
-def _without_held_out(part: Tensors, purposes: list[str], held_out: Tensor) -> Tensors:
-    """Take held-out goals from a part, and transitions that are left without a goal for any purpose."""
+def _spoken(reward: str) -> tuple[str, ...]:
+    """The columns of sentences and their rewards next to a column of rewards; none for ``current``, which has none."""
+    strategy, draw = reward.rsplit("_reward_", 1)
+    if strategy == "current":
+        return ()
+    return instruction_column(strategy, int(draw)), instruction_reward_column(strategy, int(draw))
+
+
+def _instructions(columns: Columns, numbers: dict[str, NDArray[np.generic]], count: int) -> Tensors:
+    """Sentences, -1 for none, and their labels, of a part of the transitions for one mixture."""
+    said, rewards = [], []
+    for _, reward, _ in columns:
+        names = _spoken(reward)
+        own = numbers[names[0]].astype(np.int32) if names else np.full(count, NONE, np.int32)
+        said.append(np.where(own == NONE, np.int32(-1), own))
+        rewards.append(numbers[names[1]] if names else np.full(count, -1, np.int8))
+    return {
+        "instructions": torch.from_numpy(np.stack(said, 1)),
+        "instruction_rewards": torch.from_numpy(np.stack(rewards, 1)),
+    }
+
+
+def _usable(
+    part: Tensors, purposes: list[str], held_out: Tensor | None, *, needs_instructions: bool
+) -> Tensors:
+    """Take from a part goals that must not be used, and transitions that are left without a goal for any purpose.
+
+    Args:
+        part: columns of transitions.
+        purposes: purposes of goals.
+        held_out: which of all goals are held out, (goals,); None if none is.
+        needs_instructions: whether goals without a sentence must not be used.
+    """
     left = torch.ones(len(part["row"]), dtype=torch.bool)
     for purpose in purposes:
-        other, usable = without_held_out(part[f"{purpose}-goals"], held_out)
-        for kind in ("goals", "rewards"):
-            part[f"{purpose}-{kind}"] = part[f"{purpose}-{kind}"].gather(1, other)
+        goals = part[f"{purpose}-goals"]
+        allowed = torch.ones_like(goals, dtype=torch.bool)
+        if held_out is not None:
+            allowed &= ~held_out[goals.long()]
+        if needs_instructions:
+            allowed &= part[f"{purpose}-instructions"] >= 0
+        other, usable = usable_columns(allowed)
+        for name in part:
+            if name.startswith(f"{purpose}-"):
+                part[name] = part[name].gather(1, other)
         left &= usable
     return {name: values[left] for name, values in part.items()}
 

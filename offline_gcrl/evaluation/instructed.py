@@ -1,0 +1,116 @@
+"""Episodes with instructions: the sentence of an episode, what the policy is told, and when the sentence is true."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline_gcrl.evaluation.jobs import EpisodeJob, Instructed
+from offline_gcrl.goals.instructions import SETS, Captions, Instruction, Sentences
+from offline_gcrl.policies.policy import Policy
+from offline_gcrl.support.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Saying:
+    """The sentence of one episode."""
+
+    instruction: Instruction
+    captions: Captions
+    told: str | None
+    """What the policy is told: the sentence, a wrong one, an empty one; None if it is given the goal."""
+
+    def is_true(self, achieved: NDArray[Any]) -> bool:
+        """Whether the sentence is true of an achieved goal, (goal,)."""
+        return bool(self.captions.true_of(achieved, self.instruction.statement))
+
+
+def instructed_by(job: EpisodeJob, policy: Policy) -> Instructed | None:
+    """How an episode is run with a sentence; None for episodes that are run with a goal alone.
+
+    A policy that takes nothing but instructions about goals gets training sentences in all episodes.
+    """
+    vocabulary = policy.vocabulary
+    if vocabulary is None or not vocabulary.has_captions:
+        return None
+    only_sentences = policy.settings.conditioning == "language"
+    return job.instructed or (Instructed() if only_sentences else None)
+
+
+def saying_of(
+    job: EpisodeJob,
+    how: Instructed,
+    policy: Policy,
+    start: NDArray[Any],
+    desired: NDArray[Any] | None,
+) -> Saying | None:
+    """The sentence of an episode, drawn by its seed: not true at the start, and true of its goal.
+
+    Args:
+        job: the episode.
+        how: the set of sentences, and what the policy is given.
+        policy: has the sentences.
+        start: the goal achieved at the start, (goal,).
+        desired: the goal of the episode, (goal,); None for a sentence that is true of any other goal.
+
+    Returns:
+        None if there is no such sentence.
+    """
+    assert policy.vocabulary is not None
+    sentences, captions = policy.vocabulary.sentences, policy.vocabulary.sentences.captions
+    assert captions is not None
+    choices = _possible(sentences, captions, how, start, desired)
+    if not choices:
+        return None
+    random = np.random.default_rng([job.seed, SETS.index(how.set)])
+    chosen = choices[int(random.integers(len(choices)))]
+    return Saying(chosen, captions, _told(chosen, sentences, captions, how, random))
+
+
+def without_sentence(job: EpisodeJob, how: Instructed) -> SettingsError:
+    """The error for an episode without a sentence that could become true."""
+    return SettingsError(
+        f"language: no sentence of the set '{how.set}' is false at the start and true of the goal of evaluation episode "
+        f"{job.number} of {job.task}; check the bounds in 'language' of the recipe"
+    )
+
+
+def _possible(
+    sentences: Sentences,
+    captions: Captions,
+    how: Instructed,
+    start: NDArray[Any],
+    desired: NDArray[Any] | None,
+) -> list[Instruction]:
+    """Sentences of a set that are false at the start, and true of a goal if it is given."""
+    of_set = [sentences.instructions[number] for number in sentences.numbers(how.set)]
+    truths = {
+        statement: not captions.true_of(start, statement)
+        and (desired is None or bool(captions.true_of(desired, statement)))
+        for statement in {item.statement for item in of_set}
+    }
+    return [item for item in of_set if truths[item.statement]]
+
+
+def _told(
+    chosen: Instruction,
+    sentences: Sentences,
+    captions: Captions,
+    how: Instructed,
+    random: np.random.Generator,
+) -> str | None:
+    """What the policy is told in place of a sentence."""
+    if how.given == "goal":
+        return None
+    if how.given == "none":
+        return ""
+    if how.given == "sentence":
+        return chosen.text
+    names = [name for name, _ in chosen.statement]
+    others = [
+        item
+        for item in (sentences.instructions[number] for number in sentences.numbers("seen"))
+        if [name for name, _ in item.statement] == names and item.statement != chosen.statement
+    ]
+    return others[int(random.integers(len(others)))].text if others else ""
