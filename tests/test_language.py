@@ -1,5 +1,7 @@
 """Goals in words: sentences, hindsight instructions, batches, policies and evaluation."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from offline_gcrl.agents.bc import Settings
 from offline_gcrl.cards.measure import IngestedDataset
 from offline_gcrl.cards.sentences import becomes_true, measure_sentences, sentences_section
 from offline_gcrl.config import Evaluate, Language, Relabel, Sampling, Speech
-from offline_gcrl.config.outputs import TABLE
+from offline_gcrl.config.outputs import INSTRUCTIONS, TABLE
 from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, Instructed, episode_jobs
 from offline_gcrl.evaluation.probes import instructed_episodes
 from offline_gcrl.evaluation.rollouts import run_episode
@@ -26,6 +28,7 @@ from offline_gcrl.policies.instructions import Vocabulary
 from offline_gcrl.policies.policy import Policy, load_policy, save_policy
 from offline_gcrl.report.sentences import sentences_table
 from offline_gcrl.support.errors import PolicyError, SettingsError
+from offline_gcrl.support.files import write_json
 from offline_gcrl.tracking.policies import signature
 from offline_gcrl.tracking.serving import ServedPolicy
 from offline_gcrl.training.batches.data import DeviceData
@@ -444,3 +447,52 @@ def test_a_served_policy_takes_an_instruction_as_a_parameter(
     served = ServedPolicy(policy)
     actions = served.predict({"observation": np.zeros(4)}, {"instruction": "move left"})
     assert np.array_equal(actions[0], policy.act(np.zeros(4), instruction="move left"))
+
+
+def test_sentences_of_a_suite_name_its_tasks(dataset: SmallDataset) -> None:
+    words = as_language({"phrasings": ["take a walk"], "unseen_phrasings": ["stroll about"]})
+    first = dataset.recipe.model_copy(update={"task": "a", "instruction": "Go.", "language": words})
+    second = dataset.recipe.model_copy(update={"task": "b", "instruction": "Stop."})
+    known = Sentences.of(as_dataset(first, second))
+    assert known is not None
+    assert known.captions is None
+    assert [(item.text, item.task, item.set) for item in known.instructions] == [
+        ("Go.", "a", "seen"), ("take a walk", "a", "seen"), ("stroll about", "a", "phrasing"),
+        ("Stop.", "b", "seen"),
+    ]  # fmt: skip
+    ceiling = embeddings(known.instructions, "attributes", None)
+    assert np.array_equal(ceiling[0], ceiling[1])
+    assert not np.array_equal(ceiling[0], ceiling[3])
+    vocabulary = Vocabulary(known, embeddings(known.instructions, "words", None), "words")
+    assert np.array_equal(vocabulary.of_task("b"), vocabulary.embedding("stop"))
+    both = vocabulary.with_goals(np.ones(2, np.float32), vocabulary.embedding("go"), 2)
+    assert both.shape == (2 + SIZE,)
+
+
+def test_a_batch_of_a_suite_has_a_sentence_of_its_task(
+    dataset: SmallDataset, tmp_path: Path
+) -> None:
+    tasks = dataset.episodes.table["episode"] % 2
+    names = tasks.cast(pl.String).replace({"0": "a", "1": "b"}).alias("task")
+    episodes = replace(
+        dataset.episodes,
+        schema={**dataset.episodes.schema, "tasks": ["a", "b"]},
+        table=dataset.episodes.table.with_columns(names),
+    )
+    recipes = [
+        dataset.recipe.model_copy(update={"task": task, "instruction": f"do {task}"})
+        for task in ("a", "b")
+    ]
+    known = Sentences.of(as_dataset(*recipes))
+    assert known is not None
+    shutil.copy(dataset.hindsight / TABLE, tmp_path / TABLE)
+    write_json(tmp_path / INSTRUCTIONS, known.as_json())
+    speech = Speech(encoder="words", with_goal=True)
+    sampling = Sampling(fields=("tasks", "actor_goals"), actor_goals={"future": 1.0}, speech=speech)
+    source = BatchSampler(
+        DeviceData(episodes), tmp_path, sampling, split="train", batch_size=32, seed=0
+    )
+    batch = source.batches(0, 1)
+    said = encode(["do a", "do b"], "words")[batch["tasks"][0].numpy()]
+    assert np.array_equal(batch["actor_goals"][0, :, 2:].numpy(), said)
+    assert batch["actor_goals"][0, :, :2].abs().sum() > 0  # The goal is not left out.

@@ -17,23 +17,28 @@ class Saying:
     """The sentence of one episode."""
 
     instruction: Instruction
-    captions: Captions
+    captions: Captions | None
+    """The rules that say when the sentence is true; None for a sentence that names the task."""
     told: str | None
     """What the policy is told: the sentence, a wrong one, an empty one; None if it is given the goal."""
 
     def is_true(self, achieved: NDArray[Any]) -> bool:
         """Whether the sentence is true of an achieved goal, (goal,)."""
+        assert self.captions is not None
         return bool(self.captions.true_of(achieved, self.instruction.statement))
 
 
 def instructed_by(job: EpisodeJob, policy: Policy) -> Instructed | None:
     """How an episode is run with a sentence; None for episodes that are run with a goal alone.
 
-    A policy that takes nothing but instructions about goals gets training sentences in all episodes.
+    A policy that takes nothing but instructions about goals gets training sentences in all episodes. In a suite,
+    episodes without a set have the instruction of their task.
     """
     vocabulary = policy.vocabulary
-    if vocabulary is None or not vocabulary.has_captions:
+    if vocabulary is None:
         return None
+    if not vocabulary.has_captions:
+        return job.instructed
     only_sentences = policy.settings.conditioning == "language"
     return job.instructed or (Instructed() if only_sentences else None)
 
@@ -58,14 +63,17 @@ def saying_of(
         None if there is no such sentence.
     """
     assert policy.vocabulary is not None
-    sentences, captions = policy.vocabulary.sentences, policy.vocabulary.sentences.captions
-    assert captions is not None
-    choices = _possible(sentences, captions, how, start, desired)
+    sentences = policy.vocabulary.sentences
+    captions = sentences.captions
+    if captions:
+        choices = _possible(sentences, captions, how, start, desired)
+    else:
+        choices = [sentences.instructions[n] for n in sentences.numbers(how.set, job.task)]
     if not choices:
         return None
     random = np.random.default_rng([job.seed, SETS.index(how.set)])
     chosen = choices[int(random.integers(len(choices)))]
-    return Saying(chosen, captions, _told(chosen, sentences, captions, how, random))
+    return Saying(chosen, captions, _told(chosen, sentences, how, random))
 
 
 def without_sentence(job: EpisodeJob, how: Instructed) -> SettingsError:
@@ -96,7 +104,6 @@ def _possible(
 def _told(
     chosen: Instruction,
     sentences: Sentences,
-    captions: Captions,
     how: Instructed,
     random: np.random.Generator,
 ) -> str | None:
@@ -111,6 +118,7 @@ def _told(
     others = [
         item
         for item in (sentences.instructions[number] for number in sentences.numbers("seen"))
-        if [name for name, _ in item.statement] == names and item.statement != chosen.statement
+        if [name for name, _ in item.statement] == names
+        and (item.statement, item.task) != (chosen.statement, chosen.task)
     ]
     return others[int(random.integers(len(others)))].text if others else ""

@@ -6,8 +6,8 @@
   success of a policy that uses its conditioning drops.
 - Held-out goals: episodes with goals from the region that the recipe holds out from training.
 - Planning: the same episodes are run with a planner in front of the policy.
-- Instructions: episodes with sentences of each set, with wrong ones and with none, for policies that take sentences
-  about goals. Success is that the sentence is true.
+- Instructions: episodes with sentences of each set, with wrong ones and with none, for policies that take sentences.
+  Success is that a sentence about goals is true, or that a sentence's task succeeds.
 
 Each probe writes its own files, so the main results do not depend on which probes run.
 """
@@ -190,16 +190,16 @@ def instructed_episodes(policy: Policy) -> list[Instructed]:
     """The kinds of episodes with sentences that a policy is evaluated in; none for policies that take no such sentences.
 
     Each set of sentences; the floors, with a wrong sentence and with none; and, for a policy that takes goals as well,
-    the goal itself.
+    the goal itself. Sentences of a suite name its tasks, and success is that of the task.
     """
     vocabulary = policy.vocabulary
-    if vocabulary is None or not vocabulary.has_captions:
+    if vocabulary is None:
         return []
     reads_new_text = vocabulary.encoder != "attributes"
     sets = [kind for kind in SETS if vocabulary.sentences.numbers(kind)]
     kinds = [Instructed(kind) for kind in sets if reads_new_text or kind in {"seen", "combination"}]
     kinds += [Instructed(given="wrong"), Instructed(given="none")]
-    if policy.settings.conditioning != "language":
+    if vocabulary.has_captions and policy.settings.conditioning != "language":
         kinds.append(Instructed(given="goal"))
     return kinds
 

@@ -85,14 +85,14 @@ def rollout(
         task = job.conditioned_task or job.task
         given = (state, _padded(goal, sizes.goal), task)
         if saying and saying.told is not None:
-            action = policy.act(state, None, task, saying.told)
+            action = policy.act(state, None if saying.captions else given[1], task, saying.told)
         elif planned:  # It also needs the achieved goal, because some values are between goals.
             action = planned.act(*given, _padded(achieved, sizes.goal))
         else:
             action = acting.act(*given)
         observation, _, terminated, truncated, info = environment.step(as_action(action, space))
         tree = as_tree(observation, {**reset_info, **info})
-        if saying:
+        if saying and saying.captions:
             reached = saying.is_true(_goals(tree, job)[0])
             # An environment that ends at its own goal does not end the episode of a sentence.
             terminated = terminated and not reported_success(info)
