@@ -189,6 +189,7 @@ class Witness:
     """A fake policy that records its inputs."""
 
     dimensions = Dimensions(observation=10, goal=3, action=4, tasks=2)
+    vocabulary = None
 
     def __init__(self) -> None:
         self.asked: list[tuple[NDArray[Any], NDArray[Any], str]] = []
