@@ -82,10 +82,26 @@ class Quasimetric(nn.Module):
 def union_lengths(low: Tensor, high: Tensor) -> Tensor:
     """Lengths of unions of intervals, (..., intervals) to (...); an interval whose ends are reversed is empty.
 
-    In the order of their beginnings, each interval adds what lies above the largest end before it.
+    A length is the sum of the ends that no other interval covers, minus the sum of the starts that no other interval covers.
+    Which ones these are does not change with small changes of the intervals, so it has no gradient.
     """
-    begin, order = low.sort(-1)
-    end = torch.maximum(low, high).gather(-1, order)
-    covered = end.cummax(-1).values
-    added = (end[..., 1:] - torch.maximum(begin[..., 1:], covered[..., :-1])).relu()
-    return end[..., 0] - begin[..., 0] + added.sum(-1)
+    with torch.no_grad():
+        starts, ends = _boundaries(low, high)
+    return (ends * high - starts * low).sum(-1)
+
+
+def _boundaries(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Which starts and ends of intervals, (..., intervals) each, no other interval covers; of equal ones, one counts."""
+    # Comparisons over contiguous memory are several times as fast.
+    low, high = (values.movedim(-1, 0).contiguous() for values in (low, high))
+    is_empty = ~(low < high)
+    reach = torch.where(is_empty, -torch.inf, high)  # An empty interval covers nothing.
+    start_is_covered, end_is_covered = is_empty.clone(), is_empty.clone()
+    for place in range(len(low)):
+        start, end = low[place], reach[place]
+        # Of equal starts or ends, the first in the order of intervals covers the others.
+        ahead, behind = slice(place), slice(place + 1, None)
+        for others, before, after in ((ahead, torch.lt, torch.gt), (behind, torch.le, torch.ge)):
+            start_is_covered[others] |= before(start, low[others]) & (low[others] <= end)
+            end_is_covered[others] |= after(end, high[others]) & (start <= high[others])
+    return ~start_is_covered.movedim(0, -1), ~end_is_covered.movedim(0, -1)
