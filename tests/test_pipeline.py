@@ -141,20 +141,18 @@ def test_a_seed_added_later_leaves_the_others_alone(project: Project) -> None:
         for path in project.folder.glob("checkpoints/*/*/*/*/last.ckpt")
     }
     assert len(before) == len(saved) == 4
-    project.change(lambda params: params["experiment"].update(seeds=[0, 1, 2], agents=["bc"]))
+    project.change(lambda params: params["experiment"].update(seeds=[0, 1, 2], agents=["gciql"]))
     assert project.repro() == {
         "check",
-        "train@tiny-maze-bc",
-        "evaluate@tiny-maze-bc",
+        "train@tiny-maze-gciql",
+        "evaluate@tiny-maze-gciql",
         "report",
     }
     for path, content in before.items():
         assert path.read_bytes() == content
     for path, written in saved.items():
         assert path.stat().st_mtime_ns == written  # Not trained again.
-    assert len(list(project.folder.glob("models/*/bc/seed-2/policy.pt"))) == 1
-    project.change(lambda params: params["experiment"].update(seeds=[0, 1], agents=["gciql", "bc"]))
-    project.repro()
+    assert len(list(project.folder.glob("models/*/gciql/seed-2/policy.pt"))) == 1
 
 
 KILLED = {
@@ -227,23 +225,25 @@ def test_a_queued_experiment_lands_in_the_same_store(project: Project) -> None:
     for command in (["git", "add", "-A"], ["git", "commit", "-qm", "x"]):
         subprocess.run(command, cwd=project.folder, env=project.environment(), check=True)
     known = {run.info.run_id for run in project.runs()}
-    project.dvc("exp", "run", "--temp", "-n", "tried", "-S", "agents.bc.learning_rate=0.002")
+    project.dvc("exp", "run", "--temp", "-n", "tried", "-S", "agents.gciql.learning_rate=0.002")
     new = [run for run in project.runs() if run.info.run_id not in known]
     assert {run.data.tags["dvc.experiment"] for run in new} == {"tried"}
     assert {run.data.params["agent.learning_rate"] for run in new} == {"0.002"}
     rows = csv.DictReader(io.StringIO(project.dvc("exp", "show", "--csv")))
     heading, lines = experiments_table(list(rows))
-    assert {"agents.bc.learning_rate", "bc on tiny-maze"} <= set(heading)
+    assert {"agents.gciql.learning_rate", "gciql on tiny-maze"} <= set(heading)
     (tried,) = (dict(zip(heading, line, strict=True)) for line in lines if line[0] == "tried")
-    assert tried["agents.bc.learning_rate"] == "0.002"
-    assert re.fullmatch(r"\d\.\d\d \[\d\.\d\d, \d\.\d\d\]", tried["bc on tiny-maze"])
+    assert tried["agents.gciql.learning_rate"] == "0.002"
+    assert re.fullmatch(r"\d\.\d\d \[\d\.\d\d, \d\.\d\d\]", tried["gciql on tiny-maze"])
     changed = json.loads(project.dvc("params", "diff", "HEAD", "tried", "--json"))
-    assert changed["params.yaml"]["agents.bc.learning_rate"]["new"] == 0.002
+    assert changed["params.yaml"]["agents.gciql.learning_rate"]["new"] == 0.002
 
 
 def test_published_data_runs_through_the_pipeline_once_it_is_there(project: Project) -> None:
     def swap(params: Any) -> None:
-        params["experiment"].update(datasets=["tiny-maze", "pointmaze-umaze-d4rl"], agents=["bc"])
+        params["experiment"].update(
+            datasets=["tiny-maze", "pointmaze-umaze-d4rl"], agents=["gciql"]
+        )
         params["evaluate"]["video"]["episodes"] = 0
 
     project.change(swap)
@@ -257,7 +257,7 @@ def test_published_data_runs_through_the_pipeline_once_it_is_there(project: Proj
         ran = project.repro()
     finally:
         del os.environ["HF_HUB_OFFLINE"]
-    assert {"collect@pointmaze-umaze-d4rl", "train@pointmaze-umaze-d4rl-bc"} <= ran
+    assert {"collect@pointmaze-umaze-d4rl", "train@pointmaze-umaze-d4rl-gciql"} <= ran
     assert not any(stage.startswith(("collect@tiny", "train@tiny")) for stage in ran)
     schema = json.loads(
         (project.folder / "datasets/parquet/pointmaze-umaze-d4rl/schema.json").read_text()
@@ -265,4 +265,4 @@ def test_published_data_runs_through_the_pipeline_once_it_is_there(project: Proj
     counts = schema["counts"]["sources"]["D4RL/pointmaze/umaze-v2"]
     assert counts["episodes"] >= counts["successful_episodes"] > 2
     metrics = json.loads((project.folder / "reports/metrics.json").read_text())
-    assert metrics["pointmaze-umaze-d4rl"]["bc"]["success_rate"]["episodes"] == 6
+    assert metrics["pointmaze-umaze-d4rl"]["gciql"]["success_rate"]["episodes"] == 9

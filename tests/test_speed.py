@@ -36,6 +36,9 @@ from offline_gcrl.training.updates import PlainUpdater, period
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
+FAST = slow_unless([*own_losses(), *NETWORKS], MAPPED)
+"""One variant of each loss and of each task network; the others run in the slow suite."""
+
 
 def make_train(**changed: Any) -> Train:
     return Train.model_validate({"updates": 1000, "snapshots": 10, **changed})
@@ -245,7 +248,7 @@ def not_recorded(work: Work) -> Work:
     return replay
 
 
-@pytest.mark.parametrize("variant", MAPPED, ids=str)
+@pytest.mark.parametrize("variant", FAST, ids=str)
 def test_recorded_updates_are_the_updates(variant: Any) -> None:
     plain, recorded = make_agent(*variant), make_agent(*variant)
     one_by_one = PlainUpdater(plain, plain.loss, adam(plain))
@@ -278,7 +281,7 @@ def test_where_recording_fails_updates_run_one_by_one(capsys: pytest.CaptureFixt
     assert "could not be recorded and run one by one: operation not permitted" in said
 
 
-@pytest.mark.parametrize("variant", slow_unless([*own_losses(), *NETWORKS], MAPPED), ids=str)
+@pytest.mark.parametrize("variant", FAST, ids=str)
 def test_nothing_of_an_update_waits_for_the_host(variant: Any) -> None:
     """A recording and an empty queue both forbid it. A tensor without values stands for one on a GPU.
 
@@ -342,7 +345,7 @@ def test_a_compiled_step_is_the_step(quick_compiler: None) -> None:
     torch.testing.assert_close(agents[1].state_dict(), agents[0].state_dict(), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", MAPPED, ids=str)
+@pytest.mark.parametrize("variant", FAST, ids=str)
 def test_members_of_an_ensemble_compute_the_same_in_batched_products(
     variant: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,7 +361,7 @@ def test_members_of_an_ensemble_compute_the_same_in_batched_products(
 # -------------------------------------------------------------------------------------- stacked seeds
 
 
-@pytest.mark.parametrize("variant", MAPPED, ids=str)
+@pytest.mark.parametrize("variant", FAST, ids=str)
 def test_stacked_seeds_learn_what_each_learns_alone(variant: Any) -> None:
     """In float64: Adam divides by the gradient, and makes steps of rounding where a gradient is zero."""
     alone = [make_agent(*variant, seed=seed).double() for seed in range(3)]
