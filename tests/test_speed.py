@@ -106,6 +106,20 @@ def test_on_a_gpu_the_longest_runs_are_compiled(monkeypatch: pytest.MonkeyPatch)
     assert not short.compile
 
 
+@pytest.mark.parametrize("has_it", [True, False])
+def test_the_automatic_precision_is_bfloat16_where_a_processor_multiplies_it_and_networks_are_wide(
+    has_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_it})
+    train = make_train(precision="auto", accelerator="cpu")
+    for width, wide in ((128, False), (256, True)):
+        plan = plan_for(train, make_settings("gciql", {"hidden": [width, width]}))
+        assert plan.precision == ("bf16" if wide and has_it else "fp32")
+        assert f"train.precision: auto is {plan.precision} here" in plan.notes
+    by_task = make_train(precision="auto", accelerator="cpu", tasks={"gradients": "pcgrad"})
+    assert plan_for(by_task, make_settings("gciql", {"hidden": [256]})).precision == "fp32"
+
+
 def test_a_precision_of_gpus_is_refused_on_a_cpu() -> None:
     train = make_train(precision="tf32", accelerator="cpu")
     with pytest.raises(OfflineGCRLError, match="asks for tf32, which only GPUs have"):

@@ -33,8 +33,9 @@ class Train(Section):
     mapped into memory. ``auto``: mapped if it takes more than ``memory_share``. Batches are the same."""
     memory_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """Largest share of free memory, or of the memory of the GPU, for the data of all training processes."""
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """Precision of matrix products in the loss; ``tf32`` needs a GPU. Weights, gradients and checkpoints are always float32."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"
+    """Precision of matrix products in the loss; weights, gradients and checkpoints are always float32. ``tf32`` needs a
+    GPU. ``auto``: ``tf32`` on a GPU that has it; ``bf16`` on a processor that multiplies it, if a layer has 256 units."""
     seeds_together: Literal["auto", "processes", "stacked"] = "auto"
     """``processes``: one process per seed. ``stacked``: all seeds in one batched update. ``auto``: stacked on a GPU,
     processes otherwise."""
@@ -56,7 +57,10 @@ class Train(Section):
                 "'tasks' is for training on all tasks at once, 'sequence' for tasks in sequence; leave one of "
                 "them out",
             )
-        chosen = {"compile": self.compile is True, "precision": self.precision != "fp32"}
+        chosen = {
+            "compile": self.compile is True,
+            "precision": self.precision not in ("auto", "fp32"),
+        }
         for key in [key for key, is_chosen in chosen.items() if is_chosen]:
             if self.has_task_gradients:
                 raise PydanticCustomError(

@@ -33,13 +33,16 @@ TOLERANCES = {"fp32": 1.0e-4, "tf32": 5.0e-3, "bf16": 5.0e-2}
 
 
 Precision = Literal["fp32", "tf32", "bf16"]
+Device = Literal["cpu", "cuda"]
+FIRST_WITH_TF32 = 8
+"""Compute capability of the first GPUs with TF32 (NVIDIA's Ampere)."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """The fast paths of a job."""
 
-    device: Literal["cpu", "cuda"]
+    device: Device
     matmul: Literal["default", "onednn"]
     """The library that multiplies float32 matrices on a CPU."""
     compile: bool
@@ -47,7 +50,7 @@ class Plan:
     stacked: bool
     """Whether the seeds train in one batched update instead of one process per seed."""
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    """One line per fast path that was wanted and is not available."""
+    """One line per fast path that was wanted and is not available, and the precision if it was chosen here."""
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
@@ -94,12 +97,7 @@ def plan_for(train: Train, settings: AgentSettings) -> Plan:
         OfflineGCRLError: a GPU, or a precision that only GPUs have, is asked for, and there is none, or more GPUs than
             there are.
     """
-    device: Literal["cpu", "cuda"] = "cuda" if accelerator(train.accelerator) == "gpu" else "cpu"
-    if train.precision == "tf32" and device == "cpu":
-        raise OfflineGCRLError(
-            "train.precision in params.yaml asks for tf32, which only GPUs have, and training runs on a CPU; "
-            "say 'fp32' or 'bf16'"
-        )
+    device: Device = "cuda" if accelerator(train.accelerator) == "gpu" else "cpu"
     notes: list[str] = []
     wide = max(settings.hidden) >= WORTH_ROUTING
     routed = device == "cpu" and wide and _or_note(onednn_is_accurate(), NOT_ACCURATE, notes)
@@ -115,10 +113,36 @@ def plan_for(train: Train, settings: AgentSettings) -> Plan:
         device=device,
         matmul="onednn" if routed else "default",
         compile=wanted and _or_note(has_compiler(device), NO_COMPILER, notes),
-        precision=train.precision,
+        precision=_precision(train, settings, device, notes),
         stacked=together == "stacked" or (together == "auto" and device == "cuda" and not apart),
         notes=tuple(notes),
     )
+
+
+def _precision(
+    train: Train, settings: AgentSettings, device: Device, notes: list[str]
+) -> Precision:
+    if train.precision == "tf32" and device == "cpu":
+        raise OfflineGCRLError(
+            "train.precision in params.yaml asks for tf32, which only GPUs have, and training runs on a CPU; "
+            "say 'fp32', 'bf16' or 'auto'"
+        )
+    if train.precision != "auto":
+        return train.precision
+    chosen: Precision = "fp32"
+    if not train.has_task_gradients:
+        if device == "cuda" and torch.cuda.get_device_capability()[0] >= FIRST_WITH_TF32:
+            chosen = "tf32"
+        elif device == "cpu" and max(settings.hidden) >= WORTH_ROUTING and multiplies_bfloat16():
+            chosen = "bf16"
+    notes.append(f"train.precision: auto is {chosen} here")
+    return chosen
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions that multiply bfloat16: AMX, or AVX-512 with BF16."""
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
 
 
 NOT_ACCURATE = "oneDNN rounds float32 on this processor: matrices are multiplied the slower way"
