@@ -15,11 +15,12 @@ from offline_gcrl.agents import make_agent
 from offline_gcrl.agents.bc import Settings
 from offline_gcrl.cards.measure import IngestedDataset
 from offline_gcrl.cards.sentences import becomes_true, measure_sentences, sentences_section
-from offline_gcrl.config import Evaluate, Language, Relabel, Sampling, Speech
+from offline_gcrl.config import Evaluate, Language, Relabel, Sampling, Speech, Video
 from offline_gcrl.config.outputs import INSTRUCTIONS, TABLE
 from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, Instructed, episode_jobs
-from offline_gcrl.evaluation.probes import instructed_episodes
+from offline_gcrl.evaluation.probes import Probe, instructed_episodes
 from offline_gcrl.evaluation.rollouts import run_episode
+from offline_gcrl.evaluation.videos import plan_videos
 from offline_gcrl.goals.instructions import NONE, SETS, Captions, Sentences, is_true
 from offline_gcrl.goals.text import LENGTH, SIZE, embeddings, encode
 from offline_gcrl.hindsight.relabel import relabel
@@ -392,6 +393,27 @@ def test_an_agent_that_learns_from_goals_that_are_states_takes_no_instructions()
 
     with pytest.raises(ValidationError, match="learns from goals that are states"):
         OfWGCSL(algorithm="wgcsl", conditioning="language")
+
+
+def test_a_film_has_different_sentences_from_one_start(
+    dataset: SmallDataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "policy.pt"
+    policy_of(dataset, path, conditioning="language")
+    recipe = dataset.recipe.model_copy(update={"language": LANGUAGE})
+    jobs = episode_jobs(path, as_dataset(recipe), Evaluate(episodes=2), 0, FINAL)
+    probe = {Probe("instructed", "seen sentence", 0): [replace(jobs[0], instructed=Instructed())]}
+    (final, film) = plan_videos({(0, FINAL): jobs}, probe, Video(episodes=3), tmp_path)
+    assert final.path.name == "rollouts.mp4"
+    assert film.path == tmp_path / "seed-0" / "instructed.mp4"
+    assert [job.instructed.text for job in film.jobs if job.instructed] == [
+        "go to the upper left", "go to the lower left", "go to the lower right",
+    ]  # fmt: skip
+    rows = [run_episode(job) for job in film.jobs]
+    assert len({str(row["start"]) for row in rows}) == 1
+    assert [row["instruction"] for row in rows] == [
+        job.instructed.text for job in film.jobs if job.instructed
+    ]
 
 
 def test_the_report_has_a_row_for_each_kind_of_episode() -> None:

@@ -49,6 +49,8 @@ WRONG_IDENTIFIER, HELD_OUT_EPISODES = "wrong_identifier.parquet", "held_out.parq
 """Evaluation episodes with a wrong task identifier or goal, and with unseen goals."""
 ROLLOUTS = "rollouts.mp4"
 """Video of evaluation episodes."""
+INSTRUCTED_ROLLOUTS = "instructed.mp4"
+"""Video of a policy of sentences, with several sentences from one start."""
 PLANNED_EPISODES, PLANNED_ROLLOUTS = "planned.parquet", "planned.mp4"
 """Evaluation episodes with a planner, and their video."""
 VALUE_MAP, VALUE_MAP_FIGURE = "value_map.parquet", "value_map.svg"

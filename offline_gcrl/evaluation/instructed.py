@@ -65,6 +65,9 @@ def saying_of(
     assert policy.vocabulary is not None
     sentences = policy.vocabulary.sentences
     captions = sentences.captions
+    if how.text is not None:
+        item = next(item for item in sentences.instructions if item.text == how.text)
+        return Saying(item, captions, item.text)
     if captions:
         choices = _possible(sentences, captions, how, start, desired)
     else:
@@ -74,6 +77,19 @@ def saying_of(
     random = np.random.default_rng([job.seed, SETS.index(how.set)])
     chosen = choices[int(random.integers(len(choices)))]
     return Saying(chosen, captions, _told(chosen, sentences, how, random))
+
+
+def different_sentences(policy: Policy, count: int) -> list[str]:
+    """At most ``count`` training sentences with different statements of the most detailed kind, for films from one start."""
+    if policy.vocabulary is None or not policy.vocabulary.has_captions:
+        return []
+    sentences = policy.vocabulary.sentences
+    seen = [sentences.instructions[number] for number in sentences.numbers("seen")]
+    most = max(len(item.statement) for item in seen)
+    texts = list({item.statement: item.text for item in reversed(seen) if len(item.statement) == most}.values())  # fmt: skip
+    texts.reverse()
+    places = np.linspace(0, len(texts) - 1, min(count, len(texts))).round().astype(int)
+    return [texts[place] for place in places]
 
 
 def without_sentence(job: EpisodeJob, how: Instructed) -> SettingsError:

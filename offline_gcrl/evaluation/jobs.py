@@ -36,6 +36,8 @@ class Instructed:
     given: Literal["sentence", "goal", "wrong", "none"] = "sentence"
     """What the policy is conditioned on: the ``sentence``; the ``goal`` of the episode, of which the sentence is true; a
     ``wrong`` sentence, of the same kind and about other values; or ``none``."""
+    text: str | None = None
+    """A certain sentence of the dataset, in an episode that starts at its own seed."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ The video of episodes with a planner shows the plan too: the subgoals of the pat
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from offline_gcrl.config import Video
-from offline_gcrl.config.outputs import PLANNED_ROLLOUTS, ROLLOUTS
+from offline_gcrl.config.outputs import INSTRUCTED_ROLLOUTS, PLANNED_ROLLOUTS, ROLLOUTS
 from offline_gcrl.environments.cameras import as_pixels, prepare, shows_goal
 from offline_gcrl.environments.making import can_render, make_environment, seeded_episode
-from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob
+from offline_gcrl.evaluation.instructed import different_sentences
+from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, Instructed
 from offline_gcrl.evaluation.plan import EvaluationPlan
 from offline_gcrl.evaluation.planner import Plan
 from offline_gcrl.evaluation.probes import ProbePlan
@@ -53,7 +55,10 @@ class PlannedVideo(NamedTuple):
 def plan_videos(
     plan: EvaluationPlan, probes: ProbePlan, settings: Video, output: Path
 ) -> list[PlannedVideo]:
-    """The videos of every seed, of its first episodes: ``rollouts.mp4``, and ``planned.mp4`` if there is a planner.
+    """The videos of every seed.
+
+    ``rollouts.mp4`` has its first episodes, ``planned.mp4`` the same with a planner, and ``instructed.mp4`` several
+    sentences from one start, for policies of sentences.
 
     Args:
         plan: episodes of the main evaluation.
@@ -67,11 +72,22 @@ def plan_videos(
         for probe, jobs in probes.items()
         if probe.kind == "planned"
     ]
+    spoken = [
+        (probe.seed, INSTRUCTED_ROLLOUTS, with_sentences(jobs[0], settings.episodes))
+        for probe, jobs in probes.items()
+        if probe.kind == "instructed" and jobs[0].instructed == Instructed()
+    ]
     return [
         PlannedVideo(output / f"seed-{seed}" / name, jobs[: settings.episodes], settings)
-        for seed, name, jobs in [*final, *planned]
-        if settings.episodes
+        for seed, name, jobs in [*final, *planned, *spoken]
+        if settings.episodes and jobs
     ]
+
+
+def with_sentences(job: EpisodeJob, count: int) -> list[EpisodeJob]:
+    """One episode with different sentences, from the same start; none for policies that take no such sentences."""
+    texts = different_sentences(load_policy(job.policy), count)
+    return [replace(job, instructed=Instructed(text=text)) for text in texts]
 
 
 def write_videos(
@@ -151,7 +167,9 @@ def _frames(
             is_marked = shows_goal(environment)
         if state.ended or step % stride == 0:
             picture = np.array(environment.render(), dtype=np.uint8)
-            if not is_marked:
+            if state.saying is not None:
+                _write_on_top(picture, state.saying.instruction.text)
+            elif not is_marked:
                 _write_goal(picture, state.desired)
             if state.plan is not None:
                 picture = _with_plan(picture, state.plan, environment)
@@ -226,9 +244,14 @@ def _write_goal(picture: Frame, goal: NDArray[Any]) -> None:
     """Write the first numbers of a goal at the top of a picture, on a lighter background."""
     first = ", ".join(f"{value:.2f}" for value in goal[:GOAL_NUMBERS_SHOWN])
     rest = ", ..." if len(goal) > GOAL_NUMBERS_SHOWN else ""
+    _write_on_top(picture, f"goal {first}{rest}")
+
+
+def _write_on_top(picture: Frame, text: str) -> None:
+    """Write text at the top of a picture, on a lighter background."""
     top = picture[: BORDER + STRIP]
     top[:] = (top * 0.25 + np.array(PAPER) * 0.75).astype(np.uint8)
-    _write(picture, f"goal {first}{rest}", (BORDER + 3, BORDER + 3), INK)
+    _write(picture, text, (BORDER + 3, BORDER + 3), INK)
 
 
 def _resampled(frames: list[Frame]) -> list[Frame]:
