@@ -1,10 +1,11 @@
 # `make repro` installs the package and runs the pipeline; `make test` installs the tools and runs all checks and tests.
 PYTHON ?= python3.11
 VENV := .venv
+SEARCHES := $(basename $(notdir $(wildcard docs/searches/*.yaml)))
 STUDIES := $(basename $(notdir $(wildcard docs/experiments/*.yaml)))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all extras study known-study needs-git check format ui experiments datasets docs screenshots notebooks bench lock clean
+.PHONY: repro test test-all extras study known-study tune known-search needs-git check format ui experiments datasets docs screenshots notebooks bench lock clean
 
 repro: needs-git $(VENV)/.run  ## run the stages that have changed, from raw data to report
 	dvc repro
@@ -35,6 +36,13 @@ study: known-study needs-git $(VENV)/.run  ## run an experiment of docs/experime
 
 known-study:
 	@test -f "docs/experiments/$(NAME).yaml" || { echo "error: no study '$(NAME)'; make study NAME=... takes one of: $(STUDIES)" >&2; exit 1; }
+
+tune: known-search needs-git $(VENV)/.run  ## search settings of an agent, or continue a search of docs/searches: make tune NAME=...
+	@python -c "import optuna" 2>/dev/null || pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[tune]'
+	@python -m offline_gcrl.commands.tune "docs/searches/$(NAME).yaml"
+
+known-search:
+	@test -f "docs/searches/$(NAME).yaml" || { echo "error: no search '$(NAME)'; make tune NAME=... takes one of: $(SEARCHES)" >&2; exit 1; }
 
 needs-git:
 	@git rev-parse --git-dir >/dev/null 2>&1 || grep -qs 'no_scm *= *true' .dvc/config .dvc/config.local || { echo "error: this copy of the project has no Git repository, which DVC needs; clone the project, or run 'dvc config core.no_scm true' to do without experiments" >&2; exit 1; }

@@ -16,8 +16,8 @@ WITHOUT_EFFECT = ("__init__.py", "tracking")
 """Parts that cannot change an output of a stage."""
 FOLDERS = (
     "support", "config", "statistics", "goals", "environments", "figures", "collect", "convert", "episodes",
-    "cards", "hindsight", "networks", "agents", "policies", "training", "evaluation", "library", "tracking",
-    "report", "commands",
+    "cards", "hindsight", "networks", "agents", "policies", "training", "evaluation", "library", "tuning",
+    "tracking", "report", "commands",
 )  # fmt: skip
 """Folders of the package from the bottom to the top: a folder imports only itself and folders before it."""
 MAX_LINES = 350

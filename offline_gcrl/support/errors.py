@@ -19,6 +19,10 @@ class PolicyError(OfflineGCRLError):
     """A policy file is missing or damaged, or the policy does not support a request."""
 
 
+class DivergedError(OfflineGCRLError):
+    """A loss or a weight became NaN or infinite in training."""
+
+
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run again; finished stages are kept",
     errno.EDQUOT: "the disk quota is used up; free some space and run again; finished stages are kept",

@@ -51,12 +51,17 @@ def stage_arguments(description: str | None, *names: str) -> list[str]:
 
 
 @contextmanager
-def stage(title: str, subject: str) -> Iterator[None]:
+def stage(title: str, subject: str, again: str = "dvc repro") -> Iterator[None]:
     """Print the heading of a stage; an error that a user can fix ends the process with a sentence and no traceback.
 
     Such errors are those of the package, those of the system (a full disk, missing permissions, too little memory) and
     damaged files. An interruption by Ctrl-C or SIGTERM ends the process with one line. A stage that has nothing to
     show for long says that it is at work, and on what.
+
+    Args:
+        title: name of the stage or command.
+        subject: what it works on.
+        again: the command that continues after an interruption.
     """
     resume_collection()
     if not _began:
@@ -67,7 +72,7 @@ def stage(title: str, subject: str) -> Iterator[None]:
         with silence.watched(lambda line: console.print(Text(f"  {line}", style="dim"))):
             yield
     except KeyboardInterrupt:
-        _print("  [yellow]stopped[/yellow]; `dvc repro` continues from here")
+        _print(f"  [yellow]stopped[/yellow]; `{escape(again)}` continues from here")
         sys.exit(130)
     except Exception as error:
         message = memory_sentence(error) if is_out_of_memory(error) else message_of(error)

@@ -7,7 +7,7 @@ MLflow stores a view in a tag of the experiment. The page lists it under `Views`
 import json
 from typing import Any
 
-AGENTS, SEEDS, DATASETS = "agents", "seeds", "datasets"
+AGENTS, SEEDS, DATASETS, TRIALS = "agents", "seeds", "datasets", "trials"
 ALWAYS_SHOWN = ("attributes.`Run Name`", "runDateAndNestInfo", "attributes.`Duration`")
 WIDTHS = {
     "attributes.`Run Name`": 260,
@@ -42,6 +42,17 @@ def dataset_views() -> dict[str, str]:
     ]
     envelope = _envelope("Datasets", "", columns, order="metrics.`transitions`")
     return {f"mlflow.sharedViewState.{DATASETS}": envelope}
+
+
+def search_views(settings: list[str]) -> dict[str, str]:
+    """The saved view of the experiment of searches, as a tag of the experiment.
+
+    Args:
+        settings: names of the settings of the latest search, which have a column each.
+    """
+    results = ["tags.`state`", "tags.`success`", *_metrics("success", "discounted_return")]
+    columns = [*results, *(f"params.`{name}`" for name in settings)]
+    return {f"mlflow.sharedViewState.{TRIALS}": _envelope("Trials", "tags.trial != 'all'", columns)}
 
 
 def address(experiment: str, view: str = AGENTS) -> str:

@@ -25,7 +25,7 @@ from offline_gcrl.hindsight.draws import stream_key
 from offline_gcrl.policies.instructions import Vocabulary
 from offline_gcrl.policies.policy import save_policy
 from offline_gcrl.policies.saved import read_content, write_content
-from offline_gcrl.support.errors import OfflineGCRLError, PolicyError
+from offline_gcrl.support.errors import DivergedError, PolicyError
 from offline_gcrl.support.files import write_text
 from offline_gcrl.support.tables import write_parquet
 from offline_gcrl.training.batches.data import DeviceData
@@ -122,7 +122,7 @@ class Learner:
         """Check the round before anything of it is saved: diagnostics and weights are numbers.
 
         Raises:
-            OfflineGCRLError: naming the first update and the diagnostics that are not finite.
+            DivergedError: naming the first update and the diagnostics that are not finite.
         """
         for point in points:
             wrong = [name for name, value in point.items() if not math.isfinite(value)]
@@ -135,9 +135,9 @@ class Learner:
         if wrong:
             raise self._diverged(f"weights are not finite: {', '.join(wrong[:3])}")
 
-    def _diverged(self, what: str) -> OfflineGCRLError:
+    def _diverged(self, what: str) -> DivergedError:
         job = self.job
-        return OfflineGCRLError(
+        return DivergedError(
             f"{job.agent} on {job.dataset}, seed {job.seed}: training diverged: {what}; set a smaller "
             f"agents.{job.agent}.learning_rate, or train.precision: fp32, and check the scale of the data on its card"
         )
