@@ -83,7 +83,7 @@ clean:                         ## delete environments and caches, and keep data 
 	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/pip:
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; set the path of Python 3.11: make PYTHON=..." >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; set the path of Python 3.11, 3.12 or 3.13: make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/pip
