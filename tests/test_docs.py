@@ -295,7 +295,7 @@ def test_the_recipes_on_the_page_are_valid(tmp_path: Path) -> None:
     shutil.copytree(RECIPES, tmp_path, dirs_exist_ok=True)
     shown = blocks("adding-datasets.md", "yaml")
     recipes = [block for block in shown if block.startswith("# datasets/recipes/")]
-    assert len(recipes) == 2
+    assert len(recipes) == 3
     for number, recipe in enumerate(recipes):
         (tmp_path / f"page-{number}.yaml").write_text(recipe)
         assert resolve(f"page-{number}", folder=tmp_path).title
@@ -441,6 +441,30 @@ def copy_of_the_project(folder: Path) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     return folder
+
+
+def test_the_environment_of_the_page_passes_the_checks_of_the_pipeline(tmp_path: Path) -> None:
+    project = copy_of_the_project(tmp_path)
+    (source,) = (
+        block
+        for block in blocks("adding-datasets.md", "python")
+        if block.startswith("# environments/my_env.py")
+    )
+    (recipe,) = (
+        block
+        for block in blocks("adding-datasets.md", "yaml")
+        if block.startswith("# datasets/recipes/my-point.yaml")
+    )
+    (project / "environments/my_env.py").write_text(source)
+    (project / "datasets/recipes/my-point.yaml").write_text(recipe)
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["experiment"] |= {"datasets": ["my-point"], "agents": ["gcbc", "gciql"]}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    answer = subprocess.run(
+        [sys.executable, "pipelines/check.py"], cwd=project, capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert (project / "datasets/resolved/my-point.json").is_file()
 
 
 def test_an_agent_added_by_the_page_is_checked_and_conforms(tmp_path: Path) -> None:

@@ -216,6 +216,18 @@ def test_the_recipe_is_complete_and_trains_on_the_converted_data(maze: Arrays, r
     np.testing.assert_array_equal(episodes.desired_goal, maze["infos/goal"])
 
 
+def test_a_goal_that_is_not_in_the_file_can_be_given_for_all_episodes(
+    maze: Arrays, root: Path
+) -> None:
+    goals = ["--goal-columns", "0", "1", "--tolerance", "0.45", "--desired-constant", "0.9", "-1.1"]
+    main(["d4rl", write_hdf5(classic(maze)), "my/maze-v0", "--recipe", "my-maze", *goals])
+    recipe = load_recipe("my-maze", Path("datasets/recipes"))
+    assert ingested(recipe, root)["sizes"]["desired_goal"] == 2
+    desired = open_episodes(Path("parquet")).desired_goal
+    assert desired is not None
+    np.testing.assert_allclose(np.unique(desired, axis=0), [[0.9, -1.1]], rtol=1e-6)
+
+
 def test_goals_of_a_converted_file_are_full_states_by_default(maze: Arrays, root: Path) -> None:
     main(["ogbench", write_npz(maze), "my/play-v0", "--recipe", "my-play"])
     schema = ingested(load_recipe("my-play", Path("datasets/recipes")), root)
@@ -358,6 +370,16 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "no column": ({}, ["--goal-columns", "4", "--tolerance", "1"], "no column 4"),
     "no tolerance": ({}, ["--goal-columns", "0"], "--goal-columns needs --tolerance"),
+    "a constant of nothing": (
+        {},
+        ["--desired-constant", "1"],
+        "--desired-constant needs --goal-columns",
+    ),
+    "a constant of another size": (
+        {},
+        ["--goal-columns", "0", "1", "--tolerance", "1", "--desired-constant", "1"],
+        "--desired-constant: 1 numbers for 2 columns of the goal",
+    ),
     "an option of nothing": ({}, ["--option", "a=1"], "--option needs an environment"),
     "rows in no order": (
         {"next_observations": np.ones((240, 4), np.float32)},

@@ -37,7 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         environment = _environment(given)
         file = inspect_file(given.file, LAYOUTS[given.layout], given.ends)
         actions, source = bounded_actions(file, environment, given.action_low, given.action_high)
-        options = RecipeOptions(given.kind, environment, tuple(given.goal_columns), given.tolerance)
+        options = RecipeOptions(
+            given.kind,
+            environment,
+            tuple(given.goal_columns),
+            given.tolerance,
+            tuple(given.desired_constant),
+        )
         text, remarks = draft_recipe(given.dataset, file, options)
         with Bars([given.dataset], file.transitions, "transitions") as bars:
             home = write_dataset(
@@ -105,6 +111,14 @@ def _add_properties(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="X",
         help="largest distance at which a goal counts as reached, with --goal-columns",
+    )
+    add(
+        "--desired-constant",
+        type=float,
+        metavar="X",
+        help="the goal that the behaviour pursued in all episodes, one number per goal column (default: the goals of the "
+        "file; without any, the behaviour pursued none)",
+        **several,
     )
     for name, bound in (("--action-low", "smallest"), ("--action-high", "largest")):
         add(name, type=float, metavar="X", help=BOUNDS.format(bound), **several)

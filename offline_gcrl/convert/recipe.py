@@ -28,6 +28,8 @@ class RecipeOptions:
     """Columns of the observation that are the goal; empty for all columns."""
     tolerance: float | None = None
     """Largest distance at which a goal counts as reached, in units of the goal."""
+    desired_constant: tuple[float, ...] = ()
+    """The goal that the behaviour pursued in all episodes; empty if the file has goals or there were none."""
 
 
 def draft_recipe(
@@ -67,6 +69,7 @@ def draft_recipe(
 def _goal(file: InspectedFile, options: RecipeOptions) -> tuple[dict[str, Any], list[str]]:
     """The goal spec, and remarks; the goal is the given columns of the observation, or the full state."""
     size = file.sizes[file.goal] if file.goal else 0
+    _check_constant(options)
     if "achieved_goal" in file.goal_keys and options.tolerance is not None:
         desired = "infos.desired_goal" if "desired_goal" in file.goal_keys else None
         success = {"kind": "distance", "tolerance": options.tolerance}
@@ -90,14 +93,32 @@ def _goal(file: InspectedFile, options: RecipeOptions) -> tuple[dict[str, Any], 
             f"--goal-columns: no column {max(columns)}; the observations have "
             f"{file.sizes['observations']} columns, counted from 0"
         )
-    fits = size == len(columns)
+    uses_file = size == len(columns) and not options.desired_constant
+    constant = {"constant": list(options.desired_constant)} if options.desired_constant else None
     goal: dict[str, Any] = {
         "achieved": {"key": "observation", "columns": columns},
-        "desired": "infos.goal" if fits else None,
+        "desired": "infos.goal" if uses_file else constant,
         "success": {"kind": "distance", "tolerance": options.tolerance},
     }
     remark = f"the goals in the file, of {size} dimensions, are not used"
-    return goal, [remark] if size and not fits else []
+    return goal, [remark] if size and not uses_file else []
+
+
+def _check_constant(options: RecipeOptions) -> None:
+    """Check that a constant goal has one number per column of the goal.
+
+    Raises:
+        SettingsError: it has another number of them.
+    """
+    given, columns = len(options.desired_constant), len(options.goal_columns)
+    if given and not columns:
+        raise SettingsError(
+            "--desired-constant needs --goal-columns, the columns of the observation that are the goal"
+        )
+    if given and given != columns:
+        raise SettingsError(
+            f"--desired-constant: {given} numbers for {columns} columns of the goal; give one number per column"
+        )
 
 
 def _goal_size(file: InspectedFile, goal: dict[str, Any]) -> int:
