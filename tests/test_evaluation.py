@@ -16,13 +16,19 @@ from numpy.typing import NDArray
 
 from offline_gcrl.agents import agent_type, settings_type
 from offline_gcrl.config import Evaluate, Goal, Video
-from offline_gcrl.environments.cameras import prepare, shows_goal
+from offline_gcrl.environments.cameras import as_pixels, prepare, shows_goal
 from offline_gcrl.environments.making import can_render, make_environment
 from offline_gcrl.environments.selection import as_tree
 from offline_gcrl.evaluation.jobs import CURVE, FINAL, episode_jobs, evaluation_seeds
 from offline_gcrl.evaluation.results import episode_table, learning_curve, summarise
 from offline_gcrl.evaluation.rollouts import has_reached, run_episode, run_episodes
-from offline_gcrl.evaluation.videos import FAILED, REACHED, plan_videos, write_videos
+from offline_gcrl.evaluation.videos import (
+    FAILED,
+    REACHED,
+    plan_videos,
+    with_circle,
+    write_videos,
+)
 from offline_gcrl.policies.policy import save_policy
 from offline_gcrl.statistics.intervals import across_seeds, rate_across_seeds, wilson
 from offline_gcrl.support.errors import OfflineGCRLError
@@ -233,21 +239,23 @@ def test_intervals_are_the_same_each_time() -> None:
 # imageio-ffmpeg leaves its pipes to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_video_shows_the_episodes(policy: Path, tmp_path: Path) -> None:
-    settings = Evaluate(video=Video(episodes=2, size=96))
+    settings = Evaluate(video=Video(episodes=3, size=96))
     (tmp_path / "seed-0").mkdir()
     jobs = episode_jobs(policy, as_dataset(small_recipe()), settings, 0, FINAL)
     assert write_videos(plan_videos({(0, FINAL): jobs}, {}, settings.video, tmp_path)) is None
     with closing(imageio_ffmpeg.read_frames(str(tmp_path / "seed-0/rollouts.mp4"))) as frames:
-        assert next(frames)["size"] == (192, 144)  # Two pictures, a heading and a line of text.
+        # Two rows of two pictures with a line of text each, below a heading.
+        assert next(frames)["size"] == (192, 264)
         pictures = [np.frombuffer(frame, np.uint8) for frame in frames]
     assert len(pictures) > 10
     assert any(not np.array_equal(pictures[0], other) for other in pictures[1:])
-    last = pictures[-1].reshape(144, 192, 3)
-    for place, job in enumerate(
-        jobs[:2]
-    ):  # The strip below each picture has the colour of its end.
-        colour = REACHED if run_episode(job)["success"] else FAILED
-        assert np.abs(last[-3, 96 * place + 48] - np.array(colour)).max() < 25
+    last = pictures[-1].reshape(264, 192, 3)
+    # The strip below each picture has the colour of its end, and the fourth place is blank.
+    ends = [REACHED if run_episode(job)["success"] else FAILED for job in jobs[:3]]
+    for place, colour in enumerate([*ends, (255, 255, 255)]):
+        row, column = divmod(place, 2)
+        found = last[24 + 120 * (row + 1) - 3, 96 * column + 48]
+        assert np.abs(found - np.array(colour)).max() < 25
 
 
 @pytest.mark.skipif(not can_render(), reason="no GL library")
@@ -263,6 +271,32 @@ def test_the_camera_shows_the_complete_maze_and_its_goal_from_above() -> None:
         assert shows_goal(environment)
     walls = picture[[2, -3, 48, 48], [48, 48, 2, -3]]  # Near the middle of each edge.
     assert (walls[:, 0] > walls[:, 2] + 40).all()  # Orange, as the walls are; the floor is blue.
+
+
+@pytest.mark.skipif(not can_render(), reason="no GL library")
+def test_the_circle_around_a_goal_has_the_radius_of_success() -> None:
+    recipe = small_recipe()
+    assert recipe.evaluation is not None
+    size, goal = 240, np.array([1.0, 1.0])
+    with closing(
+        make_environment(
+            recipe.evaluation.environment, render_mode="rgb_array", width=size, height=size
+        )
+    ) as environment:
+        prepare(environment)
+        environment.reset(seed=0)
+        plain = np.array(environment.render(), dtype=np.uint8)
+        drawn = with_circle(plain, recipe.goal.success, goal, environment)
+        places = as_pixels(environment, np.stack([goal, goal + np.array([0.45, 0.0])]), size)
+    assert recipe.goal.success.tolerance == 0.45
+    assert places is not None
+    centre, edge = places
+    rows, columns = np.nonzero((plain != drawn).any(2))
+    distances = np.hypot(columns - centre[0], rows - centre[1])
+    assert distances.mean() == pytest.approx(np.hypot(*(edge - centre)), abs=1.0)
+    assert np.ptp(distances) < 12  # Smooth edges of a line of 2.5 pixels.
+    unlimited = recipe.goal.success.model_copy(update={"kind": "same_step"})
+    assert with_circle(plain, unlimited, goal, environment) is plain
 
 
 def test_an_environment_that_shows_no_goal_is_recognised() -> None:

@@ -1,8 +1,10 @@
-"""Rollout videos: episodes of a policy side by side, with their goals and whether they were reached.
+"""Rollout videos: episodes of a policy in a grid, with their goals and whether they were reached.
 
-The video of episodes with a planner shows the plan too: the subgoals of the path, and the current one.
+In mazes, a circle shows where the goal counts as reached. The video of episodes with a planner shows the plan too: the
+subgoals of the path, and the current one.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from offline_gcrl.config import Video
+from offline_gcrl.config import Success, Video
 from offline_gcrl.config.outputs import INSTRUCTED_ROLLOUTS, PLANNED_ROLLOUTS, ROLLOUTS
 from offline_gcrl.environments.cameras import as_pixels, prepare, shows_goal
 from offline_gcrl.environments.making import can_render, make_environment, seeded_episode
@@ -37,6 +39,8 @@ RUNNING, REACHED, FAILED = (120, 120, 120), (0, 158, 115), (213, 94, 0)  # Okabe
 PAPER, INK = (255, 255, 255), (34, 34, 34)
 PATH, CURRENT = (86, 180, 233), (240, 228, 66)  # A path of subgoals, and the current one.
 SMOOTHING = 4
+CIRCLE_POINTS = 72
+EVEN = 2  # Frames of H.264 have even sizes; other sizes are scaled.
 STRIP, LETTERS = 24, 15  # Height of a line of text and of its letters, in pixels.
 GOAL_NUMBERS_SHOWN = 4
 LAST_FRAME_REPEATS = 20  # How often the last frame is repeated before the video ends.
@@ -93,7 +97,7 @@ def with_sentences(job: EpisodeJob, count: int) -> list[EpisodeJob]:
 def write_videos(
     videos: Sequence[PlannedVideo], on_video: Callable[[], None] = lambda: None
 ) -> str | None:
-    """Render the episodes of each video, side by side.
+    """Render the episodes of each video.
 
     Returns:
         The reason why videos are missing; None if all were made.
@@ -120,21 +124,32 @@ def _try_write(video: PlannedVideo) -> str | None:
 
 
 def write_rollouts(path: Path, jobs: list[EpisodeJob], settings: Video) -> None:
-    """Run the episodes again with a camera, and write them side by side as MP4, below a heading."""
+    """Run the episodes again with a camera, and write them as MP4: in a grid below a heading, which fits a phone."""
     policy = load_policy(jobs[0].policy)
     episodes = [_rendered_episode(job, policy, settings) for job in jobs]
     title = _title(policy) + (", with planner" if jobs[0].planning else "")
-    heading = _strip(settings.size * len(jobs), title, PAPER, INK)
-    size = (settings.size * len(episodes), settings.size + 2 * STRIP)
-    with closing(
-        imageio_ffmpeg.write_frames(path, size, fps=FRAMES_PER_SECOND, quality=6)
-    ) as video:
+    columns = math.ceil(math.sqrt(len(jobs)))
+    heading = _strip(settings.size * columns, title, PAPER, INK)
+    height, width = _grid([frames[0] for frames in episodes], columns).shape[:2]
+    options = {"fps": FRAMES_PER_SECOND, "quality": 6, "macro_block_size": EVEN}
+    with closing(imageio_ffmpeg.write_frames(path, (width, height + STRIP), **options)) as video:
         video.send(None)
         for number in range(max(map(len, episodes)) + LAST_FRAME_REPEATS):
             # An episode that has ended stays on its last frame.
-            row = [frames[min(number, len(frames) - 1)] for frames in episodes]
-            picture = np.concatenate([heading, np.concatenate(row, axis=1)])
+            frames = [frames[min(number, len(frames) - 1)] for frames in episodes]
+            picture = np.concatenate([heading, _grid(frames, columns)])
             video.send(np.ascontiguousarray(picture))
+
+
+def _grid(frames: Sequence[Frame], columns: int) -> Frame:
+    """Frames of equal size in rows of ``columns``; empty places are blank."""
+    blank = [np.full_like(frames[0], PAPER[0])] * (-len(frames) % columns)
+    every = [*frames, *blank]
+    rows = [
+        np.concatenate(every[start : start + columns], axis=1)
+        for start in range(0, len(every), columns)
+    ]
+    return np.concatenate(rows)
 
 
 def _title(policy: Policy) -> str:
@@ -171,36 +186,75 @@ def _frames(
                 _write_on_top(picture, state.saying.instruction.text)
             elif not is_marked:
                 _write_goal(picture, state.desired)
-            if state.plan is not None:
-                picture = _with_plan(picture, state.plan, environment)
+            if maze_walls(environment):
+                picture = _with_marks(picture, state, job.goal.success, environment)
             yield _captioned(picture, step, state)
+
+
+def _with_marks(
+    picture: Frame, state: RolloutStep, success: Success, environment: gymnasium.Env[Any, Any]
+) -> Frame:
+    """A picture of a maze with the circle around the goal, unless a sentence is the goal, and with the plan if any."""
+    if state.saying is None:
+        picture = with_circle(picture, success, state.desired, environment)
+    return picture if state.plan is None else _with_plan(picture, state.plan, environment)
+
+
+def with_circle(
+    picture: Frame, success: Success, goal: NDArray[Any], environment: gymnasium.Env[Any, Any]
+) -> Frame:
+    """A picture of a maze with a circle around the goal, inside which it counts as reached, if a distance decides that."""
+    if not success.has_distance or success.tolerance is None:
+        return picture
+    angles = np.linspace(0.0, 2.0 * np.pi, CIRCLE_POINTS)
+    around = np.stack([np.cos(angles), np.sin(angles)], axis=1) * success.tolerance
+    places = as_pixels(environment, goal[:2] + around, len(picture))
+    if places is None:
+        return picture
+
+    def draw(canvas: ImageDraw.ImageDraw, unit: float) -> None:
+        points = [tuple(place) for place in (places * SMOOTHING).tolist()]
+        canvas.line(points, fill=(*INK, 255), width=round(2.5 * unit), joint="curve")
+        canvas.line(points, fill=(*PAPER, 255), width=round(1.2 * unit), joint="curve")
+
+    return _drawn_over(picture, draw)
 
 
 def _with_plan(picture: Frame, plan: Plan, environment: gymnasium.Env[Any, Any]) -> Frame:
     """A picture of a maze with the path of subgoals, and a ring around the current one.
 
-    The first two numbers of a goal are its position. Pictures of environments that are no mazes are left as they are.
+    The first two numbers of a goal are its position.
     """
-    if not maze_walls(environment):
-        return picture
     places = as_pixels(environment, plan.subgoals[:, :2], len(picture))
     if places is None:
         return picture
-    # Drawn at a multiple of the size, because Pillow does not smooth edges.
-    points = [tuple(place) for place in (places * SMOOTHING).tolist()]
+
+    def draw(canvas: ImageDraw.ImageDraw, unit: float) -> None:
+        points = [tuple(place) for place in (places * SMOOTHING).tolist()]
+        if len(points) > 1:
+            canvas.line(points, fill=(*PATH, 255), width=round(1.5 * unit), joint="curve")
+        for point in points[:-1]:
+            canvas.circle(
+                point, 3.0 * unit, fill=(*PAPER, 255), outline=(*PATH, 255), width=round(unit)
+            )
+        current = points[plan.current]
+        canvas.circle(current, 7.0 * unit, outline=(*INK, 255), width=round(3.5 * unit))
+        canvas.circle(current, 6.5 * unit, outline=(*CURRENT, 255), width=round(2.5 * unit))
+
+    return _drawn_over(picture, draw)
+
+
+def _drawn_over(picture: Frame, draw: Callable[[ImageDraw.ImageDraw, float], None]) -> Frame:
+    """A picture with smooth lines over it.
+
+    Args:
+        picture: (size, size, 3).
+        draw: draws on a canvas of ``SMOOTHING`` times the size, because Pillow does not smooth edges. Its second
+            argument is the length on the canvas of a pixel of a picture of 240 pixels.
+    """
     size = (picture.shape[1] * SMOOTHING, picture.shape[0] * SMOOTHING)
     layer = Image.new("RGBA", size, (*PATH, 0))
-    canvas, unit = ImageDraw.Draw(layer), SMOOTHING * len(picture) / 240
-    if len(points) > 1:
-        canvas.line(points, fill=(*PATH, 255), width=round(1.5 * unit), joint="curve")
-    for point in points[:-1]:
-        canvas.circle(
-            point, 3.0 * unit, fill=(*PAPER, 255), outline=(*PATH, 255), width=round(unit)
-        )
-    canvas.circle(points[plan.current], 7.0 * unit, outline=(*INK, 255), width=round(3.5 * unit))
-    canvas.circle(
-        points[plan.current], 6.5 * unit, outline=(*CURRENT, 255), width=round(2.5 * unit)
-    )
+    draw(ImageDraw.Draw(layer), SMOOTHING * len(picture) / 240)
     layer = layer.resize(picture.shape[1::-1], Image.Resampling.LANCZOS)
     drawn = Image.alpha_composite(Image.fromarray(picture).convert("RGBA"), layer)
     return np.array(drawn.convert("RGB"))
