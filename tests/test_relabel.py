@@ -21,6 +21,7 @@ from offline_gcrl.hindsight.draws import stream_key
 from offline_gcrl.hindsight.relabel import iterate_transitions, relabel, relabel_transitions
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.hindsight.strategies import STRATEGY_NUMBERS
+from offline_gcrl.support.bins import whole_number_edges
 from offline_gcrl.support.errors import DataError
 
 WORD = 2**64
@@ -289,3 +290,16 @@ def test_statistics_agree_with_the_table(dataset: SmallDataset) -> None:
     ahead = (table["future_goal_0"].cast(pl.Int64) - table["row"]).to_numpy()
     assert future["steps_ahead"]["mean"] == pytest.approx(ahead.mean(), rel=0.1)
     assert sum(future["steps_ahead"]["histogram"]["counts"]) == 3 * len(table)
+    edges = np.array(future["steps_ahead"]["histogram"]["edges"])
+    assert set(edges % 1) == {0.5}
+    assert len(set(np.diff(edges))) == 1
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 50), (-49, 49), (1, 1000), (7, 7)])
+def test_every_bin_of_a_histogram_has_equally_many_whole_numbers(low: int, high: int) -> None:
+    edges = whole_number_edges(low, high, 40)
+    assert 1 < len(edges) <= 41
+    assert edges[0] == low - 0.5
+    assert edges[-2] < high < edges[-1]
+    every = np.arange(low, edges[-1])
+    assert len(set(np.histogram(every, edges)[0])) == 1

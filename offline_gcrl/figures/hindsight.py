@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from offline_gcrl.figures.style import STYLE, colours
 
@@ -42,6 +42,7 @@ def draw_shares(axes: Axes, statistics: Mapping[str, Any]) -> None:
     axes.set_xscale("log")
     axes.set_xlim(least / 1.5, 8.0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+    axes.xaxis.set_major_locator(LogLocator(numticks=5))  # More labels would overlap in a paper.
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yticks(range(len(strategies)), list(strategies))
     axes.set_ylim(len(strategies) - 0.4, -0.6)
@@ -63,10 +64,12 @@ def draw_distances(axes: Axes, statistics: Mapping[str, Any]) -> None:
     for name, values in strategies.items():
         if "steps_ahead" in values:
             histogram = values["steps_ahead"]["histogram"]
-            counts = np.array(histogram["counts"]) / sum(histogram["counts"])
-            axes.stairs(counts, histogram["edges"], color=colour[name], label=name, linewidth=1.5)
+            # Per step, because bins of strategies with a wider range are wider.
+            shares = np.array(histogram["counts"]) / sum(histogram["counts"])
+            density = shares / np.diff(histogram["edges"])
+            axes.stairs(density, histogram["edges"], color=colour[name], label=name, linewidth=1.5)
     axes.set_title("Steps from transition to goal")
-    axes.set_ylabel("share of goals")
+    axes.set_ylabel("share of goals per step")
     axes.set_xlabel("steps (negative: the goal is in the past)")
     axes.legend()
 

@@ -17,6 +17,7 @@ from offline_gcrl.hindsight.relabel import (
     reward_column,
 )
 from offline_gcrl.hindsight.strategies import draws_per_transition, expected_reward_share
+from offline_gcrl.support.bins import whole_number_edges
 
 WITHIN_EPISODE = ("final", "future", "geometric", "episode")
 HISTOGRAM_BINS = 40
@@ -110,7 +111,8 @@ def _goal_distances(table: pl.LazyFrame, strategy: str, settings: Relabel) -> di
     )
     steps, count = counts["steps"].to_numpy(), counts["count"].to_numpy()
     cumulative = count.cumsum() / count.sum()
-    bins, edges = np.histogram(steps, bins=HISTOGRAM_BINS, weights=count)
+    edges = whole_number_edges(int(steps[0]), int(steps[-1]), HISTOGRAM_BINS)
+    bins, _ = np.histogram(steps, bins=edges, weights=count)
     return {
         "steps_ahead": {
             "mean": float(np.average(steps, weights=count)),
