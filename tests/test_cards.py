@@ -117,7 +117,8 @@ def test_the_same_data_gives_the_same_bytes(
 ) -> None:
     write_card(dataset.resolved, dataset.parquet, REPLAYS, tmp_path)
     names = sorted(path.name for path in card.iterdir())
-    assert names == ["actions.svg", CARD, PAGE, "coverage.svg", "episodes.svg"]
+    figures = [f"{name}.{kind}" for name in ("actions", "coverage", "episodes") for kind in ("pdf", "svg")]  # fmt: skip
+    assert names == sorted([*figures, CARD, PAGE])
     for name in names:
         assert (tmp_path / name).read_bytes() == (card / name).read_bytes(), name
 

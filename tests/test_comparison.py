@@ -177,7 +177,7 @@ def test_the_interval_of_a_difference_has_its_coverage_on_new_trainings() -> Non
             shared = random.random(100)  # So do episodes, for both agents alike.
             hardness = np.where(random.random((2, 100)) < 0.5, shared, random.random((2, 100)))
             outcomes.append([(hardness < rates[:, None]).astype(float)])
-        comparison = compare_outcomes(["a", "b"], outcomes, resamples=400)
+        comparison = compare_outcomes(["a", "b"], outcomes, resampled_scores(outcomes, 400))
         agent, against = next(iter(comparison.against_best.items()))
         truth = -0.1 if agent == "a" else 0.1
         caught += against.difference.low <= truth <= against.difference.high

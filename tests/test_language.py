@@ -27,6 +27,7 @@ from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.instructions import Vocabulary
 from offline_gcrl.policies.policy import Policy, load_policy, save_policy
+from offline_gcrl.report.exports import cell_text
 from offline_gcrl.report.sentences import sentences_table
 from offline_gcrl.support.errors import PolicyError, SettingsError
 from offline_gcrl.support.files import write_json
@@ -432,8 +433,9 @@ def test_the_report_has_a_row_for_each_kind_of_episode() -> None:
     class Silent:
         instructed = ()
 
-    heading, rows = sentences_table({"a": Found(), "b": Silent()})
-    assert heading == ["agent", "given", "any step", "last step"]
+    shown = sentences_table("maze", {"a": Found(), "b": Silent()})
+    rows = [list(map(cell_text, row)) for row in shown.rows]
+    assert shown.heading == ["agent", "given", "any step", "last step"]
     assert [row[:2] for row in rows] == [
         ["a", "seen sentences"], ["a", "unseen phrasings"], ["a", "no sentence"],
     ]  # fmt: skip

@@ -21,12 +21,26 @@ from offline_gcrl.evaluation.results import EPISODE_COLUMNS, SeedResult, learnin
 from offline_gcrl.figures.scenes import dataset_scene
 from offline_gcrl.figures.success import curves_figure
 from offline_gcrl.hindsight.statistics import describe
-from offline_gcrl.report import page as page_module
+from offline_gcrl.report import films as films_module
 from offline_gcrl.report.drawing import inline_svg
+from offline_gcrl.report.exports import cell_text, saving
 from offline_gcrl.report.facts import Folders, settings_of_agents
-from offline_gcrl.report.page import render_page
-from offline_gcrl.report.results import AgentResults, DatasetResults, Results, load_results
-from offline_gcrl.report.tables import flat_comparisons, headline_numbers, markdown_report
+from offline_gcrl.report.findings import all_findings
+from offline_gcrl.report.page import overall_aggregates, page_content, render_page
+from offline_gcrl.report.results import (
+    AgentResults,
+    DatasetResults,
+    Results,
+    all_curves,
+    load_results,
+)
+from offline_gcrl.report.tables import (
+    flat_comparisons,
+    flat_curves,
+    headline_numbers,
+    markdown_report,
+    metrics_table,
+)
 from offline_gcrl.report.values import draw_values
 from offline_gcrl.report.verdict import Verdict, verdict
 from offline_gcrl.report.writing import write_report
@@ -142,7 +156,13 @@ class Project:
 
     def page(self, params: Params | None = None) -> str:
         params = params or self.params()
-        return render_page(params, self.datasets(params), self.results(params), self.folders)
+        return self.rendered(params, self.datasets(params))
+
+    def rendered(self, params: Params, datasets: Mapping[str, Dataset]) -> str:
+        results = self.results(params)
+        findings = all_findings(params, datasets, results, self.folders.results)
+        overall = overall_aggregates(results)
+        return render_page(page_content(params, datasets, results, self.folders, findings, overall))
 
 
 @pytest.fixture
@@ -203,7 +223,7 @@ def test_a_clear_lead_is_a_recommendation_with_rate_lead_and_probability() -> No
     assert summary.headline == "Use gciql."
     assert "It reached 95% of the goals (95% interval" in summary.text
     assert (
-        "clearly more than any other agent: gofar, the next best, was 35 percentage points lower"
+        "clearly more than any other agent: gofar, the next best, differs by \N{MINUS SIGN}35 percentage points ("
         in summary.text
     )
     confidence = " ".join(summary.confidence)
@@ -217,7 +237,7 @@ def test_agents_without_a_clear_difference_are_called_level() -> None:
     summary = verdict_of({"gofar": 0.85, "gciql": 0.9, "bc": 0.1})
     assert not summary.is_clear
     assert summary.headline == "gciql or gofar: there is no clear difference between the two."
-    assert "gofar was 5 percentage points lower (\N{MINUS SIGN}" in summary.text
+    assert "gofar differs by \N{MINUS SIGN}5 percentage points (\N{MINUS SIGN}" in summary.text
     assert "which may be chance" in summary.text
     assert "bc was clearly lower." in summary.text
     assert "Use " not in summary.text
@@ -297,7 +317,14 @@ def test_the_page_is_one_file_that_fetches_nothing(page: str) -> None:
     elements = Elements(page)
     links = [*elements.values("src"), *elements.values("href"), *elements.values("xlink:href")]
     assert len(links) > 20
-    assert {link.split(":")[0].split("#")[0] for link in links} <= {"", "data"}
+    fetched = [
+        link
+        for tag, found in elements.elements
+        for name, link in found.items()
+        if link and (name in ("src", "poster", "xlink:href") or (name == "href" and tag != "a"))
+    ]
+    assert {link.split(":")[0].split("#")[0] for link in fetched} <= {"", "data"}
+    assert not [link for link in links if re.match(r"(https?:)?//", link)]
     assert not [
         tag for tag, found in elements.elements if tag == "link" and found["href"] != "data:,"
     ]
@@ -341,11 +368,12 @@ def test_pictures_and_videos_have_descriptions_for_screen_readers(project: Proje
     film.write_bytes(b"film")
     elements = Elements(project.page()).elements
     plots = [found for tag, found in elements if tag == "svg" and found.get("class") == "plot"]
-    assert len(plots) == 1 + 2 + 3 + 2
+    assert len(plots) == 1 + 2 + 3 + 4 + 2  # Success, curves, maps, aggregates, hindsight.
     assert all(found["role"] == "img" and found["aria-label"] for found in plots)
     (video,) = [found for tag, found in elements if tag == "video"]
     assert video["aria-label"] == "gciql, seed 0: 4 of 4 goals reached"
     assert video["src"] == "data:video/mp4;base64,ZmlsbQ=="
+    assert "poster" not in video  # It cannot be decoded.
     assert "autoplay" not in video
     assert {found.get("scope") for tag, found in elements if tag == "th"} == {"col", "row"}
 
@@ -358,11 +386,11 @@ def test_videos_beyond_the_limit_are_named_and_not_embedded(
         for seed in (0, 1):
             path = project.folders.results / MAZE / agent / f"seed-{seed}/rollouts.mp4"
             path.write_bytes(bytes(10))
-    monkeypatch.setattr(page_module, "MAX_VIDEO_BYTES", 45)
+    monkeypatch.setattr(films_module, "MAX_VIDEO_BYTES", 45)
     page = project.page()
     assert page.count("data:video/mp4") == 4  # The first seed of all three, then one more.
-    assert "gciql/seed-1/rollouts.mp4" in page
-    assert "gofar/seed-1/rollouts.mp4" not in page
+    too_large = re.findall(r"Too large for this page: <code>\S+/(\w+)/(\S+)/rollouts.mp4", page)
+    assert too_large == [("gciql", "seed-1"), ("bc", "seed-1")]
 
 
 def test_figures_take_their_colours_from_the_theme_of_the_page(page: str) -> None:
@@ -509,7 +537,7 @@ def test_a_dataset_card_is_shown_where_there_is_one(project: Project) -> None:
 def test_names_from_recipes_cannot_break_the_page(usual: Project) -> None:
     params = usual.params()
     dataset = usual.datasets(params)[MAZE].model_copy(update={"title": "a <b> & c"})
-    page = render_page(params, {MAZE: dataset}, usual.results(params), usual.folders)
+    page = usual.rendered(params, {MAZE: dataset})
     assert "a &lt;b&gt; &amp; c" in page
 
 
@@ -527,9 +555,14 @@ def test_a_report_has_tables_figures_and_numbers(project: Project) -> None:
     assert json.loads((output / "headline.json").read_text())[MAZE]["bc"]["success_rate"] == 0.1
     assert "**Use gciql.**" in (output / "report.md").read_text()
     assert "| gciql | 1 | 0.95 [" in (output / "report.md").read_text()
-    assert {path.stem for path in (output / "figures").iterdir()} == {
-        "success", "learning_curves", f"goals-{MAZE}", f"distances-{MAZE}", f"hindsight-{MAZE}",
-    }  # fmt: skip
+    figures = {
+        f"{name}-{MAZE}"
+        for name in (
+            "success", "learning_curves", "goals", "distances", "hindsight", "aggregates", "profiles", "improvement",
+        )
+    } | {"success", "learning_curves"}  # fmt: skip
+    for kind in ("figures", "pdf"):
+        assert {path.stem for path in (output / kind).iterdir()} == figures
     comparison = pl.read_csv(output / "comparison.csv").rows_by_key(
         "agent", named=True, unique=True
     )
@@ -540,7 +573,64 @@ def test_a_report_has_tables_figures_and_numbers(project: Project) -> None:
     }
     assert comparison["gciql"]["difference_to_best"] is None
     assert comparison["bc"]["difference_to_best_high"] < 0
-    assert "gciql" in (output / "index.html").read_text()
+    assert_links_lead_to_files(output)
+
+
+def assert_links_lead_to_files(output: Path) -> None:
+    """Those to files of earlier stages are left out."""
+    links = set(Elements((output / "index.html").read_text()).values("href"))
+    files = {link for link in links if not link.startswith(("#", "data:", "../"))}
+    assert len(files) > 20
+    assert not [file for file in files if not (output / file).is_file()]
+
+
+def test_several_datasets_have_tables_and_figures_of_their_own_and_of_all_together(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_fonts(figure: Any, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()  # Embedding fonts takes most of the time of a report; another test does it.
+
+    monkeypatch.setattr("offline_gcrl.report.exports.save_for_paper", without_fonts)
+    project.add(tasks=("near", "far"))
+    project.add("fetch-reach", dimensions=3, tasks=("fetch-reach",))
+    params = project.params([MAZE, "fetch-reach"])
+    output = project.root / "reports"
+    write_report(params, project.datasets(params), project.results(params), project.folders, output)
+    assert_links_lead_to_files(output)
+    rows = pl.read_csv(output / "tables/comparison-all-datasets.csv")
+    assert rows["agent"].to_list() == ["gciql", "gofar", "bc"]
+    assert rows["optimality gap"].to_list() == pytest.approx([0.05, 0.4, 0.9], abs=0.01)
+    assert pl.read_csv(output / f"tables/tasks-{MAZE}.csv")["task"].to_list() == ["near", "far"]
+    episodes = pl.read_csv(output / "tables/episodes-fetch-reach.csv")
+    assert len(episodes) == 3 * 2 * 40
+    assert len(episodes["goal"][0].split()) == 3
+    text = Elements((output / "index.html").read_text()).text
+    for kind in ("Figure", "Table"):
+        numbers = [int(number) for number in re.findall(rf"{kind} (\d+)\. [A-Z]", text)]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) > 8
+
+
+def test_the_caption_explains_why_a_curve_ends_elsewhere_than_the_number_of_the_table(
+    page: str,
+) -> None:
+    text = Elements(page).text
+    assert (
+        "so the last point and the table differ: gofar 0.80 and 0.60, gciql 0.80 and 0.95" in text
+    )
+
+
+def test_differences_have_the_same_signs_in_the_text_and_in_the_table(usual: Project) -> None:
+    results = usual.results(usual.params())[MAZE]
+    (row,) = (row for row in metrics_table(MAZE, results).rows if row[0] == "gofar")
+    in_table = cell_text(row[3])
+    points = re.search(
+        r"gofar, the next best, differs by (\S+) percentage points", verdict(results).text
+    )
+    assert points is not None
+    assert in_table.startswith("\N{MINUS SIGN}0.35")
+    assert points[1] == "\N{MINUS SIGN}35"
 
 
 def test_values_are_drawn_over_the_maze_and_planned_episodes_have_their_own_rows(
@@ -567,25 +657,17 @@ def test_values_are_drawn_over_the_maze_and_planned_episodes_have_their_own_rows
     assert found is not None
     assert found.groups() == ("0.50", "0.90")
     assert results.metrics["gciql"]["success_rate"]["mean"] == 0.5
-    draw_values(project.datasets(params)[MAZE], results, project.root)
-    assert (project.root / f"values-{MAZE}.svg").exists()
+    draw_values(project.datasets(params)[MAZE], results, saving(project.root))
+    assert (project.root / f"figures/values-{MAZE}.svg").exists()
+    assert (project.root / f"pdf/values-{MAZE}.pdf").exists()
 
 
 def test_a_comparison_without_results_is_an_empty_table() -> None:
     assert flat_comparisons({MAZE: DatasetResults({}, {"bc": "why not"})}).height == 0
 
 
-def test_the_template_of_dvc_plots_uses_existing_columns(project: Project) -> None:
-    project.add()
-    params = project.params()
-    write_report(
-        params,
-        project.datasets(params),
-        project.results(params),
-        project.folders,
-        project.root / "reports",
-    )
-    columns = pl.read_csv(project.root / "reports/learning_curves.csv").columns
+def test_the_template_of_dvc_plots_uses_existing_columns(usual: Project) -> None:
+    columns = flat_curves(all_curves(usual.results(usual.params()))).columns
     template = json.loads((ROOT / ".dvc/plots/learning_curves.json").read_text())
     fields: list[str] = []
 

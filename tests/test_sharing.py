@@ -10,10 +10,11 @@ import pytest
 from conftest import SmallDataset
 from test_report import Project
 
+from offline_gcrl.config.outputs import ROUTING_COLUMNS
 from offline_gcrl.evaluation.results import EPISODE_COLUMNS, SeedResult, learning_curve, task_curves
-from offline_gcrl.figures.routing import SCHEMA, routing_overlap
+from offline_gcrl.figures.routing import routing_overlap
 from offline_gcrl.report.findings import load_findings, sharing_models
-from offline_gcrl.report.multitask import cost_sentences, cost_table
+from offline_gcrl.report.sharing import cost_sentences, cost_table
 from offline_gcrl.report.writing import write_report
 from offline_gcrl.statistics.contrasts import (
     paired_contrast,
@@ -187,7 +188,11 @@ def test_learning_before_the_first_snapshot_gives_only_a_bound() -> None:
     (cost,) = task_costs(multitask, specialists, {"left": 1.0})
     assert cost.ratio is None
     assert cost.specialist == ThresholdCrossing(1000.0, at_first_snapshot=True)
-    assert cost_table([cost])[1][0][2:] == ["at most 1,000", "at most 4,000", "unknown"]
+    assert cost_table("mazes", "bc", [cost]).rows[0][2:] == [
+        "at most 1,000",
+        "at most 4,000",
+        "unknown",
+    ]
     assert cost_of(multitask, specialists, {"left": 1.0}) is None
     assert "More snapshots would help" in cost_sentences(None)[0]
 
@@ -311,7 +316,7 @@ def routing(tasks: Sequence[str], weights: dict[str, float], seed: int = 0) -> p
         for layer, destination in ((1, 1), (1, 2), (2, 1))
         for source in (1, 2)
     ]  # fmt: skip
-    return pl.DataFrame(rows, SCHEMA, orient="row")
+    return pl.DataFrame(rows, {**ROUTING_COLUMNS, "seed": int}, orient="row")
 
 
 def test_the_report_shows_every_task_separately(reported: Path) -> None:

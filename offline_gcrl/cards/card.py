@@ -14,7 +14,7 @@ from offline_gcrl.config.outputs import CARD, PAGE
 from offline_gcrl.environments.making import make_environment
 from offline_gcrl.episodes.outliers import isolated_sentence
 from offline_gcrl.figures.scenes import Scene, environment_scene
-from offline_gcrl.figures.style import save
+from offline_gcrl.figures.style import save, save_for_paper
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.files import write_json, write_text
 
@@ -41,6 +41,7 @@ def write_card(
     scenes = [task_scene(recipe) for recipe in dataset.recipes]
     figures = card_figures(data, measures, scenes)
     for name, figure in figures.items():
+        save_for_paper(figure, output / f"{name}.pdf")
         save(figure, output / f"{name}.svg")
     numbers = summarise(data, measures)
     head = _head(data, measures.coverage)

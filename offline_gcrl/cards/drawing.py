@@ -20,6 +20,7 @@ from offline_gcrl.cards.coverage import Coverage
 from offline_gcrl.cards.measure import IngestedDataset, Measures
 from offline_gcrl.figures.scenes import Scene
 from offline_gcrl.figures.style import PALETTE, STYLE, WALL
+from offline_gcrl.support.bins import whole_number_edges
 
 ACHIEVED: Colormap = LinearSegmentedColormap.from_list("achieved", [f"{PALETTE[0]}30", PALETTE[0]])
 DESIRED: Colormap = LinearSegmentedColormap.from_list("desired", [f"{PALETTE[1]}40", PALETTE[1]])
@@ -28,6 +29,7 @@ DESIRED_AREA = WALL
 MAX_PANELS = 24
 """Maximal number of action or goal dimensions that are drawn."""
 COLUMNS = 4
+EPISODE_BINS = 30
 
 Groups = dict[str, NDArray[np.bool_]]
 """Groups of sources that are drawn in one colour: the group's name, and a mask of its sources, (sources,)."""
@@ -254,9 +256,9 @@ def _edges(values: NDArray[np.float64]) -> NDArray[Any]:
     """Edges of histogram bins; integers within a range of 30 get one bin each."""
     low, high = values.min(), values.max()
     are_integers = bool((values == np.round(values)).all())
-    if are_integers and high - low < 30:
-        return np.arange(low, high + 2) - 0.5
-    return np.linspace(low, high, 31)
+    if are_integers:
+        return whole_number_edges(int(low), int(high), EPISODE_BINS)
+    return np.linspace(low, high, EPISODE_BINS + 1)
 
 
 def _last_part(dataset: str) -> str:

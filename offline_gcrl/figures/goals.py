@@ -63,7 +63,7 @@ def distances_figure(
         if tolerance is not None:
             axes.axvline(tolerance, color="#888888", linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xlabel("distance to the goal at the last step" + (f" ({unit})" if unit else ""))
-        axes.set_ylabel("share of episodes within distance")
+        axes.set_ylabel("share of episodes")
         axes.set_ylim(0, 1.02)
         axes.set_xlim(0, longest * 1.02 or 1.0)
         axes.legend(loc="lower right")

@@ -11,6 +11,10 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+COLUMN, PAGE = 3.3, 6.8
+"""Widths of figures for papers, in inches: one column, and both columns of a page."""
+LEAST_HEIGHT = 0.8
+"""Narrow figures keep this share of their height, because their text does not shrink."""
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 REACHED, MISSED, WALL = "#009E73", "#D55E00", "#c9ccd1"
 HELD_OUT = "#0072B2"
@@ -38,6 +42,21 @@ def save(figure: Figure, path: Path) -> None:
     with mpl.rc_context(STYLE):
         figure.savefig(path, metadata=metadata, dpi=160, bbox_inches="tight", pad_inches=0.06)
     plt.close(figure)
+
+
+def save_for_paper(figure: Figure, path: Path) -> None:
+    """Save a figure as PDF at the width of a column, or of a page if panels are next to each other; it stays open.
+
+    Fonts are embedded as Type 42 (TrueType), because many publishers refuse the Type 3 of Matplotlib's default.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own_width, own_height = map(float, figure.get_size_inches())
+    place = figure.axes[0].get_subplotspec()
+    width = PAGE if place is not None and place.get_gridspec().ncols > 1 else COLUMN
+    with mpl.rc_context({**STYLE, "pdf.fonttype": 42}):
+        figure.set_size_inches(width, own_height * max(width / own_width, LEAST_HEIGHT))
+        figure.savefig(path, metadata={"CreationDate": None}, transparent=True)
+        figure.set_size_inches(own_width, own_height)
 
 
 def colours(agents: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""Figures of success rates with intervals, and of learning curves."""
+"""Figures of success rates with intervals, and of learning curves; small points are single training seeds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -12,16 +12,26 @@ from matplotlib.figure import Figure
 from offline_gcrl.figures.style import STYLE, colours
 
 LABEL_HEIGHT = 0.07  # Height of a curve's name in units of the success rate.
+EDGE = 0.05  # Distance to 0 or 1 at which the label of a rate would leave the axes.
+BELOW = 0.27  # Distance of the points of seeds from their row.
+PANELS_PER_ROW = 3
+SeedRates = Mapping[str, Sequence[float]]
+"""The success rate of each training seed, by agent."""
+SeedCurves = Mapping[str, Sequence[pl.DataFrame]]
+"""The learning curve of each training seed, by agent."""
 
 
 def success_figure(
-    metrics: Mapping[str, Mapping[str, Any]], headlines: Mapping[str, str] | None = None
+    metrics: Mapping[str, Mapping[str, Any]],
+    headlines: Mapping[str, str] | None = None,
+    seeds: Mapping[str, SeedRates] | None = None,
 ) -> Figure:
     """Success rates with 95% intervals, one panel per dataset and one row per agent, the best on top.
 
     Args:
         metrics: metrics by dataset and agent.
         headlines: the name of the main success rate by dataset; ``success_rate`` by default.
+        seeds: the rate of each training seed, by dataset and agent.
     """
     with mpl.rc_context(STYLE):
         rows = sum(len(agents) for agents in metrics.values())
@@ -35,51 +45,83 @@ def success_figure(
         )
         for axes, (dataset, agents) in zip(panels[:, 0], metrics.items(), strict=True):
             metric = (headlines or {}).get(dataset, "success_rate")
-            _draw_rates(axes, {name: values[metric] for name, values in agents.items()})
+            rates = {name: values[metric] for name, values in agents.items()}
+            _draw_rates(axes, rates, (seeds or {}).get(dataset, {}))
             axes.set_title(dataset)
         panels[-1, 0].set_xlabel("success rate, 95% interval")
         return figure
 
 
-def curves_figure(curves: Mapping[str, Mapping[str, pl.DataFrame]]) -> Figure:
-    """Learning curves: success rate over updates with 95% intervals, one panel per dataset."""
+def curves_figure(
+    curves: Mapping[str, Mapping[str, pl.DataFrame]],
+    seeds: Mapping[str, SeedCurves] | None = None,
+) -> Figure:
+    """Learning curves: success rate over updates with 95% intervals, one panel per dataset.
+
+    Args:
+        curves: update, mean, low, high, by dataset and agent.
+        seeds: the curve of each training seed (update, mean), by dataset and agent.
+    """
+    columns = min(len(curves), PANELS_PER_ROW)
+    rows = -(-len(curves) // columns)
     with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(
-            1, len(curves), figsize=(0.8 + 4.4 * len(curves), 3.1), squeeze=False, sharey=True
+            rows, columns, figsize=(0.8 + 4.4 * columns, 3.1 * rows), squeeze=False, sharey=True
         )
-        for axes, (dataset, agents) in zip(panels[0], curves.items(), strict=True):
+        for axes in panels.flat[len(curves) :]:
+            axes.set_visible(False)
+        for axes, (dataset, agents) in zip(panels.flat, curves.items(), strict=False):
             for agent, colour in colours(list(agents)).items():
                 _draw_curve(axes, agents[agent], colour)
+                for single in (seeds or {}).get(dataset, {}).get(agent, ()):
+                    _draw_points(axes, single["update"], single["mean"], colour)
             _name_curves(axes, agents)
             axes.set_title(dataset)
             axes.set_xlabel("updates")
-            axes.set_ylim(0, 1.02)
+            axes.set_ylim(0, 1)
             axes.set_xlim(left=0)
-        panels[0, 0].set_ylabel("success rate, 95% interval")
+        for axes in panels[:, 0]:
+            axes.set_ylabel("success rate, 95% interval")
         return figure
 
 
-def _draw_rates(axes: Axes, rates: Mapping[str, Mapping[str, float]]) -> None:
-    """Draw one row per agent, the best on top: a dot with the rate, and a bar for its interval."""
+def rate_axis(axes: Axes, agents: Sequence[str]) -> None:
+    """Set up an axis from 0 to 1 with one row per agent, the first on top."""
+    axes.set_yticks(range(len(agents)), agents)
+    axes.set_ylim(len(agents) - 0.5, -0.7)
+    axes.set_xlim(0, 1)
+    axes.grid(axis="y", visible=False)
+
+
+def rate_label(axes: Axes, rate: float, place: float) -> None:
+    """Write a rate above its dot; near 0 and 1 the text is moved so that it does not leave the axes."""
+    side, shift = "center", 0
+    if rate > 1 - EDGE:
+        side, shift = "right", 3
+    elif rate < EDGE:
+        side, shift = "left", -3
+    text = f"{rate:.2f}"
+    axes.annotate(text, (rate, place), (shift, 7), textcoords="offset points", ha=side, fontsize=8)
+
+
+def _draw_rates(axes: Axes, rates: Mapping[str, Mapping[str, float]], seeds: SeedRates) -> None:
+    """Draw one row per agent, the best on top: a dot with the rate, a bar for its interval, and points of its seeds."""
     colour_of = colours(list(rates))
     order = sorted(rates, key=lambda name: rates[name]["mean"], reverse=True)
     for place, agent in enumerate(order):
         colour, rate = colour_of[agent], rates[agent]
         interval = [rate["low"], rate["high"]]
-        axes.plot(interval, [place, place], color=colour, linewidth=5, alpha=0.35)
-        axes.plot(rate["mean"], place, "o", color=colour, markersize=7)
-        axes.annotate(
-            f"{rate['mean']:.2f}",
-            (rate["mean"], place),
-            xytext=(0, 7),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
-    axes.set_yticks(range(len(rates)), order)
-    axes.set_ylim(len(rates) - 0.5, -0.7)
-    axes.set_xlim(0, 1.02)
-    axes.grid(axis="y", visible=False)
+        axes.plot(interval, [place, place], color=colour, linewidth=5, alpha=0.35, clip_on=False)
+        axes.plot(rate["mean"], place, "o", color=colour, markersize=7, clip_on=False)
+        single = list(seeds.get(agent, ()))
+        _draw_points(axes, single, [place + BELOW] * len(single), colour)
+        rate_label(axes, rate["mean"], place)
+    rate_axis(axes, order)
+
+
+def _draw_points(axes: Axes, x: Any, y: Any, colour: str) -> None:
+    """Draw small points of single seeds, over the bands and also at the edge of the axes."""
+    axes.plot(x, y, ".", color=colour, markersize=7, alpha=0.6, markeredgewidth=0, clip_on=False)
 
 
 def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str) -> None:
@@ -87,7 +129,7 @@ def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str) -> None:
     update, mean = curve["update"].to_numpy(), curve["mean"].to_numpy()
     low, high = curve["low"].to_numpy(), curve["high"].to_numpy()
     axes.fill_between(update, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.plot(update, mean, color=colour, marker="o", markersize=3)
+    axes.plot(update, mean, color=colour, marker="o", markersize=3, clip_on=False)
 
 
 def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame]) -> None:

@@ -14,6 +14,7 @@ from offline_gcrl.config.outputs import SCHEMA, STATS
 from offline_gcrl.figures.goals import MAX_MAP_DIMENSIONS, can_map_goals
 from offline_gcrl.figures.scenes import dataset_scene
 from offline_gcrl.report.drawing import (
+    aggregate_pictures,
     curve_pictures,
     goal_dimensions,
     goal_pictures,
@@ -26,20 +27,22 @@ from offline_gcrl.report.facts import (
     dataset_facts,
     described_agents,
     fingerprints,
-    settings_of_agents,
+    hindsight_table,
     settings_of_stages,
+    settings_table,
+    sources_table,
     success_distance,
 )
+from offline_gcrl.report.films import Film, shown_film
 from offline_gcrl.report.findings import Findings
 from offline_gcrl.report.multitask import page_content
 from offline_gcrl.report.results import DatasetResults
-from offline_gcrl.report.tables import COLUMNS, cell, columns, rank_text
-from offline_gcrl.report.values import VALUES_NOTE, planning_content, value_pictures
+from offline_gcrl.report.tables import comparison_table, metrics_table, tasks_table
+from offline_gcrl.report.values import planning_content, value_pictures
 from offline_gcrl.report.verdict import verdict
 from offline_gcrl.support.digests import read_json
 
 Content = dict[str, Any] | None
-MOMENTS = {"last_step": "at the last step", "any_step": "at any step"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class ReportedDataset:
     dataset: Dataset
     results: DatasetResults
     folders: Folders
-    videos: Mapping[Path, str]
-    """Videos that are embedded in the page, as data URIs by path."""
+    films: Mapping[Path, Film]
+    """Videos that are embedded in the page, by path."""
     findings: Findings
     """Results of the probes of each agent."""
 
@@ -63,31 +66,20 @@ class ReportedDataset:
 
 def summary(subject: ReportedDataset) -> Content:
     """The recommended agent, how certain that is, and the table of metrics."""
-    results = subject.results
-    picture = success_picture(subject.name, results) if results.agents else None
+    results, name = subject.results, subject.name
     return {
         "verdict": verdict(results),
         "skipped": results.skipped,
-        "picture": picture,
-        "agents": _agent_rows(results),
-        "comparison": results.comparison,
-        "success": MOMENTS[results.criterion],
-        "columns": columns(results),
+        "picture": success_picture(name, results) if results.agents else None,
+        "table": metrics_table(name, results) if results.agents else None,
     }
 
 
 def tasks(subject: ReportedDataset) -> Content:
     """Success rate per task and agent, if there are several tasks."""
-    results = subject.results
-    if len(results.tasks) < 2:
+    if len(subject.results.tasks) < 2:
         return None
-    rates = {
-        agent: found.success_by_task(results.column) for agent, found in results.agents.items()
-    }
-    rows = {
-        task: {agent: by_task[task] for agent, by_task in rates.items()} for task in results.tasks
-    }
-    return {"agents": list(rates), "rows": rows}
+    return {"table": tasks_table(subject.name, subject.results)}
 
 
 def multitask(subject: ReportedDataset) -> Content:
@@ -122,21 +114,20 @@ def goals(subject: ReportedDataset) -> Content:
     if goal_dimensions(results) == MAX_MAP_DIMENSIONS:
         notes.append("The map shows the first two of three dimensions.")
     return {
-        "pictures": goal_pictures(subject.name, results, scene),
+        "picture": goal_pictures(subject.name, results, scene, " ".join(notes)),
         "no_map": _why_no_map(results),
-        "notes": " ".join(notes),
     }
 
 
 def values(subject: ReportedDataset) -> Content:
     """Maps of the value of each agent over the positions of mazes."""
-    pictures = value_pictures(subject.dataset, subject.results)
-    return {"pictures": pictures, "note": VALUES_NOTE} if pictures else None
+    picture = value_pictures(subject.dataset, subject.results)
+    return {"picture": picture} if picture else None
 
 
 def planning(subject: ReportedDataset) -> Content:
     """Success with and without a planner."""
-    return planning_content(subject.results, subject.findings, subject.videos)
+    return planning_content(subject.name, subject.results, subject.findings, subject.films)
 
 
 def rollouts(subject: ReportedDataset) -> Content:
@@ -146,10 +137,13 @@ def rollouts(subject: ReportedDataset) -> Content:
     return {"rows": rows} if rows else None
 
 
-def pairwise(subject: ReportedDataset) -> Content:
-    """Comparison of each pair of agents."""
-    comparison = subject.results.comparison
-    return {"comparison": comparison} if comparison and comparison.against_best else None
+def aggregates(subject: ReportedDataset) -> Content:
+    """Aggregates over training runs, and the comparison of each pair of agents."""
+    found = subject.results.aggregates
+    if found is None or not found.comparison.against_best:
+        return None
+    table = comparison_table(subject.name, subject.name, found)
+    return {"table": table, "pictures": aggregate_pictures(subject.name, found, table.name)}
 
 
 def data(subject: ReportedDataset) -> Content:
@@ -158,7 +152,7 @@ def data(subject: ReportedDataset) -> Content:
     card = dataset_card(subject.folders.cards / subject.name)
     return {
         "facts": dataset_facts(schema, subject.dataset) | card["facts"],
-        "sources": schema["counts"]["sources"],
+        "table": sources_table(subject.name, schema["counts"]["sources"]),
         "pictures": card["pictures"],
     }
 
@@ -168,7 +162,7 @@ def hindsight(subject: ReportedDataset) -> Content:
     statistics = read_json(subject.folders.hindsight / subject.name / STATS)
     return {
         "transitions": statistics["transitions"],
-        "strategies": statistics["strategies"],
+        "table": hindsight_table(subject.name, statistics),
         "pictures": hindsight_pictures(subject.name, statistics),
     }
 
@@ -178,7 +172,7 @@ def settings(subject: ReportedDataset) -> Content:
     params, name = subject.params, subject.name
     seeds = params.experiment.seeds
     return {
-        "agents": settings_of_agents(params, name),
+        "table": settings_table(params, name),
         "stages": settings_of_stages(params, name),
         "fingerprints": fingerprints(name, subject.results, subject.folders, seeds),
     }
@@ -187,7 +181,7 @@ def settings(subject: ReportedDataset) -> Content:
 SECTIONS: dict[str, Callable[[ReportedDataset], Content]] = {
     section.__name__: section
     for section in (
-        summary, tasks, multitask, agents, curves, goals, values, planning, rollouts, pairwise, data, hindsight, settings,
+        summary, tasks, multitask, agents, curves, goals, values, planning, rollouts, aggregates, data, hindsight, settings,
     )
 }  # fmt: skip
 
@@ -195,23 +189,6 @@ SECTIONS: dict[str, Callable[[ReportedDataset], Content]] = {
 def sections(subject: ReportedDataset) -> dict[str, dict[str, Any]]:
     """The content of each section by its name, in the order of the page, without empty sections."""
     return {name: content for name, section in SECTIONS.items() if (content := section(subject))}
-
-
-def _agent_rows(results: DatasetResults) -> list[dict[str, Any]]:
-    """Rows of the main table, the best agent first."""
-    comparison = results.comparison
-    if comparison is None:
-        return []
-    return [
-        {
-            "name": agent,
-            "rank": rank_text(standing.rank, standing.rank_low, standing.rank_high),
-            "rival": comparison.against_best.get(agent),
-            "success": cell(results.metrics[agent][results.metric]),
-            "numbers": {name: cell(results.metrics[agent][name]) for name in COLUMNS},
-        }
-        for agent, standing in comparison.ranking.items()
-    ]
 
 
 def _why_no_map(results: DatasetResults) -> str | None:
@@ -232,7 +209,7 @@ def _videos(subject: ReportedDataset, number: int) -> list[dict[str, Any]]:
         path = found.videos[number] if number < len(found.videos) else None
         if path is not None:
             shown = found.episodes[number][results.column][:count]
-            caption = f"{int(shown.sum())} of {len(shown)} goals reached"
-            uri = subject.videos.get(path)
-            videos.append({"agent": agent, "path": path.as_posix(), "uri": uri, "caption": caption})
+            seed = subject.params.experiment.seeds[number]
+            text = f"seed {seed}: {int(shown.sum())} of {len(shown)} goals reached"
+            videos.append(shown_film(agent, text, path, subject.films))
     return videos

@@ -11,6 +11,7 @@ from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Dataset, Params, Part, Section, Success, agent_settings
 from offline_gcrl.config.outputs import CARD, EPISODES, STEPS, TABLE
 from offline_gcrl.report.drawing import stored_pictures
+from offline_gcrl.report.exports import Cell, Table
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.support.digests import intact, read_json
 from offline_gcrl.support.files import digest
@@ -68,6 +69,50 @@ def success_distance(dataset: Dataset) -> float | None:
     """The distance up to which goals count as reached; None if something else decides that."""
     asked = any(r.evaluation and r.evaluation.success == "environment" for r in dataset.recipes)
     return dataset.success.tolerance if dataset.success.has_distance and not asked else None
+
+
+def sources_table(dataset: str, sources: Mapping[str, Any]) -> Table:
+    """Episodes and transitions of each source of a dataset."""
+    heading = ["source", "kind", "episodes", "transitions", "episodes that reached their goal"]
+    rows = [
+        [
+            name,
+            source["kind"],
+            source["episodes"],
+            source["transitions"],
+            "unknown" if source["successful_episodes"] is None else source["successful_episodes"],
+        ]
+        for name, source in sources.items()
+    ]
+    return Table(f"sources-{dataset}", f"Sources of {dataset}.", heading, rows)
+
+
+def hindsight_table(dataset: str, statistics: Mapping[str, Any]) -> Table:
+    """Labels and steps to the goal of each relabelling strategy."""
+    heading = ["strategy", "goals per transition", "positive labels", "expected without tolerance"]
+    heading += ["steps ahead, 10%", "median", "90%"]
+    rows = []
+    for name, values in statistics["strategies"].items():
+        expected, ahead = values.get("expected_if_exact"), values.get("steps_ahead", {})
+        shares = (values["positive_share"], expected)
+        shown = [None if share is None else f"{share:.3%}" for share in shares]
+        row: list[Cell] = [name, values["draws"], *shown]
+        rows.append([*row, *(ahead.get(part) for part in ("p10", "p50", "p90"))])
+    caption = (
+        f"Hindsight goals of {dataset}. A label is positive if the transition reaches its goal."
+    )
+    return Table(f"hindsight-{dataset}", caption, heading, rows)
+
+
+def settings_table(params: Params, dataset: str) -> Table:
+    """All settings of the agents: one row per setting."""
+    agents = params.experiment.agents
+    rows = [
+        [name, *(values.get(agent) for agent in agents)]
+        for name, values in settings_of_agents(params, dataset).items()
+    ]
+    caption = f"Settings of the agents on {dataset}."
+    return Table(f"settings-{dataset}", caption, ["setting", *agents], rows)
 
 
 def dataset_card(folder: Path) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 """Multi-task results of the report: tables for the page and for Markdown, and sentences on the cost of sharing."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
 from offline_gcrl.evaluation.results import summarise_by_task
-from offline_gcrl.figures.style import save
-from offline_gcrl.report.drawing import Picture, inline_svg
-from offline_gcrl.report.findings import AgentFindings, Findings, sharing_models
+from offline_gcrl.report.drawing import NumberedFigure, inline_svg
+from offline_gcrl.report.exports import TABLES, Cell, File, Save, Table, figure_files, markdown
+from offline_gcrl.report.findings import AgentFindings, Findings
 from offline_gcrl.report.multitask_figures import (
     Curves,
     success_matrix_figure,
@@ -17,18 +16,12 @@ from offline_gcrl.report.multitask_figures import (
     transfer_figure,
 )
 from offline_gcrl.report.results import Results
-from offline_gcrl.report.routing import ROUTING_NOTE, routing_pictures
-from offline_gcrl.report.sentences import SENTENCES_NOTE, sentences_table
-from offline_gcrl.report.verdict import interval
+from offline_gcrl.report.routing import routing_pictures
+from offline_gcrl.report.sentences import sentences_table
+from offline_gcrl.report.sharing import cost_sentences, cost_table, model_sentences
 from offline_gcrl.statistics.contrasts import Contrast
 from offline_gcrl.statistics.forgetting import SEQUENCE_METRICS, SequentialResult
-from offline_gcrl.statistics.transfer import (
-    SHARE_OF_FINAL,
-    SharingCost,
-    SharingModel,
-    TaskCost,
-    ThresholdCrossing,
-)
+from offline_gcrl.statistics.intervals import Estimate
 
 WRONG_NAMES = {"task": "another task", "goal": "another goal"}
 TRANSFER_NOTE = (
@@ -50,8 +43,6 @@ SEQUENCE_NOTE = (
     "mean change of earlier tasks since each was learned. Forgetting is the mean drop of earlier tasks from their "
     "best success. All three use the episodes of the learning curve. Intervals resample training seeds and episodes."
 )
-Table = tuple[list[str], list[list[str]]]
-"""Column names and rows."""
 
 
 def task_metrics(results: Results) -> dict[str, dict[str, Any]]:
@@ -76,105 +67,39 @@ def flat_task_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(rows) if rows else pl.DataFrame(schema=schema)
 
 
-def transfer_table(found: AgentFindings) -> Table:
+def transfer_table(dataset: str, agent: str, found: AgentFindings) -> Table:
     """The multi-task policy compared with specialists: one row per task, and one for all tasks."""
     rows = [*found.transfers, *([found.average] if found.average else [])]
     heading = ["task", "multi-task policy", "specialist", "difference", "transfer"]
-    return heading, [
-        [row.name, interval(row.first), interval(row.second), interval(row.difference), row.kind]
-        for row in rows
+    cells: list[list[Cell]] = [
+        [row.name, row.first, row.second, row.difference, row.kind] for row in rows
     ]
+    caption = f"Success of {agent} on {dataset} compared with its specialists. {TRANSFER_NOTE}"
+    return Table(f"transfer-{dataset}-{agent}", caption, heading, cells)
 
 
-def cost_table(costs: Sequence[TaskCost]) -> Table:
-    """The number of updates until a task is learned, one row per task."""
-    heading = ["task", "threshold", "updates, specialist", "updates, multi-task policy", "ratio"]
-    return heading, [
-        [
-            cost.task,
-            f"{cost.threshold:.2f}",
-            _updates(cost.specialist),
-            _updates(cost.multitask),
-            "unknown" if cost.ratio is None else f"{cost.ratio:.1f}",
-        ]
-        for cost in costs
-    ]
-
-
-def _updates(reached: ThresholdCrossing | None) -> str:
-    if reached is None:
-        return "never"
-    return f"{'at most ' if reached.at_first_snapshot else ''}{reached.updates:,.0f}"
-
-
-def cost_sentences(cost: SharingCost | None) -> list[str]:
-    """Sentences on the cost of sharing and on the values of f and c that it allows.
-
-    In the model of sharing, K specialists need K N updates, and a multi-task policy with the shared fraction f and
-    the interference c needs c N f + K (1 - f) N.
-    """
-    threshold = (
-        f"A task counts as learned at {SHARE_OF_FINAL:.0%} of its specialist's final success."
-    )
-    if cost is None:
-        return [
-            f"{threshold} The cost of sharing is unknown: every task was above this threshold at its first snapshot, "
-            "or never reached it. More snapshots would help."
-        ]
-    total, batch = cost.tasks * cost.specialist, cost.batch_size
-    sentences = [
-        f"{threshold} The number of updates to this threshold is known for {cost.compared} of {cost.tasks} tasks. "
-        f"A specialist needs N = {cost.specialist:,.0f} updates on average "
-        f"({cost.specialist * batch:,.0f} transitions). The multi-task policy needs {cost.multitask:,.0f} updates "
-        f"({cost.multitask * batch:,.0f} transitions of all tasks).",
-        f"{cost.tasks} specialists need {total:,.0f} updates together. The multi-task policy needs "
-        f"{cost.multitask / total:.0%} of that, which is {interval(cost.ratio)} times the updates of one specialist.",
-    ]
-    if cost.ratio.mean <= 1:
-        return [
-            *sentences,
-            "That is fewer than one specialist needs, which the model of sharing cannot explain.",
-        ]
-    if cost.ratio.mean >= cost.tasks:
-        return [
-            *sentences,
-            "That is at least as many as all specialists need: nothing was shared, or sharing slowed learning down.",
-        ]
-    return [
-        *sentences,
-        "The model c N f + K (1 - f) N has two unknowns, the shared fraction f and the interference c, so one suite "
-        f"does not determine them. Possible values of f are {cost.least_shared:.2f} (no interference, c = 1) to 1 "
-        f"(everything shared, c = {cost.most_interference:.1f}). Suites of two sizes would determine both.",
-    ]
-
-
-def model_sentence(agent: str, model: SharingModel) -> str:
-    """The shared fraction and the interference, fitted to suites of several sizes."""
-    interference = "undefined" if model.interference is None else f"{model.interference:.2f}"
-    return (
-        f"{agent}: shared fraction f = {model.shared:.2f}, interference c = {interference}, assuming that both are "
-        "the same in all suites."
-    )
-
-
-def wrong_table(findings: Findings) -> Table:
+def wrong_table(dataset: str, findings: Findings) -> Table:
     """Success with the right and with a wrong identifier, one row per agent and identifier."""
     heading = ["agent", "wrong identifier", "success, right one", "success, wrong one", "drop"]
-    return heading, [
+    rows: list[list[Cell]] = [
         [agent, WRONG_NAMES[row.name], *_contrast(row)]
         for agent, found in findings.items()
         for row in found.wrong_identifiers
     ]
+    caption = f"Success on {dataset} with wrong identifiers. {WRONG_NOTE}"
+    return Table(f"wrong-identifiers-{dataset}", caption, heading, rows)
 
 
-def zero_shot_table(findings: Findings) -> Table:
+def zero_shot_table(dataset: str, findings: Findings) -> Table:
     """Success on goals that training saw and on held-out goals, one row per agent."""
     heading = ["agent", "seen goals", "unseen goals", "difference"]
-    return heading, [
+    rows: list[list[Cell]] = [
         [agent, *_contrast(found.zero_shot)]
         for agent, found in findings.items()
         if found.zero_shot is not None
     ]
+    caption = f"Success on seen and unseen goals of {dataset}. {ZERO_SHOT_NOTE}"
+    return Table(f"unseen-goals-{dataset}", caption, heading, rows)
 
 
 def sequences_of(findings: Findings) -> dict[str, SequentialResult]:
@@ -184,13 +109,15 @@ def sequences_of(findings: Findings) -> dict[str, SequentialResult]:
     }
 
 
-def sequence_table(sequences: Mapping[str, SequentialResult]) -> Table:
+def sequence_table(dataset: str, sequences: Mapping[str, SequentialResult]) -> Table:
     """Average success, backward transfer and forgetting, one row per agent."""
     heading = ["agent", "average success", "backward transfer", "forgetting"]
-    return heading, [
-        [agent, *(interval(found.metrics[name]) for name in SEQUENCE_METRICS)]
+    rows: list[list[Cell]] = [
+        [agent, *(found.metrics[name] for name in SEQUENCE_METRICS)]
         for agent, found in sequences.items()
     ]
+    caption = f"Sequential training on the tasks of {dataset}. {SEQUENCE_NOTE}"
+    return Table(f"sequences-{dataset}", caption, heading, rows)
 
 
 def _boundaries(findings: Findings) -> tuple[int, ...]:
@@ -199,15 +126,15 @@ def _boundaries(findings: Findings) -> tuple[int, ...]:
     return found.pop() if len(found) == 1 else ()
 
 
-def _contrast(row: Contrast) -> list[str]:
-    return [interval(row.first), interval(row.second), interval(row.difference)]
+def _contrast(row: Contrast) -> list[Estimate]:
+    return [row.first, row.second, row.difference]
 
 
 def markdown_multitask(findings: Mapping[str, Findings]) -> str:
     """The multi-task results of all datasets in Markdown."""
     lines = ["# Multi-task results", ""]
     for dataset, agents in findings.items():
-        part = _dataset_lines(agents)
+        part = _dataset_lines(dataset, agents)
         if part:
             lines += [f"## {dataset}", "", *part]
     lines += model_sentences(findings)
@@ -216,46 +143,43 @@ def markdown_multitask(findings: Mapping[str, Findings]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _dataset_lines(agents: Findings) -> list[str]:
+def _dataset_lines(dataset: str, agents: Findings) -> list[str]:
     lines: list[str] = []
     for agent, found in agents.items():
         if found.transfers:
-            lines += [f"### {agent} compared with its specialists", ""]
-            lines += [*_markdown(transfer_table(found)), "", TRANSFER_NOTE, ""]
+            table = transfer_table(dataset, agent, found)
+            lines += [f"### {agent} compared with its specialists", "", *_lines(table)]
         if found.task_costs:
-            lines += [*_markdown(cost_table(found.task_costs)), ""]
+            lines += _lines(cost_table(dataset, agent, found.task_costs))
             lines += [*cost_sentences(found.cost), ""]
-    sequences = sequences_of(agents)
-    for title, table, note in (
-        ("Sequential training", sequence_table(sequences), SEQUENCE_NOTE),
-        ("Wrong identifiers", wrong_table(agents), WRONG_NOTE),
-        ("Unseen goals", zero_shot_table(agents), ZERO_SHOT_NOTE),
-        ("Sentences", sentences_table(agents), SENTENCES_NOTE),
+    for title, table in (
+        ("Sequential training", sequence_table(dataset, sequences_of(agents))),
+        ("Wrong identifiers", wrong_table(dataset, agents)),
+        ("Unseen goals", zero_shot_table(dataset, agents)),
+        ("Sentences", sentences_table(dataset, agents)),
     ):
-        if table[1]:
-            lines += [f"### {title}", "", *_markdown(table), "", note, ""]
+        if table.rows:
+            lines += [f"### {title}", "", *_lines(table)]
     return lines
 
 
-def _markdown(table: Table) -> list[str]:
-    heading, rows = table
-    cells = [heading, ["---"] * len(heading), *rows]
-    return [f"| {' | '.join(row)} |" for row in cells]
+def _lines(table: Table) -> list[str]:
+    """A table in Markdown with its caption."""
+    return [*markdown(table), "", table.caption, ""]
 
 
-def draw_multitask(findings: Mapping[str, Findings], figures: Path) -> None:
+def draw_multitask(findings: Mapping[str, Findings], save: Save) -> None:
     """Write figures of transfer, forgetting and the learning curves of each task."""
     for dataset, agents in findings.items():
         curves, alone = _task_curves(agents)
         if curves:
             drawn = task_curves_figure(curves, alone, _boundaries(agents))
-            save(drawn, figures / f"tasks-{dataset}.svg")
+            save(drawn, f"tasks-{dataset}")
         if sequences := sequences_of(agents):
-            save(success_matrix_figure(sequences), figures / f"forgetting-{dataset}.svg")
+            save(success_matrix_figure(sequences), f"forgetting-{dataset}")
         for agent, found in agents.items():
             if found.transfers:
-                path = figures / f"transfer-{dataset}-{agent}.svg"
-                save(transfer_figure(found.transfers), path)
+                save(transfer_figure(found.transfers), f"transfer-{dataset}-{agent}")
 
 
 def _task_curves(findings: Findings) -> tuple[dict[str, Curves], dict[str, Curves]]:
@@ -268,61 +192,54 @@ def _task_curves(findings: Findings) -> tuple[dict[str, Curves], dict[str, Curve
 
 def page_content(dataset: str, findings: Findings) -> dict[str, Any] | None:
     """The multi-task section of the page for one dataset; None if it would be empty."""
-    curves, alone = _task_curves(findings)
-    pictures = []
-    if curves:
-        label = "Learning curves of each task"
-        figure = task_curves_figure(curves, alone, _boundaries(findings))
-        caption = "Success rate of each task over the course of training. Bands are 95% intervals."
-        pictures.append(Picture(inline_svg(figure, f"tasks-{dataset}", label), caption))
-    sequences = sequences_of(findings)
-    wrong, held_out = wrong_table(findings), zero_shot_table(findings)
-    routing, spoken = routing_pictures(dataset, findings), sentences_table(findings)
-    if not (pictures or sequences or wrong[1] or held_out[1] or routing or spoken[1]):
+    curves, sequences = _curves_picture(dataset, findings), sequences_of(findings)
+    wrong, held_out = wrong_table(dataset, findings), zero_shot_table(dataset, findings)
+    routing, spoken = routing_pictures(dataset, findings), sentences_table(dataset, findings)
+    tables = (wrong, held_out, spoken)
+    if not (curves or sequences or routing or any(table.rows for table in tables)):
         return None
     return {
-        "curves": pictures,
-        "sequences": sequence_table(sequences) if sequences else None,
-        "matrix": _matrix_picture(dataset, sequences) if sequences else None,
+        "curves": curves,
         "sharing": [
             {
                 "agent": agent,
-                "picture": Picture(
-                    inline_svg(
-                        transfer_figure(found.transfers),
-                        f"transfer-{dataset}-{agent}",
-                        f"Success rate of {agent} and of its specialists on each task",
-                    ),
-                    "",
-                ),
-                "table": transfer_table(found),
-                "cost": cost_table(found.task_costs) if found.task_costs else None,
+                "picture": _transfer_picture(dataset, agent, found),
+                "table": transfer_table(dataset, agent, found),
+                "cost": cost_table(dataset, agent, found.task_costs) if found.task_costs else None,
                 "sentences": cost_sentences(found.cost) if found.task_costs else [],
             }
             for agent, found in findings.items()
             if found.transfers
         ],
         "routing": routing,
-        "wrong": wrong,
-        "zero_shot": held_out,
-        "spoken": spoken,
-        "notes": {
-            "transfer": TRANSFER_NOTE,
-            "wrong": WRONG_NOTE,
-            "zero_shot": ZERO_SHOT_NOTE,
-            "spoken": SENTENCES_NOTE,
-            "sequences": SEQUENCE_NOTE,
-            "routing": ROUTING_NOTE,
-        },
+        "matrix": _matrix_picture(dataset, sequences) if sequences else None,
+        "sequences": sequence_table(dataset, sequences) if sequences else None,
+        "zero_shot": held_out if held_out.rows else None,
+        "wrong": wrong if wrong.rows else None,
+        "spoken": spoken if spoken.rows else None,
     }
 
 
-def _matrix_picture(dataset: str, sequences: Mapping[str, SequentialResult]) -> Picture:
-    figure = success_matrix_figure(sequences)
-    label = "Success rate of each task after each phase of training"
-    return Picture(inline_svg(figure, f"matrix-{dataset}", label), "")
+def _curves_picture(dataset: str, findings: Findings) -> NumberedFigure | None:
+    curves, alone = _task_curves(findings)
+    if not curves:
+        return None
+    figure = task_curves_figure(curves, alone, _boundaries(findings))
+    picture = inline_svg(figure, f"tasks-{dataset}", "Learning curves of each task")
+    caption = "Success rate of each task over the course of training. Bands are 95% intervals."
+    return NumberedFigure([picture], caption, figure_files(f"tasks-{dataset}"))
 
 
-def model_sentences(findings: Mapping[str, Findings]) -> Sequence[str]:
-    """A sentence on the model of sharing for each agent with specialists on suites of several sizes."""
-    return [model_sentence(agent, model) for agent, model in sharing_models(findings).items()]
+def _transfer_picture(dataset: str, agent: str, found: AgentFindings) -> NumberedFigure:
+    name = f"transfer-{dataset}-{agent}"
+    caption = f"Success rate of {agent} and of its specialists on each task, with 95% intervals."
+    picture = inline_svg(transfer_figure(found.transfers), name, caption)
+    return NumberedFigure(
+        [picture], caption, figure_files(name, File("CSV", f"{TABLES}/{name}.csv"))
+    )
+
+
+def _matrix_picture(dataset: str, sequences: Mapping[str, SequentialResult]) -> NumberedFigure:
+    caption = "Success rate of each task after each phase of training, as a mean over seeds."
+    picture = inline_svg(success_matrix_figure(sequences), f"matrix-{dataset}", caption)
+    return NumberedFigure([picture], caption, figure_files(f"forgetting-{dataset}"))

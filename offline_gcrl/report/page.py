@@ -1,10 +1,10 @@
 """The report page: one HTML file that loads nothing else, with the same bytes for the same inputs.
 
-The page contains no date and no commit. ``dvc.lock`` of the commit that contains the page identifies code and data,
+Captions link to the files of tables and figures, which are next to the page. The page contains no date and no commit. ``dvc.lock`` of the commit that contains the page identifies code and data,
 and the digests on the page identify the data.
 """
 
-import base64
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,38 +14,70 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from offline_gcrl.config import Dataset, Params
 from offline_gcrl.figures.style import PALETTE
 from offline_gcrl.report.content import ReportedDataset, sections
+from offline_gcrl.report.drawing import aggregate_pictures
+from offline_gcrl.report.exports import cell_text
 from offline_gcrl.report.facts import Folders, versions
-from offline_gcrl.report.findings import Findings, all_findings
-from offline_gcrl.report.multitask import model_sentences
-from offline_gcrl.report.results import Results
-from offline_gcrl.report.verdict import interval, verdict
-from offline_gcrl.statistics.comparison import (
-    Comparison,
-    compare_outcomes,
-    join_datasets,
-    paired_outcomes,
-)
+from offline_gcrl.report.films import embedded_films
+from offline_gcrl.report.findings import Findings
+from offline_gcrl.report.results import Results, aggregate_datasets
+from offline_gcrl.report.sharing import model_sentences
+from offline_gcrl.report.tables import comparison_table
+from offline_gcrl.report.verdict import verdict
+from offline_gcrl.statistics.aggregates import Aggregates
 
 HERE = Path(__file__).parent
-MAX_VIDEO_BYTES = 6_000_000
-"""Limit for all embedded videos together; the page names the files of further videos."""
+ALL = "all-datasets"
+"""The end of the names of files that are about all datasets together."""
 
 
-def render_page(
+class Numbers:
+    """Counts the figures, tables and videos of the page."""
+
+    def __init__(self) -> None:
+        self._used: Counter[str] = Counter()
+
+    def next(self, kind: str) -> int:
+        """The next number of a kind, from 1."""
+        self._used[kind] += 1
+        return self._used[kind]
+
+
+def page_content(
     params: Params,
     datasets: Mapping[str, Dataset],
     results: Results,
     folders: Folders,
-    findings: Mapping[str, Findings] | None = None,
-) -> str:
-    """The page as HTML. Results of the probes are read from ``folders`` if ``findings`` is None."""
-    if findings is None:
-        findings = all_findings(params, datasets, results, folders.results)
-    videos = _embedded(results)
+    findings: Mapping[str, Findings],
+    overall: Aggregates | None,
+) -> dict[str, Any]:
+    """The variables of the template: everything that the page shows.
+
+    Args:
+        params: all settings.
+        datasets: resolved datasets by name.
+        results: results by dataset.
+        folders: folders of the earlier stages.
+        findings: results of the probes by dataset.
+        overall: ``overall_aggregates`` of the results.
+    """
+    films = embedded_films(results)
     subjects = [
-        ReportedDataset(params, datasets[name], found, folders, videos, findings[name])
+        ReportedDataset(params, datasets[name], found, folders, films, findings[name])
         for name, found in results.items()
     ]
+    return {
+        "experiment": params.experiment,
+        "overall": _overall(overall),
+        "datasets": [_dataset(subject) for subject in subjects],
+        "sharing_models": model_sentences(findings),
+        "colours": _colours(params.experiment.agents),
+        "versions": versions(),
+        "style": (HERE / "page.css").read_text("utf-8"),
+    }
+
+
+def render_page(content: Mapping[str, Any]) -> str:
+    """The page as HTML."""
     templates = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -53,16 +85,9 @@ def render_page(
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    templates.filters["interval"] = interval
-    return templates.get_template("page.html.jinja").render(
-        experiment=params.experiment,
-        datasets=[_dataset(subject) for subject in subjects],
-        overall=_overall(results),
-        sharing_models=model_sentences(findings),
-        colours=_colours(params.experiment.agents),
-        versions=versions(),
-        style=(HERE / "page.css").read_text("utf-8"),
-    )
+    templates.filters["text"] = cell_text
+    template = templates.get_template("page.html.jinja")
+    return template.render(**content, numbers=Numbers())
 
 
 def _dataset(subject: ReportedDataset) -> dict[str, Any]:
@@ -76,33 +101,22 @@ def _dataset(subject: ReportedDataset) -> dict[str, Any]:
     }
 
 
-def _overall(results: Results) -> Comparison | None:
-    """The comparison of agents over all evaluated datasets; None if there are fewer than two."""
+def overall_aggregates(results: Results) -> Aggregates | None:
+    """The aggregates of agents over all evaluated datasets; None if there are fewer than two datasets or agents."""
     evaluated = [found for found in results.values() if found.agents]
     if len(evaluated) < 2:
         return None
     names = [
         agent for agent in evaluated[0].agents if all(agent in found.agents for found in evaluated)
     ]
-    outcomes = [
-        paired_outcomes({agent: found.agents[agent].episodes for agent in names}, found.column)
-        for found in evaluated
-    ]
-    return compare_outcomes(names, join_datasets(outcomes)) if names else None
+    return aggregate_datasets(evaluated, names) if len(names) > 1 else None
 
 
-def _embedded(results: Results) -> dict[Path, str]:
-    """Videos as data URIs by path, as many as fit into ``MAX_VIDEO_BYTES``: in the order of seeds, then with planner."""
-    agents = [agent for found in results.values() for agent in found.agents.values()]
-    by_seed = zip(*(agent.videos for agent in agents), strict=False)
-    planned = (path for agent in agents for path in agent.planned_videos[:1])
-    left, uris = MAX_VIDEO_BYTES, {}
-    for path in (*(path for paths in by_seed for path in paths if path is not None), *planned):
-        content = path.read_bytes()
-        if len(content) <= left:
-            left -= len(content)
-            uris[path] = "data:video/mp4;base64," + base64.b64encode(content).decode()
-    return uris
+def _overall(found: Aggregates | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    table = comparison_table(ALL, "all datasets", found)
+    return {"table": table, "figures": aggregate_pictures(ALL, found, table.name)}
 
 
 def _colours(agents: Iterable[str]) -> dict[str, int]:

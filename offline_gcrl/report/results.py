@@ -1,7 +1,7 @@
 """Evaluation results of each dataset and agent, combined over training seeds."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,13 @@ from offline_gcrl.evaluation.results import (
     curve_across_seeds,
     summarise,
 )
-from offline_gcrl.statistics.comparison import Comparison, compare, task_names
+from offline_gcrl.statistics.aggregates import Aggregates, aggregate
+from offline_gcrl.statistics.comparison import (
+    Comparison,
+    compare,
+    paired_outcomes,
+    task_names,
+)
 from offline_gcrl.statistics.intervals import Estimate, rate_across_seeds
 from offline_gcrl.support.digests import intact, read_json
 from offline_gcrl.support.errors import DataError
@@ -111,12 +117,32 @@ class DatasetResults:
         }
 
     @cached_property
+    def aggregates(self) -> Aggregates | None:
+        """The comparison of agents with further aggregates over their runs; None if no agent was evaluated."""
+        return aggregate_datasets([self], list(self.agents)) if self.agents else None
+
+    @property
     def comparison(self) -> Comparison | None:
         """The comparison of agents; None if no agent was evaluated."""
-        if not self.agents:
-            return None
-        tables = {agent: result.episodes for agent, result in self.agents.items()}
-        return compare(tables, self.column)
+        return self.aggregates.comparison if self.aggregates else None
+
+    @property
+    def curves(self) -> dict[str, pl.DataFrame]:
+        """The learning curve over all seeds, by agent."""
+        return {agent: found.curve for agent, found in self.agents.items()}
+
+    @property
+    def seed_curves(self) -> dict[str, list[pl.DataFrame]]:
+        """The learning curve of each training seed, by agent."""
+        return {agent: found.curves for agent, found in self.agents.items()}
+
+    @property
+    def seed_rates(self) -> dict[str, list[float]]:
+        """The main success rate of each training seed, by agent."""
+        return {
+            agent: [float(table[self.column].to_numpy().mean()) for table in found.episodes]
+            for agent, found in self.agents.items()
+        }
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -148,6 +174,15 @@ class DatasetResults:
 
 Results = dict[str, DatasetResults]
 """Results by dataset."""
+
+
+def aggregate_datasets(datasets: Iterable[DatasetResults], agents: Sequence[str]) -> Aggregates:
+    """Aggregates of agents over one or several datasets on which all of them were evaluated."""
+    outcomes = [
+        paired_outcomes({agent: found.agents[agent].episodes for agent in agents}, found.column)
+        for found in datasets
+    ]
+    return aggregate(agents, outcomes)
 
 
 def load_results(experiment: Experiment, datasets: Mapping[str, Dataset], root: Path) -> Results:
@@ -212,11 +247,7 @@ def all_metrics(results: Results) -> dict[str, Any]:
 
 def all_curves(results: Results) -> Mapping[str, dict[str, pl.DataFrame]]:
     """Learning curves across seeds by dataset and agent, for datasets with results."""
-    return {
-        dataset: {agent: result.curve for agent, result in found.agents.items()}
-        for dataset, found in results.items()
-        if found.agents
-    }
+    return {dataset: found.curves for dataset, found in results.items() if found.agents}
 
 
 def _episodes_all_solve(agents: list[list[pl.DataFrame]], column: str) -> list[list[pl.DataFrame]]:

@@ -6,9 +6,9 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from offline_gcrl.report.verdict import interval
+from offline_gcrl.report.exports import Cell, Table
 from offline_gcrl.statistics.contrasts import Tables
-from offline_gcrl.statistics.intervals import rate_across_seeds
+from offline_gcrl.statistics.intervals import Estimate, rate_across_seeds
 
 SENTENCES_NOTE = (
     "An episode succeeds if its sentence, which is false at its start, becomes true. Unseen phrasings have seen words, "
@@ -35,17 +35,18 @@ class Instructed(Protocol):
         """Episodes with sentences, one table per seed; empty for an agent without."""
 
 
-def sentences_table(findings: Mapping[str, Instructed]) -> tuple[list[str], list[list[str]]]:
+def sentences_table(dataset: str, findings: Mapping[str, Instructed]) -> Table:
     """Success at any step and at the last step, by agent and kind of episode."""
     heading = ["agent", "given", "any step", "last step"]
-    rows = []
+    rows: list[list[Cell]] = []
     for agent, found in findings.items():
         for kind, name in KINDS.items():
             parts = [_of_kind(table, kind) for table in found.instructed]
             if parts and all(len(part) for part in parts):
                 rates = [_rate(parts, column) for column in ("success_any", "success")]
                 rows.append([agent, name, *rates])
-    return heading, rows
+    caption = f"Success of policies with sentences on {dataset}. {SENTENCES_NOTE}"
+    return Table(f"sentences-{dataset}", caption, heading, rows)
 
 
 def _of_kind(table: pl.DataFrame, kind: str) -> pl.DataFrame:
@@ -53,6 +54,6 @@ def _of_kind(table: pl.DataFrame, kind: str) -> pl.DataFrame:
     return table.filter(pl.col("set") == own, pl.col("given") == given)
 
 
-def _rate(parts: list[pl.DataFrame], column: str) -> str:
+def _rate(parts: list[pl.DataFrame], column: str) -> Estimate:
     groups = [part[column].to_numpy().astype(np.float64) for part in parts]
-    return interval(rate_across_seeds(groups))
+    return rate_across_seeds(groups)

@@ -5,8 +5,11 @@ from typing import Any
 
 import polars as pl
 
+from offline_gcrl.report.exports import Cell, Table, markdown
 from offline_gcrl.report.results import DatasetResults, Results
 from offline_gcrl.report.verdict import interval, verdict
+from offline_gcrl.statistics.aggregates import THRESHOLDS, Aggregates
+from offline_gcrl.statistics.comparison import Comparison
 from offline_gcrl.statistics.intervals import Estimate
 
 COLUMNS = {
@@ -16,6 +19,8 @@ COLUMNS = {
     "discounted_return": "discounted return",
     "steps_to_goal": "steps to goal",
 }
+FURTHER_COLUMNS = ("final_distance", "steps_to_goal", "discounted_return")
+MOMENTS = {"last_step": "at the last step", "any_step": "at any step"}
 COMPARISON_SCHEMA = {
     "dataset": pl.String,
     "agent": pl.String,
@@ -59,6 +64,116 @@ def markdown_table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def metrics_table(dataset: str, found: DatasetResults) -> Table:
+    """The main table of the page: one row per agent, the best on top."""
+    comparison, names = found.comparison, columns(found)
+    assert comparison is not None
+    best, rivals = comparison.best, comparison.against_best
+    heading = ["agent", "rank", "success rate"]
+    heading += [f"difference from {best}", "clear", f"P({best} better)"] if rivals else []
+    rows: list[list[Cell]] = []
+    for agent, standing in comparison.ranking.items():
+        rival, values = rivals.get(agent), found.metrics[agent]
+        row: list[Cell] = [agent, rank_text(standing.rank, standing.rank_low, standing.rank_high)]
+        row.append(estimate(values[found.metric]))
+        if rival:
+            word = "yes" if rival.is_clearly_lower else "no"
+            row += [rival.difference, word, rival.improvement]
+        elif rivals:
+            row += [None, None, None]
+        rows.append([*row, *(estimate(values[name]) for name in FURTHER_COLUMNS)])
+    heading += [names[name] for name in FURTHER_COLUMNS]
+    return Table(
+        f"metrics-{dataset}", _metrics_caption(dataset, found, comparison), heading, rows, True
+    )
+
+
+def _metrics_caption(dataset: str, found: DatasetResults, comparison: Comparison) -> str:
+    runs = "training run" if comparison.seeds == 1 else "training runs"
+    text = (
+        f"Results on {dataset}, with 95% intervals. Each agent has {comparison.episodes} episodes over {comparison.seeds} "
+        f"{runs}. An episode succeeds if it is at its goal {MOMENTS[found.criterion]}. Steps to goal are averaged over the "
+        "episodes that reached their goal."
+    )
+    if not comparison.against_best:
+        return text
+    return (
+        f"{text} Differences are between the same episodes: the agent minus {comparison.best}. A difference is clear if its "
+        f"interval excludes zero. P is the probability that a "
+        f"training run of {comparison.best} scores higher than one of the agent."
+    )
+
+
+def comparison_table(name: str, where: str, found: Aggregates) -> Table:
+    """Aggregates of each agent's runs, and the probability of improvement for each pair of agents.
+
+    Args:
+        name: the end of the table's name.
+        where: the dataset or datasets, for the caption.
+        found: aggregates of the agents.
+    """
+    comparison = found.comparison
+    heading = ["agent", "rank", "interquartile mean", "optimality gap"]
+    heading += [f"P(better than {agent})" for agent in comparison.ranking]
+    rows: list[list[Cell]] = [
+        [
+            agent,
+            rank_text(standing.rank, standing.rank_low, standing.rank_high),
+            standing.interquartile_mean,
+            found.optimality_gap[agent],
+            *(comparison.improvement[agent].get(other) for other in comparison.ranking),
+        ]
+        for agent, standing in comparison.ranking.items()
+    ]
+    caption = (
+        f"Aggregates of success over the {found.runs} runs of each agent on {where}, with 95% intervals; a run is one "
+        "training seed on one task. P is the probability that a run of the agent in the row scores higher than one of the "
+        "agent in the column. It is one half if they are equal."
+    )
+    return Table(f"comparison-{name}", caption, heading, rows, has_best=True)
+
+
+def tasks_table(dataset: str, found: DatasetResults) -> Table:
+    """Success rate of each task, one column per agent."""
+    rates = {agent: own.success_by_task(found.column) for agent, own in found.agents.items()}
+    rows: list[list[Cell]] = [
+        [task, *(by_task[task] for by_task in rates.values())] for task in found.tasks
+    ]
+    caption = f"Success rate of each task of {dataset}, with 95% intervals."
+    return Table(f"tasks-{dataset}", caption, ["task", *rates], rows)
+
+
+def episodes_csv(found: DatasetResults) -> str:
+    """All evaluation episodes with their agent and training seed; starts and goals are numbers separated by spaces."""
+    text = [
+        pl.col(name).list.eval(pl.element().cast(pl.String)).list.join(" ")
+        for name in ("start", "goal")
+    ]
+    tables = [
+        table.select(pl.lit(agent).alias("agent"), pl.lit(number).alias("run"), pl.all())
+        for agent, own in found.agents.items()
+        for number, table in enumerate(own.episodes)
+    ]
+    return pl.concat(tables).with_columns(text).write_csv(float_precision=6)
+
+
+def profiles_csv(found: Aggregates) -> str:
+    """Performance profiles: one row per agent and threshold."""
+    tables = [
+        pl.DataFrame(
+            {
+                "agent": [agent] * len(THRESHOLDS),
+                "success_rate": THRESHOLDS,
+                "share_of_runs_above": profile.mean,
+                "low": profile.low,
+                "high": profile.high,
+            }
+        )
+        for agent, profile in found.profiles.items()
+    ]
+    return pl.concat(tables).write_csv(float_precision=6)
+
+
 def markdown_report(results: Results) -> str:
     """The report in Markdown: recommendation, metrics, comparison and success by task of each dataset."""
     lines = ["# Report", ""]
@@ -69,7 +184,7 @@ def markdown_report(results: Results) -> str:
             lines += [f"**Confidence.** {' '.join(summary.confidence)}", ""]
         if found.agents:
             table = markdown_table({dataset: found}).splitlines()
-            lines += [*table, "", *_comparison_lines(found), *_task_lines(found)]
+            lines += [*table, "", *_comparison_lines(found), *_task_lines(dataset, found)]
         lines += [f"- {agent}: not evaluated; {reason}" for agent, reason in found.skipped.items()]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -145,9 +260,15 @@ def flat_curves(curves: Mapping[str, Mapping[str, pl.DataFrame]]) -> pl.DataFram
 
 def cell(values: Mapping[str, Any]) -> str:
     """A metric with its interval, or ``none`` if no episode has a value."""
+    found = estimate(values)
+    return "none" if found is None else interval(found)
+
+
+def estimate(values: Mapping[str, Any]) -> Estimate | None:
+    """A metric as an estimate; None if no episode has a value."""
     if values["mean"] is None:
-        return "none"
-    return interval(Estimate(values["mean"], values["low"], values["high"]))
+        return None
+    return Estimate(values["mean"], values["low"], values["high"])
 
 
 def rank_text(rank: int, low: int, high: int) -> str:
@@ -173,15 +294,8 @@ def _comparison_lines(found: DatasetResults) -> list[str]:
     return [*lines, ""]
 
 
-def _task_lines(found: DatasetResults) -> list[str]:
-    if len(found.tasks) < 2:
-        return []
-    rates = {agent: result.success_by_task(found.column) for agent, result in found.agents.items()}
-    lines = [f"| task | {' | '.join(rates)} |", f"|---|{'---|' * len(rates)}"]
-    for task in found.tasks:
-        cells = [interval(by_task[task]) for by_task in rates.values()]
-        lines.append(f"| {task} | {' | '.join(cells)} |")
-    return [*lines, ""]
+def _task_lines(dataset: str, found: DatasetResults) -> list[str]:
+    return [*markdown(tasks_table(dataset, found)), ""] if len(found.tasks) > 1 else []
 
 
 def _parts(name: str, estimate: Estimate | None) -> dict[str, float | None]:

@@ -63,9 +63,13 @@ def verdict(results: DatasetResults) -> Verdict:
 def _lead(comparison: Comparison) -> list[str]:
     """By how much the best agent leads."""
     second, *others = comparison.against_best
-    rival = f"any other agent: {second}, the next best," if others else f"{second}, which"
+    rival = (
+        f"any other agent: {second}, the next best, differs"
+        if others
+        else f"{second}, which differs"
+    )
     lead = _points(comparison.against_best[second].difference)
-    return [f"On the same goals, this is clearly more than {rival} was {lead}."]
+    return [f"On the same goals, this is clearly more than {rival} by {lead}."]
 
 
 def _retraining(comparison: Comparison) -> list[str]:
@@ -82,15 +86,18 @@ def _retraining(comparison: Comparison) -> list[str]:
 
 def _level(comparison: Comparison) -> list[str]:
     """Sentences on agents that may be as good as the best; agents with the same numbers share one."""
-    agents_by_words: dict[str, list[str]] = {}
+    agents_by_words: dict[tuple[tuple[str, str], str], list[str]] = {}
     for agent in comparison.tied_with_best:
         difference = comparison.against_best[agent].difference
         if round(100 * difference.mean) == 0:
-            words = f"level with it ({_range(difference)} percentage points)"
+            words = ("was", "were"), f"level with it ({_range(difference)} percentage points)"
         else:
-            words = f"{_points(difference)}, which may be chance"
+            words = ("differs", "differ"), f"by {_points(difference)}, which may be chance"
         agents_by_words.setdefault(words, []).append(agent)
-    return [f"{_were(agents)} {words}." for words, agents in agents_by_words.items()]
+    return [
+        f"{_listed(agents, 'and')} {verbs[len(agents) > 1]} {rest}."
+        for (verbs, rest), agents in agents_by_words.items()
+    ]
 
 
 def _lower(comparison: Comparison) -> list[str]:
@@ -127,14 +134,14 @@ def _them(comparison: Comparison) -> str:
 
 
 def _points(difference: Estimate) -> str:
-    """A difference of rates in percentage points, with its interval."""
-    lower = _signed(-difference.mean)
-    unit = "percentage point" if lower == "1" else "percentage points"
-    return f"{lower} {unit} lower ({_range(difference)})"
+    """A difference of rates in percentage points with its interval, with the signs of the table."""
+    points = _signed(difference.mean)
+    unit = "percentage point" if points == "\N{MINUS SIGN}1" else "percentage points"
+    return f"{points} {unit} ({_range(difference)})"
 
 
 def _range(difference: Estimate) -> str:
-    return f"{_signed(-difference.high)} to {_signed(-difference.low)}"
+    return f"{_signed(difference.low)} to {_signed(difference.high)}"
 
 
 def _signed(value: float) -> str:

@@ -7,11 +7,16 @@ from typing import Any
 from offline_gcrl.config import Dataset, Params
 from offline_gcrl.config.outputs import STATS
 from offline_gcrl.evaluation.results import with_tasks
+from offline_gcrl.figures.aggregates import (
+    aggregates_figure,
+    improvement_figure,
+    profiles_figure,
+)
 from offline_gcrl.figures.goals import can_map_goals, distances_figure, goals_figure
 from offline_gcrl.figures.hindsight import hindsight_figure
 from offline_gcrl.figures.scenes import dataset_scene
-from offline_gcrl.figures.style import save
 from offline_gcrl.figures.success import curves_figure, success_figure
+from offline_gcrl.report.exports import TABLES, Save, saving, write_tables
 from offline_gcrl.report.facts import Folders, success_distance
 from offline_gcrl.report.findings import all_findings
 from offline_gcrl.report.multitask import (
@@ -20,18 +25,21 @@ from offline_gcrl.report.multitask import (
     markdown_multitask,
     task_metrics,
 )
-from offline_gcrl.report.page import render_page
+from offline_gcrl.report.page import ALL, overall_aggregates, page_content, render_page
 from offline_gcrl.report.results import DatasetResults, Results, all_curves, all_metrics
 from offline_gcrl.report.routing import draw_routing, flat_routing
 from offline_gcrl.report.tables import (
+    episodes_csv,
     flat_comparisons,
     flat_curves,
     flat_metrics,
     headline_numbers,
     markdown_report,
     markdown_table,
+    profiles_csv,
 )
 from offline_gcrl.report.values import draw_values
+from offline_gcrl.statistics.aggregates import Aggregates
 from offline_gcrl.support.digests import read_json
 from offline_gcrl.support.files import replaced_directory, write_json, write_text
 
@@ -51,6 +59,7 @@ def write_report(
     """
     metrics, curves, by_task = all_metrics(results), all_curves(results), task_metrics(results)
     findings = all_findings(params, datasets, results, folders.results)
+    overall = overall_aggregates(results)
     with replaced_directory(output) as folder:
         write_json(folder / "metrics.json", _with_tasks(metrics, by_task))
         write_json(folder / "headline.json", headline_numbers(results))
@@ -62,31 +71,57 @@ def write_report(
         write_text(folder / "routing.csv", flat_routing(findings).write_csv())
         write_text(folder / "multitask.md", markdown_multitask(findings))
         write_text(folder / "learning_curves.csv", flat_curves(curves).write_csv())
-        figures = folder / "figures"
-        figures.mkdir()
-        _draw(datasets, results, folders, figures)
-        draw_multitask(findings, figures)
-        draw_routing(findings, figures)
-        page = render_page(params, datasets, results, folders, findings)
-        write_text(folder / "index.html", page)
+        _draw(datasets, results, folders, saving(folder))
+        if overall:
+            _draw_aggregates(overall, ALL, saving(folder))
+        draw_multitask(findings, saving(folder))
+        draw_routing(findings, saving(folder))
+        content = page_content(params, datasets, results, folders, findings, overall)
+        write_tables(content, folder / TABLES)
+        _write_data(results, overall, folder / TABLES)
+        write_text(folder / "index.html", render_page(content))
     return metrics
 
 
-def _draw(
-    datasets: Mapping[str, Dataset], results: Results, folders: Folders, figures: Path
-) -> None:
+def _draw(datasets: Mapping[str, Dataset], results: Results, folders: Folders, save: Save) -> None:
     """Write the figures of all agents, and those of each dataset."""
-    metrics, curves = all_metrics(results), all_curves(results)
-    if curves:
-        evaluated = {name: agents for name, agents in metrics.items() if agents}
-        headlines = {name: found.metric for name, found in results.items()}
-        save(success_figure(evaluated, headlines), figures / "success.svg")
-        save(curves_figure(curves), figures / "learning_curves.svg")
+    evaluated = {name: found for name, found in results.items() if found.agents}
+    if evaluated:
+        _draw_rates(evaluated, "", save)
     for name, found in results.items():
         statistics = read_json(folders.hindsight / name / STATS)
-        save(hindsight_figure(statistics), figures / f"hindsight-{name}.svg")
-        _draw_episodes(datasets[name], found, figures)
-        draw_values(datasets[name], found, figures)
+        save(hindsight_figure(statistics), f"hindsight-{name}")
+        if found.aggregates:
+            _draw_rates({name: found}, f"-{name}", save)
+            _draw_episodes(datasets[name], found, save)
+            draw_values(datasets[name], found, save)
+            if found.aggregates.comparison.against_best:
+                _draw_aggregates(found.aggregates, name, save)
+
+
+def _draw_rates(results: Results, suffix: str, save: Save) -> None:
+    """Write success rates and learning curves of datasets in one figure each."""
+    headlines = {name: found.metric for name, found in results.items()}
+    seeds = {name: found.seed_rates for name, found in results.items()}
+    save(success_figure(all_metrics(results), headlines, seeds), f"success{suffix}")
+    seed_curves = {name: found.seed_curves for name, found in results.items()}
+    save(curves_figure(all_curves(results), seed_curves), f"learning_curves{suffix}")
+
+
+def _draw_aggregates(found: Aggregates, name: str, save: Save) -> None:
+    save(aggregates_figure(found), f"aggregates-{name}")
+    save(profiles_figure(found), f"profiles-{name}")
+    save(improvement_figure(found), f"improvement-{name}")
+
+
+def _write_data(results: Results, overall: Aggregates | None, folder: Path) -> None:
+    """Write the numbers that figures are drawn from, beyond those of the tables."""
+    for name, found in {ALL: overall, **{k: v.aggregates for k, v in results.items()}}.items():
+        if found is not None:
+            write_text(folder / f"profiles-{name}.csv", profiles_csv(found))
+    for name, own in results.items():
+        if own.agents:
+            write_text(folder / f"episodes-{name}.csv", episodes_csv(own))
 
 
 def _with_tasks(metrics: Mapping[str, Any], by_task: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,12 +135,10 @@ def _with_tasks(metrics: Mapping[str, Any], by_task: Mapping[str, Any]) -> dict[
     }
 
 
-def _draw_episodes(dataset: Dataset, found: DatasetResults, figures: Path) -> None:
+def _draw_episodes(dataset: Dataset, found: DatasetResults, save: Save) -> None:
     """Write figures of where the evaluation episodes of a dataset ended."""
-    if not found.agents:
-        return
     distances = distances_figure(found.episodes, success_distance(dataset), found.unit)
-    save(distances, figures / f"distances-{dataset.name}.svg")
+    save(distances, f"distances-{dataset.name}")
     if all(map(can_map_goals, found.episodes.values())):
         goals = goals_figure(found.episodes, dataset_scene(dataset))
-        save(goals, figures / f"goals-{dataset.name}.svg")
+        save(goals, f"goals-{dataset.name}")

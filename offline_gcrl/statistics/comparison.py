@@ -125,16 +125,17 @@ def join_datasets(datasets: Sequence[Outcomes]) -> Outcomes:
 
 
 def compare_outcomes(
-    names: Sequence[str], outcomes: Outcomes, resamples: int = RESAMPLES
+    names: Sequence[str], outcomes: Outcomes, resampled: Values | None = None
 ) -> Comparison:
     """Compare agents by paired outcomes; higher values are better.
 
     Args:
         names: names of the agents, in the order of the first axis of the arrays.
         outcomes: paired outcomes.
-        resamples: number of bootstrap resamples.
+        resampled: scores in a bootstrap, (resamples, agents, seeds, tasks); ``resampled_scores`` by default.
     """
-    scores, resampled = run_scores(outcomes), resampled_scores(outcomes, resamples)
+    scores = run_scores(outcomes)
+    resampled = resampled_scores(outcomes) if resampled is None else resampled
     order = [int(number) for number in np.argsort(-scores.mean((1, 2)), kind="stable")]
     improvement = _improvements(names, scores, resampled)
     ranks, best = _ranks(resampled.mean((2, 3))), order[0]
@@ -166,15 +167,20 @@ def run_scores(outcomes: Outcomes) -> Values:
     return np.array([[values.mean(1) for values in tasks] for tasks in outcomes]).transpose(2, 0, 1)
 
 
-def resampled_scores(outcomes: Outcomes, resamples: int = RESAMPLES) -> Values:
+def resampled_scores(outcomes: Outcomes, resamples: int = RESAMPLES, stream: int = 0) -> Values:
     """Scores of runs in a bootstrap over training seeds and, within each seed, over the episodes of each task.
 
     All agents use the same draws, which preserves the pairing. Tasks are strata and are not resampled.
 
+    Args:
+        outcomes: paired outcomes.
+        resamples: number of bootstrap resamples.
+        stream: number of the random stream; different numbers give independent draws.
+
     Returns:
         (resamples, agents, seeds, tasks), the same at every call.
     """
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(stream)
     seeds, tasks, agents = len(outcomes), len(outcomes[0]), len(outcomes[0][0])
     chosen = random.integers(seeds, size=(resamples, seeds))
     scores = np.empty((resamples, agents, seeds, tasks))

@@ -1,0 +1,104 @@
+"""Tables and figures of the report as files for papers, and the posters of its videos."""
+
+import base64
+import csv
+import io
+import re
+from contextlib import closing
+from pathlib import Path
+
+import imageio_ffmpeg
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from offline_gcrl.figures.style import COLUMN, PAGE, save_for_paper
+from offline_gcrl.report.exports import Table, as_csv, as_latex, markdown, tables_in
+from offline_gcrl.report.films import poster
+from offline_gcrl.statistics.intervals import Estimate
+
+RESULTS = Table(
+    "metrics-maze",
+    "Results: 100% of a_b & more.",
+    ["agent", "success", "steps", "episodes"],
+    [
+        ["gc_iql", Estimate(0.925, 0.85, 0.971), None, 1200],
+        ["bc", Estimate(-0.1, -0.25, 0.05), Estimate(50.04, 41.0, 60.0), 1200],
+    ],
+    has_best=True,
+)
+
+
+def test_a_csv_table_has_the_bounds_of_intervals_in_columns_of_their_own() -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(RESULTS))))
+    assert list(rows[0]) == [
+        "agent", "success", "success low", "success high", "steps", "steps low", "steps high", "episodes",
+    ]  # fmt: skip
+    assert rows[0]["success high"] == "0.971"
+    assert (rows[0]["steps"], rows[0]["episodes"]) == ("", "1200")
+
+
+def test_a_latex_table_has_rules_caption_and_label_and_escapes_what_latex_reads() -> None:
+    text = as_latex(RESULTS)
+    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+    assert r"\caption{Results: 100\% of a\_b \& more.}" in text
+    assert r"\label{tab:metrics-maze}" in text
+    assert r"\begin{tabular}{lrrr}" in text
+    best, other = re.findall(r"^    (.* \\\\)$", text, re.MULTILINE)[1:]
+    assert best.startswith(r"\textbf{gc\_iql} & \textbf{0.93} {\scriptsize[0.85, 0.97]} & ")
+    bounds = (r"{\scriptsize[$-$0.25, 0.05]}", r"{\scriptsize[41.0, 60.0]}")
+    assert other == rf"bc & $-$0.10 {bounds[0]} & 50.0 {bounds[1]} & 1,200 \\"
+
+
+def test_a_markdown_table_has_a_dash_for_a_missing_value() -> None:
+    assert markdown(RESULTS)[2] == "| gc_iql | 0.93 [0.85, 0.97] | – | 1,200 |"  # noqa: RUF001
+
+
+def test_tables_are_found_at_any_depth_of_the_page() -> None:
+    content = {"a": [{"table": RESULTS}], "b": None, "c": "text", "d": {"e": (RESULTS,)}}
+    assert list(tables_in(content)) == [RESULTS, RESULTS]
+
+
+@pytest.mark.parametrize(
+    ("panels", "expected"), [((1, 1), COLUMN), ((2, 1), COLUMN), ((1, 2), PAGE)]
+)
+def test_a_figure_for_papers_has_the_width_of_a_column_or_page_and_embeds_its_fonts(
+    tmp_path: Path, panels: tuple[int, int], expected: float
+) -> None:
+    for name in ("one", "two"):
+        figure, axes = plt.subplots(*panels, figsize=(5.0, 3.0), squeeze=False)
+        axes[0, 0].set_title("success")
+        save_for_paper(figure, tmp_path / f"{name}.pdf")
+        plt.close(figure)
+    content = (tmp_path / "one.pdf").read_bytes()
+    box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) [\d.]+ \]", content)
+    assert box is not None
+    assert float(box[1]) == pytest.approx(72 * expected)
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content
+    assert content == (tmp_path / "two.pdf").read_bytes()
+
+
+# imageio-ffmpeg leaves its pipes to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_poster_of_a_video_is_its_last_frame(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    with closing(imageio_ffmpeg.write_frames(path, (32, 32), macro_block_size=2)) as film:
+        film.send(None)
+        for colour in ((200, 0, 0), (0, 0, 200)):
+            for _ in range(5):
+                film.send(np.full((32, 32, 3), colour, np.uint8))
+    uri = poster(path)
+    assert uri is not None
+    kind, content = uri.split(",")
+    assert kind == "data:image/jpeg;base64"
+    picture = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert picture.size == (32, 32)
+    red, _, blue = picture.getpixel((16, 16))  # type: ignore[misc]
+    assert blue > 150 > 50 > red
+
+
+def test_a_file_that_is_no_video_has_no_poster(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"film")
+    assert poster(tmp_path / "film.mp4") is None
