@@ -15,8 +15,10 @@ from offline_gcrl.agents import make_agent
 from offline_gcrl.agents.bc import Settings
 from offline_gcrl.cards.measure import IngestedDataset
 from offline_gcrl.cards.sentences import becomes_true, measure_sentences, sentences_section
-from offline_gcrl.config import Evaluate, Language, Relabel, Sampling, Speech, Video
+from offline_gcrl.config import Evaluate, Language, Relabel, Sampling, Speech, Train, Video
 from offline_gcrl.config.outputs import INSTRUCTIONS, TABLE
+from offline_gcrl.environments.tasks import check_tasks
+from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, Instructed, episode_jobs
 from offline_gcrl.evaluation.probes import Probe, instructed_episodes
 from offline_gcrl.evaluation.rollouts import run_episode
@@ -35,6 +37,7 @@ from offline_gcrl.tracking.policies import signature
 from offline_gcrl.tracking.serving import ServedPolicy
 from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.batches.sampler import BatchSampler
+from offline_gcrl.training.jobs import TrainingJob, content_digest
 
 COLUMN = {
     "dimension": 0,
@@ -374,6 +377,23 @@ def test_one_text_with_two_meanings_is_an_error(dataset: SmallDataset) -> None:
         Sentences.of(as_dataset(recipe))
 
 
+def test_a_dimension_that_goals_do_not_have_is_an_error_before_any_work(
+    dataset: SmallDataset, tmp_path: Path
+) -> None:
+    beyond = as_language(
+        {**CONTENT, "attributes": {"row": ROW, "column": {**COLUMN, "dimension": 2}}}
+    )
+    broken = as_dataset(dataset.recipe.model_copy(update={"language": beyond}))
+    message = (
+        "language.attributes.column.dimension: there is no dimension 2; goals have 2 dimensions"
+    )
+    with pytest.raises(SettingsError, match=message):
+        check_tasks(broken, "datasets/recipes/small.yaml")
+    with pytest.raises(SettingsError, match=message):
+        ingest(broken, dataset.minari, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -520,3 +540,25 @@ def test_a_batch_of_a_suite_has_a_sentence_of_its_task(
     said = encode(["do a", "do b"], "words")[batch["tasks"][0].numpy()]
     assert np.array_equal(batch["actor_goals"][0, :, 2:].numpy(), said)
     assert batch["actor_goals"][0, :, :2].abs().sum() > 0  # The goal is not left out.
+
+
+def test_other_words_in_the_same_table_are_another_training(
+    dataset: SmallDataset, spoken: Path, tmp_path: Path
+) -> None:
+    job = TrainingJob(
+        dataset="small",
+        agent="bc",
+        seed=0,
+        episodes=dataset.parquet,
+        hindsight=tmp_path,
+        train=Train(updates=1, snapshots=1),
+        settings=Settings(algorithm="bc", conditioning="language"),
+        checkpoints=tmp_path,
+        output=tmp_path,
+    )
+    for name in (TABLE, INSTRUCTIONS):
+        shutil.copy(spoken / name, tmp_path / name)
+    before = content_digest(job)
+    text = (tmp_path / INSTRUCTIONS).read_text()
+    (tmp_path / INSTRUCTIONS).write_text(text.replace("west", "port"))
+    assert content_digest(job) != before

@@ -29,6 +29,8 @@ from offline_gcrl.training.jobs import training_jobs
 from offline_gcrl.training.module import train_seed
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TRAINING = ("06-instructions",)
+"""Notebooks that train a policy, which takes half a minute; only in `make test-all`."""
 NAME = "pointmaze-umaze"
 AGENTS, SEEDS = ("gciql", "bc"), (0, 1)
 PARAMS = {
@@ -123,7 +125,13 @@ def kernel(run: Path) -> Iterator[KernelManager]:
         yield started
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] if path.stem in TRAINING else [], id=path.stem)
+        for path in NOTEBOOKS
+    ],
+)
 def test_every_notebook_runs_on_what_a_run_leaves(path: Path, kernel: KernelManager) -> None:
     executed = execute(path, kernel)
     assert all(

@@ -8,6 +8,7 @@ from offline_gcrl.config import Dataset, Environment, Goal, Recipe
 from offline_gcrl.environments.actions import NEEDED, is_scalable
 from offline_gcrl.environments.making import first_options, shared_environment
 from offline_gcrl.environments.selection import as_tree, evaluated_goal, select
+from offline_gcrl.goals.instructions import check_sentences
 from offline_gcrl.goals.success import size_mismatch
 from offline_gcrl.support.errors import SettingsError
 
@@ -49,6 +50,7 @@ def check_tasks(dataset: Dataset, where: str) -> None:
         if difference:
             raise SettingsError(f"{where}: members: '{first}' and '{task}' have {difference}")
     largest = max((shape.goal for shape in known.values()), default=0)
+    check_sentences(dataset, largest or None, where)
     wrong = size_mismatch(dataset.success, largest) if known else None
     if wrong:
         raise SettingsError(

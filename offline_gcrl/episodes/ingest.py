@@ -16,6 +16,7 @@ from offline_gcrl.episodes.reading import vector_sizes
 from offline_gcrl.episodes.schema import FORMAT
 from offline_gcrl.episodes.sources import check_source, open_source
 from offline_gcrl.episodes.writing import Writer
+from offline_gcrl.goals.instructions import check_sentences
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.files import write_json
 
@@ -41,6 +42,7 @@ def ingest(
 
     Raises:
         DataError: data is broken or does not fit the recipe; the message names dataset and episode.
+        SettingsError: sentences of the recipe do not fit its goals.
     """
     opened = [
         (recipe, source, open_source(source, root))
@@ -53,6 +55,7 @@ def ingest(
         dataset,
         [(recipe.task, vector_sizes(recipe, source, data)) for recipe, source, data in opened],
     )
+    check_sentences(dataset, sizes.get("achieved_goal", sizes["observation"]), dataset.name)
     with Writer(output, sizes) as writer:
         for number, (recipe, source, data) in enumerate(opened):
             for block in read_blocks(recipe, source, data, number, sum(sizes.values())):

@@ -205,6 +205,30 @@ class Sentences:
         ]
 
 
+def check_sentences(dataset: Dataset, goal: int | None, where: str) -> None:
+    """Check that the sentences of a dataset have one meaning each and speak of dimensions that its goals have.
+
+    Args:
+        dataset: the dataset.
+        goal: size of its goals; None if it is not known.
+        where: file, for errors.
+
+    Raises:
+        SettingsError: naming the file, the key and the remedy.
+    """
+    try:
+        Sentences.of(dataset)
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from None
+    captions = captions_of(dataset)
+    for name, attribute in captions.language.attributes.items() if captions and goal else ():
+        if attribute.dimension >= (goal or 0):
+            raise SettingsError(
+                f"{where}: language.attributes.{name}.dimension: there is no dimension {attribute.dimension}; goals have "
+                f"{goal} dimensions, counted from 0"
+            )
+
+
 def as_text(statement: Statement) -> str:
     """A statement as text: ``row=upper, column=left``."""
     return ", ".join(f"{name}={value}" for name, value in statement)

@@ -16,7 +16,7 @@ import torch
 
 from offline_gcrl.agents import agent_files
 from offline_gcrl.config import AgentSettings, Train, algorithm_names
-from offline_gcrl.config.outputs import EPISODES, SCHEMA, SPECIALISTS, STEPS, TABLE
+from offline_gcrl.config.outputs import EPISODES, INSTRUCTIONS, SCHEMA, SPECIALISTS, STEPS, TABLE
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.files import digest
 from offline_gcrl.support.processes import balanced_workers, process_pool
@@ -208,7 +208,8 @@ def training_jobs(
 def content_digest(job: TrainingJob) -> str:
     """Digest of the data and the code that a job reads, the same for all seeds and specialists."""
     data = [job.episodes / name for name in (STEPS, EPISODES, SCHEMA)]
-    return digest([*code_files(job.settings.algorithm), *data, job.hindsight / TABLE])
+    sentences = [path for path in (job.hindsight / INSTRUCTIONS,) if path.exists()]
+    return digest([*code_files(job.settings.algorithm), *data, job.hindsight / TABLE, *sentences])
 
 
 def code_files(algorithm: str) -> list[Path]:
