@@ -5,7 +5,7 @@ SEARCHES := $(basename $(notdir $(wildcard docs/searches/*.yaml)))
 STUDIES := $(basename $(notdir $(wildcard docs/experiments/*.yaml)))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all extras study known-study tune known-search needs-git check format ui experiments datasets docs screenshots notebooks bench lock clean
+.PHONY: repro test test-all extras study known-study tune known-search needs-git check format ui experiments datasets docs screenshots notebooks bench lock clean cluster push pull
 
 repro: needs-git $(VENV)/.run  ## run the stages that have changed, from raw data to report
 	dvc repro
@@ -47,6 +47,17 @@ known-search:
 needs-git:
 	@git rev-parse --git-dir >/dev/null 2>&1 || grep -qs 'no_scm *= *true' .dvc/config .dvc/config.local || { echo "error: this copy of the project has no Git repository, which DVC needs; clone the project, or run 'dvc config core.no_scm true' to do without experiments" >&2; exit 1; }
 
+cluster: $(VENV)/.run          ## start a Ray cluster on this machine; RAY_ADDRESS=auto runs stages on it
+	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[cluster]'
+	RAY_USAGE_STATS_ENABLED=0 ray start --head --include-dashboard=false --disable-usage-stats
+	@echo "RAY_ADDRESS=auto dvc repro uses the cluster; ray stop ends it"
+
+push: $(VENV)/.run             ## copy data, models and results to the DVC remote
+	dvc push
+
+pull: $(VENV)/.run             ## copy data, models and results from the DVC remote
+	dvc pull
+
 ui: $(VENV)/.run               ## open the runs in MLflow
 	@python -m offline_gcrl.tracking.page $(PORT)
 
@@ -74,7 +85,7 @@ bench: $(VENV)/.dev            ## compare the speed of every part with alternati
 lock:                          ## update requirements.lock from pyproject.toml
 	rm -rf .lock-venv
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/pip install --editable '.[dev,ogbench,metaworld,multitask,language,bench]'
+	.lock-venv/bin/pip install --editable '.[dev,ogbench,metaworld,multitask,language,bench,cluster,s3]'
 	# Without the local version of CPU builds of torch.
 	.lock-venv/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .lock-venv

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 
-from offline_gcrl.config import load_dataset
+from offline_gcrl.config import load_dataset, load_params
+from offline_gcrl.support.cluster import use_cluster
 from offline_gcrl.support.digests import sealed_directory
 from offline_gcrl.support.processes import preload
 from offline_gcrl.support.terminal import Bars, close, stage, stage_arguments
@@ -17,6 +18,8 @@ def main() -> None:
     from offline_gcrl.collect.published import fetch_published
 
     with stage("collect", name):
+        chosen = load_params().cluster
+        use_cluster(chosen.address, chosen.retries)
         preload("offline_gcrl.collect.collector")
         sources = [
             (recipe, source) for recipe in load_dataset(name).recipes for source in recipe.sources

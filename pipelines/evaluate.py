@@ -6,6 +6,7 @@ from pathlib import Path
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 
 from offline_gcrl.config import load_dataset, load_params
+from offline_gcrl.support.cluster import use_cluster
 from offline_gcrl.support.digests import sealed_directory
 from offline_gcrl.support.files import write_json
 from offline_gcrl.support.processes import preload
@@ -33,8 +34,9 @@ def main() -> None:
                 write_json(folder / SKIPPED, {"reason": reason})
             close(f"not evaluated: {reason}; the policies are in {models}")
             return
-        preload("offline_gcrl.evaluation.videos")
         params, headline = load_params(), HEADLINES[dataset.criterion]
+        use_cluster(params.cluster.address, params.cluster.retries)
+        preload("offline_gcrl.evaluation.videos")
         settings, tracker = params.evaluate_for(name), Tracker(params.experiment.name)
         policies = {seed: models / f"seed-{seed}" for seed in params.experiment.seeds}
         plan = plan_evaluation(policies, dataset, settings)

@@ -5,6 +5,7 @@ from pathlib import Path
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 
 from offline_gcrl.config import agent_settings, load_dataset, load_params
+from offline_gcrl.support.cluster import use_cluster
 from offline_gcrl.support.digests import sealed_directory
 from offline_gcrl.support.processes import preload
 from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
@@ -23,18 +24,17 @@ def main() -> None:
     from offline_gcrl.training.speed import plan_for
 
     with stage("train", f"{agent} on {dataset}"):
-        preload(TRAINING)
         params, resolved = load_params(), load_dataset(dataset)
+        use_cluster(params.cluster.address, params.cluster.retries)
+        preload(TRAINING)
         train = params.train_for(dataset, agent)
         algorithm = params.agents[agent]["algorithm"]
         settings = agent_settings(params, agent, dataset, settings_type(algorithm))
-        for line in plan_for(train, settings).notes:
-            note(line)
         output = Path("models") / dataset / agent
         with sealed_directory(output) as folder:
             seeds, tasks = params.experiment.seeds, resolved.tasks
             jobs = training_jobs(dataset, agent, seeds, train, settings, folder, tasks)
-            for line in memory_notes(jobs):
+            for line in (*plan_for(train, settings).notes, *memory_notes(jobs)):
                 note(line)
             settings_of = {
                 "train": train,

@@ -29,6 +29,7 @@ from offline_gcrl.config.checks import (
     check_fit,
     check_planner,
 )
+from offline_gcrl.config.clusters import Cluster
 from offline_gcrl.config.evaluating import Evaluate, Planner, Video
 from offline_gcrl.config.experiment import Collecting, Experiment
 from offline_gcrl.config.goals import Goal, Part, Region, Selection, Success, has_original_goals
@@ -58,6 +59,7 @@ __all__ = [
     "RESOLVED",
     "Activation",
     "AgentSettings",
+    "Cluster",
     "Collect",
     "Collecting",
     "Dataset",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from offline_gcrl.config.agents import algorithm_names
+from offline_gcrl.config.clusters import Cluster
 from offline_gcrl.config.evaluating import Evaluate
 from offline_gcrl.config.experiment import Collecting, Experiment
 from offline_gcrl.config.overrides import check_per_dataset, for_all_agents, for_dataset, overridden
@@ -26,6 +27,7 @@ class Params(Section):
     train: dict[str, Any]
     evaluate: dict[str, Any]
     agents: dict[Name, dict[str, Any]]
+    cluster: Cluster = Cluster()
     _path: Path = PARAMS
 
     @property

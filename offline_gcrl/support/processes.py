@@ -1,4 +1,4 @@
-"""Worker processes; an executor that spans several machines would belong here.
+"""Worker processes of this machine, or tasks on a cluster if one was chosen: both run the same functions.
 
 Workers are forked from a fork server that has imported the heavy packages once. They start fast and inherit no locks,
 threads or GPU state. They end when their parent ends, even if it is killed, because an orphan would continue to write
@@ -14,8 +14,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
+from offline_gcrl.support import cluster
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.imports import PRELOADED
 
@@ -28,7 +29,8 @@ context = multiprocessing.get_context("forkserver")
 def preload(*modules: str) -> None:
     """Start the fork server, which imports these modules once for all workers, in the background."""
     preload_on_demand(*modules)
-    _start_fork_server()
+    if not cluster.is_chosen():
+        _start_fork_server()
 
 
 def preload_on_demand(*modules: str) -> None:
@@ -69,6 +71,24 @@ def balanced_workers(jobs: int) -> int:
     return -(-jobs // rounds)
 
 
+class Pool(Protocol):
+    """Runs functions elsewhere."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Run a picklable function; the future has its result, or the error that it raised."""
+
+
+@contextmanager
+def worker_pool(workers: int, *, gpus: int = 0) -> Iterator[Pool]:
+    """A pool of ``workers`` processes, or the cluster that was chosen, whose tasks use ``gpus`` GPUs each."""
+    if not cluster.is_chosen():
+        with process_pool(workers) as processes:
+            yield processes
+    else:
+        with cluster.RayPool(gpus) as tasks:
+            yield tasks
+
+
 @contextmanager
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of ``workers`` processes, which end with the block; an error or an interruption kills them at once."""
@@ -97,13 +117,13 @@ def ordered_map(
         function: a function of one item; it and the items must be picklable.
         items: consumed only as fast as needed.
         workers: number of processes.
-        window: largest number of pending items, which bounds memory; if left out, 16 per worker.
+        window: largest number of pending items, which bounds memory; if left out, 16 per worker or core of the cluster.
 
     Raises:
         OfflineGCRLError: a worker process died, for example because memory ran out.
     """
-    window = window or 16 * workers
-    with process_pool(workers) as pool:
+    with worker_pool(workers) as pool:
+        window = window or 16 * getattr(pool, "size", workers)
         waiting: list[Future[Result]] = []
         try:
             for item in items:

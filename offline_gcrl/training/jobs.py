@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +19,7 @@ from offline_gcrl.config import AgentSettings, Train, algorithm_names
 from offline_gcrl.config.outputs import EPISODES, INSTRUCTIONS, SCHEMA, SPECIALISTS, STEPS, TABLE
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.files import digest
-from offline_gcrl.support.processes import balanced_workers, process_pool
+from offline_gcrl.support.processes import Pool, balanced_workers, process_pool, worker_pool
 from offline_gcrl.training.events import Event, EventReader, EventWriter, Listener
 from offline_gcrl.training.ranks import Ranks, joined
 from offline_gcrl.training.speed import plan_for
@@ -108,7 +108,7 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
     workers = training_processes(jobs)
     with (
         closing(EventReader(files)) as reader,
-        process_pool(workers) as pool,
+        _pool(jobs[0], workers) as pool,
     ):
         futures = [
             pool.submit(_train_in_worker, group, file, workers, ranks)
@@ -123,6 +123,13 @@ def train_seeds(jobs: list[TrainingJob], on_event: Listener) -> None:
             if jobs[0].train.devices > 1:  # Other ranks would wait for one that has failed.
                 _check(done)
         _check(futures)
+
+
+def _pool(job: TrainingJob, workers: int) -> AbstractContextManager[Pool]:
+    """Processes of this machine, or the cluster; ranks of one seed find each other on one machine only."""
+    if job.train.devices > 1:
+        return process_pool(workers)
+    return worker_pool(workers, gpus=int(plan_for(job.train, job.settings).device == "cuda"))
 
 
 def _ranks(group: list[TrainingJob]) -> list[Ranks]:

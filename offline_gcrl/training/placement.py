@@ -16,7 +16,7 @@ from offline_gcrl.config.outputs import EPISODES, SCHEMA, STEPS, TABLE
 from offline_gcrl.hindsight.relabel import reward_column
 from offline_gcrl.support.digests import digest_of, read_json
 from offline_gcrl.support.files import digest
-from offline_gcrl.support.memory import free_memory, in_gib
+from offline_gcrl.support.memory import free_memory, in_gib, require_memory
 from offline_gcrl.training.batches.storage import InMemory, Mapped, Storage
 from offline_gcrl.training.jobs import TrainingJob, training_processes
 from offline_gcrl.training.speed import plan_for
@@ -74,7 +74,10 @@ def memory_notes(jobs: list[TrainingJob]) -> list[str]:
 def storage_for(job: TrainingJob, processes: int) -> Storage:
     """The storage for the tensors of a job."""
     plan = plan_for(job.train, job.settings)
-    if not placement(job, processes).is_mapped:
+    place = placement(job, processes)
+    if not place.is_mapped:
+        if plan.device == "cpu":
+            require_memory(place.needed // processes, "the data that training reads into memory")
         return InMemory(plan.device)
     folder = job.arrays / job.dataset / _content(job)
     for other in folder.parent.glob("*"):  # Of other data or code.
