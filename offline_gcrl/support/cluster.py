@@ -5,6 +5,7 @@ dies runs again elsewhere. An error of the package is not repeated: it ends the 
 if a cluster was chosen. All nodes see the project under the same path, on shared storage.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -113,7 +114,9 @@ def connected() -> Any:
         ) from None
     if not ray.is_initialized():
         try:
-            ray.init(address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+            ray.init(
+                address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise OfflineGCRLError(
                 f"there is no Ray cluster at '{address}' ({_first_line(error)}); start one with `make cluster`, or "
