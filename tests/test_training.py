@@ -229,6 +229,19 @@ def test_half_an_event_of_a_killed_worker_is_waited_for_by_nobody(tmp_path: Path
     reader.close()
 
 
+def test_events_of_a_repeated_task_follow_those_of_the_process_that_died(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with closing(EventReader([path])) as reader:
+        with closing(EventWriter(path)) as writer:
+            writer(Event(0, 10))
+        with path.open("ab") as file:
+            file.write(b'{"seed": 0, "upd')
+        assert [event.updates for event in reader.read()] == [10]
+        with closing(EventWriter(path)) as writer:
+            writer(Event(0, 5))
+        assert [event.updates for event in reader.read()] == [5]
+
+
 def test_a_long_training_in_a_worker_process_ends(make_job: Jobs) -> None:
     """Its last event, the complete curve, is larger than a pipe's buffer of 64 kB."""
     job = make_job("seed-0/long", "bc", updates=3000, updates_per_step=1)

@@ -35,11 +35,16 @@ Listener = Callable[[Event], None]
 
 
 class EventWriter:
-    """Appends events to a file, a line each; a listener."""
+    """Appends events to a file, a line each; a listener.
+
+    The file may end with half a line of a process that died, whose task is repeated on another node.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("wb")
+        self._file = path.open("ab")
+        if self._file.tell():
+            self._file.write(b"\n")
 
     def __call__(self, event: Event) -> None:
         """Write one event."""
@@ -85,5 +90,8 @@ def _complete(file: BinaryIO) -> Iterator[Event]:
         if not line.endswith(b"\n"):
             file.seek(start)
             return
-        fields = json.loads(line)
+        try:
+            fields = json.loads(line)
+        except ValueError:  # Half a line of a process that died, or an empty one after it.
+            continue
         yield Event(**{**fields, "points": tuple(fields["points"])})
