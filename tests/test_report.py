@@ -19,7 +19,7 @@ from conftest import RECIPES, ROOT, SmallDataset
 from offline_gcrl.config import Dataset, Params, load_params, resolve
 from offline_gcrl.evaluation.results import EPISODE_COLUMNS, SeedResult, learning_curve
 from offline_gcrl.figures.scenes import dataset_scene
-from offline_gcrl.figures.success import curves_figure
+from offline_gcrl.figures.success import curves_figure, success_figure
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.report import films as films_module
 from offline_gcrl.report.drawing import inline_svg
@@ -400,8 +400,8 @@ def test_figures_take_their_colours_from_the_theme_of_the_page(page: str) -> Non
         assert not re.search(r"(?<!, )#(000000|ffffff|e6e6e6)", plot)
 
 
-def test_names_of_curves_do_not_overlap_and_are_above_the_axis() -> None:
-    ends = {"bc": 0.0, "gcbc": 0.0, "gofar": 0.88, "gciql": 0.9}
+def test_names_of_curves_do_not_overlap_and_are_within_the_axes() -> None:
+    ends = {"bc": 0.0, "gcbc": 0.0, "gofar": 0.99, "gciql": 1.0}
     curves = {
         agent: pl.DataFrame(
             {"update": [1, 2], "mean": [0.5, end], "low": [0.4, end], "high": [0.6, end]}
@@ -411,8 +411,22 @@ def test_names_of_curves_do_not_overlap_and_are_above_the_axis() -> None:
     figure = curves_figure({MAZE: curves})
     heights = sorted(float(text.xy[1]) for text in figure.axes[0].texts)  # type: ignore[attr-defined]
     plt.close(figure)
-    assert heights[0] >= 0.0
+    assert 0.03 < heights[0] < heights[-1] < 0.97
     assert min(np.diff(heights)) >= 0.069
+
+
+def test_labels_of_rates_near_0_and_1_stay_within_the_axes() -> None:
+    rates = {name: {"mean": rate, "low": rate, "high": rate} for name, rate in (("a", 1.0), ("b", 0.5), ("c", 0.0))}  # fmt: skip
+    metrics = {MAZE: {name: {"success_rate": rate} for name, rate in rates.items()}}
+    figure = success_figure(metrics, seeds={MAZE: {"a": [1.0, 1.0], "b": [0.4, 0.6], "c": [0.0]}})
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    inside = axes.get_window_extent()
+    extents = [text.get_window_extent() for text in axes.texts]
+    plt.close(figure)
+    assert [text.get_text() for text in axes.texts] == ["1.00", "0.50", "0.00"]
+    assert min(extent.x0 for extent in extents) >= inside.x0 - 5
+    assert max(extent.x1 for extent in extents) <= inside.x1 + 5
 
 
 def test_lengths_in_figures_are_rounded_but_text_is_not() -> None:

@@ -150,9 +150,9 @@ def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame]) -> None:
 
 
 def _apart(ends: Mapping[str, float]) -> dict[str, float]:
-    """Heights of the names: each at its curve's end, moved down as far as needed, and never below 0."""
+    """Heights of the names: each at its curve's end, moved as far as needed, and within the height of the axes."""
     order = sorted(ends, key=ends.__getitem__, reverse=True)
-    places, above, below = {}, 2.0, 0.0
+    places, above, below = {}, 1.0 + LABEL_HEIGHT / 2, LABEL_HEIGHT / 2
     for name in order:
         places[name] = above = min(ends[name], above - LABEL_HEIGHT)
     for name in reversed(order):
