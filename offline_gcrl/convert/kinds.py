@@ -1,5 +1,6 @@
 """What kind of file a path is, by its first bytes and its content, for errors that name the right layout."""
 
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -100,8 +101,6 @@ def _hdf5(path: Path) -> tuple[str | None, str | None]:
 
 
 def _zip(path: Path) -> tuple[str | None, str | None]:
-    import zipfile
-
     with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if any(name.endswith("data.pkl") for name in names):

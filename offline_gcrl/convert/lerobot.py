@@ -5,6 +5,7 @@ and ``data/chunk-*/file-*.parquet`` with a row per frame. A frame has the state 
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -217,16 +218,16 @@ def _flat(column: ArrayColumn) -> ArrayColumn:
 def _column(frames: pa.Table, name: str) -> ArrayColumn:
     """A feature of all frames, (frames, ...)."""
     values = frames[name].combine_chunks()
-    depth: NDArray[Any]
     shape: list[int] = []
-    while not (pa.types.is_primitive(values.type)):
-        if pa.types.is_fixed_size_list(values.type):
-            shape.append(values.type.list_size)
-        else:
-            shape.append(len(values.flatten()) // max(1, len(values)))
+    while not pa.types.is_primitive(values.type):
+        outer = len(values)
+        fixed = pa.types.is_fixed_size_list(values.type)
+        shape.append(values.type.list_size if fixed else len(values.flatten()) // max(1, outer))
         values = values.flatten()
-    depth = values.to_numpy(zero_copy_only=False)
-    return ArrayColumn(depth.reshape(len(frames), *shape))
+    numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    if numbers.size != len(frames) * math.prod(shape):
+        raise DataError(f"the feature '{name}' has frames of different sizes; agents need vectors")
+    return ArrayColumn(numbers.reshape(len(frames), *shape))
 
 
 def _table(folder: Path, part: str, columns: list[str] | None = None) -> pa.Table:

@@ -23,6 +23,13 @@ from offline_gcrl.convert.columns import (
 from offline_gcrl.support.errors import DataError
 
 PREFIX = "demo_"
+ARRAYS = {
+    "actions": "actions",
+    "rewards": "rewards",
+    "terminals": "dones",
+    "infos/states": "states",
+}
+"""Arrays of a demonstration by their names in D4RL's files."""
 
 
 @contextmanager
@@ -36,15 +43,6 @@ def robomimic_columns(path: Path) -> Iterator[Columns]:
         file = h5py.File(path, "r")
     with file:
         yield _columns(path, file)
-
-
-ARRAYS = {
-    "actions": "actions",
-    "rewards": "rewards",
-    "terminals": "dones",
-    "infos/states": "states",
-}
-"""Arrays of a demonstration by their names in D4RL's files."""
 
 
 def _columns(path: Path, file: h5py.File) -> Columns:

@@ -123,7 +123,7 @@ def _told(
     how: Instructed,
     random: np.random.Generator,
 ) -> str | None:
-    """What the policy is told in place of a sentence."""
+    """What the policy is told: the sentence, a wrong one, or an empty one; None if it is given the goal."""
     if how.given == "goal":
         return None
     if how.given == "none":

@@ -235,7 +235,7 @@ class Draw:
 
     @cached_property
     def drops_goal(self) -> Tensor:
-        """Whether a transition has no goal beside its sentence, if it has a sentence."""
+        """Whether a transition has a sentence without a goal, if it has a sentence."""
         assert self.transitions.spoken is not None
         return self.units("goal_dropout") < self.transitions.spoken.dropout
 
