@@ -282,7 +282,9 @@ def _strip(width: int, text: str, background: Colour, foreground: Colour) -> Fra
 
 def _write(picture: Frame, text: str, place: tuple[int, int], colour: Colour) -> Frame:
     """Write text on a picture, smaller if the picture is narrow; text that does not fit is cut."""
-    size = min(LETTERS, max(8, picture.shape[1] // 12))
+    # A letter is about half as wide as it is high.
+    fitting = min(picture.shape[1] // 12, int(1.9 * picture.shape[1] / max(1, len(text))))
+    size = min(LETTERS, max(8, fitting))
     image = Image.fromarray(picture)
     ImageDraw.Draw(image).text(place, text, fill=colour, font=_font(size))
     picture[:] = np.asarray(image)
