@@ -41,10 +41,10 @@ def log_card(name: str, card: dict[str, Any], episodes: Path, folder: Path) -> N
     """Log a card to the MLflow experiment that compares datasets."""
     from offline_gcrl.cards.card import card_metrics, card_params, card_text
     from offline_gcrl.config.outputs import CARD, PAGE
-    from offline_gcrl.tracking.store import Tracker
+    from offline_gcrl.tracking.store import open_tracker
     from offline_gcrl.tracking.views import dataset_views
 
-    tracker = Tracker(f"{load_params().experiment.name} datasets", dataset_views())
+    tracker = open_tracker(load_params().experiment, " datasets", dataset_views())
     run = tracker.card_run(name, digest([folder / CARD]))
     run.log_dataset(name, episodes)
     run.log_params(card_params(card))

@@ -23,7 +23,7 @@ def main() -> None:
     from offline_gcrl.evaluation.results import HEADLINES, combine_seeds
     from offline_gcrl.evaluation.videos import plan_videos, write_videos
     from offline_gcrl.tracking.evaluation import log_results
-    from offline_gcrl.tracking.store import Subject, Tracker
+    from offline_gcrl.tracking.store import Subject, open_tracker
 
     output, models = Path("results") / name / agent, Path("models") / name / agent
     with stage("evaluate", f"{agent} on {name}"):
@@ -37,7 +37,7 @@ def main() -> None:
         params, headline = load_params(), HEADLINES[dataset.criterion]
         use_cluster(params.cluster.address, params.cluster.retries)
         preload("offline_gcrl.evaluation.videos")
-        settings, tracker = params.evaluate_for(name), Tracker(params.experiment.name)
+        settings, tracker = params.evaluate_for(name), open_tracker(params.experiment)
         policies = {seed: models / f"seed-{seed}" for seed in params.experiment.seeds}
         plan = plan_evaluation(policies, dataset, settings)
         with sealed_directory(output) as folder:

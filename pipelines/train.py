@@ -16,7 +16,7 @@ def main() -> None:
     dataset, agent = stage_arguments(__doc__, "dataset", "agent")
     from offline_gcrl.agents import settings_type
     from offline_gcrl.tracking.runs import mark_failed_on_error
-    from offline_gcrl.tracking.store import Subject, Tracker
+    from offline_gcrl.tracking.store import Subject, open_tracker
     from offline_gcrl.tracking.training import TrainingRuns
     from offline_gcrl.training.events import Event
     from offline_gcrl.training.jobs import TRAINING, Work, train_seeds, training_jobs
@@ -42,7 +42,7 @@ def main() -> None:
                 "relabel": params.relabel_for(dataset),
             }
             runs = TrainingRuns(
-                Tracker(params.experiment.name),
+                open_tracker(params.experiment),
                 Subject(dataset, agent, algorithm),
                 jobs,
                 {name: section.model_dump() for name, section in settings_of.items()},

@@ -1,6 +1,7 @@
 """The MLflow store is created completely or not at all, in any folder, and a server that is not there is named."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,7 +12,13 @@ import pytest
 
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.tracking import database
-from offline_gcrl.tracking.database import prepare_store, sqlite_uri, store_lock
+from offline_gcrl.tracking.database import (
+    prepare_store,
+    reachable_store,
+    sqlite_uri,
+    store_lock,
+    store_uri,
+)
 from offline_gcrl.tracking.store import Subject, Tracker
 
 CREATE = """
@@ -73,6 +80,21 @@ def test_a_server_that_does_not_answer_is_named_at_once(
     assert os.times().elapsed - begun < 60  # MLflow's own client tries for four and a half minutes.
 
 
+def test_runs_are_logged_to_the_project_where_a_server_does_not_answer_and_the_setting_allows_it(
+    monkeypatch: pytest.MonkeyPatch,
+    empty_store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    tracker = Tracker("e", {}, without_server="local")
+    assert "so runs are logged to" in capsys.readouterr().out
+    assert store_uri() == sqlite_uri(tmp_path / "mlflow.db")
+    assert tracker.client.get_experiment_by_name("e") is not None
+
+
 def test_a_server_that_accepts_and_stays_silent_is_named_within_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -80,8 +102,9 @@ def test_a_server_that_accepts_and_stays_silent_is_named_within_the_limit(
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
         with pytest.raises(OfflineGCRLError, match=r"does not answer \(timed out\)"):
-            prepare_store(f"http://127.0.0.1:{server.getsockname()[1]}")
+            reachable_store("stop")
 
 
 def test_a_lock_that_another_process_keeps_is_named_after_a_limit(

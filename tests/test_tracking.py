@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -9,13 +10,15 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from conftest import SmallDataset
+import yaml
+from conftest import RECIPES, ROOT, SmallDataset
 from playwright.sync_api import sync_playwright
 
 from offline_gcrl.agents import agent_type, settings_type
@@ -24,7 +27,7 @@ from offline_gcrl.evaluation.results import SeedResult, combine_seeds, episode_t
 from offline_gcrl.policies.policy import load_policy, save_policy
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.tracking.evaluation import log_results
-from offline_gcrl.tracking.page import WITHOUT_JOBS, command
+from offline_gcrl.tracking.page import check_free, wait_for
 from offline_gcrl.tracking.policies import find_or_log_policy
 from offline_gcrl.tracking.runs import TrackedRun, dvc_digest, mark_failed_on_error
 from offline_gcrl.tracking.store import PARENT, Subject, Tracker, evaluation_digest
@@ -283,7 +286,7 @@ def test_an_evaluation_is_logged_to_child_runs_and_their_parent(
     parent_run = runs["bc on maze"]
     assert parent_run.data.metrics["success_rate"] == 0.5
     assert parent_run.data.metrics["seeds"] == 2
-    assert parent_run.data.tags["success"].startswith("0.50 [")
+    assert parent_run.data.tags["success_interval"].startswith("0.50 [")
     assert "in 20 episodes of 2 seeds" in parent_run.data.tags["mlflow.note.content"]
     assert runs["bc seed 1 on maze"].data.params["seed"] == "1"
     curve = tracker.client.get_metric_history(parent_run.info.run_id, "evaluation/success_rate_low")
@@ -343,7 +346,10 @@ def test_views_name_columns_that_runs_have(tracker: Tracker, policies: dict[int,
         for run in runs:
             held = {f"tags.`{name}`" for name in run.data.tags}
             held |= {f"metrics.`{name}`" for name in run.data.metrics}
-            assert {"tags.`success`", "metrics.`success`"} <= held & set(state["selectedColumns"])
+            assert {"tags.`dataset`", "tags.`success_interval`"} <= held & set(
+                state["selectedColumns"]
+            )
+            assert state["orderByKey"] in held - set(state["selectedColumns"])
 
 
 def test_a_card_is_logged_to_its_own_run_and_shown_in_a_view(
@@ -372,24 +378,27 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.w
 def page_address(tracker: Tracker, policies: dict[int, Path], tmp_path: Path) -> Iterator[str]:
     """MLflow's server on a store with the results of two agents."""
     log_evaluation(tracker, policies)
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets/recipes").symlink_to(RECIPES)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["experiment"]["name"] = "test"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    program = [sys.executable, "-u", "-m", "offline_gcrl.tracking.page", str(port)]
     with (tmp_path / "server.log").open("w") as log:
-        environment = {**os.environ, **WITHOUT_JOBS}
         server = subprocess.Popen(
-            command(str(port)), stdout=log, stderr=log, cwd=tmp_path, env=environment
+            program, stdout=subprocess.PIPE, stderr=log, cwd=tmp_path, text=True
         )
+    assert server.stdout is not None
     try:
-        deadline = time.monotonic() + 200
-        while not is_up(f"http://127.0.0.1:{port}/health"):
-            assert server.poll() is None, (tmp_path / "server.log").read_text()
-            assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/"
+        (line,) = islice((line for line in server.stdout if "open http" in line), 1)
+        yield re.findall(r"http:\S+/", line.split("#")[0])[0]
     finally:
         server.terminate()
         server.wait()
+        assert not is_up(f"http://127.0.0.1:{port}/health")
 
 
 def is_up(address: str) -> bool:
@@ -397,6 +406,57 @@ def is_up(address: str) -> bool:
         return bool(urllib.request.urlopen(address, timeout=5).status == 200)
     except OSError:
         return False
+
+
+def test_a_port_in_use_is_named(tracker: Tracker) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(OfflineGCRLError, match="cannot be used, .* make ui PORT=5001"):
+            check_free(str(other.getsockname()[1]))
+
+
+def test_a_server_that_ends_at_its_start_is_named() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    ended.wait()
+    with pytest.raises(OfflineGCRLError, match="MLflow's server has ended"):
+        wait_for(ended, "http://127.0.0.1:9/health")
+
+
+def test_a_copied_project_writes_its_artifacts_into_itself(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tracker.training_run(BC, 0, "f")
+    (tmp_path / "file.txt").write_text("content")
+    run.log_artifact(tmp_path / "file.txt")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(tmp_path / "mlflow.db", copy)
+    monkeypatch.setenv("DVC_ROOT", str(copy))
+    without_artifacts = Tracker("test")
+    assert location(without_artifacts, run).startswith((tmp_path / "mlartifacts").as_uri())
+    new = without_artifacts.training_run(BC, 1, "g")
+    assert location(without_artifacts, new).startswith((copy / "mlartifacts").as_uri())
+    shutil.copy(tmp_path / "mlflow.db", copy)
+    shutil.copytree(tmp_path / "mlartifacts", copy / "mlartifacts")
+    shutil.rmtree(tmp_path / "mlartifacts")
+    moved = Tracker("test")
+    assert [item.path for item in moved.client.list_artifacts(run.run_id)] == ["file.txt"]
+    moved.training_run(BC, 0, "f").log_artifact(tmp_path / "file.txt", "more")
+    assert not (tmp_path / "mlartifacts").exists()
+
+
+def location(tracker: Tracker, run: TrackedRun) -> str:
+    return str(tracker.client.get_run(run.run_id).info.artifact_uri)
+
+
+def test_mlflow_sends_no_telemetry() -> None:
+    program = "import offline_gcrl.tracking.store; from mlflow.telemetry import get_telemetry_client as c; print(c())"
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=plain
+    )
+    assert answer.stdout == "None\n", answer.stderr
 
 
 @pytest.mark.timeout(600)  # A server and a browser, on a machine that may be busy.

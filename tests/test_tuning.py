@@ -275,7 +275,7 @@ def test_trials_are_nested_runs_that_a_resumed_search_finds_again(
     outcome = study.Outcome(0.5, 0.2, 0.8, 3.0)
     trial = study.Trial(1, values, "complete", outcome, {10: 0.25}, 2.0)
     for _ in range(2):
-        runs = SearchRuns(plan, "digest", "e")
+        runs = SearchRuns(plan, "digest", load_params(tmp_path / "params.yaml").experiment)
         runs.begin(trial)
         runs.log(trial)
     runs.finish([trial], {"chosen": {"success_rate": {"mean": 0.5, "low": 0.2, "high": None}}}, [])

@@ -84,7 +84,7 @@ def search(plan: "SearchPlan", params: Params, folder: Path) -> None:
     preload(TRAINING, "offline_gcrl.evaluation.rollouts")
     trials = Trials(replace(plan, dataset=load_dataset(plan.dataset.name)), folder)
     study = Study(plan, trials.digest, folder)
-    runs = SearchRuns(plan, trials.digest, params.experiment.name)
+    runs = SearchRuns(plan, trials.digest, params.experiment)
     if study.trials:
         note(f"continues after {len(study.trials)} trial(s)")
     run_trials(plan, study, trials, runs)

@@ -6,6 +6,8 @@ from pydantic import Field, PositiveInt, field_validator
 
 from offline_gcrl.config.reading import Name, Section, Seed, Title, reject_repeats
 
+WithoutServer = Literal["stop", "local"]
+
 
 class Experiment(Section):
     """The datasets, agents and seeds of a run."""
@@ -14,6 +16,9 @@ class Experiment(Section):
     datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
     agents: Annotated[tuple[Name, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    without_server: WithoutServer = "stop"
+    """If the server of ``MLFLOW_TRACKING_URI`` does not answer at the beginning of a stage: ``stop`` the stage, or log its
+    runs to ``mlflow.db`` in the project (``local``)."""
 
     @field_validator("datasets", "agents", "seeds")
     @classmethod

@@ -18,8 +18,10 @@ from filelock import FileLock, Timeout
 from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 
+from offline_gcrl.config.experiment import WithoutServer
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.silence import working_on
+from offline_gcrl.support.terminal import warn
 
 DATABASE = "mlflow.db"
 SECONDS_TO_ANSWER = 5.0
@@ -50,19 +52,34 @@ def remove_misread_folder(uri: str) -> None:
             misread.rmdir()
 
 
-def prepare_store(uri: str) -> None:
-    """Make sure that a store can be used: create a new SQLite file, or ask a server whether it is there.
+def reachable_store(without_server: WithoutServer) -> None:
+    """Use the file of the project for the rest of this process if the server does not answer and the setting allows it.
 
     Raises:
-        OfflineGCRLError: the server does not answer.
+        OfflineGCRLError: the server does not answer, and the setting is ``stop``.
     """
+    uri = store_uri()
+    if not uri.startswith("http"):
+        return
+    try:
+        _ask(uri)
+    except OfflineGCRLError as error:
+        if without_server == "stop":
+            raise
+        here = store_root() / DATABASE
+        warn(
+            f"{error}; experiment.without_server is '{without_server}', so runs are logged to {here}"
+        )
+        os.environ["MLFLOW_TRACKING_URI"] = sqlite_uri(here)
+
+
+def prepare_store(uri: str) -> None:
+    """Create a new SQLite file, if the store is one and there is none."""
     if uri.startswith("sqlite"):
         path = Path(str(make_url(uri).database))
         with store_lock(path.with_name(f".{path.name}.lock")):
             if not path.exists():
                 _create(path)
-    elif uri.startswith("http"):
-        _ask(uri)
 
 
 @contextmanager
@@ -107,5 +124,5 @@ def _ask(uri: str) -> None:
             return  # It answers; MLFLOW_TRACKING_INSECURE_TLS may allow its certificate.
         raise OfflineGCRLError(
             f"MLFLOW_TRACKING_URI: the server at {uri} does not answer ({reason}); start it, or unset the variable "
-            "to use a file in the project"
+            "to use a file in the project, or set experiment.without_server: local"
         ) from None

@@ -96,7 +96,9 @@ def _log_metrics(
         if len(result.task_curves) and task in result.task_curves["task"]:
             curve = result.task_curves.filter(pl.col("task") == task)
             run.log_curve(f"{SUCCESS_CURVE}/{task}", curve)
-    run.set_tags({"success": f"{rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"})
+    run.set_tags(
+        {"success_interval": f"{rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"}
+    )
 
 
 def _log_files(run: TrackedRun, folder: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from mlflow.entities import Run
 
+from offline_gcrl.config import Experiment
 from offline_gcrl.support.silence import LOGGING, working_on
 from offline_gcrl.tracking.runs import TrackedRun
-from offline_gcrl.tracking.store import PARENT, Tracker
+from offline_gcrl.tracking.store import PARENT, open_tracker
 from offline_gcrl.tracking.views import search_views
 from offline_gcrl.tuning.results import shown
 from offline_gcrl.tuning.search import SearchPlan
@@ -27,12 +28,14 @@ class SearchRuns:
     Args:
         plan: the search.
         digest: everything that its results depend on.
-        experiment: name of the experiment in ``params.yaml``.
+        experiment: the section ``experiment`` of ``params.yaml``.
     """
 
-    def __init__(self, plan: SearchPlan, digest: str, experiment: str) -> None:
+    def __init__(self, plan: SearchPlan, digest: str, experiment: Experiment) -> None:
         self.plan, self.digest = plan, digest
-        self.tracker = Tracker(f"{experiment} searches", search_views(list(plan.search.settings)))
+        self.tracker = open_tracker(
+            experiment, " searches", search_views(list(plan.search.settings))
+        )
         self.parent = self._run("all", plan.name, {})
         settings = {"train": plan.train.model_dump(), "relabel": plan.relabel.model_dump()}
         search = plan.search.model_dump(mode="json", exclude={"settings", "trials"})
@@ -57,7 +60,7 @@ class SearchRuns:
             outcome = trial.outcome
             run.log_metrics(dict(outcome.__dict__), self.plan.train.updates)
             text = f"{outcome.success:.2f} [{outcome.success_low:.2f}, {outcome.success_high:.2f}]"
-            run.set_tags({"success": text})
+            run.set_tags({"success_interval": text})
         run.set_tags({"state": trial.state, **({"reason": trial.reason} if trial.reason else {})})
         run.finish(STATUS[trial.state])
 

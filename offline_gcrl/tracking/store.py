@@ -21,14 +21,19 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
+from offline_gcrl.config.experiment import Experiment, WithoutServer
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.tracking.database import (
+    DATABASE,
     prepare_store,
+    reachable_store,
     remove_misread_folder,
+    sqlite_uri,
     store_lock,
     store_root,
     store_uri,
 )
+from offline_gcrl.tracking.locations import ARTIFACTS, move_artifacts_along
 from offline_gcrl.tracking.runs import TrackedRun
 from offline_gcrl.tracking.views import agent_views
 
@@ -58,19 +63,37 @@ def evaluation_digest(settings: dict[str, Any]) -> str:
 
 
 class Tracker:
-    """An experiment of the MLflow store with its saved views."""
+    """An experiment of the MLflow store with its saved views.
 
-    def __init__(self, experiment: str, views: Mapping[str, str] | None = None) -> None:
+    Args:
+        experiment: its name; it is created if there is none.
+        views: its saved views; those that compare agents if left out.
+        without_server: what to do if the server of ``MLFLOW_TRACKING_URI`` does not answer
+            (``experiment.without_server``).
+
+    Raises:
+        OfflineGCRLError: the store cannot be used, or the server does not answer.
+    """
+
+    def __init__(
+        self,
+        experiment: str,
+        views: Mapping[str, str] | None = None,
+        without_server: WithoutServer = "stop",
+    ) -> None:
         self.views = agent_views() if views is None else views
         for name in ("mlflow", "alembic"):  # Users need no messages about store migrations.
             logging.getLogger(name).setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
+                reachable_store(without_server)
                 prepare_store(store_uri())
                 self.client = MlflowClient(store_uri())
                 # One process creates the experiment.
                 with store_lock(store_root() / ".mlflow.lock"):
+                    if store_uri() == sqlite_uri(store_root() / DATABASE):
+                        move_artifacts_along(store_root() / DATABASE, store_root())
                     self.experiment = self._experiment(experiment)
                 remove_misread_folder(store_uri())
             except (MlflowException, SQLAlchemyError) as error:
@@ -187,7 +210,7 @@ class Tracker:
     def _artifacts(self, experiment: str) -> str | None:
         """An absolute location, because a SQLite store would put artifacts into the working directory."""
         if store_uri().startswith("sqlite:"):
-            return (store_root() / "mlartifacts" / experiment).as_uri()
+            return (store_root() / ARTIFACTS / experiment).as_uri()
         return None
 
     def _find(self, filter_string: str) -> list[Run]:
@@ -208,6 +231,13 @@ class Tracker:
 
     def _wrap(self, run: Run) -> TrackedRun:
         return TrackedRun(self.client, run.info.run_id)
+
+
+def open_tracker(
+    experiment: Experiment, suffix: str = "", views: Mapping[str, str] | None = None
+) -> Tracker:
+    """The tracker of the experiment in ``params.yaml``, or of another one whose name has a suffix."""
+    return Tracker(f"{experiment.name}{suffix}", views, experiment.without_server)
 
 
 def _fits(run: Run, evaluation: str) -> bool:

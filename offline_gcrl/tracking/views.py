@@ -11,17 +11,19 @@ AGENTS, SEEDS, DATASETS, TRIALS = "agents", "seeds", "datasets", "trials"
 ALWAYS_SHOWN = ("attributes.`Run Name`", "runDateAndNestInfo", "attributes.`Duration`")
 WIDTHS = {
     "attributes.`Run Name`": 260,
-    "tags.`success`": 150,
+    "tags.`success_interval`": 150,
     "metrics.`discounted_return`": 140,
     "metrics.`steps_to_goal`": 120,
 }
+INTERVAL = "tags.`success_interval`"
+"""The success rate with its interval, as text; tables are sorted by the metric ``success``, which has no column."""
 CREATED_AT = 1767225600000
 """Creation time of the views in milliseconds, which MLflow requires; it is fixed so that views stay the same."""
 
 
 def agent_views() -> dict[str, str]:
     """The saved views of an experiment that compares agents, as tags of the experiment."""
-    results = ["tags.`success`", *_metrics("success", "discounted_return", "steps_to_goal")]
+    results = ["tags.`dataset`", INTERVAL, *_metrics("discounted_return", "steps_to_goal")]
     origin = ["params.`train.updates`", "tags.`dvc.experiment`", "attributes.`Version`"]
     described = {
         AGENTS: ("Agents (parent runs)", "tags.seed = 'all'", [*results, *origin]),
@@ -50,7 +52,7 @@ def search_views(settings: list[str]) -> dict[str, str]:
     Args:
         settings: names of the settings of the latest search, which have a column each.
     """
-    results = ["tags.`state`", "tags.`success`", *_metrics("success", "discounted_return")]
+    results = ["tags.`dataset`", "tags.`state`", INTERVAL, *_metrics("discounted_return")]
     columns = [*results, *(f"params.`{name}`" for name in settings)]
     return {f"mlflow.sharedViewState.{TRIALS}": _envelope("Trials", "tags.trial != 'all'", columns)}
 
