@@ -1,8 +1,12 @@
 """The table of experiments shows the settings that differ and the success rates, and nothing else."""
 
+import io
+
+import pytest
+from rich.console import Console
 from test_report import evaluated_episodes
 
-from offline_gcrl.commands.experiments import experiments_table
+from offline_gcrl.commands.experiments import experiments_table, renderable
 from offline_gcrl.report.results import AgentResults, DatasetResults
 from offline_gcrl.report.tables import headline_numbers
 
@@ -54,3 +58,20 @@ def test_a_second_file_of_metrics_or_params_names_its_columns() -> None:
 
 def test_without_rows_there_is_only_a_heading() -> None:
     assert experiments_table([]) == (["experiment", "state"], [])
+
+
+@pytest.mark.parametrize("width", [60, 80, 400])
+def test_no_name_and_no_rate_is_cut_with_six_settings_in_any_width(width: int) -> None:
+    heading = [
+        "experiment",
+        "state",
+        *(f"agents.gciql.setting_{n}" for n in range(6)),
+        "bc on maze",
+    ]
+    lines = [[f"weedy-{n}", "success", *["0.001"] * 6, "0.88 [0.72, 1.00]"] for n in range(2)]
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(renderable(heading, lines, width))
+    text = console.export_text()
+    for word in (*heading[2:], *(cell for line in lines for cell in line)):
+        assert word in text
+    assert len(text.splitlines()) == (3 if width == 400 else 18)

@@ -493,6 +493,9 @@ def test_a_dataset_measured_by_success_at_any_step_is_reported_by_it(project: Pr
     assert verdict(results).headline == "Use gciql."
     assert verdict(by_any).headline != verdict(results).headline
     assert "bc reached 100% of the goals" in verdict(by_any).text
+    left = "bc leaves goals again: it reached 100% of them at some step, and was at"
+    assert left in verdict(results).text
+    assert "leaves goals again" not in verdict(by_any).text
     assert headline_numbers({MAZE: by_any})[MAZE]["bc"]["success_rate"] == 1
     summary = markdown_report({MAZE: by_any})
     assert "| agent | success (any step) | success (last step) |" in summary

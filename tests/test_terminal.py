@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
+import yaml
 from conftest import ROOT
 from ended import has_ended
 from mlflow.exceptions import MlflowException
@@ -26,6 +27,7 @@ from offline_gcrl.support import silence, terminal
 from offline_gcrl.support.errors import DataError, SettingsError
 from offline_gcrl.support.files import atomic_directory, copy_contents
 from offline_gcrl.support.silence import working_on
+from offline_gcrl.support.stages import place_of_stage
 from offline_gcrl.support.terminal import Bars, close, duration, note, stage, stage_arguments
 
 
@@ -369,3 +371,22 @@ def test_a_folder_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
         assert (target / "a").exists()
     assert [path.name for path in target.iterdir()] == ["b"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_stage_of_dvc_is_numbered_among_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())["experiment"]
+    first, last = params["datasets"][0], params["agents"][-1]
+    count = 2 + 4 * len(params["datasets"]) + 2 * len(params["datasets"]) * len(params["agents"])
+    for name, number in (
+        ("check", 1),
+        (f"collect@{first}", 2),
+        (f"evaluate@{params['datasets'][-1]}-{last}", count - 1),
+        ("report", count),
+    ):
+        monkeypatch.setenv("DVC_STAGE", name)
+        assert place_of_stage(ROOT) == f"stage {number} of {count}"
+    monkeypatch.setenv("DVC_STAGE", "unknown")
+    assert place_of_stage(ROOT) == ""
+    assert place_of_stage(ROOT / "docs") == ""
+    monkeypatch.delenv("DVC_STAGE")
+    assert place_of_stage(ROOT) == ""

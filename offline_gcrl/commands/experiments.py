@@ -11,7 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.terminal import console, stage
@@ -22,6 +25,10 @@ SETTING = re.compile(
     r"(?:params\.yaml:)?(?P<name>(?:experiment|relabel|collect|train|evaluate|agents)\..+)"
 )
 Row = dict[str, str]
+GAP = 2
+"""Blanks around a cell of the table."""
+WIDTH_OF_FILES = 200
+"""Width of the table if the output is no terminal."""
 
 
 def experiments_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
@@ -70,14 +77,39 @@ def read_experiments() -> list[Row]:
     return list(csv.DictReader(io.StringIO(answer.stdout)))
 
 
+def renderable(heading: list[str], lines: list[list[str]], width: int) -> Group | Table:
+    """The table as wide as it is, or one paragraph per experiment if it does not fit.
+
+    Args:
+        heading: names of the columns.
+        lines: the cells of each experiment.
+        width: columns of the terminal.
+    """
+    wide = [max(map(len, column)) + GAP for column in zip(heading, *lines, strict=True)]
+    if sum(wide) <= width:
+        table = Table(*heading, box=None, header_style="bold", pad_edge=True)
+        for line in lines:
+            table.add_row(*map(Text, line))
+        return table
+    return Group(*(_paragraph(heading, line) for line in lines))
+
+
+def _paragraph(heading: list[str], line: list[str]) -> Group:
+    """An experiment with a line for each setting and result."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in zip(heading[2:], line[2:], strict=True):
+        facts.add_row(name, Text(value))
+    return Group(Text.assemble((line[0], "bold"), f"  {line[1]}"), Padding(facts, (0, 0, 1, 2)))
+
+
 def main() -> None:
     """Print the table."""
     with stage("experiments", "success rates with 95% intervals, and settings that differ"):
         heading, lines = experiments_table(read_experiments())
-        table = Table(*heading, box=None, header_style="bold", pad_edge=True)
-        for line in lines:
-            table.add_row(*line)
-        console.print(table)
+        width = console.width if console.is_terminal else WIDTH_OF_FILES
+        console.print(renderable(heading, lines, width), width=max(width, console.width))
 
 
 if __name__ == "__main__":

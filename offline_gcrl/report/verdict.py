@@ -3,7 +3,7 @@
 A sentence calls a difference clear only if its 95% interval excludes zero.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.statistics.comparison import Comparison
@@ -13,6 +13,8 @@ MIN_USEFUL_RATE = 0.05
 """No agent is recommended if the best success rate is below this one."""
 MIN_RELIABLE_SEEDS = 5
 """With fewer training runs, the text warns that intervals are rough: 5 runs can be resampled in 126 ways, 3 in only 10."""
+FAR_ABOVE = 0.1
+"""Difference of success at any step and at the last step from which the text names it, if the intervals are apart, too."""
 MORE_DATA_HELPS = "More training seeds or episodes would narrow the intervals."
 
 
@@ -35,7 +37,29 @@ class Verdict:
 
 
 def verdict(results: DatasetResults) -> Verdict:
-    """Recommend an agent for a dataset, if the results allow it."""
+    """Recommend an agent for a dataset, if the results allow it, and name the agents that leave goals again."""
+    found = _recommendation(results)
+    return replace(found, sentences=(*found.sentences, *_left_again(results)))
+
+
+def _left_again(results: DatasetResults) -> list[str]:
+    """A sentence per agent whose success at any step is far above that at the last step, which decides here."""
+    if results.comparison is None or results.metric != "success_rate":
+        return []
+    sentences = []
+    for agent in results.comparison.ranking:
+        last, ever = (
+            _estimate(results.metrics[agent][name]) for name in ("success_rate", "success_any_rate")
+        )
+        if ever.mean - last.mean >= FAR_ABOVE and ever.low > last.high:
+            sentences.append(
+                f"{agent} leaves goals again: it reached {_percent(ever.mean)} of them at some step, and was at "
+                f"{_percent(last.mean)} of them at the last step."
+            )
+    return sentences
+
+
+def _recommendation(results: DatasetResults) -> Verdict:
     comparison = results.comparison
     if comparison is None:
         reasons = dict.fromkeys(results.skipped.values())

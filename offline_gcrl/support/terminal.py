@@ -26,6 +26,7 @@ from offline_gcrl.support.errors import message_of
 from offline_gcrl.support.imports import pause_collection, resume_collection
 from offline_gcrl.support.memory import is_out_of_memory, memory_sentence
 from offline_gcrl.support.silence import silence
+from offline_gcrl.support.stages import place_of_stage
 
 SECONDS_BETWEEN_LINES = 10.0
 """Interval of lines of progress if the output is not a terminal."""
@@ -66,7 +67,8 @@ def stage(title: str, subject: str, again: str = "dvc repro") -> Iterator[None]:
     resume_collection()
     if not _began:
         _began.append(time.monotonic())
-    _print(f"[bold]{title}[/bold] {escape(subject)}")
+    place = place_of_stage()
+    _print(f"[bold]{title}[/bold] {escape(subject)}" + (f" [dim]({place})[/dim]" if place else ""))
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with silence.watched(lambda line: console.print(Text(f"  {line}", style="dim"))):
