@@ -398,6 +398,7 @@ def page_address(tracker: Tracker, policies: dict[int, Path], tmp_path: Path) ->
     finally:
         server.terminate()
         server.wait()
+        server.stdout.close()
         assert not is_up(f"http://127.0.0.1:{port}/health")
 
 
@@ -442,7 +443,8 @@ def test_a_copied_project_writes_its_artifacts_into_itself(
     shutil.rmtree(tmp_path / "mlartifacts")
     moved = Tracker("test")
     assert [item.path for item in moved.client.list_artifacts(run.run_id)] == ["file.txt"]
-    moved.training_run(BC, 0, "f").log_artifact(tmp_path / "file.txt", "more")
+    assert location(moved, run).startswith((copy / "mlartifacts").as_uri())
+    moved.training_run(BC, 2, "h").log_artifact(tmp_path / "file.txt")
     assert not (tmp_path / "mlartifacts").exists()
 
 
