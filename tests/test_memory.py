@@ -23,7 +23,9 @@ from offline_gcrl.support.memory import (
     is_out_of_memory,
     memory_sentence,
     require_memory,
+    workers_remark,
 )
+from offline_gcrl.support.processes import ordered_map
 from offline_gcrl.support.terminal import stage
 
 MUCH = 2**52
@@ -111,6 +113,18 @@ def test_a_dataset_that_does_not_fit_is_refused_before_it_is_read(
     monkeypatch.setattr(memory, "free_memory", lambda: 2**10)
     with pytest.raises(OfflineGCRLError, match="steps.parquet: opening it needs .* MiB of memory"):
         open_episodes(dataset.parquet)
+
+
+def test_more_workers_than_memory_allows_get_a_remark_before_they_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert workers_remark(1) == ""
+    monkeypatch.setattr(memory, "free_memory", lambda: 200 * 2**20)
+    assert list(ordered_map(abs, [-1], workers=1)) == [1]
+    assert capsys.readouterr().out == ""
+    assert list(ordered_map(abs, [-1], workers=2)) == [1]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 worker processes take about 0.3 GiB of memory, and 0.2 GiB are free" in said
 
 
 def test_a_checkpoint_is_not_called_damaged_for_want_of_memory(

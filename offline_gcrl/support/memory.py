@@ -15,6 +15,8 @@ NEEDED = re.compile(
 """The size in messages such as "Unable to allocate 7.45 GiB", "malloc of size 99 failed", "tried to allocate 9 bytes"."""
 FREE_ON_GPU = re.compile(r"of which ([\d.]+ [KMG]iB) is free")
 CGROUP = Path("/sys/fs/cgroup")
+WORKER_BYTES = 150 * 2**20
+"""Memory of a worker process that it does not share with others: 120 to 130 MiB were measured in evaluation."""
 REMEDY = "use fewer episodes, fewer seeds at a time, or a machine with more memory"
 
 
@@ -53,6 +55,17 @@ def require_memory(needed: int, purpose: str) -> None:
         raise OfflineGCRLError(
             f"{purpose} needs {in_gib(needed)} of memory, and {in_gib(free)} are free; {REMEDY}"
         )
+
+
+def workers_remark(workers: int) -> str:
+    """A sentence if memory may not be enough for a number of worker processes; empty if it is."""
+    needed, free = workers * WORKER_BYTES, free_memory()
+    if needed <= free:
+        return ""
+    return (
+        f"{workers} worker processes take about {in_gib(needed)} of memory, and {in_gib(free)} are free; if one of them is "
+        "killed, use a machine with more memory, or fewer cores (taskset), or evaluate.workers"
+    )
 
 
 def free_memory() -> int:

@@ -19,6 +19,8 @@ from typing import Any, Protocol, TypeVar
 from offline_gcrl.support import cluster
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.imports import PRELOADED
+from offline_gcrl.support.memory import workers_remark
+from offline_gcrl.support.terminal import note
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -93,6 +95,9 @@ def worker_pool(workers: int, *, gpus: int = 0) -> Iterator[Pool]:
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of ``workers`` processes, which end with the block; an error or an interruption kills them at once."""
     _one_thread_each()
+    remark = workers_remark(workers)
+    if remark:
+        note(remark)
     _start_fork_server()
     pool = ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_start_worker)
     try:
