@@ -25,11 +25,13 @@ from offline_gcrl.training.jobs import TrainingJob, train_seeds
 from offline_gcrl.training.ranks import Ranks, joined
 
 Jobs = Callable[..., TrainingJob]
-CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+WEIGHTED = {"tasks": {"weights": "uniform"}}
+ADAPTED = {"tasks": {"gradients": "gradnorm", "sampling": "performance"}}
+CASES: list[Any] = [
     ({"algorithm": "gciql", "actor_loss": "awr"}, {}),
     ({"algorithm": "gofar"}, {"tasks": {"gradients": "pcgrad", "sampling": "gradient"}}),
-    ({"algorithm": "bc"}, {"tasks": {"weights": "uniform"}}),
-    ({"algorithm": "bc"}, {"tasks": {"gradients": "gradnorm", "sampling": "performance"}}),
+    pytest.param({"algorithm": "bc"}, WEIGHTED, marks=pytest.mark.slow),
+    pytest.param({"algorithm": "bc"}, ADAPTED, marks=pytest.mark.slow),
 ]
 
 
@@ -75,6 +77,7 @@ def test_two_processes_have_the_loss_curves_and_weights_of_one(
         torch.testing.assert_close(weights[1][name], values, rtol=1e-3, atol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 def test_two_killed_processes_resume_to_the_same_bytes(make_job: Jobs) -> None:
     settings = {"devices": 2, "updates": 800, "snapshots": 8}
     whole, killed = (
