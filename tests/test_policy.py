@@ -11,6 +11,7 @@ from test_agents import DIMENSIONS, SCALING, make_agent, make_settings
 import offline_gcrl
 from offline_gcrl.policies.acting import plain_layers
 from offline_gcrl.policies.policy import Policy, load_policy, save_policy
+from offline_gcrl.policies.saved import write_content
 from offline_gcrl.policies.scaling import Scaling
 from offline_gcrl.support.errors import PolicyError
 
@@ -242,3 +243,15 @@ def test_goals_are_scaled_as_finely_as_their_success_test(
 
 def test_constant_numbers_stay_finite() -> None:
     assert Scaling.of(schema_of([0.0], [0.0], EXACT)).observation_std == (1e-2,)
+
+
+def test_the_bytes_of_a_file_do_not_depend_on_which_texts_are_the_same_object(
+    tmp_path: Path,
+) -> None:
+    name = "gciql of the test"
+    copies = ["".join(list(name)), "".join(list(name))]
+    assert copies[0] is not copies[1]
+    paths = [tmp_path / "same", tmp_path / "copies"]
+    for path, texts in zip(paths, ([name, name], copies), strict=True):
+        write_content(path, {"agent": texts[0], "settings": {"algorithm": texts[1]}})
+    assert paths[0].read_bytes() == paths[1].read_bytes()

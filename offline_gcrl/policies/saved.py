@@ -6,6 +6,7 @@ torch checks neither the checksums of its files nor their size: a flipped bit wo
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def write_content(path: Path, content: Mapping[str, Any]) -> None:
         content: dictionaries and lists of tensors, numbers, text and None.
     """
     buffer = io.BytesIO()  # The name of a file would become part of its bytes.
-    torch.save({**content, DIGEST: content_digest(content)}, buffer)
+    torch.save(_interned({**content, DIGEST: content_digest(content)}), buffer)
     write_bytes(path, buffer.getvalue())
 
 
@@ -59,6 +60,17 @@ def read_content(path: Path, device: torch.device | str = "cpu") -> dict[str, An
             f"{path}: is damaged: its content does not have the digest that was written with it"
         )
     return content
+
+
+def _interned(value: Any) -> Any:
+    """The same content with one object per text: pickle writes a text that is the same object as another as a reference."""
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, Mapping):
+        return {_interned(key): _interned(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_interned(own) for own in value)
+    return value
 
 
 def content_digest(content: Any) -> str:
