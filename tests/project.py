@@ -56,7 +56,7 @@ class Project:
 
     def repro(self) -> set[str]:
         """Names of the stages that ran."""
-        return set(re.findall(r"Running stage '([^']+)'", self.dvc("repro")))
+        return stages_that_ran(self.dvc("repro"))
 
     def change(self, edit: Callable[[Any], None]) -> None:
         path = self.folder / "params.yaml"
@@ -77,3 +77,8 @@ class Project:
         client = mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
         experiment = client.get_experiment_by_name(self.experiment)
         return list(client.search_runs([experiment.experiment_id]))
+
+
+def stages_that_ran(output: str) -> set[str]:
+    """Names of the stages that ran, by what DVC printed."""
+    return set(re.findall(r"Running stage '([^']+)'", output))

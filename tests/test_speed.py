@@ -450,7 +450,7 @@ def test_stacked_seeds_resume_from_where_each_stands(
 
 @pytest.mark.skipif(not speed.has_compiler("cpu"), reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # within torch's own compiler
-@pytest.mark.parametrize("algorithm", ["bc", "gciql", "gofar", "gcivl"])
+@pytest.mark.parametrize("algorithm", slow_unless(["gciql"], ["bc", "gciql", "gofar", "gcivl"]))
 def test_compiled_in_earnest_is_as_near_to_float64_as_eager(algorithm: str) -> None:
     agent, batch = make_agent(algorithm, {"activation": "gelu"}), make_batch()
     exact = copy.deepcopy(agent).double()
