@@ -211,13 +211,19 @@ def with_circle(
     places = as_pixels(environment, goal[:2] + around, len(picture))
     if places is None:
         return picture
+    points = tuple(tuple(place) for place in (places * SMOOTHING).tolist())
+    return _over(picture, _circle(picture.shape[:2], points))
+
+
+@lru_cache(maxsize=4)  # Goal and camera are usually the same in all pictures of an episode.
+def _circle(shape: tuple[int, ...], points: tuple[tuple[float, ...], ...]) -> Image.Image:
+    """The layer with a circle, given by its points on the canvas, for a picture of a shape."""
 
     def draw(canvas: ImageDraw.ImageDraw, unit: float) -> None:
-        points = [tuple(place) for place in (places * SMOOTHING).tolist()]
         canvas.line(points, fill=(*INK, 255), width=round(2.5 * unit), joint="curve")
         canvas.line(points, fill=(*PAPER, 255), width=round(1.2 * unit), joint="curve")
 
-    return _drawn_over(picture, draw)
+    return _layer(shape, draw)
 
 
 def _with_plan(picture: Frame, plan: Plan, environment: gymnasium.Env[Any, Any]) -> Frame:
@@ -241,21 +247,27 @@ def _with_plan(picture: Frame, plan: Plan, environment: gymnasium.Env[Any, Any])
         canvas.circle(current, 7.0 * unit, outline=(*INK, 255), width=round(3.5 * unit))
         canvas.circle(current, 6.5 * unit, outline=(*CURRENT, 255), width=round(2.5 * unit))
 
-    return _drawn_over(picture, draw)
+    return _over(picture, _layer(picture.shape[:2], draw))
 
 
-def _drawn_over(picture: Frame, draw: Callable[[ImageDraw.ImageDraw, float], None]) -> Frame:
-    """A picture with smooth lines over it.
+def _layer(
+    shape: tuple[int, ...], draw: Callable[[ImageDraw.ImageDraw, float], None]
+) -> Image.Image:
+    """A transparent layer with smooth lines.
 
     Args:
-        picture: (size, size, 3).
+        shape: height and width of the picture that it is put over.
         draw: draws on a canvas of ``SMOOTHING`` times the size, because Pillow does not smooth edges. Its second
             argument is the length on the canvas of a pixel of a picture of 240 pixels.
     """
-    size = (picture.shape[1] * SMOOTHING, picture.shape[0] * SMOOTHING)
-    layer = Image.new("RGBA", size, (*PATH, 0))
-    draw(ImageDraw.Draw(layer), SMOOTHING * len(picture) / 240)
-    layer = layer.resize(picture.shape[1::-1], Image.Resampling.LANCZOS)
+    height, width = shape
+    layer = Image.new("RGBA", (width * SMOOTHING, height * SMOOTHING), (*PATH, 0))
+    draw(ImageDraw.Draw(layer), SMOOTHING * height / 240)
+    return layer.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _over(picture: Frame, layer: Image.Image) -> Frame:
+    """A picture with a layer over it."""
     drawn = Image.alpha_composite(Image.fromarray(picture).convert("RGBA"), layer)
     return np.array(drawn.convert("RGB"))
 
