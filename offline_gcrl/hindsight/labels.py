@@ -38,6 +38,8 @@ class Labeller:
         self.achieved = achieved
         self.own = achieved.between(self.first, self.stop)
         self.following = self._gathered(self.own, self.row + 1)
+        self.values: tuple[NDArray[np.uint8], ...] | None = None
+        """Values of attributes of states and next states, which are the same for all goals."""
 
     def within_episode(self, rows: pl.Series) -> NDArray[Any]:
         """Rewards for goals within the chunk's episodes, (transitions,)."""
@@ -72,9 +74,10 @@ class Labeller:
                 else self.achieved.at(rows.to_numpy())
             )
         value_of = captioner.captions.values
-        states = self._gathered(self.own, self.row)
-        values = Values(*(value_of(np.stack(part, -1)) for part in (goals, states, self.following)))
-        return captioner.columns(key, self.row, values)
+        if self.values is None:
+            states = self._gathered(self.own, self.row)
+            self.values = tuple(value_of(np.stack(part, -1)) for part in (states, self.following))
+        return captioner.columns(key, self.row, Values(value_of(np.stack(goals, -1)), *self.values))
 
     def desired(self, desired: StoredGoals) -> Columns:
         """The original goals of the transitions, as columns (transitions,)."""

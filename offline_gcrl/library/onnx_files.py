@@ -38,10 +38,8 @@ def write_onnx(
 ) -> Callable[[dict[str, NDArray[Any]]], NDArray[Any]]:
     """Write a graph of torch as an ONNX file with the output ``action``, and return a function that runs the file.
 
-    Raises:
-        PolicyError: the packages of the extra ``export`` are missing.
+    It needs the packages that ``check_packages`` checks.
     """
-    check_packages(path)
     import onnxruntime
 
     with _quiet():

@@ -79,11 +79,9 @@ class Policy:
             PolicyError: a shape or a task does not fit the policy, a number is not finite, or the task, the goal or the
                 instruction is missing.
         """
-        state, number = (
-            self._checked(observation, "observation"),
-            self._task_number(task, instruction),
-        )
-        goals = self._conditions(goal, task, instruction)
+        state = self._checked(observation, "observation")
+        number = self._task_number(task, instruction)
+        goals = self._conditions(goal, number, instruction)
         if state.ndim == goals.ndim == 1 and self._layers is not None:
             scaled = forward(
                 self._layers, np.concatenate([self.scaling.observations(state), goals])
@@ -120,11 +118,9 @@ class Policy:
             raise PolicyError(
                 f"this policy of {self.algorithm} has no value: it is a snapshot, or its algorithm learns none"
             )
-        state, number = (
-            self._checked(observation, "observation"),
-            self._task_number(task, instruction),
-        )
-        goals = self._conditions(goal, task, instruction)
+        state = self._checked(observation, "observation")
+        number = self._task_number(task, instruction)
+        goals = self._conditions(goal, number, instruction)
         start = self.scaling.observations(state)
         if getattr(self.agent, "values_achieved_goals", False):
             start = self.scaling.goals(self._achieved(state, achieved_goal))
@@ -170,14 +166,12 @@ class Policy:
         return checked_input(given, name, getattr(self.dimensions, name))
 
     def _conditions(
-        self, goal: ArrayLike | None, task: str | None, instruction: str | Sequence[str] | None
+        self, goal: ArrayLike | None, task: int, instruction: str | Sequence[str] | None
     ) -> NDArray[np.float32]:
         """The vectors that networks read, (goal,) or (batch, goal): goals, embeddings, or both."""
         goals = None if goal is None else self.scaling.goals(self._checked(goal, "goal"))
         if self.vocabulary is not None:
-            said = self.vocabulary.said(
-                instruction, self.tasks[self._task_number(task, instruction)]
-            )
+            said = self.vocabulary.said(instruction, self.tasks[task])
             if self.settings.conditioning == "language":
                 return self.vocabulary.alone(said)
             return self.vocabulary.with_goals(goals, said, self.dimensions.goal)

@@ -36,6 +36,8 @@ class Ranks:
 
     def part(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The slice of a global batch, (batch, ...), that this rank computes: (batch / world, ...)."""
+        if self.world == 1:  # The usual case, in every update.
+            return dict(batch)
         return {name: values.chunk(self.world)[self.rank] for name, values in batch.items()}
 
     def add(self, tensors: Sequence[Tensor]) -> None:
@@ -53,13 +55,16 @@ class Ranks:
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their means over ranks."""
+        if self.world == 1:
+            return
         self.add(tensors)
-        if self.world > 1:
-            for tensor in tensors:
-                tensor.detach().div_(self.world)
+        for tensor in tensors:
+            tensor.detach().div_(self.world)
 
     def average_gradients(self, optimizer: torch.optim.Optimizer) -> None:
         """Replace the gradients of the parameters by their means over ranks."""
+        if self.world == 1:
+            return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.average([p.grad for p in parameters if p.grad is not None])
 
