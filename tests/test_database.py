@@ -25,7 +25,8 @@ CREATE = """
 import sys, warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
-from offline_gcrl.tracking.database import prepare_store, sqlite_uri
+from offline_gcrl.support.files import sqlite_uri
+from offline_gcrl.tracking.database import prepare_store
 prepare_store(sqlite_uri(Path(sys.argv[1])))
 """
 

@@ -455,20 +455,32 @@ Jobs = Callable[..., TrainingJob]
 @pytest.fixture
 def make_job(four_tasks: Path, dataset: SmallDataset, tmp_path: Path) -> Jobs:
     def make(name: str, agent: dict[str, Any], **train: Any) -> TrainingJob:
-        content = {"hidden": [8, 8], "learning_rate": 1e-2, "conditioning": "goal+one_hot", **agent}
-        return TrainingJob(
-            dataset="four",
-            agent="agent",
-            seed=0,
-            episodes=four_tasks,
-            hindsight=dataset.hindsight,
-            train=train_settings(**train),
-            settings=settings_type(agent["algorithm"]).model_validate_json(json.dumps(content)),
-            checkpoints=tmp_path / "checkpoints" / name,
-            output=tmp_path / "models" / name,
-        )
+        content = {"hidden": [8, 8], "learning_rate": 1e-2, **agent}
+        return job_on_four_tasks(four_tasks, dataset, tmp_path, name, content, train)
 
     return make
+
+
+def job_on_four_tasks(
+    episodes: Path,
+    dataset: SmallDataset,
+    folder: Path,
+    name: str,
+    agent: dict[str, Any],
+    train: dict[str, Any],
+) -> TrainingJob:
+    content = {"conditioning": "goal+one_hot", **agent}
+    return TrainingJob(
+        dataset="four",
+        agent="agent",
+        seed=0,
+        episodes=episodes,
+        hindsight=dataset.hindsight,
+        train=train_settings(**train),
+        settings=settings_type(agent["algorithm"]).model_validate_json(json.dumps(content)),
+        checkpoints=folder / "checkpoints" / name,
+        output=folder / "models" / name,
+    )
 
 
 STATEFUL: list[tuple[dict[str, Any], dict[str, Any]]] = [

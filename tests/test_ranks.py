@@ -1,6 +1,5 @@
 """Several processes that train one seed together learn what one process learns."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import torch
 from conftest import RECIPES, SmallDataset
 from test_agents import VARIANTS, make_agent, make_batch, name_of
-from test_multitask import four_tasks  # noqa: F401 - a fixture
+from test_multitask import four_tasks, job_on_four_tasks  # noqa: F401 - one is a fixture
 from test_training import KilledError
 
 from offline_gcrl.agents import settings_type
@@ -38,19 +37,9 @@ CASES: list[Any] = [
 @pytest.fixture
 def make_job(four_tasks: Path, dataset: SmallDataset, tmp_path: Path) -> Jobs:  # noqa: F811
     def make(name: str, agent: dict[str, Any], **train: Any) -> TrainingJob:
-        content = {"hidden": [16, 16], "conditioning": "goal+one_hot", **agent}
-        of_train = {"updates": 24, "snapshots": 3, "batch_size": 32, "updates_per_step": 5, **train}
-        return TrainingJob(
-            dataset="four",
-            agent="agent",
-            seed=0,
-            episodes=four_tasks,
-            hindsight=dataset.hindsight,
-            train=Train.model_validate_json(json.dumps(of_train)),
-            settings=settings_type(agent["algorithm"]).model_validate_json(json.dumps(content)),
-            checkpoints=tmp_path / "checkpoints" / name / "x",
-            output=tmp_path / "models" / name,
-        )
+        content, of_train = {"hidden": [16, 16], **agent}, {"snapshots": 3, **train}
+        job = job_on_four_tasks(four_tasks, dataset, tmp_path, name, content, of_train)
+        return replace(job, checkpoints=job.checkpoints / "x")
 
     return make
 

@@ -11,7 +11,8 @@ from mlflow.tracking import MlflowClient
 from test_agents import DIMENSIONS, SCALING, make_agent, make_settings
 
 from offline_gcrl.policies.policy import Policy, load_policy, save_policy
-from offline_gcrl.tracking.database import prepare_store, sqlite_uri
+from offline_gcrl.support.files import sqlite_uri
+from offline_gcrl.tracking.database import prepare_store
 from offline_gcrl.tracking.policies import find_or_log_policy
 
 STATE, GOAL = [0.5, -1.0, 0.0, 2.0, 1.0], [1.0, -1.0]

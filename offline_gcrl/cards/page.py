@@ -5,6 +5,7 @@ from typing import Any
 
 from offline_gcrl.cards.drawing import MAX_PANELS
 from offline_gcrl.cards.sentences import sentences_section
+from offline_gcrl.support.numbers import with_interval
 
 DEFINITIONS = """
 *reached*: episodes in which any transition reached its original goal, with Wilson's 95% interval. *idle*: transitions
@@ -133,7 +134,7 @@ def _range(spread: Mapping[str, float], form: str) -> str:
 
 
 def _rate(rate: Mapping[str, float] | None) -> str:
-    return f"{rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]" if rate else "not known"
+    return with_interval(rate) if rate else "not known"
 
 
 def _percent(share: float | None) -> str:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.support.numbers import with_interval
 from offline_gcrl.support.terminal import console, stage
 
 RATE = re.compile(r"(?:.*:)?(?P<dataset>[^.:]+)\.(?P<agent>[^.]+)\.success_rate")
@@ -57,8 +58,8 @@ def experiments_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
 def _rate(row: Row, column: str) -> str:
     if not row[column]:
         return "-"
-    low, high = (row[f"{column}_{part}"] for part in ("low", "high"))
-    return f"{float(row[column]):.2f} [{float(low):.2f}, {float(high):.2f}]"
+    names = {"mean": column, "low": f"{column}_low", "high": f"{column}_high"}
+    return with_interval({part: float(row[name]) for part, name in names.items()})
 
 
 def read_experiments() -> list[Row]:

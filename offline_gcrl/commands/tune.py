@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from offline_gcrl.config import PARAMS, Params, load_dataset, load_params
 from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.support.numbers import with_interval
 from offline_gcrl.support.silence import working_on
 from offline_gcrl.support.terminal import Bars, close, duration, note, stage, stage_arguments
 
@@ -118,10 +119,7 @@ def trial_line(trial: "Trial", trials: int) -> str:
     values = ", ".join(f"{name} {shown(value)}" for name, value in trial.values.items())
     end = trial.state
     if trial.outcome:
-        outcome = trial.outcome
-        end = (
-            f"success {outcome.success:.2f} [{outcome.success_low:.2f}, {outcome.success_high:.2f}]"
-        )
+        end = f"success {trial.outcome.interval}"
     elif trial.curve:
         end += f" at update {max(trial.curve):,}"
     reason = f": {trial.reason}" if trial.reason else ""
@@ -192,7 +190,7 @@ def final_lines(result: "FinalResult", headline: str) -> list[str]:
     lines = []
     for name, metrics in result.metrics.items():
         rate = metrics[headline]
-        interval = f"{rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"
+        interval = with_interval(rate)
         counts = f"{rate['seeds']} seed(s), {rate['episodes']} episodes"
         lines.append(f"settings {_described(name)}: success {interval}, {counts}")
     if sentence := difference_sentence(result):

@@ -24,12 +24,19 @@ def for_dataset(
     Raises:
         SettingsError: naming file, key, expectation and remedy.
     """
-    settings, where = {name: value for name, value in data.items() if name != "per_dataset"}, key
-    special = data.get("per_dataset") or {}
+    settings, last = with_overrides(data, dataset)
+    where = key if last is None else (*key, "per_dataset", last)
+    return validated(section, with_preset(settings, dataset), path, where)
+
+
+def with_overrides(data: Mapping[str, Any], dataset: str) -> tuple[dict[str, Any], str | None]:
+    """The values of a section with the overrides for a dataset, and the key of ``per_dataset`` that applied last."""
+    settings = {name: value for name, value in data.items() if name != "per_dataset"}
+    special, last = data.get("per_dataset") or {}, None
     for name in matching_overrides(special, dataset):
         if special[name]:
-            settings, where = overridden(settings, special[name]), (*key, "per_dataset", name)
-    return validated(section, with_preset(settings, dataset), path, where)
+            settings, last = overridden(settings, special[name]), name
+    return settings, last
 
 
 def matching_overrides(special: Mapping[str, Any], dataset: str) -> list[str]:

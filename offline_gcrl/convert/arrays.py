@@ -13,58 +13,38 @@ from offline_gcrl.convert.robomimic import robomimic_columns
 
 @dataclass(frozen=True)
 class Layout:
-    """The names of the arrays of a kind of file."""
+    """The names of the arrays of a kind of file; the defaults are those of readers that mark the ends of episodes themselves."""
 
     name: str
     columns: Callable[[Path], AbstractContextManager[Columns]]
-    required: tuple[str, ...]
-    infos: str
+    required: tuple[str, ...] = ("observations", "actions")
+    infos: str = "infos/"
     """Arrays whose names start with this become infos; "" means all other arrays."""
-    flags: tuple[str, ...]
+    flags: tuple[str, ...] = ("timeouts",)
     """Arrays that are 1 in the last row of an episode."""
-    must_end: bool
+    must_end: bool = True
     """Whether the last row of a complete file must end an episode."""
 
 
 LAYOUTS = {
-    "d4rl": Layout(
-        name="d4rl",
-        columns=hdf5_columns,
-        required=("observations", "actions", "rewards"),
-        infos="infos/",
-        flags=("terminals", "timeouts"),
-        must_end=False,
-    ),
-    "ogbench": Layout(
-        name="ogbench",
-        columns=npz_columns,
-        required=("observations", "actions", "terminals"),
-        infos="",
-        flags=("terminals",),
-        must_end=True,
-    ),
-    "robomimic": Layout(
-        name="robomimic",
-        columns=robomimic_columns,
-        required=("observations", "actions"),
-        infos="infos/",
-        flags=("timeouts",),
-        must_end=True,
-    ),
-    "lerobot": Layout(
-        name="lerobot",
-        columns=lerobot_columns,
-        required=("observations", "actions"),
-        infos="infos/",
-        flags=("timeouts",),
-        must_end=True,
-    ),
-    "log": Layout(
-        name="log",
-        columns=log_columns,
-        required=("observations", "actions"),
-        infos="infos/",
-        flags=("timeouts",),
-        must_end=True,
-    ),
+    layout.name: layout
+    for layout in (
+        Layout(
+            "d4rl",
+            hdf5_columns,
+            required=("observations", "actions", "rewards"),
+            flags=("terminals", "timeouts"),
+            must_end=False,
+        ),
+        Layout(
+            "ogbench",
+            npz_columns,
+            required=("observations", "actions", "terminals"),
+            infos="",
+            flags=("terminals",),
+        ),
+        Layout("robomimic", robomimic_columns),
+        Layout("lerobot", lerobot_columns),
+        Layout("log", log_columns),
+    )
 }

@@ -122,9 +122,7 @@ def _check_episodes(folder: Path, info: Mapping[str, Any], episodes: pa.Table) -
         )
         and np.array_equal(stop - first, lengths),
     }
-    for rule, holds in rules.items():
-        if not holds:
-            raise DataError(f"{folder}/meta/episodes: does not fit the rule: {rule}")
+    _require(rules, f"{folder}/meta/episodes")
 
 
 def _check_frames(folder: Path, info: Mapping[str, Any], episodes: pa.Table) -> None:
@@ -146,9 +144,14 @@ def _check_frames(folder: Path, info: Mapping[str, Any], episodes: pa.Table) -> 
         and bool((np.abs(stamps - frame / info["fps"]) <= TOLERANCE).all()),
         "task_index is a task": bool((frames["task_index"].to_numpy() < info["total_tasks"]).all()),
     }
-    for rule, holds in rules.items():
-        if not holds:
-            raise DataError(f"{folder}/data: does not fit the rule: {rule}")
+    _require(rules, f"{folder}/data")
+
+
+def _require(rules: Mapping[str, bool], where: str) -> None:
+    """Raise an error that names the first rule that does not hold."""
+    broken = next((rule for rule, holds in rules.items() if not holds), None)
+    if broken is not None:
+        raise DataError(f"{where}: does not fit the rule: {broken}")
 
 
 def tasks_of(folder: Path) -> list[str]:

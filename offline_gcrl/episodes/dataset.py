@@ -33,6 +33,11 @@ class EpisodeIndex:
     """E rows with the columns of ``EPISODES_SCHEMA``."""
 
     @property
+    def index(self) -> "EpisodeIndex":
+        """The schema and the episode table alone."""
+        return EpisodeIndex(self.schema, self.table)
+
+    @property
     def goal(self) -> Goal:
         """The goal spec of the recipe that the data was ingested with."""
         return Goal.model_validate_json(json.dumps(self.schema["goal"]))
@@ -88,11 +93,6 @@ class Episodes(EpisodeIndex):
     action: NDArray[np.float32]
     """(R, action); zero in the last row of an episode, which has no action."""
 
-    @property
-    def index(self) -> EpisodeIndex:
-        """The schema and the episode table without the arrays."""
-        return EpisodeIndex(self.schema, self.table)
-
     def parts(self, *columns: str) -> Iterator[list[NDArray[np.float32]]]:
         """Consecutive parts of arrays, (part, size) each; nothing if the data lacks a column."""
         arrays = [getattr(self, column) for column in columns]
@@ -106,11 +106,6 @@ class StoredEpisodes(EpisodeIndex):
     """A dataset whose steps stay on disk, of which parts are read."""
 
     steps: Path
-
-    @property
-    def index(self) -> EpisodeIndex:
-        """The schema and the episode table without the steps."""
-        return EpisodeIndex(self.schema, self.table)
 
     def parts(self, *columns: str) -> Iterator[list[NDArray[np.float32]]]:
         """Consecutive parts of the same arrays as those of ``Episodes``; nothing if the data lacks a column."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from offline_gcrl.config.outputs import EPISODES, LEARNING_CURVE, METRICS, TASK_CURVES
 from offline_gcrl.statistics.intervals import Estimate, across_seeds, rate_across_seeds, wilson
 from offline_gcrl.support.files import write_json
+from offline_gcrl.support.numbers import with_interval
 from offline_gcrl.support.tables import write_parquet
 
 SUCCESS_COLUMNS = {"last_step": "success", "any_step": "success_any"}
@@ -89,10 +90,8 @@ class Summary:
     def sentence(self, headline: str) -> str:
         """The main success rate as text, for the closing line of the stage."""
         rate = self.metrics[headline]
-        return (
-            f"success {rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}], "
-            f"{rate['seeds']} seed(s), {rate['episodes']} episodes"
-        )
+        success = with_interval(rate)
+        return f"success {success}, {rate['seeds']} seed(s), {rate['episodes']} episodes"
 
 
 def combine_seeds(results: Sequence[SeedResult]) -> Summary:
@@ -114,13 +113,14 @@ def with_tasks(metrics: Metrics, by_task: Mapping[str, Metrics]) -> dict[str, An
 
 def flat_metrics(result: SeedResult | Summary) -> dict[str, float]:
     """Metrics as ``name``, ``name_low`` and ``name_high``; the metrics of a task end in ``/<task>``."""
-    flat = _flat(result.metrics)
+    found = flat(result.metrics)
     for task, metrics in result.by_task.items():
-        flat |= {f"{name}/{task}": value for name, value in _flat(metrics).items()}
-    return flat
+        found |= {f"{name}/{task}": value for name, value in flat(metrics).items()}
+    return found
 
 
-def _flat(metrics: Metrics) -> dict[str, float]:
+def flat(metrics: Metrics) -> dict[str, float]:
+    """Metrics as ``name``, ``name_low`` and ``name_high``, without those that no episode has."""
     return {
         name if part == "mean" else f"{name}_{part}": float(value)
         for name, values in metrics.items()

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offline_gcrl.figures.style import STYLE, colours
-from offline_gcrl.figures.success import rate_axis, rate_label
+from offline_gcrl.figures.success import draw_row, rate_axis
 from offline_gcrl.statistics.aggregates import THRESHOLDS, Aggregates, Profile
 from offline_gcrl.statistics.intervals import Estimate
 
@@ -83,12 +83,10 @@ def _rows_figure(estimates: Mapping[str, Estimate], found: Aggregates, label: st
 def _draw_rows(
     axes: Axes, estimates: Mapping[str, Estimate], found: Aggregates, label: str
 ) -> None:
-    """Draw one row per agent: a dot with its estimate, and a bar for the interval."""
+    """Draw one row per agent."""
     colour_of = colours(list(found.profiles))
     for place, (agent, estimate) in enumerate(estimates.items()):
-        colour, interval = colour_of[agent], [estimate.low, estimate.high]
-        axes.plot(interval, [place, place], color=colour, linewidth=5, alpha=0.35, clip_on=False)
-        axes.plot(estimate.mean, place, "o", color=colour, markersize=7, clip_on=False)
-        rate_label(axes, estimate.mean, place)
+        interval = (estimate.low, estimate.high)
+        draw_row(axes, place, estimate.mean, interval, colour_of[agent])
     rate_axis(axes, list(estimates))
     axes.set_xlabel(label)

@@ -104,6 +104,13 @@ def rate_label(axes: Axes, rate: float, place: float) -> None:
     axes.annotate(text, (rate, place), (shift, 7), textcoords="offset points", ha=side, fontsize=8)
 
 
+def draw_row(axes: Axes, place: float, rate: float, interval: Sequence[float], colour: str) -> None:
+    """Draw a row: a dot with its rate, and a bar for the interval."""
+    axes.plot(interval, [place, place], color=colour, linewidth=5, alpha=0.35, clip_on=False)
+    axes.plot(rate, place, "o", color=colour, markersize=7, clip_on=False)
+    rate_label(axes, rate, place)
+
+
 def _draw_rates(axes: Axes, rates: Mapping[str, Mapping[str, float]], seeds: SeedRates) -> None:
     """Draw one row per agent, the best on top: a dot with the rate, a bar for its interval, and points of its seeds."""
     colour_of = colours(list(rates))
@@ -111,11 +118,9 @@ def _draw_rates(axes: Axes, rates: Mapping[str, Mapping[str, float]], seeds: See
     for place, agent in enumerate(order):
         colour, rate = colour_of[agent], rates[agent]
         interval = [rate["low"], rate["high"]]
-        axes.plot(interval, [place, place], color=colour, linewidth=5, alpha=0.35, clip_on=False)
-        axes.plot(rate["mean"], place, "o", color=colour, markersize=7, clip_on=False)
         single = list(seeds.get(agent, ()))
         _draw_points(axes, single, [place + BELOW] * len(single), colour)
-        rate_label(axes, rate["mean"], place)
+        draw_row(axes, place, rate["mean"], interval, colour)
     rate_axis(axes, order)
 
 

@@ -1,7 +1,7 @@
 """Figures embedded in the report page, as SVG whose colours follow the page's light or dark theme.
 
-Each picture has one panel, and pictures that belong together share a number and a caption. Panels are therefore next to each other on a wide screen and below each other on a
-phone, and their text stays readable.
+Each picture has one panel. Panels are therefore next to each other on a wide screen and below each other on a phone, and
+their text stays readable. Pictures that belong together share a number and a caption.
 """
 
 import io

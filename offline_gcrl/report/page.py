@@ -1,7 +1,7 @@
 """The report page: one HTML file that loads nothing else, with the same bytes for the same inputs.
 
-Captions link to the files of tables and figures, which are next to the page. The page contains no date and no commit. ``dvc.lock`` of the commit that contains the page identifies code and data,
-and the digests on the page identify the data.
+Captions link to the files of tables and figures, which are next to the page. The page contains no date and no commit.
+``dvc.lock`` of the commit that contains the page identifies code and data, and the digests on the page identify the data.
 """
 
 from collections import Counter

@@ -21,7 +21,7 @@ from offline_gcrl.statistics.comparison import (
     resampled_scores,
     run_scores,
 )
-from offline_gcrl.statistics.intervals import CONFIDENCE, Estimate
+from offline_gcrl.statistics.intervals import TAILS, Estimate
 from offline_gcrl.statistics.paired_rates import score_interval
 
 TARGET = 1.0
@@ -97,7 +97,7 @@ def performance_profile(scores: Values, thresholds: Values = THRESHOLDS) -> Valu
 def _gap(outcomes: Outcomes, scores: Values, resampled: Values, number: int) -> Estimate:
     """A bootstrap interval, for rates extended to contain Wilson's interval of all episodes."""
     mean = float(optimality_gap(scores[number]))
-    low, high = np.quantile(optimality_gap(resampled[:, number]), _tails())
+    low, high = np.quantile(optimality_gap(resampled[:, number]), TAILS)
     pooled = np.concatenate([values[number] for tasks in outcomes for values in tasks])
     if np.isin(pooled, (0.0, 1.0)).all():
         floor = score_interval(mean, len(pooled))
@@ -106,9 +106,5 @@ def _gap(outcomes: Outcomes, scores: Values, resampled: Values, number: int) -> 
 
 
 def _profile(scores: Values, resampled: Values) -> Profile:
-    low, high = np.quantile(performance_profile(resampled), _tails(), axis=0)
+    low, high = np.quantile(performance_profile(resampled), TAILS, axis=0)
     return Profile(performance_profile(scores), low, high)
-
-
-def _tails() -> list[float]:
-    return [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from offline_gcrl.statistics.comparison import paired_difference, paired_outcomes
-from offline_gcrl.statistics.intervals import CONFIDENCE, Estimate, rate_across_seeds
+from offline_gcrl.statistics.intervals import CONFIDENCE, TAILS, Estimate, rate_across_seeds
 
 RESAMPLES = 5000
 Tables = Sequence[pl.DataFrame]
@@ -83,7 +83,7 @@ def unpaired_contrast(
         counts = np.array([len(table) for table in tables])[chosen]
         rates = np.array([table[column].cast(pl.Float64).to_numpy().mean() for table in tables])
         means.append((random.binomial(counts, rates[chosen]) / counts).mean(1))
-    low, high = np.quantile(means[0] - means[1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(means[0] - means[1], TAILS)
     difference = one.mean - two.mean
     below = float(np.hypot(one.mean - one.low, two.high - two.mean))
     above = float(np.hypot(one.high - one.mean, two.mean - two.low))

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from offline_gcrl.statistics.intervals import CONFIDENCE, Estimate
+from offline_gcrl.statistics.intervals import TAILS, Estimate
 from offline_gcrl.support.errors import DataError
 
 RESAMPLES = 2000
@@ -87,7 +87,7 @@ def sequence_metrics(
     drawn = random.beta(successes + 0.5, counts - successes + 0.5)
     metrics = {}
     for name, figure in SEQUENCE_METRICS.items():
-        low, high = np.quantile(figure(drawn), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        low, high = np.quantile(figure(drawn), TAILS)
         mean = float(figure(rates.mean(0)))
         metrics[name] = Estimate(mean, min(mean, float(low)), max(mean, float(high)))
     return SequentialResult(tuple(tasks), tuple(boundaries), rates, metrics)

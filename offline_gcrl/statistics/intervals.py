@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri  # scipy.stats takes a second to import.
 
 CONFIDENCE = 0.95
+TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
+"""Quantiles of a bootstrap that are the ends of an interval."""
 RESAMPLES = 2000
 
 
@@ -42,7 +44,7 @@ def across_seeds(groups: list[NDArray[np.float64]]) -> Estimate:
     for number in range(RESAMPLES):
         chosen = random.integers(len(groups), size=len(groups))
         means[number] = np.mean([_resampled_mean(groups[i], random) for i in chosen])
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(means, TAILS)
     return Estimate(float(np.mean([group.mean() for group in groups])), float(low), float(high))
 
 

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from offline_gcrl.statistics.contrasts import Contrast, Tables, paired_contrast
-from offline_gcrl.statistics.intervals import CONFIDENCE, Estimate
+from offline_gcrl.statistics.intervals import CONFIDENCE, TAILS, Estimate
 
 SHARE_OF_FINAL = 0.8
 """A task counts as learned at this share of the final success of its specialist."""
@@ -205,7 +205,7 @@ def sharing_cost(
     separate = float(np.mean([cost.specialist.updates for cost in compared if cost.specialist]))
     joint = float(np.mean([cost.multitask.updates for cost in compared if cost.multitask]))
     ratios = _resampled_ratios(multitask, specialists, compared)
-    low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(ratios, TAILS)
     ratio = joint / separate
     interval = Estimate(ratio, min(ratio, float(low)), max(ratio, float(high)))
     return SharingCost(costs, batch_size, joint, separate, interval)

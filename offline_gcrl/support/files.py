@@ -121,3 +121,9 @@ def digest(paths: Iterable[Path]) -> str:
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a SQLite file; only characters of its path that have a meaning in an address are escaped."""
+    escaped = str(path).replace("%", "%25").replace("?", "%3F").replace("#", "%23")
+    return f"sqlite:///{escaped}"

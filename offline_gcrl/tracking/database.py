@@ -14,13 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
-from filelock import FileLock, Timeout
 from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 
 from offline_gcrl.config.experiment import WithoutServer
 from offline_gcrl.support.errors import OfflineGCRLError
-from offline_gcrl.support.silence import working_on
+from offline_gcrl.support.files import sqlite_uri
+from offline_gcrl.support.locks import only_process
 from offline_gcrl.support.terminal import warn
 
 DATABASE = "mlflow.db"
@@ -36,12 +36,6 @@ def store_root() -> Path:
 def store_uri() -> str:
     """``MLFLOW_TRACKING_URI``, else a SQLite file in the root of the project."""
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(store_root() / DATABASE)
-
-
-def sqlite_uri(path: Path) -> str:
-    """The address of a SQLite file; only characters of its path that have a meaning in an address are escaped."""
-    escaped = str(path).replace("%", "%25").replace("?", "%3F").replace("#", "%23")
-    return f"sqlite:///{escaped}"
 
 
 def remove_misread_folder(uri: str) -> None:
@@ -89,19 +83,12 @@ def store_lock(path: Path) -> Iterator[None]:
     Raises:
         OfflineGCRLError: another process holds the lock for minutes.
     """
-    lock = FileLock(path, timeout=SECONDS_FOR_A_LOCK)
-    try:
-        with working_on(f"waiting for another process that holds {path}"):
-            lock.acquire()
-    except Timeout:
-        raise OfflineGCRLError(
-            f"{path}: another process has held this lock for {SECONDS_FOR_A_LOCK:.0f} s, and with it the MLflow store; "
-            "end that process and run again"
-        ) from None
-    try:
+    held = (
+        f"{path}: another process has held this lock for {SECONDS_FOR_A_LOCK:.0f} s, and with it the MLflow store; "
+        "end that process and run again"
+    )
+    with only_process(path, SECONDS_FOR_A_LOCK, held):
         yield
-    finally:
-        lock.release()
 
 
 def _create(path: Path) -> None:

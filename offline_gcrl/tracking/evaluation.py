@@ -10,6 +10,7 @@ from offline_gcrl.config.outputs import POLICY
 from offline_gcrl.evaluation.probes import ProbeResults
 from offline_gcrl.evaluation.results import SeedResult, Summary, flat_metrics
 from offline_gcrl.support.files import digest
+from offline_gcrl.support.numbers import with_interval
 from offline_gcrl.support.silence import LOGGING, working_on
 from offline_gcrl.tracking.policies import find_or_log_policy
 from offline_gcrl.tracking.probes import probe_metrics
@@ -96,9 +97,7 @@ def _log_metrics(
         if len(result.task_curves) and task in result.task_curves["task"]:
             curve = result.task_curves.filter(pl.col("task") == task)
             run.log_curve(f"{SUCCESS_CURVE}/{task}", curve)
-    run.set_tags(
-        {"success_interval": f"{rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"}
-    )
+    run.set_tags({"success_interval": with_interval(rate)})
 
 
 def _log_files(run: TrackedRun, folder: Path) -> None:

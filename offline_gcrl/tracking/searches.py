@@ -5,11 +5,11 @@ The runs are in an experiment of their own, since trials would outnumber the run
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import Run
 
 from offline_gcrl.config import Experiment
+from offline_gcrl.evaluation.results import Metrics, flat
 from offline_gcrl.support.silence import LOGGING, working_on
 from offline_gcrl.tracking.runs import TrackedRun
 from offline_gcrl.tracking.store import PARENT, open_tracker
@@ -57,10 +57,8 @@ class SearchRuns:
             [{"update": float(update), "objective": value} for update, value in trial.curve.items()]
         )
         if trial.outcome:
-            outcome = trial.outcome
-            run.log_metrics(dict(outcome.__dict__), self.plan.train.updates)
-            text = f"{outcome.success:.2f} [{outcome.success_low:.2f}, {outcome.success_high:.2f}]"
-            run.set_tags({"success_interval": text})
+            run.log_metrics(dict(trial.outcome.__dict__), self.plan.train.updates)
+            run.set_tags({"success_interval": trial.outcome.interval})
         run.set_tags({"state": trial.state, **({"reason": trial.reason} if trial.reason else {})})
         run.finish(STATUS[trial.state])
 
@@ -68,7 +66,7 @@ class SearchRuns:
     def finish(
         self,
         trials: Sequence[Trial],
-        metrics: Mapping[str, Mapping[str, Any]],
+        metrics: Mapping[str, Metrics],
         files: Sequence[Path],
     ) -> None:
         """Log the final evaluation and the files of the search to the parent run.
@@ -79,11 +77,9 @@ class SearchRuns:
             files: the files to store with the run.
         """
         values = {
-            f"final/{name}/{metric}{suffix}": float(estimate[part])
+            f"final/{name}/{metric}": value
             for name, own in metrics.items()
-            for metric, estimate in own.items()
-            for part, suffix in (("mean", ""), ("low", "_low"), ("high", "_high"))
-            if estimate[part] is not None
+            for metric, value in flat(own).items()
         }
         self.parent.log_metrics({"trials": float(len(trials))} | values)
         for path in files:

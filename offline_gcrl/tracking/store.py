@@ -23,12 +23,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from offline_gcrl.config.experiment import Experiment, WithoutServer
 from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.support.files import sqlite_uri
 from offline_gcrl.tracking.database import (
     DATABASE,
     prepare_store,
     reachable_store,
     remove_misread_folder,
-    sqlite_uri,
     store_lock,
     store_root,
     store_uri,

@@ -16,7 +16,15 @@ import torch
 
 from offline_gcrl.agents import agent_files
 from offline_gcrl.config import AgentSettings, Train, algorithm_names
-from offline_gcrl.config.outputs import EPISODES, INSTRUCTIONS, SCHEMA, SPECIALISTS, STEPS, TABLE
+from offline_gcrl.config.outputs import (
+    EPISODES,
+    INSTRUCTIONS,
+    SCHEMA,
+    SNAPSHOTS,
+    SPECIALISTS,
+    STEPS,
+    TABLE,
+)
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.files import digest
 from offline_gcrl.support.processes import Pool, balanced_workers, process_pool, worker_pool
@@ -64,6 +72,10 @@ class TrainingJob:
     """The only task of a specialist; None for a policy of all tasks."""
     arrays: Path = ARRAYS
     """Folder of memory-mapped data, with one folder for each dataset."""
+
+    def snapshot(self, updates: int) -> Path:
+        """File of the policy after a number of updates."""
+        return self.checkpoints / SNAPSHOTS / f"update-{updates:08d}.pt"
 
 
 class Work:

@@ -207,7 +207,7 @@ class Learner:
 
     def _snapshot(self, number: int) -> Path:
         """File of the policy after a number of rounds."""
-        return self.job.checkpoints / SNAPSHOTS / f"update-{self._updates_until(number):08d}.pt"
+        return self.job.snapshot(self._updates_until(number))
 
     def _validate(self) -> Point:
         """Mean diagnostics on fixed batches of the validation episodes."""

@@ -10,6 +10,7 @@ from offline_gcrl.config import Params
 from offline_gcrl.config.overrides import overridden
 from offline_gcrl.config.reading import as_yaml
 from offline_gcrl.support.files import write_json, write_text
+from offline_gcrl.support.numbers import with_interval
 from offline_gcrl.tuning.search import SearchPlan, Values, nested
 from offline_gcrl.tuning.study import Trial
 from offline_gcrl.tuning.trials import FinalResult
@@ -64,6 +65,7 @@ def difference_sentence(result: FinalResult) -> str | None:
     best = result.comparison.best
     ((other, against),) = result.comparison.against_best.items()
     gap = against.difference
-    words = f"{-gap.mean:.2f} [{-gap.high:.2f}, {-gap.low:.2f}]".replace("-0.00", "0.00")
+    chosen_minus_other = {"mean": -gap.mean, "low": -gap.high, "high": -gap.low}
+    words = with_interval(chosen_minus_other).replace("-0.00", "0.00")
     sentence = f"success of {best} minus {other}: {words}"
     return sentence if against.is_clearly_lower else f"{sentence}, which is not a clear difference"

@@ -28,7 +28,7 @@ from offline_gcrl.config import (
     nearest,
     resolve,
 )
-from offline_gcrl.config.overrides import matching_overrides, overridden, with_preset
+from offline_gcrl.config.overrides import overridden, with_overrides, with_preset
 from offline_gcrl.config.reading import Name, Seed, dotted, read_yaml, reject_repeats, validated
 from offline_gcrl.config.resolving import RECIPES
 from offline_gcrl.support.errors import SettingsError
@@ -210,7 +210,7 @@ def plan_search(path: Path, params: Params, settings_type: Callable[[str], Any])
             dataset, params.collect_for(dataset).episodes, params.path.parent / RECIPES
         ),
         algorithm=section["algorithm"],
-        section=_effective(section, dataset),
+        section=with_overrides(section, dataset)[0],
         kind=kind,
         train=params.train_for(dataset, agent).without_specialists,
         relabel=params.relabel_for(dataset),
@@ -232,15 +232,6 @@ def nested(values: Values) -> dict[str, Any]:
             inner = inner.setdefault(section, {})
         inner[last] = value
     return result
-
-
-def _effective(section: Mapping[str, Any], dataset: str) -> dict[str, Any]:
-    """The section of an agent with its overrides for a dataset."""
-    special = section.get("per_dataset") or {}
-    settings = {name: value for name, value in section.items() if name != "per_dataset"}
-    for name in matching_overrides(special, dataset):
-        settings = overridden(settings, special[name] or {})
-    return settings
 
 
 def _at(settings: Mapping[str, Any], name: str) -> Any:

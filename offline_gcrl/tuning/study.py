@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
-from offline_gcrl.support.errors import DivergedError, OfflineGCRLError, SettingsError
+from offline_gcrl.support.errors import DivergedError, SettingsError
+from offline_gcrl.support.files import sqlite_uri
+from offline_gcrl.support.locks import only_process
+from offline_gcrl.support.numbers import with_interval
 from offline_gcrl.tuning.search import Searched, SearchPlan, Values
 
 if TYPE_CHECKING:  # An optional package, which is imported where it is used.
@@ -47,6 +48,13 @@ class Outcome:
     success_low: float
     success_high: float
     discounted_return: float
+
+    @property
+    def interval(self) -> str:
+        """The success rate with its interval, as text."""
+        return with_interval(
+            {"mean": self.success, "low": self.success_low, "high": self.success_high}
+        )
 
 
 @dataclass(frozen=True)
@@ -225,17 +233,9 @@ def locked(folder: Path) -> Iterator[None]:
         OfflineGCRLError: one does already.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise OfflineGCRLError(
-            f"{folder}: another process runs this search; wait for its end, or end it"
-        ) from None
-    try:
+    held = f"{folder}: another process runs this search; wait for its end, or end it"
+    with only_process(folder / ".lock", 0.0, held):
         yield
-    finally:
-        lock.release()
 
 
 def _prepared(path: Path) -> str:
@@ -245,13 +245,8 @@ def _prepared(path: Path) -> str:
     if not path.exists():
         partial = path.with_name(f".{path.name}.partial")
         partial.unlink(missing_ok=True)
-        storage = optuna.storages.RDBStorage(_address(partial))
+        storage = optuna.storages.RDBStorage(sqlite_uri(partial.absolute()))
         storage.remove_session()
         storage.engine.dispose()
         os.replace(partial, path)
-    return _address(path)
-
-
-def _address(path: Path) -> str:
-    escaped = str(path.absolute()).replace("%", "%25").replace("?", "%3F").replace("#", "%23")
-    return f"sqlite:///{escaped}"
+    return sqlite_uri(path.absolute())

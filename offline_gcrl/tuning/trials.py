@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from offline_gcrl.config import Evaluate
-from offline_gcrl.config.outputs import POLICY, SNAPSHOTS
+from offline_gcrl.config.outputs import POLICY
 from offline_gcrl.evaluation.jobs import CURVE, FINAL, episode_jobs
 from offline_gcrl.evaluation.plan import run_plan
 from offline_gcrl.evaluation.results import HEADLINES, Metrics, summarise
@@ -182,6 +182,5 @@ class SnapshotReports:
             self.done[event.seed] = event.updates
         while self.left and self.left[0] <= min(self.done.values()):
             update = self.left.pop(0)
-            name = f"update-{update:08d}.pt"
-            snapshots = {job.seed: job.checkpoints / SNAPSHOTS / name for job in self.jobs}
+            snapshots = {job.seed: job.snapshot(update) for job in self.jobs}
             self.report(update, self.measure(snapshots))
