@@ -118,9 +118,9 @@ def _draw_rates(axes: Axes, rates: Mapping[str, Mapping[str, float]], seeds: See
     for place, agent in enumerate(order):
         colour, rate = colour_of[agent], rates[agent]
         interval = [rate["low"], rate["high"]]
+        draw_row(axes, place, rate["mean"], interval, colour)
         single = list(seeds.get(agent, ()))
         _draw_points(axes, single, [place + BELOW] * len(single), colour)
-        draw_row(axes, place, rate["mean"], interval, colour)
     rate_axis(axes, order)
 
 
