@@ -5,7 +5,6 @@ The build fetches nothing: fonts and styles are part of the theme, and equations
 
 import inspect
 import pkgutil
-import re
 import shutil
 import sys
 from importlib import import_module
@@ -95,16 +94,19 @@ autodoc_default_options = {"members": True}
 
 def setup(app: Any) -> None:
     """Connect the functions below to the events of autodoc."""
-    app.connect("autodoc-process-docstring", keep_shape, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", keep_first_line, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", escape_bars)
     app.connect("autodoc-process-signature", drop_signature)
     app.connect("autodoc-skip-member", skip_field)
 
 
-def keep_shape(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
-    """Keep a shape such as ``(tasks,):`` in the text: napoleon reads what is before a colon as a type."""
-    if what in ("attribute", "data", "property") and lines:
-        lines[0] = re.sub(r"^(\([^)]*\)): ", r"\1, ", lines[0])
+def keep_first_line(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """Put an empty comment before the docstring of an attribute: napoleon reads the words before a colon as a type.
+
+    It does so in the first line only.
+    """
+    if what in ("attribute", "data", "property"):
+        lines[:0] = ["..", ""]
 
 
 def escape_bars(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
