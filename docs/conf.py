@@ -100,7 +100,9 @@ def setup(app: Any) -> None:
     app.connect("autodoc-skip-member", skip_field)
 
 
-def keep_first_line(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+def keep_first_line(
+    app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]
+) -> None:
     """Put an empty comment before the docstring of an attribute: napoleon reads the words before a colon as a type.
 
     It does so in the first line only.

@@ -323,6 +323,24 @@ def test_an_error_in_yaml_names_the_line(project: Path) -> None:
         load_params(project)
 
 
+MERGED = """
+small: &small {hidden: [8], tau: 0.1}
+slow: &slow {<<: *small, learning_rate: 0.001}
+agents: {fast: {<<: [{alpha: 2}, *slow], tau: 0.5}, slow: *slow}
+"""
+
+
+def test_sections_are_merged_into_others_and_own_keys_come_first(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(MERGED)
+    fast = {"hidden": [8], "learning_rate": 0.001, "alpha": 2, "tau": 0.5}
+    assert read_yaml(path)["agents"]["fast"] == fast
+    assert read_yaml(path)["agents"]["slow"] == {"hidden": [8], "tau": 0.1, "learning_rate": 0.001}
+    path.write_text(MERGED.replace("tau: 0.5", "tau: 0.5, tau: 0.6"))
+    with pytest.raises(SettingsError, match="line 4: key 'tau' occurs twice"):
+        read_yaml(path)
+
+
 def test_an_option_of_numbered_tasks_that_has_no_effect_is_named() -> None:
     recipe = load_recipe("pointmaze-umaze", RECIPES)
     assert recipe.evaluation is not None

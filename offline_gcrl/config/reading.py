@@ -66,14 +66,27 @@ class _Loader(_SafeLoader):
 
     yaml_implicit_resolvers = {}  # Those of YAML 1.1 are not inherited.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key}' occurs twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._checked: set[yaml.Node] = set()
+        """Nodes whose own keys differ: a node that others merge is flattened several times."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Add the keys that ``<<`` merges, once the node's own keys are known to be different."""
+        if node not in self._checked:
+            keys = [_key(self, key) for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key '{key}' occurs twice", node.start_mark
+                    )
+            self._checked.add(node)
+        super().flatten_mapping(node)
+
+
+def _key(loader: _Loader, node: yaml.Node) -> Any:
+    is_merge = node.tag == "tag:yaml.org,2002:merge"
+    return "<<" if is_merge else loader.construct_object(node, deep=True)
 
 
 _PLAIN = {
