@@ -2,10 +2,9 @@
 PYTHON ?= python3.11
 VENV := .venv
 SEARCHES := $(basename $(notdir $(wildcard docs/searches/*.yaml)))
-STUDIES := $(basename $(notdir $(wildcard docs/experiments/*.yaml)))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all extras study known-study tune known-search needs-git check format ui experiments datasets docs screenshots notebooks bench lock clean cluster push pull
+.PHONY: repro test test-all extras study tune known-search needs-git check format ui experiments datasets docs screenshots notebooks bench lock clean cluster push pull
 
 repro: needs-git $(VENV)/.run  ## run the stages that have changed, from raw data to report
 	dvc repro
@@ -28,14 +27,8 @@ format: $(VENV)/.dev           ## format the code, and apply the fixes of the li
 extras: $(VENV)/.dev           ## install OGBench, Meta-World, the solvers of CAGrad, UPGrad and DualProj, and the text encoder
 	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[ogbench,metaworld,multitask,language]'
 
-study: known-study needs-git $(VENV)/.run  ## run an experiment of docs/experiments: make study NAME=...
-	@git diff --quiet HEAD -- params.yaml || { echo "error: params.yaml has changes that would be overwritten; commit them or save them (git stash)" >&2; exit 1; }
-	cp "docs/experiments/$(NAME).yaml" params.yaml
-	dvc repro
-	@echo "git checkout params.yaml restores the settings"
-
-known-study:
-	@test -f "docs/experiments/$(NAME).yaml" || { echo "error: no study '$(NAME)'; make study NAME=... takes one of: $(STUDIES)" >&2; exit 1; }
+study: needs-git $(VENV)/.run  ## run an experiment of docs/experiments, or continue it: make study NAME=... [SIZE=full]
+	@python -m offline_gcrl.commands.study "$(NAME)" "$(SIZE)"
 
 tune: known-search needs-git $(VENV)/.run  ## search settings of an agent, or continue a search of docs/searches: make tune NAME=...
 	@python -c "import optuna" 2>/dev/null || pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[tune]'

@@ -182,17 +182,6 @@ def test_the_list_of_datasets_leaves_out_what_cannot_be_used(broken: Path) -> No
     ]
 
 
-@pytest.mark.parametrize("name", ["", "bf15"])
-def test_a_study_without_a_known_name_lists_the_names(name: str) -> None:
-    answer = subprocess.run(
-        ["make", "known-study", f"NAME={name}"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert answer.returncode != 0
-    assert (
-        f"error: no study '{name}'; make study NAME=... takes one of: agents bf16" in answer.stderr
-    )
-
-
 def test_a_copy_without_git_says_so(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / ".dvc").mkdir()

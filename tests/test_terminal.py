@@ -26,9 +26,10 @@ from rich.text import Text
 from offline_gcrl.support import silence, terminal
 from offline_gcrl.support.errors import DataError, SettingsError
 from offline_gcrl.support.files import atomic_directory, copy_contents
+from offline_gcrl.support.numbers import duration
 from offline_gcrl.support.silence import working_on
 from offline_gcrl.support.stages import place_of_stage
-from offline_gcrl.support.terminal import Bars, close, duration, note, stage, stage_arguments
+from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
 
 
 def test_an_error_of_the_package_is_a_sentence_and_an_exit_code(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from offline_gcrl.config import PARAMS, Params, load_dataset, load_params
 from offline_gcrl.support.errors import OfflineGCRLError
-from offline_gcrl.support.numbers import with_interval
+from offline_gcrl.support.numbers import duration, with_interval
 from offline_gcrl.support.silence import working_on
-from offline_gcrl.support.terminal import Bars, close, duration, note, stage, stage_arguments
+from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
 
 if TYPE_CHECKING:
     from offline_gcrl.tracking.searches import SearchRuns

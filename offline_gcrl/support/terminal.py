@@ -25,8 +25,10 @@ from rich.text import Text
 from offline_gcrl.support.errors import message_of
 from offline_gcrl.support.imports import pause_collection, resume_collection
 from offline_gcrl.support.memory import is_out_of_memory, memory_sentence
+from offline_gcrl.support.numbers import duration
 from offline_gcrl.support.silence import silence
-from offline_gcrl.support.stages import place_of_stage
+from offline_gcrl.support.stages import end_of_stage, place_of_stage
+from offline_gcrl.support.times import State
 
 SECONDS_BETWEEN_LINES = 10.0
 """Interval of lines of progress if the output is not a terminal."""
@@ -70,10 +72,13 @@ def stage(title: str, subject: str, again: str = "dvc repro") -> Iterator[None]:
     place = place_of_stage()
     _print(f"[bold]{title}[/bold] {escape(subject)}" + (f" [dim]({place})[/dim]" if place else ""))
     signal.signal(signal.SIGTERM, _interrupt)
+    state: State = "failed"
     try:
         with silence.watched(lambda line: console.print(Text(f"  {line}", style="dim"))):
             yield
+        state = "done"
     except KeyboardInterrupt:
+        state = "stopped"
         _print(f"  [yellow]stopped[/yellow]; `{escape(again)}` continues from here")
         sys.exit(130)
     except Exception as error:
@@ -85,6 +90,8 @@ def stage(title: str, subject: str, again: str = "dvc repro") -> Iterator[None]:
         )
         sys.exit(1)
     finally:
+        if line := end_of_stage(time.monotonic() - _began[0], state):
+            console.print(Text(f"  {line}", style="dim"))
         _began.clear()
 
 
@@ -199,14 +206,6 @@ class Bars:
         total = self.totals[name]
         left = f", {duration((total - done) / rate)} left" if rate else ""
         _print(f"  {name}: {done:,} of {total:,} {self.unit}, {_rate(rate)}/s{left}")
-
-
-def duration(seconds: float) -> str:
-    """A duration as text, such as 48 s, 12 min or 2 h 5 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _rate(per_second: float) -> str:

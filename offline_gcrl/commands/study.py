@@ -1,0 +1,132 @@
+"""``make study``: an experiment of ``docs/experiments`` from its settings to its report, or the rest of it.
+
+``python -m offline_gcrl.commands.study NAME [SIZE]`` writes the settings to ``params.yaml`` and runs ``dvc repro``. A size
+is a folder of ``docs/experiments`` whose file of the same name has the settings that differ. A study that was stopped or
+killed continues with the same command: stages that are done are not repeated, and training resumes from its checkpoints.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from offline_gcrl.config import PARAMS, nearest
+from offline_gcrl.config.overrides import overridden
+from offline_gcrl.config.reading import as_yaml, read_yaml
+from offline_gcrl.support.errors import SettingsError
+from offline_gcrl.support.files import write_text
+from offline_gcrl.support.numbers import duration
+from offline_gcrl.support.stages import stages_of
+from offline_gcrl.support.terminal import close, note, stage, stage_arguments
+from offline_gcrl.support.times import by_kind, kind_of, read_times
+
+STUDIES = Path("docs/experiments")
+SECONDS_TO_END = 15.0
+"""Time in which DVC ends by itself after an interruption."""
+
+
+def main() -> None:
+    """Run or continue a study."""
+    name, size = (*stage_arguments(__doc__, "name", "size"),)
+    again = f"make study NAME={name}" + (f" SIZE={size}" if size else "")
+    with stage("study", name + (f", {size}" if size else ""), again=again):
+        settings = study_settings(name, size or None)
+        use_settings(settings, again)
+        status = run_stages()
+        for line in times_lines():
+            note(line)
+        if status:
+            raise SettingsError(
+                f"at least one stage did not succeed; the others are kept, and `{again}` continues"
+            )
+        close(f"the report is reports/index.html; git checkout {PARAMS} restores the settings")
+
+
+def study_settings(name: str, size: str | None = None, folder: Path = STUDIES) -> str:
+    """The content of ``params.yaml`` for a study.
+
+    Args:
+        name: name of a file in the folder.
+        size: name of a folder in the folder, with the settings that differ; None for the committed size.
+        folder: folder of the studies.
+
+    Raises:
+        SettingsError: there is no such study or size.
+    """
+    path = folder / f"{name}.yaml"
+    known = sorted(found.stem for found in folder.glob("*.yaml"))
+    if name not in known:
+        raise SettingsError(f"no study '{name}'; {nearest(name, known)}")
+    if size is None:
+        return path.read_text("utf-8")
+    sizes = sorted(found.parent.name for found in folder.glob(f"*/{name}.yaml"))
+    if size not in sizes:
+        hint = nearest(size, sizes) if sizes else "it has the committed size only; leave SIZE out"
+        raise SettingsError(f"no size '{size}' of the study '{name}'; {hint}")
+    special = folder / size / f"{name}.yaml"
+    merged = merge(read_yaml(path), read_yaml(special))
+    return f"# {path} with the changes of {special}.\n{as_yaml(merged)}"
+
+
+def merge(general: dict[str, object], special: dict[str, object]) -> dict[str, object]:
+    """Settings with the values of others, at any depth; lists and mixtures of goals are replaced."""
+    merged = overridden(general, special)
+    for name, value in special.items():
+        own = general.get(name)
+        if isinstance(own, dict) and isinstance(value, dict) and "goals" not in name:
+            merged[name] = merge(own, value)
+    return merged
+
+
+def use_settings(settings: str, again: str) -> None:
+    """Write the settings to ``params.yaml``, unless they are there from an earlier run of the study.
+
+    Raises:
+        SettingsError: ``params.yaml`` has other changes, which would be lost.
+    """
+    if PARAMS.exists() and PARAMS.read_text("utf-8") == settings:
+        note(f"{PARAMS} has the settings of this study; stages that are done are not repeated")
+        return
+    command = ["git", "diff", "--quiet", "HEAD", "--", str(PARAMS)]
+    if subprocess.run(command, capture_output=True).returncode != 0:
+        raise SettingsError(
+            f"{PARAMS} has changes that would be overwritten; commit them, save them (git stash) or discard them "
+            f"(git checkout {PARAMS}), then `{again}`"
+        )
+    write_text(PARAMS, settings)
+
+
+def run_stages() -> int:
+    """Run ``dvc repro``; stages that do not depend on one that fails run all the same. Returns its exit status."""
+    command = [sys.executable, "-m", "dvc", "repro", "--keep-going"]
+    with subprocess.Popen(command) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            try:
+                process.wait(
+                    SECONDS_TO_END
+                )  # Ctrl-C reaches the stage and DVC, too, which then end themselves.
+            except (KeyboardInterrupt, subprocess.TimeoutExpired):
+                process.terminate()
+            raise
+
+
+def times_lines() -> list[str]:
+    """The time of each kind of stage so far, in all runs of the experiment in ``params.yaml``, and its sum."""
+    found = stages_of()
+    if found is None:
+        return []
+    times = [entry for entry in read_times(found[0]) if entry.stage in found[1]]
+    if not times:
+        return []
+    done = {entry.stage for entry in times if entry.state == "done"}
+    lines = [
+        f"{kind}: {duration(seconds)}, {sum(kind_of(name) == kind for name in done)} stage(s) done"
+        for kind, seconds in by_kind(times).items()
+    ]
+    total = duration(sum(entry.seconds for entry in times))
+    return [*lines, f"together: {total} of stages, {len(done)} of {len(found[1])} done"]
+
+
+if __name__ == "__main__":
+    main()
