@@ -86,6 +86,7 @@ copybutton_selector = (
     "div:is(.highlight-python, .highlight-console, .highlight-yaml, .highlight-diff) pre"
 )
 
+toc_object_entries = False  # modules are headings; their hundreds of functions would hide them in the table of contents
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
