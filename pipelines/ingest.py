@@ -1,5 +1,6 @@
 """Convert Minari datasets to checked episodes in Parquet."""
 
+from functools import partial
 from pathlib import Path
 
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
@@ -28,9 +29,10 @@ def main() -> None:
         total = sum(open_source(source, root).total_steps for _, source in sources)
         with (
             sealed_directory(output) as folder,
-            Bars([name], total, "transitions") as bars,
+            Bars([name, *(["images"] if dataset.images else [])], total, "transitions") as bars,
         ):
-            schema = ingest(dataset, root, folder, lambda count: bars.advance(name, count))
+            advance = partial(partial, bars.advance)
+            schema = ingest(dataset, root, folder, advance(name), advance("images"))
         for found in schema["isolated_values"]:
             warn(isolated_sentence(found))
         counts = schema["counts"]

@@ -4,7 +4,7 @@
 - ``experiment``, ``relabelling``, ``training``, ``multitask``, ``evaluating``, ``agents``, ``speech``: the sections of
   ``params.yaml``. ``overrides`` applies the overrides per dataset and per agent, ``params`` reads the complete
   file, ``checks`` compares settings of different sections, and ``hidden`` lists settings without effect.
-- ``sources``, ``goals``, ``language``, ``recipes``: the models of a recipe. ``resolving`` loads recipes and fills in counts.
+- ``sources``, ``goals``, ``language``, ``images``, ``recipes``: the models of a recipe. ``resolving`` loads recipes and fills in counts.
 - ``outputs``: names of the files that the stages write.
 
 The folder imports nothing heavy, so that ``--help`` and errors in settings are fast.
@@ -34,6 +34,7 @@ from offline_gcrl.config.evaluating import Evaluate, Planner, Video
 from offline_gcrl.config.experiment import Collecting, Experiment
 from offline_gcrl.config.goals import Goal, Part, Region, Selection, Success, has_original_goals
 from offline_gcrl.config.hidden import hidden_settings
+from offline_gcrl.config.images import Camera, GoalImage, Images
 from offline_gcrl.config.language import Language
 from offline_gcrl.config.multitask import Tasks, TaskSequence
 from offline_gcrl.config.params import PARAMS, Params, load_params
@@ -59,6 +60,7 @@ __all__ = [
     "RESOLVED",
     "Activation",
     "AgentSettings",
+    "Camera",
     "Cluster",
     "Collect",
     "Collecting",
@@ -71,6 +73,8 @@ __all__ = [
     "Experiment",
     "FixedTasks",
     "Goal",
+    "GoalImage",
+    "Images",
     "Language",
     "Mixture",
     "Modular",

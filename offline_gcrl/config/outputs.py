@@ -2,6 +2,8 @@
 
 STEPS = "steps.parquet"
 """Steps of an ingested dataset: one row per step, T + 1 rows per episode."""
+FRAMES = "frames.parquet"
+"""Images of an ingested dataset with ``images``: one row per step, in the order of the steps."""
 EPISODES = "episodes.parquet"
 """Episodes of an ingested dataset or of an evaluation: one row per episode."""
 SCHEMA = "schema.json"

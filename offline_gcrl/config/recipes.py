@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from offline_gcrl.config.goals import Goal, Region, Selection, Success
+from offline_gcrl.config.images import Images
 from offline_gcrl.config.language import Language
 from offline_gcrl.config.reading import Name, Section, reject_repeats
 from offline_gcrl.config.sources import Environment, Source
@@ -55,6 +56,8 @@ class Recipe(Section):
     instruction: str
     language: Language | None = None
     """Sentences that are true of achieved goals, for policies that take instructions."""
+    images: Images | None = None
+    """Images of states, for policies that see; null for policies that read states alone."""
     validation_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share of the episodes of each source that is used for validation losses only."""
     action_bounds: Literal["space", "data"] = "space"
@@ -79,6 +82,11 @@ class Recipe(Section):
         if self.environment is None and any(source.collect for source in self.sources):
             raise PydanticCustomError(
                 "environment", "sources with 'collect' need the recipe's 'environment'"
+            )
+        if self.images and self.environment is None:
+            raise PydanticCustomError(
+                "environment",
+                "'images' are rendered in the recipe's 'environment', which is missing",
             )
         if self.evaluation and not (self.evaluation.desired or self.goal.desired):
             raise PydanticCustomError(
@@ -122,6 +130,11 @@ class Dataset(Section):
     def success(self) -> Success:
         """The success test, which is the same for all tasks."""
         return self.recipes[0].goal.success
+
+    @property
+    def images(self) -> Images | None:
+        """How states are rendered; all tasks have images of the same size, or none has any."""
+        return self.recipes[0].images
 
     @property
     def has_evaluation(self) -> bool:

@@ -174,6 +174,7 @@ def _check_joined(dataset: Dataset, path: Path) -> None:
                 f"{path}: members: the goals of only one of '{recipe.task}' and '{first.task}' are full "
                 "states"
             )
+    _check_images(dataset, path)
     criteria = {recipe.evaluation.criterion for recipe in dataset.recipes if recipe.evaluation}
     if len(criteria) > 1:
         raise SettingsError(
@@ -186,3 +187,13 @@ def _check_joined(dataset: Dataset, path: Path) -> None:
             reject_repeats(names)
         except PydanticCustomError as error:
             raise SettingsError(f"{path}: members: {what} {error}") from None
+
+
+def _check_images(dataset: Dataset, path: Path) -> None:
+    """Check that all tasks have images of the same size, or none has any."""
+    shapes = {recipe.images.shape if recipe.images else None for recipe in dataset.recipes}
+    if len(shapes) > 1:
+        raise SettingsError(
+            f"{path}: members: images have different sizes, or only some tasks have any; they must be the same for all "
+            "tasks of a suite"
+        )

@@ -1,4 +1,4 @@
-"""Rendering of environments for videos: the camera, cheap settings, and whether the goal is visible."""
+"""Rendering of environments: the camera, cheap settings, and whether the goal is visible."""
 
 import math
 from typing import Any
@@ -21,19 +21,24 @@ def prepare(environment: Any) -> None:
     Software renderers spend most of their time on shadows and reflections; AntMaze is drawn six times as fast without
     them. Call this before the first picture.
     """
-    drawn = _drawn(environment)
+    drawn = simulated(environment)
     if drawn is None:
         return
-    drawn.model.light_castshadow[:] = 0
-    drawn.model.mat_reflectance[:] = 0.0
+    simplify(drawn.model)
     maze = getattr(environment.unwrapped, "maze", None)
     if maze is not None:
-        drawn.mujoco_renderer.default_cam_config = _from_above(maze, drawn.model)
+        drawn.mujoco_renderer.default_cam_config = from_above(maze, drawn.model)
+
+
+def simplify(model: Any) -> None:
+    """Switch shadows and reflections off."""
+    model.light_castshadow[:] = 0
+    model.mat_reflectance[:] = 0.0
 
 
 def shows_goal(environment: Any) -> bool:
     """Whether the model of the environment has an object with the name of a goal marker."""
-    drawn = _drawn(environment)
+    drawn = simulated(environment)
     if drawn is None:
         return False
     kinds = (
@@ -60,7 +65,7 @@ def as_pixels(environment: Any, positions: ArrayLike, size: int) -> NDArray[np.f
     Returns:
         (n, 2), pixels from the left and from the top; None if the camera is unknown.
     """
-    renderer = getattr(_drawn(environment), "mujoco_renderer", None)
+    renderer = getattr(simulated(environment), "mujoco_renderer", None)
     scene = getattr(getattr(renderer, "viewer", None), "scn", None)
     if scene is None:
         return None
@@ -76,7 +81,7 @@ def as_pixels(environment: Any, positions: ArrayLike, size: int) -> NDArray[np.f
     return np.stack([(1.0 + across) / 2, (1.0 - above) / 2], axis=1) * size
 
 
-def _drawn(environment: Any) -> Any | None:
+def simulated(environment: Any) -> Any | None:
     """The environment that has the MuJoCo model; None if it is not accessible."""
     base = environment.unwrapped
     for candidate in (*(getattr(base, name, None) for name in NESTED), base):
@@ -85,7 +90,7 @@ def _drawn(environment: Any) -> Any | None:
     return None
 
 
-def _from_above(maze: Any, model: Any) -> dict[str, Any]:
+def from_above(maze: Any, model: Any) -> dict[str, Any]:
     """A camera above the centre, at the height at which the longer side of the maze fills the picture."""
     cells = max(maze.map_length, maze.map_width) - 2 * (1 - OUTER_WALL)
     half = cells * maze.maze_size_scaling / 2

@@ -11,6 +11,7 @@ from offline_gcrl.config import Dataset
 from offline_gcrl.config.outputs import SCHEMA, STEPS
 from offline_gcrl.episodes.blocks import read_blocks
 from offline_gcrl.episodes.bounds import action_bounds
+from offline_gcrl.episodes.frames import write_frames
 from offline_gcrl.episodes.outliers import isolated_values
 from offline_gcrl.episodes.reading import vector_sizes
 from offline_gcrl.episodes.schema import FORMAT
@@ -28,6 +29,7 @@ def ingest(
     root: Path,
     output: Path,
     on_steps: Callable[[int], None] = lambda steps: None,
+    on_frames: Callable[[int], None] = lambda frames: None,
 ) -> dict[str, Any]:
     """Write the sources of a dataset as Parquet.
 
@@ -36,6 +38,7 @@ def ingest(
         root: the Minari root that contains the sources.
         output: the folder to write into.
         on_steps: called with the number of transitions after each block.
+        on_frames: called with the number of transitions of each episode whose images were rendered.
 
     Returns:
         The content of ``schema.json``.
@@ -43,6 +46,7 @@ def ingest(
     Raises:
         DataError: data is broken or does not fit the recipe; the message names dataset and episode.
         SettingsError: sentences of the recipe do not fit its goals.
+        RenderingError: the recipe has images, and this machine cannot render them.
     """
     opened = [
         (recipe, source, open_source(source, root))
@@ -61,6 +65,8 @@ def ingest(
             for block in read_blocks(recipe, source, data, number, sum(sizes.values())):
                 writer.write(block)
                 on_steps(int(block.lengths.sum()))
+    if dataset.images:
+        write_frames(opened, output, on_frames)
     schema = _describe(dataset, [data for _, _, data in opened], sizes, writer)
     schema["isolated_values"] = isolated_values(output / STEPS, writer.spreads)
     write_json(output / SCHEMA, schema)
@@ -115,6 +121,7 @@ def _describe(
         "collected_with": sorted({word for data in opened for word in _requirements(data)}),
         "versions": {package: version(package) for package in VERSIONED},
         **_held_out(dataset),
+        **({"images": dataset.images.model_dump(mode="json")} if dataset.images else {}),
     }
 
 

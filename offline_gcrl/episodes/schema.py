@@ -39,6 +39,11 @@ def _vector(name: str, size: int) -> pa.Field:
     return pa.field(name, pa.list_(number, size), nullable=False)
 
 
+def frames_schema(size: int) -> pa.Schema:
+    """The column of ``frames.parquet``: height x width x 3 bytes a row, given their number."""
+    return pa.schema([pa.field("frame", pa.binary(size), nullable=False)])
+
+
 def achieved_column(schema: Mapping[str, Any]) -> str:
     """The column of achieved goals, which is ``observation`` if goals are full states."""
     return "observation" if schema["goals_are_states"] else "achieved_goal"

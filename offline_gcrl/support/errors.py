@@ -19,6 +19,10 @@ class PolicyError(OfflineGCRLError):
     """A policy file is missing or damaged, or the policy does not support a request."""
 
 
+class RenderingError(OfflineGCRLError):
+    """Images cannot be rendered on this machine."""
+
+
 class DivergedError(OfflineGCRLError):
     """A loss or a weight became NaN or infinite in training."""
 

@@ -1,0 +1,155 @@
+"""Images of states and of goals, rendered from positions of the simulator with goal markers hidden.
+
+Data and evaluation use the same renderer, which has a model and a state of its own: an environment is only read.
+"""
+
+import atexit
+import copy
+import os
+from functools import lru_cache
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from offline_gcrl.config import Camera, Environment, Images
+from offline_gcrl.environments.cameras import MARKERS, from_above, simplify, simulated
+from offline_gcrl.environments.making import can_render, shared_environment
+from offline_gcrl.support.errors import RenderingError, SettingsError
+
+Frame = NDArray[np.uint8]
+REMEDY = (
+    "images need an off-screen GL library: on Debian and Ubuntu, install libegl1 and libegl-mesa0, or libosmesa6, and "
+    "leave MUJOCO_GL unset; a program that imports mujoco before offline_gcrl must set MUJOCO_GL=egl"
+)
+PULLS, STEPS_PER_PULL = 40, 20
+"""How often the motion-capture body is moved towards a goal, and steps of the simulator after each move."""
+LARGEST_PULL = 0.03
+"""Largest distance of one move in metres: further jumps make the arm swing."""
+
+
+class FrameRenderer:
+    """Renders the states of an environment.
+
+    Raises:
+        RenderingError: there is no GL library, or it does not work.
+        SettingsError: the environment has no MuJoCo model, or no such site.
+    """
+
+    def __init__(self, environment: Any, images: Images) -> None:
+        original = simulated(environment)
+        if original is None:
+            raise SettingsError("images: the environment has no MuJoCo model to render")
+        self.original, self.images = original, images
+        self.model = copy.deepcopy(original.model)
+        self.data = mujoco.MjData(self.model)
+        hide_markers(self.model)
+        simplify(self.model)
+        self.camera = _camera(environment, original, images.camera)
+        self.renderer = _renderer(self.model, images)
+        atexit.register(self.close)  # Before the GL library ends itself.
+
+    def frame(self, positions: ArrayLike) -> Frame:
+        """The image of a state, (height, width, 3), given the positions of the simulator, (qpos,)."""
+        self.data.qpos[:] = positions
+        mujoco.mj_forward(self.model, self.data)
+        self.renderer.update_scene(self.data, self.camera)
+        frame: Frame = self.renderer.render()
+        return frame
+
+    def current(self) -> Frame:
+        """The image of the environment's current state."""
+        return self.frame(self.original.data.qpos)
+
+    def goal(self, goal: NDArray[Any]) -> Frame:
+        """The image of a state in which a goal, (goal,), is achieved; the rest is as in the current state."""
+        how = self.images.goal
+        if how.site is not None:
+            return self.frame(self._pulled(how.site, goal))
+        positions = self.original.data.qpos.copy()
+        positions[list(how.qpos or ())] = goal
+        return self.frame(positions)
+
+    def _pulled(self, site: str, goal: NDArray[Any]) -> NDArray[np.float64]:
+        """Positions in which a site is at the goal: the motion-capture body pulls it there."""
+        number = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, site)
+        if number < 0 or self.model.nmocap == 0:
+            raise SettingsError(
+                f"images.goal.site: the model has no site '{site}' that a motion-capture body moves"
+            )
+        self.data.qpos[:], self.data.qvel[:] = self.original.data.qpos, 0.0
+        mujoco.mj_forward(self.model, self.data)
+        _attach_motion_capture(self.model, self.data)
+        for _ in range(PULLS):
+            left = goal - self.data.site_xpos[number]
+            shorter = LARGEST_PULL / max(LARGEST_PULL, float(np.linalg.norm(left)))
+            self.data.mocap_pos[0] += left * shorter
+            mujoco.mj_step(self.model, self.data, STEPS_PER_PULL)
+        positions: NDArray[np.float64] = self.data.qpos.copy()
+        return positions
+
+    def close(self) -> None:
+        """Free the GL context."""
+        self.renderer.close()
+
+
+def hide_markers(model: Any) -> None:
+    """Make the objects that mark goals, and motion-capture bodies, invisible."""
+    kinds = (
+        (mujoco.mjtObj.mjOBJ_SITE, model.site_rgba, model.site_bodyid),
+        (mujoco.mjtObj.mjOBJ_GEOM, model.geom_rgba, model.geom_bodyid),
+    )
+    for kind, colours, bodies in kinds:
+        for number, body in enumerate(bodies):
+            names = (
+                mujoco.mj_id2name(model, kind, number) or "",
+                mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_BODY, body) or "",
+            )
+            is_marker = any(word in name.lower() for name in names for word in MARKERS)
+            if is_marker or model.body_mocapid[body] >= 0:
+                colours[number, 3] = 0.0
+
+
+def _attach_motion_capture(model: Any, data: Any) -> None:
+    """Move motion-capture bodies to the bodies that they pull, as an action of the arm does first."""
+    for first, second in zip(model.eq_obj1id, model.eq_obj2id, strict=True):
+        for puller, pulled in ((first, second), (second, first)):
+            number = model.body_mocapid[puller]
+            if number >= 0:
+                data.mocap_pos[number] = data.xpos[pulled]
+                data.mocap_quat[number] = data.xquat[pulled]
+
+
+@lru_cache(maxsize=8)
+def shared_renderer(environment: str, images: str) -> FrameRenderer:
+    """The renderer that this process shares, given the settings as JSON; GL contexts do not survive a fork."""
+    made = shared_environment(Environment.model_validate_json(environment))
+    made.reset(seed=0)  # Some environments have no model before it.
+    return FrameRenderer(made, Images.model_validate_json(images))
+
+
+def _renderer(model: Any, images: Images) -> mujoco.Renderer:
+    if not can_render():
+        raise RenderingError(REMEDY)
+    # A thread per core in each of several processes would cost time; read by Mesa when it starts.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    try:
+        return mujoco.Renderer(model, images.height, images.width)
+    except Exception as error:  # MuJoCo passes on any exception of the GL library.
+        raise RenderingError(f"the GL library does not work ({error}); {REMEDY}") from error
+
+
+def _camera(environment: Any, original: Any, settings: Camera) -> mujoco.MjvCamera:
+    """The environment's own camera, or one above a maze, with what the recipe sets."""
+    camera = mujoco.MjvCamera()
+    mujoco.mjv_defaultFreeCamera(original.model, camera)
+    maze = getattr(environment.unwrapped, "maze", None)
+    own = getattr(getattr(original, "mujoco_renderer", None), "default_cam_config", None) or {}
+    chosen = own if maze is None else from_above(maze, original.model)
+    for name, value in {**chosen, **settings.model_dump(exclude_none=True)}.items():
+        if name == "lookat":
+            camera.lookat[:] = value
+        else:
+            setattr(camera, name, value)
+    return camera

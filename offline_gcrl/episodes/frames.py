@@ -1,0 +1,125 @@
+"""Images of the states of a dataset, ``frames.parquet``: one row per step, in the order of ``steps.parquet``.
+
+A row has the bytes of one image. Consecutive images are alike, and zstd compresses a row group of them together: without
+loss, and to a fraction of what a PNG file per image takes.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import minari
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from offline_gcrl.config import Images, Recipe, Source
+from offline_gcrl.config.outputs import FRAMES
+from offline_gcrl.environments.frames import shared_renderer
+from offline_gcrl.episodes.schema import frames_schema
+from offline_gcrl.episodes.sources import taken_episodes
+from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.processes import cores, ordered_map
+
+FRAMES_PER_GROUP = 128
+EPISODES_PER_WORKER = 2
+"""Episodes that wait in memory for each process."""
+POSITIONS = "qpos"
+"""The info that contains the positions of the simulator."""
+
+
+@dataclass(frozen=True)
+class FramesJob:
+    """The images of one episode to render."""
+
+    environment: str
+    """Settings of the environment, as JSON."""
+    images: str
+    """Settings of the images, as JSON."""
+    positions: NDArray[np.float64]
+    """(T + 1, qpos)"""
+
+
+def write_frames(
+    opened: Iterable[tuple[Recipe, Source, minari.MinariDataset]],
+    output: Path,
+    on_steps: Callable[[int], None] = lambda steps: None,
+) -> None:
+    """Render the states of all sources, and write their images to ``frames.parquet``.
+
+    Args:
+        opened: each source with its recipe, which has images, and its data.
+        output: the folder to write into.
+        on_steps: called with the number of transitions of each episode.
+
+    Raises:
+        DataError: an episode has no positions of the simulator, or those of another model.
+        RenderingError: this machine cannot render.
+    """
+    opened = list(opened)
+    images = opened[0][0].images
+    assert images is not None
+    schema = frames_schema(math.prod(images.shape))
+    jobs = (job for each in opened for job in _jobs(*each))
+    workers = cores()
+    with pq.ParquetWriter(
+        output / FRAMES,
+        schema,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    ) as file:
+        for frames in ordered_map(render, jobs, workers, EPISODES_PER_WORKER * workers):
+            column = pa.FixedSizeBinaryArray.from_buffers(
+                schema.field(0).type, len(frames), [None, pa.py_buffer(frames)]
+            )
+            file.write_table(pa.table([column], schema=schema), row_group_size=FRAMES_PER_GROUP)
+            on_steps(len(frames) - 1)
+
+
+def render(job: FramesJob) -> NDArray[np.uint8]:
+    """The images of one episode, (T + 1, height, width, 3)."""
+    renderer = shared_renderer(job.environment, job.images)
+    return np.stack([renderer.frame(positions) for positions in job.positions])
+
+
+def iterate_frames(path: Path, images: Images) -> Iterator[NDArray[np.uint8]]:
+    """Parts of consecutive images, (part, height * width * 3), which are read-only."""
+    size = math.prod(images.shape)
+    with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+        for part in file.iter_batches(FRAMES_PER_GROUP, use_threads=False):
+            column = part.column(0)
+            content = np.frombuffer(column.buffers()[1], np.uint8)
+            first = column.offset * size
+            yield content[first : first + len(column) * size].reshape(-1, size)
+
+
+def _jobs(recipe: Recipe, source: Source, data: minari.MinariDataset) -> Iterator[FramesJob]:
+    assert recipe.environment is not None
+    assert recipe.images is not None
+    settings = recipe.environment.model_dump_json(), recipe.images.model_dump_json()
+    for index, raw in enumerate(data.storage.get_episodes(range(taken_episodes(source, data)))):
+        where = f"dataset '{source.dataset}', episode {index}"
+        yield FramesJob(*settings, _positions(raw, where))
+
+
+def _positions(raw: dict[str, Any], where: str) -> NDArray[np.float64]:
+    """The positions of an episode.
+
+    Raises:
+        DataError: there are none, or not one for each state.
+    """
+    infos = raw["infos"]
+    if POSITIONS not in infos:
+        raise DataError(
+            f"{where}: has no info '{POSITIONS}', the positions of the simulator that images are rendered from; collect "
+            "the data again, or leave 'images' out of the recipe"
+        )
+    positions = np.asarray(infos[POSITIONS], dtype=np.float64)
+    if len(positions) != len(raw["actions"]) + 1 or not np.isfinite(positions).all():
+        raise DataError(f"{where}: '{POSITIONS}' is not one finite vector for each state")
+    return positions
