@@ -5,6 +5,7 @@ import this_project  # First: it decides which copy of the package is imported.
 from offline_gcrl.config import RECIPES, RESOLVED, Dataset, Params, load_params, resolve
 from offline_gcrl.config.checks import check_agent, check_evaluation, check_planner
 from offline_gcrl.config.hidden import hidden_settings
+from offline_gcrl.config.published import load_published
 from offline_gcrl.config.resolving import unusable_recipes
 from offline_gcrl.support.digests import sealed_directory
 from offline_gcrl.support.files import write_text
@@ -25,6 +26,8 @@ def main() -> None:
         for agent, section in params.agents.items():
             check_agent(params, agent, settings_type(section["algorithm"]), unusable)
         check_planner(params, settings_type)
+        if params.experiment.published:
+            load_published(params.experiment.published)
         for line in hidden_settings(params):
             note(line)
         with sealed_directory(RESOLVED) as folder:

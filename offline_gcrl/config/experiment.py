@@ -16,6 +16,9 @@ class Experiment(Section):
     datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
     agents: Annotated[tuple[Name, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    published: Name | None = None
+    """Name of a file of ``docs/published`` with numbers that papers print, which the report shows next to the measured
+    ones of the same datasets and names of agents."""
     without_server: WithoutServer = "stop"
     """If the server of ``MLFLOW_TRACKING_URI`` does not answer at the beginning of a stage: ``stop`` the stage, or log its
     runs to ``mlflow.db`` in the project (``local``)."""

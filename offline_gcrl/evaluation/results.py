@@ -230,12 +230,14 @@ def curve_across_seeds(curves: list[pl.DataFrame]) -> pl.DataFrame:
     """The learning curve across seeds, from the curve of each seed: columns update, mean, low, high."""
     rows = []
     for (update,), group in pl.concat(curves).group_by("update", maintain_order=True):
-        rates = [_outcomes(row["mean"], row["episodes"]) for row in group.iter_rows(named=True)]
+        rates = [
+            outcomes_of_rate(row["mean"], row["episodes"]) for row in group.iter_rows(named=True)
+        ]
         rows.append({"update": update, **rate_across_seeds(rates).__dict__})
     return pl.DataFrame(rows)
 
 
-def _outcomes(rate: float, episodes: int) -> NDArray[np.float64]:
+def outcomes_of_rate(rate: float, episodes: int) -> NDArray[np.float64]:
     """``episodes`` outcomes of 0 or 1 with the given rate."""
     return (np.arange(episodes) < round(rate * episodes)).astype(np.float64)
 

@@ -36,6 +36,7 @@ from offline_gcrl.report.facts import (
 from offline_gcrl.report.films import Film, shown_film
 from offline_gcrl.report.findings import Findings
 from offline_gcrl.report.multitask import page_content
+from offline_gcrl.report.published import numbers_of, published_tables, seeds_table
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.report.tables import comparison_table, metrics_table, tasks_table
 from offline_gcrl.report.values import planning_content, value_pictures
@@ -73,6 +74,20 @@ def summary(subject: ReportedDataset) -> Content:
         "picture": success_picture(name, results) if results.agents else None,
         "table": metrics_table(name, results) if results.agents else None,
     }
+
+
+def published(subject: ReportedDataset) -> Content:
+    """Measured numbers next to those of papers."""
+    numbers = numbers_of(subject.params, subject.folders)
+    tables = published_tables(subject.name, subject.results, numbers)
+    return {"tables": tables} if tables else None
+
+
+def seeds(subject: ReportedDataset) -> Content:
+    """The metrics of single training runs."""
+    if not subject.results.agents:
+        return None
+    return {"table": seeds_table(subject.name, subject.results, subject.params.experiment.seeds)}
 
 
 def tasks(subject: ReportedDataset) -> Content:
@@ -181,7 +196,7 @@ def settings(subject: ReportedDataset) -> Content:
 SECTIONS: dict[str, Callable[[ReportedDataset], Content]] = {
     section.__name__: section
     for section in (
-        summary, tasks, multitask, agents, curves, goals, values, planning, rollouts, aggregates, data, hindsight, settings,
+        summary, published, tasks, multitask, agents, curves, goals, values, planning, rollouts, aggregates, seeds, data, hindsight, settings,
     )
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Dataset, Params, Part, Section, Success, agent_settings
 from offline_gcrl.config.outputs import CARD, EPISODES, STEPS, TABLE
+from offline_gcrl.config.published import PUBLISHED
 from offline_gcrl.report.drawing import stored_pictures
 from offline_gcrl.report.exports import Cell, Table
 from offline_gcrl.report.results import DatasetResults
@@ -31,12 +32,13 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Folders:
-    """Folders with the outputs of the earlier stages."""
+    """Folders with the outputs of the earlier stages, and with printed numbers."""
 
     parquet: Path = Path("datasets/parquet")
     hindsight: Path = Path("datasets/hindsight")
     results: Path = Path("results")
     cards: Path = Path("datasets/cards")
+    published: Path = PUBLISHED
 
 
 def dataset_facts(schema: Mapping[str, Any], dataset: Dataset) -> dict[str, str]:

@@ -26,6 +26,7 @@ from offline_gcrl.report.multitask import (
     task_metrics,
 )
 from offline_gcrl.report.page import ALL, overall_aggregates, page_content, render_page
+from offline_gcrl.report.published import flat_seeds, latex_report, numbers_of
 from offline_gcrl.report.results import DatasetResults, Results, all_curves, all_metrics
 from offline_gcrl.report.routing import draw_routing, flat_routing
 from offline_gcrl.report.tables import (
@@ -66,6 +67,9 @@ def write_report(
         write_text(folder / "table.md", markdown_table(results))
         write_text(folder / "report.md", markdown_report(results))
         write_text(folder / "table.csv", flat_metrics(metrics).write_csv())
+        numbers, seeds = numbers_of(params, folders), params.experiment.seeds
+        write_text(folder / "table.tex", latex_report(results, seeds, numbers))
+        write_text(folder / "seeds.csv", flat_seeds(results, seeds).write_csv())
         write_text(folder / "comparison.csv", flat_comparisons(results).write_csv())
         write_text(folder / "tasks.csv", flat_task_metrics(by_task).write_csv())
         write_text(folder / "routing.csv", flat_routing(findings).write_csv())

@@ -1,0 +1,179 @@
+"""Measured numbers next to those that papers print, and the numbers of single training seeds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from offline_gcrl.config import Params
+from offline_gcrl.config.published import PublishedNumbers, PublishedTable, load_published
+from offline_gcrl.evaluation.results import outcomes_of_rate
+from offline_gcrl.report.exports import Cell, Table, as_latex
+from offline_gcrl.report.facts import Folders
+from offline_gcrl.report.results import AgentResults, DatasetResults, Results
+from offline_gcrl.report.tables import COLUMNS, columns, estimate, metrics_table
+from offline_gcrl.statistics.intervals import Estimate, rate_across_seeds
+
+SEED_METRICS = ("final_distance", "discounted_return")
+SEEDS_SCHEMA = {
+    "dataset": pl.String,
+    "agent": pl.String,
+    "seed": pl.Int64,
+    "metric": pl.String,
+    "mean": pl.Float64,
+    "episodes": pl.Int64,
+}
+
+
+def numbers_of(params: Params, folders: Folders) -> PublishedNumbers | None:
+    """The printed numbers that the experiment is compared with; None if it names none."""
+    name = params.experiment.published
+    return None if name is None else load_published(name, folders.published)
+
+
+def published_tables(
+    dataset: str, found: DatasetResults, numbers: PublishedNumbers | None
+) -> list[Table]:
+    """One table per table of a paper that has values for a dataset: each agent, measured and printed."""
+    if numbers is None or not found.agents:
+        return []
+    tables = [table for table in numbers.tables if dataset in table.values]
+    return [
+        _published_table(dataset, found, table, f"published-{dataset}{_suffix(number)}")
+        for number, table in enumerate(tables)
+    ]
+
+
+def _published_table(
+    dataset: str, found: DatasetResults, printed: PublishedTable, name: str
+) -> Table:
+    """Measured metric, printed number, their difference and ranks, and the other metrics of each agent."""
+    metric = found.metric if printed.metric == "success_rate" else printed.metric
+    numbers = {agent: printed.printed(dataset, agent) for agent in found.agents}
+    measured = {
+        agent: _measured(own, metric, found, printed) for agent, own in found.agents.items()
+    }
+    both = [agent for agent, number in numbers.items() if number is not None]
+    ranks = _ranks({agent: measured[agent].mean for agent in both})
+    printed_ranks = _ranks({agent: number.mean for agent in both if (number := numbers[agent])})
+    others = [key for key in (found.metric, "discounted_return", "final_distance") if key != metric]
+    names = columns(found)
+    heading = ["agent", f"{names[metric]}{_protocol(printed)}", "printed", "minus printed"]
+    heading += ["rank", "printed rank", *(names[key] for key in others)]
+    rows: list[list[Cell]] = []
+    for agent, number in numbers.items():
+        difference = None if number is None else _signed(measured[agent].mean - number.mean)
+        row: list[Cell] = [agent, measured[agent], None if number is None else str(number)]
+        row += [difference, ranks.get(agent), printed_ranks.get(agent)]
+        rows.append([*row, *(estimate(found.metrics[agent][key]) for key in others)])
+    return Table(name, _caption(dataset, printed), heading, rows)
+
+
+def _measured(
+    own: AgentResults, metric: str, found: DatasetResults, printed: PublishedTable
+) -> Estimate:
+    """The measured number that is comparable with the printed one."""
+    if printed.last_snapshots is None or metric != found.metric:
+        return estimate(own.metrics[metric]) or Estimate(0.0, 0.0, 0.0)
+    return rate_across_seeds(
+        [
+            np.concatenate(
+                [
+                    outcomes_of_rate(row["mean"], row["episodes"])
+                    for row in curve.sort("update")
+                    .tail(printed.last_snapshots)
+                    .iter_rows(named=True)
+                ]
+            )
+            for curve in own.curves
+        ]
+    )
+
+
+def _protocol(printed: PublishedTable) -> str:
+    count = printed.last_snapshots
+    return "" if count is None else f", last {count} evaluations"
+
+
+def _caption(dataset: str, printed: PublishedTable) -> str:
+    """What the numbers are, and where the printed ones come from."""
+    spread = f" The number after ± is the {printed.spread}." if printed.spread else ""
+    return (
+        f"Measured and printed numbers on {dataset}, with 95% intervals of the measured ones. Printed: {printed.title}; "
+        f"{printed.setting}.{spread} Ranks are among the agents that have a printed number. The table of settings has those of "
+        "the measured numbers."
+    )
+
+
+def _ranks(means: Mapping[str, float]) -> dict[str, int]:
+    """The rank of each agent, 1 for the highest number; equal numbers have the same rank."""
+    return {agent: 1 + sum(o > mean for o in means.values()) for agent, mean in means.items()}
+
+
+def _signed(difference: float) -> str:
+    sign = "+" if difference > 0 else "\N{MINUS SIGN}" if difference < 0 else ""
+    return f"{sign}{abs(difference):.2f}"
+
+
+def _suffix(number: int) -> str:
+    return "" if number == 0 else f"-{number + 1}"
+
+
+def seeds_table(dataset: str, found: DatasetResults, seeds: Sequence[int]) -> Table:
+    """The main metrics of each training seed, without intervals; one row per agent and seed."""
+    names = columns(found)
+    keys = (found.metric, *SEED_METRICS)
+    rows: list[list[Cell]] = [
+        [agent, seed, *(_number(values[key]) for key in keys), values[found.metric]["episodes"]]
+        for agent, seed, values in _by_seed(found, seeds)
+    ]
+    caption = f"Metrics of each training run on {dataset}, as means over its episodes."
+    heading = ["agent", "seed", *(names[key] for key in keys), "episodes"]
+    return Table(f"seeds-{dataset}", caption, heading, rows)
+
+
+def flat_seeds(results: Results, seeds: Sequence[int]) -> pl.DataFrame:
+    """One row per dataset, agent, training seed and metric."""
+    rows = [
+        {"dataset": dataset, "agent": agent, "seed": seed, "metric": metric, **of}
+        for dataset, found in results.items()
+        for agent, seed, values in _by_seed(found, seeds)
+        for metric, of in values.items()
+    ]
+    return pl.DataFrame(rows, schema=SEEDS_SCHEMA)
+
+
+def _by_seed(
+    found: DatasetResults, seeds: Sequence[int]
+) -> list[tuple[str, int, dict[str, dict[str, Any]]]]:
+    """Agent, seed, and the mean and the number of episodes of each metric."""
+    return [
+        (agent, seed, seed_means(table))
+        for agent, own in found.agents.items()
+        for seed, table in zip(seeds, own.episodes, strict=True)
+    ]
+
+
+def seed_means(table: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Mean and number of episodes of each metric; ``steps_to_goal`` uses only episodes that reached the goal."""
+    named = {"success_rate": "success", "success_any_rate": "success_any"}
+    found = {}
+    for metric in COLUMNS:
+        values = table[named.get(metric, metric)].drop_nulls().cast(pl.Float64)
+        found[metric] = {"mean": values.mean(), "episodes": len(values)}
+    return found
+
+
+def _number(of: Mapping[str, Any]) -> str | None:
+    return None if of["mean"] is None else f"{of['mean']:.3f}"
+
+
+def latex_report(results: Results, seeds: Sequence[int], numbers: PublishedNumbers | None) -> str:
+    """All tables of results as LaTeX: of each dataset the metrics, the comparison with papers, and the single seeds."""
+    parts = []
+    for dataset, found in results.items():
+        if found.agents:
+            tables = [metrics_table(dataset, found), *published_tables(dataset, found, numbers)]
+            parts += [as_latex(table) for table in (*tables, seeds_table(dataset, found, seeds))]
+    return "\n".join(parts)
