@@ -5,8 +5,10 @@ from pathlib import Path
 
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 
-from offline_gcrl.config import load_dataset
+from offline_gcrl.config import load_dataset, load_params
+from offline_gcrl.support.cluster import use_cluster
 from offline_gcrl.support.digests import sealed_directory
+from offline_gcrl.support.processes import cores
 from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments, warn
 
 
@@ -17,9 +19,12 @@ def main() -> None:
     from offline_gcrl.episodes.outliers import isolated_sentence
     from offline_gcrl.episodes.published import check_published
     from offline_gcrl.episodes.sources import open_source
+    from offline_gcrl.support.unfinished import FOLDER, Unfinished
 
     with stage("ingest", name):
-        dataset = load_dataset(name)
+        params, dataset = load_params(), load_dataset(name)
+        use_cluster(params.cluster.address, params.cluster.retries)
+        unfinished = Unfinished(FOLDER / "ingest" / name, cores())
         root, output = Path("datasets/minari") / name, Path("datasets/parquet") / name
         sources = [(recipe, source) for recipe in dataset.recipes for source in recipe.sources]
         for recipe, source in sources:
@@ -31,8 +36,11 @@ def main() -> None:
             sealed_directory(output) as folder,
             Bars([name, *(["images"] if dataset.images else [])], total, "transitions") as bars,
         ):
+            size = params.ingest_for(name).transitions_per_shard
             advance = partial(partial, bars.advance)
-            schema = ingest(dataset, root, folder, advance(name), advance("images"))
+            on_parts = (advance(name), advance("images"))
+            schema = ingest(dataset, root, folder, *on_parts, size, unfinished)
+        unfinished.remove()
         for found in schema["isolated_values"]:
             warn(isolated_sentence(found))
         counts = schema["counts"]

@@ -66,6 +66,9 @@ def test_experiments_of_the_documentation_are_valid(path: Path, project: Path) -
     if "text_encoder: wordllama" in path.read_text():
         pytest.importorskip("wordllama")
     shutil.copy(path, project)
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    named = {key.split(".")[0] for stage in stages for key in stage.get("params", ())}
+    assert named <= set(read_yaml(path)), "DVC asks for all sections that dvc.yaml names"
     params = load_params(project)
     for agent, section in params.agents.items():
         check_agent(params, agent, settings_type(section["algorithm"]))

@@ -42,7 +42,7 @@ def drawn(key: int, counters: list[int], bound: int) -> list[int]:
 @given(
     key=st.integers(0, WORD - 1),
     counters=st.lists(st.integers(0, 2**40), min_size=1, max_size=20),
-    bound=st.integers(1, 2**31 - 1),
+    bound=st.integers(1, 2**32 - 1),
 )
 def test_polars_torch_and_python_agree(key: int, counters: list[int], bound: int) -> None:
     expected = [(splitmix64(key, counter) >> 32) * bound >> 32 for counter in counters]

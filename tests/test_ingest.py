@@ -20,9 +20,10 @@ from offline_gcrl.episodes import blocks
 from offline_gcrl.episodes.blocks import Block
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.episodes.ingest import ingest
+from offline_gcrl.episodes.moments import Moments
 from offline_gcrl.episodes.reading import read_episode, read_episodes
 from offline_gcrl.episodes.schema import FORMAT
-from offline_gcrl.episodes.writing import Moments, Writer
+from offline_gcrl.episodes.writing import Writer
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.files import write_json
 

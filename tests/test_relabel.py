@@ -207,7 +207,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
 def test_the_size_of_chunks_does_not_change_a_byte(
     dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr("offline_gcrl.hindsight.relabel.ROWS_PER_GROUP", 128)
+    monkeypatch.setattr("offline_gcrl.hindsight.table.ROWS_PER_GROUP", 128)
     tables = []
     for number, size in enumerate((chunk, 2**17)):
         folder = tmp_path / str(number)

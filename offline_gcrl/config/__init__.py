@@ -31,7 +31,7 @@ from offline_gcrl.config.checks import (
 )
 from offline_gcrl.config.clusters import Cluster
 from offline_gcrl.config.evaluating import Evaluate, Planner, Video
-from offline_gcrl.config.experiment import Collecting, Experiment
+from offline_gcrl.config.experiment import Collecting, Experiment, Ingesting
 from offline_gcrl.config.goals import Goal, Part, Region, Selection, Success, has_original_goals
 from offline_gcrl.config.hidden import hidden_settings
 from offline_gcrl.config.images import Camera, GoalImage, Images
@@ -75,6 +75,7 @@ __all__ = [
     "Goal",
     "GoalImage",
     "Images",
+    "Ingesting",
     "Language",
     "Mixture",
     "Modular",

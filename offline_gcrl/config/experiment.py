@@ -1,4 +1,4 @@
-"""Sections ``experiment`` and ``collect`` of ``params.yaml``: what runs, and on how much data."""
+"""Sections ``experiment``, ``collect`` and ``ingest`` of ``params.yaml``: what runs, on how much data, and in what files."""
 
 from typing import Annotated, Any, Literal
 
@@ -35,3 +35,11 @@ class Collecting(Section):
 
     episodes: PositiveInt | Literal["full"] | None = None
     """Episodes per task, instead of the number in its recipe; ``full`` is the published size."""
+
+
+class Ingesting(Section):
+    """How the files of a dataset are cut. Their rows, and all results, are the same."""
+
+    transitions_per_shard: PositiveInt = 4_000_000
+    """Largest number of transitions in a file of steps. A larger dataset is written in several files, its shards, which
+    end between episodes; so is its hindsight table."""

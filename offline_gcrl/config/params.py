@@ -7,7 +7,7 @@ from typing import Any
 from offline_gcrl.config.agents import algorithm_names
 from offline_gcrl.config.clusters import Cluster
 from offline_gcrl.config.evaluating import Evaluate
-from offline_gcrl.config.experiment import Collecting, Experiment
+from offline_gcrl.config.experiment import Collecting, Experiment, Ingesting
 from offline_gcrl.config.overrides import check_per_dataset, for_all_agents, for_dataset, overridden
 from offline_gcrl.config.reading import Name, Section, nearest, read_yaml, validated
 from offline_gcrl.config.relabelling import Relabel
@@ -23,6 +23,7 @@ class Params(Section):
 
     experiment: Experiment
     collect: dict[str, Any] = {}
+    ingest: dict[str, Any] = {}
     relabel: dict[str, Any]
     train: dict[str, Any]
     evaluate: dict[str, Any]
@@ -38,6 +39,10 @@ class Params(Section):
     def collect_for(self, dataset: str) -> Collecting:
         """Settings of collecting for one dataset."""
         return for_dataset(Collecting, self.collect, ("collect",), dataset, self._path)
+
+    def ingest_for(self, dataset: str) -> Ingesting:
+        """Settings of ingesting for one dataset."""
+        return for_dataset(Ingesting, self.ingest, ("ingest",), dataset, self._path)
 
     def relabel_for(self, dataset: str) -> Relabel:
         """Settings of relabelling for one dataset."""
@@ -57,6 +62,7 @@ class Params(Section):
 
 SECTIONS: dict[str, type[Section]] = {
     "collect": Collecting,
+    "ingest": Ingesting,
     "relabel": Relabel,
     "train": Train,
     "evaluate": Evaluate,

@@ -77,7 +77,13 @@ class Block:
 
 
 def read_blocks(
-    recipe: Recipe, source: Source, data: minari.MinariDataset, number: int, width: int = 1
+    recipe: Recipe,
+    source: Source,
+    data: minari.MinariDataset,
+    number: int,
+    width: int = 1,
+    span: range | None = None,
+    sizes: dict[str, int] | None = None,
 ) -> Iterator[Block]:
     """Read and check the episodes of a source, in blocks of about ``ROWS_PER_BLOCK`` rows, fewer if they are wide.
 
@@ -87,6 +93,8 @@ def read_blocks(
         data: the source's opened Minari dataset.
         number: the number of the source, from which the validation episodes are drawn.
         width: how many numbers a row has.
+        span: the episodes to read; all by default.
+        sizes: the vector sizes that the episodes must have; by default those of the first one.
 
     Raises:
         DataError: an episode is broken; the message names dataset and episode.
@@ -95,18 +103,18 @@ def read_blocks(
     validation = validation_episodes(count, recipe.validation_share, number)
     rows = min(ROWS_PER_BLOCK, NUMBERS_PER_BLOCK // width)
     per_episode = max(1, rows // max(1, data.total_steps // max(1, data.total_episodes)))
-    sizes = None
-    for first in range(0, count, per_episode):
-        span = range(first, min(first + per_episode, count))
+    chosen = range(count) if span is None else span
+    for first in range(0, len(chosen), per_episode):
+        part = chosen[first : first + per_episode]
         try:
-            block = _read_fast(recipe, source, data, span, validation)
+            block = _read_fast(recipe, source, data, part, validation)
             if sizes is not None and block.sizes != sizes:
                 raise UnexpectedLayoutError
         except MemoryError:
             raise
         # Any error of h5py or of a check: the slow path reads the same episodes, or reports what is wrong.
         except Exception:
-            block = _joined(list(read_episodes(recipe, source, data, number, span, sizes)))
+            block = _joined(list(read_episodes(recipe, source, data, number, part, sizes)))
         sizes = block.sizes
         yield block
 

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Dataset
-from offline_gcrl.episodes.writing import Writer
+from offline_gcrl.episodes.outliers import Spread
 from offline_gcrl.support.errors import DataError
 
 LEAST_SHARE = 0.01
@@ -13,25 +13,25 @@ LEAST_SHARE = 0.01
 
 
 def action_bounds(
-    dataset: Dataset, opened: list[minari.MinariDataset], writer: Writer
+    dataset: Dataset, opened: list[minari.MinariDataset], spread: Spread
 ) -> dict[str, list[float]]:
     """The bounds ``low`` and ``high`` of each dimension of the actions of a dataset.
 
     Args:
         dataset: its recipes say which bounds count (``action_bounds``).
         opened: all its sources.
-        writer: what was written, with the extremes of the actions.
+        spread: the extremes of the actions.
 
     Raises:
         DataError: tasks have different bounds, a range is not finite, or the data uses less than a hundredth of it.
     """
-    low, high = writer.spreads["action"].low, writer.spreads["action"].high
+    low, high = spread.low, spread.high
     assert low is not None
     assert high is not None
     if any(recipe.action_bounds == "data" for recipe in dataset.recipes):
         unused = low == high  # A dimension that is always the same: any range contains it.
         return {"low": (low - unused).tolist(), "high": (high + unused).tolist()}
-    bounds = _joined_bounds(dataset, opened, writer.sizes["action"])
+    bounds = _joined_bounds(dataset, opened, len(low))
     _check_use(dataset.name, bounds, low, high)
     return bounds
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal, Region
@@ -17,6 +16,7 @@ from offline_gcrl.episodes.schema import FORMAT, VECTORS, achieved_column
 from offline_gcrl.support.digests import intact, read_json
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.memory import require_memory
+from offline_gcrl.support.tables import iterate_batches, rows_of
 
 BYTES_PER_READ = 2**20
 """Size of the parts in which steps are read."""
@@ -106,6 +106,7 @@ class StoredEpisodes(EpisodeIndex):
     """A dataset whose steps stay on disk, of which parts are read."""
 
     steps: Path
+    """One file, or a folder of parts."""
 
     def parts(self, *columns: str) -> Iterator[list[NDArray[np.float32]]]:
         """Consecutive parts of the same arrays as those of ``Episodes``; nothing if the data lacks a column."""
@@ -177,7 +178,7 @@ def _ends(table: pl.DataFrame) -> NDArray[np.int64]:
 def _read_vectors(path: Path, sizes: Mapping[str, int]) -> dict[str, NDArray[np.float32]]:
     """The vectors of all steps, (R, size) each, read in small parts into the final arrays."""
     chosen = {name: sizes[name] for name in VECTORS if name in sizes}
-    rows, row = pq.read_metadata(path).num_rows, 0
+    rows, row = rows_of(path), 0
     require_memory(rows * 4 * sum(chosen.values()), f"{path}: opening it")
     arrays = {name: np.empty((rows, size), np.float32) for name, size in chosen.items()}
     for part in iterate_vectors(path, chosen):
@@ -193,14 +194,10 @@ def iterate_vectors(
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
     """Parts of the vectors of consecutive steps, (part, size) each, which are read-only.
 
-    With large parts, or with ``pre_buffer``, wide rows would need several times the memory of the arrays.
+    With large parts, wide rows would need several times the memory of the arrays.
     """
-    with pq.ParquetFile(
-        path, pre_buffer=False, buffer_size=BYTES_PER_READ, page_checksum_verification=True
-    ) as file:
-        part_rows = max(1, BYTES_PER_READ // (4 * sum(sizes.values())))
-        for part in file.iter_batches(part_rows, columns=list(sizes), use_threads=False):
-            yield {
-                name: part[name].flatten().to_numpy().reshape(-1, size)
-                for name, size in sizes.items()
-            }
+    part_rows = max(1, BYTES_PER_READ // (4 * sum(sizes.values())))
+    for part in iterate_batches(path, part_rows, list(sizes), BYTES_PER_READ):
+        yield {
+            name: part[name].flatten().to_numpy().reshape(-1, size) for name, size in sizes.items()
+        }

@@ -21,7 +21,8 @@ from offline_gcrl.environments.selection import INFOS
 from offline_gcrl.episodes.reading import (
     SCALARS,
 )
-from offline_gcrl.episodes.sources import DATA
+from offline_gcrl.episodes.sources import DATA, reason_of
+from offline_gcrl.support.errors import DataError
 
 Leaves = dict[tuple[str, ...], NDArray[Any]]
 """Rows of several episodes by path: a path in the tree from which goals are selected, or a transition key."""
@@ -61,6 +62,30 @@ def raw_arrays(
             rows = {path: reader.read(episode) for path, reader in readers.items()}
             lengths.append(_checked_length(rows))
     return seeds, np.array(lengths), {path: reader.rows for path, reader in readers.items()}
+
+
+def episode_lengths(data: minari.MinariDataset, count: int) -> NDArray[np.int64]:
+    """Numbers of transitions of the first episodes of a source, (count,), without reading them.
+
+    Raises:
+        DataError: the metadata of an episode cannot be read.
+    """
+    try:
+        with _opened(Path(data.storage.data_path) / DATA) as file:
+            lengths = [
+                h5py.h5d.open(file.id, b"episode_%d/actions" % index).shape[0]
+                for index in range(count)
+            ]
+    except (OSError, KeyError, TypeError, ValueError):  # Of another format, or actions in a group.
+        try:
+            found = data.storage.get_episode_metadata(range(count))
+            lengths = [int(each["total_steps"]) for each in found]
+        except Exception as error:  # Minari passes on any exception of its reader.
+            raise DataError(
+                f"{data.storage.data_path}: the lengths of episodes cannot be read: {reason_of(error)}; copy or "
+                "download the dataset again"
+            ) from error
+    return np.array(lengths, dtype=np.int64)
 
 
 def _checked_length(rows: Mapping[tuple[str, ...], int]) -> int:

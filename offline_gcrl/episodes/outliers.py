@@ -4,10 +4,10 @@ Inputs are normalised with the mean and the standard deviation of their column. 
 determine both, and all other values would look the same to a policy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -38,21 +38,60 @@ class Spread:
     low: NDArray[np.float32] | None = None
     """The smallest value of each number, (size,); None before the first rows."""
     high: NDArray[np.float32] | None = None
+    first: int = 0
+    """Number of rows of the dataset before these rows."""
     rows: int = 0
+    """Number of these rows."""
     step: int = 1
     """Every how many rows one is taken into the sample."""
     parts: list[NDArray[np.float32]] = field(default_factory=list)
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Take rows, (rows, size), into the extremes and the sample."""
-        low, high = values.min(0), values.max(0)
+        self._widen(values.min(0), values.max(0))
+        self.parts.append(values[-(self.first + self.rows) % self.step :: self.step].copy())
+        self.rows += len(values)
+        while sum(map(len, self.parts)) > 2 * SAMPLE:
+            self._thin()
+
+    def merge(self, following: "Spread") -> None:
+        """Take in the rows that come next in the dataset; the result is that of adding these rows."""
+        assert following.low is not None
+        assert following.high is not None
+        self._widen(following.low, following.high)
+        while self.step < following.step:
+            self._thin()
+        while following.step < self.step:
+            following._thin()
+        self.parts += following.parts
+        self.rows += following.rows
+        while sum(map(len, self.parts)) > 2 * SAMPLE:
+            self._thin()
+
+    def _widen(self, low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
         if self.low is not None and self.high is not None:
             low, high = np.minimum(low, self.low), np.maximum(high, self.high)
         self.low, self.high = low, high
-        self.parts.append(values[-self.rows % self.step :: self.step].copy())
-        self.rows += len(values)
-        while sum(map(len, self.parts)) > 2 * SAMPLE:
-            self.parts, self.step = [np.concatenate(self.parts)[::2].copy()], 2 * self.step
+
+    def _thin(self) -> None:
+        """Leave out every second row of the sample: those whose number in the dataset is no multiple of the new step."""
+        skipped = -(-self.first // self.step) % 2
+        kept = [np.concatenate(self.parts)[skipped::2].copy()] if self.parts else []
+        self.parts, self.step = kept, 2 * self.step
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The content as arrays, from which ``of`` makes it again."""
+        assert self.low is not None
+        assert self.high is not None
+        numbers = np.array([self.first, self.rows, self.step])
+        return {"ends": np.stack([self.low, self.high]), "sample": np.concatenate(self.parts), "numbers": numbers}  # fmt: skip
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """The spread whose content is given as arrays."""
+        low, high = arrays["ends"]
+        first, rows, step = arrays["numbers"].tolist()
+        return cls(low, high, first, rows, step, [arrays["sample"]])
 
     def candidates(self) -> Iterator[tuple[int, float, bool]]:
         """Numbers and values that are isolated; the last item says whether only if the value is repeated."""

@@ -1,8 +1,6 @@
 """Writes checked episodes as Parquet in row groups, so that memory does not grow with the dataset."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,66 +11,11 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config.outputs import EPISODES, STEPS
 from offline_gcrl.episodes.blocks import Block
+from offline_gcrl.episodes.moments import Measured, equal_lengths, means_and_squares
 from offline_gcrl.episodes.outliers import Spread
 from offline_gcrl.episodes.schema import EPISODES_SCHEMA, VECTORS, steps_schema
 
 ROWS_PER_GROUP = 2**16
-
-
-@dataclass
-class Moments:
-    """Running mean and variance, merged batch by batch (Chan, Golub, LeVeque 1983)."""
-
-    count: Any = 0
-    """Number of values: one for all dimensions, or one per dimension."""
-    mean: Any = 0.0
-    squares: Any = 0.0
-    """Sums of squared distances to the mean."""
-
-    def add(self, values: NDArray[np.float32]) -> None:
-        """Add a batch of values, (batch, dimension)."""
-        self.merge(len(values), *means_and_squares(values[None]))
-
-    def merge(self, count: Any, means: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
-        """Add several batches of the same size, one after another.
-
-        Args:
-            count: values per batch: one number for all dimensions, or one per dimension.
-            means: means of the batches, (batches, dimension).
-            squares: sums of squared distances to these means, (batches, dimension).
-        """
-        for mean, square in zip(means, squares, strict=True):
-            total, delta = self.count + count, mean - self.mean
-            self.squares += square + delta**2 * self.count * count / total
-            self.mean += delta * count / total
-            self.count = total
-
-    def summary(self) -> dict[str, list[float]]:
-        """Mean and standard deviation of each dimension."""
-        return {
-            "mean": np.asarray(self.mean).tolist(),
-            "std": np.sqrt(self.squares / self.count).tolist(),
-        }
-
-    def part(self, columns: slice) -> "Moments":
-        """The moments of some of the dimensions."""
-        return Moments(self.count[columns], self.mean[columns], self.squares[columns])
-
-
-def means_and_squares(
-    batches: NDArray[np.float32],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means of batches, and sums of squared distances to them.
-
-    Args:
-        batches: batches of the same size, (batches, batch, dimension).
-
-    Returns:
-        Means and sums of squares, each (batches, dimension).
-    """
-    values = batches.astype(np.float64)
-    means = values.mean(1)
-    return means, ((values - means[:, None]) ** 2).sum(1)
 
 
 @dataclass
@@ -82,17 +25,24 @@ class Writer:
     output: Path
     sizes: dict[str, int]
     """Size of each vector; smaller vectors are padded with zeros."""
+    first_episode: int = 0
+    """Number of the first episode among those of the dataset."""
+    first_row: int = 0
+    """Its first row among those of the dataset."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     """Rows of ``episodes.parquet``."""
     waiting: list[pa.RecordBatch] = field(default_factory=list)
     """Batches of the next row group."""
-    moments: Moments = field(default_factory=Moments)
-    """Moments of all vectors, concatenated along the dimensions."""
+    moments: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
+    """Means and sums of squares of runs of episodes, (episodes, dimension) of all vectors, concatenated."""
     spreads: dict[str, Spread] = field(default_factory=dict)
     """Extremes and a sample of each vector; those of the action without the last rows of episodes."""
-    row: int = 0
-    """Number of rows of ``steps.parquet`` so far."""
+    row: int = field(init=False)
+    """The next row."""
     file: pq.ParquetWriter | None = None
+
+    def __post_init__(self) -> None:
+        self.row = self.first_row
 
     def __enter__(self) -> Self:
         """Return the writer; files are created with the first row group."""
@@ -115,7 +65,7 @@ class Writer:
         )
         self._count(block)
         self._add_to_spreads(block)
-        first = len(self.rows)
+        first = self.first_episode + len(self.rows)
         self.rows += _episode_rows(block, first, self.row)
         self.row += int(block.ends[-1])
         start = 0
@@ -130,10 +80,11 @@ class Writer:
         for name, array in block.vectors.items():
             # The last row of an episode has no action.
             rows = np.delete(array, block.ends - 1, axis=0) if name == "action" else array
-            self.spreads.setdefault(name, Spread()).add(rows)
+            before = self.first_row - (self.first_episode if name == "action" else 0)
+            self.spreads.setdefault(name, Spread(first=before)).add(rows)
 
     def _count(self, block: Block) -> None:
-        """Add the block to the moments episode by episode, because their last bits depend on the order of merging."""
+        """Compute the moments of each episode of the block."""
         runs = zip(
             *(equal_lengths(array, block.lengths) for array in block.vectors.values()), strict=True
         )
@@ -144,17 +95,14 @@ class Writer:
                 array[:, : array.shape[1] - last] for array, last in zip(run, unused, strict=True)
             ]
             means, squares = zip(*map(means_and_squares, parts), strict=True)
-            count = np.repeat([part.shape[1] for part in parts], [part.shape[2] for part in parts])
-            self.moments.merge(count, np.concatenate(means, 1), np.concatenate(squares, 1))
+            self.moments.append((np.concatenate(means, 1), np.concatenate(squares, 1)))
 
     @property
-    def statistics(self) -> dict[str, Moments]:
-        """The moments of each vector by its column."""
-        stops = np.cumsum(list(self.sizes.values())).tolist()
-        return {
-            name: self.moments.part(slice(stop - size, stop))
-            for (name, size), stop in zip(self.sizes.items(), stops, strict=True)
-        }
+    def measured(self) -> Measured:
+        """What the statistics of the episodes are computed from."""
+        means, squares = (np.concatenate(part) for part in zip(*self.moments, strict=True))
+        lengths = np.array([row["length"] for row in self.rows])
+        return Measured(lengths, means, squares, self.spreads)
 
     def _cuts(self, block: Block) -> list[int]:
         """The episodes before which the block is cut: when a row group is full, and at the end of the block."""
@@ -180,18 +128,6 @@ class Writer:
             )
         self.file.write_table(table, row_group_size=len(table))
         self.waiting.clear()
-
-
-def equal_lengths(
-    values: NDArray[np.float32], lengths: NDArray[np.int64]
-) -> Iterator[NDArray[np.float32]]:
-    """Split the rows of several episodes, (R, ...), into runs of equally long episodes, (episodes, T + 1, ...)."""
-    starts = np.flatnonzero(np.diff(lengths, prepend=-1))
-    row = 0
-    for start, stop in pairwise([*starts.tolist(), len(lengths)]):
-        rows, count = int(lengths[start]) + 1, stop - start
-        yield values[row : row + rows * count].reshape(count, rows, *values.shape[1:])
-        row += rows * count
 
 
 def _episode_rows(block: Block, first: int, row: int) -> list[dict[str, Any]]:

@@ -85,11 +85,17 @@ def uniform_expression(word: pl.Expr, bound: pl.Expr) -> pl.Expr:
 
 
 def uniform_tensor(key: "Tensor", counter: "Tensor", bound: "int | Tensor") -> "Tensor":
-    """Uniform integers in [0, bound) from int64 tensors of keys, counters and bounds, which are broadcast."""
+    """Uniform integers in [0, bound) from int64 tensors of keys, counters and bounds, which are broadcast.
+
+    A bound that is a number is below 2^32, and those of a tensor are at most 2^31.
+    """
     state = key + counter * _signed(_GOLDEN)
     for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, 1), strict=True):
         state = (state ^ _shifted(state, shift)) * _signed(multiplier)
-    draws: Tensor = _shifted(state, 32) * bound >> 32
+    product = _shifted(state, 32) * bound
+    if isinstance(bound, int) and bound > 2**31:  # The product may have the sign bit.
+        return _shifted(product, 32)
+    draws: Tensor = product >> 32
     return draws
 
 

@@ -4,38 +4,37 @@ The table depends only on the data, the strategies, k and the seed, and not on c
 choose mixtures of its columns, so all agents use the same table.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
 from offline_gcrl.config import Goal, Relabel, has_original_goals
 from offline_gcrl.config.outputs import EPISODES, INSTRUCTIONS, STEPS, TABLE
 from offline_gcrl.goals.instructions import Sentences
 from offline_gcrl.hindsight.captions import Captioner
 from offline_gcrl.hindsight.labels import Labeller
-from offline_gcrl.hindsight.stored import StoredGoals, goals_on_disk
+from offline_gcrl.hindsight.stored import StoredGoals, goals_on_disk, mapped_goals, spool_once
 from offline_gcrl.hindsight.strategies import RANDOM, goal_rows
-from offline_gcrl.support.digests import intact
+from offline_gcrl.hindsight.table import goal_column, reward_column, write_table
+from offline_gcrl.support.digests import digest_of, intact
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.files import write_json
+from offline_gcrl.support.processes import with_callback
+from offline_gcrl.support.tables import columns_of, parts_of, rows_of
+from offline_gcrl.support.unfinished import Unfinished, link
 
 TRANSITIONS_PER_CHUNK = 2**17
 """Size of a chunk; a column of this many numbers fits into a processor's cache."""
-ROWS_PER_GROUP = 2**18
-
-
-def goal_column(strategy: str, draw: int) -> str:
-    """The name of a column of goal rows."""
-    return f"{strategy}_goal_{draw}"
-
-
-def reward_column(strategy: str, draw: int = 0) -> str:
-    """The name of a column of rewards; ``current`` and ``original`` have one such column and no goal column."""
-    return f"{strategy}_reward_{draw}"
+CODE = ("config", "episodes", "goals", "hindsight", "support")
+"""Folders of the package that the files of a shard depend on."""
 
 
 def relabel(
@@ -46,11 +45,11 @@ def relabel(
     on_transitions: Callable[[int], None] = lambda transitions: None,
     chunk: int = TRANSITIONS_PER_CHUNK,
     sentences: Sentences | None = None,
+    unfinished: Unfinished | None = None,
 ) -> None:
-    """Write the hindsight table of an ingested dataset in chunks of transitions.
+    """Write the hindsight table of an ingested dataset in chunks of transitions, in as many shards as the dataset has.
 
-    Memory does not grow with the dataset. A temporary file in ``output`` contains the goals of all steps, with 4 bytes
-    per number.
+    Memory does not grow with the dataset. A temporary file contains the goals of all steps, with 4 bytes per number.
 
     Args:
         episodes: folder of the ingested dataset.
@@ -60,28 +59,134 @@ def relabel(
         on_transitions: called with the number of transitions after each chunk.
         chunk: number of transitions per chunk.
         sentences: sentences of the dataset; with rules that say which are true, instructions are drawn, too.
+        unfinished: where finished shards are kept; if left out, in ``output``.
 
     Raises:
-        DataError: the settings ask for dense rewards, but the recipe's goals have no distance.
+        DataError: the settings ask for dense rewards, but the recipe's goals have no distance; or rows do not fit into 32
+            bits.
     """
     if settings.reward == "dense" and not goal.success.has_distance:
         raise DataError(
             f"relabel.reward: 'dense' needs goals with one distance, not '{goal.success.kind}'"
         )
-    table = pl.read_parquet(intact(episodes / EPISODES), columns=episode_columns(settings))
-    captioner = Captioner(sentences, settings.seed) if sentences and sentences.captions else None
     if sentences:
         write_json(output / INSTRUCTIONS, sentences.as_json())
+    work = Relabelling(episodes, settings, goal, chunk, sentences)
+    if intact(episodes / STEPS).is_dir():
+        write_shards(work, output, unfinished or Unfinished(output / "unfinished"), on_transitions)
+        if unfinished is None:
+            Unfinished(output / "unfinished").remove()
+        return
     with ExitStack() as stack:
         goals = {
-            name: stack.enter_context(goals_on_disk(intact(episodes / STEPS), column, output))
+            name: stack.enter_context(goals_on_disk(episodes / STEPS, column, output))
             for name, column in goal_columns(goal).items()
         }
-        parts = (
-            label_transitions(transitions, goals, settings, goal, captioner)
-            for transitions in iterate_transitions(table, chunk)
+        work.write(output / TABLE, goals, on_transitions)
+
+
+@dataclass(frozen=True)
+class Relabelling:
+    """What all shards of a table have in common."""
+
+    episodes: Path
+    """Folder of the ingested dataset."""
+    settings: Relabel
+    goal: Goal
+    chunk: int
+    sentences: Sentences | None
+
+    def table(self) -> pl.DataFrame:
+        """The columns of ``episodes.parquet`` that the strategies need.
+
+        Raises:
+            DataError: the dataset has 2^32 rows or more.
+        """
+        path = self.episodes / EPISODES
+        table = pl.read_parquet(intact(path), columns=episode_columns(self.settings))
+        rows = int(table["length"].cast(pl.Int64).sum()) + len(table)
+        if rows >= 2**32:
+            raise DataError(
+                f"{path}: has {rows:,} steps, and goals are numbers of steps below 2^32; use fewer episodes, or several "
+                "datasets"
+            )
+        return table
+
+    def write(
+        self,
+        path: Path,
+        goals: dict[str, StoredGoals],
+        on_transitions: Callable[[int], None] = lambda transitions: None,
+        span: slice = slice(None),
+    ) -> int:
+        """Write the table of a span of the episodes; returns its number of transitions."""
+        sentences, count = self.sentences, 0
+        captioner = (
+            Captioner(sentences, self.settings.seed) if sentences and sentences.captions else None
         )
-        write_table(_with_progress(parts, on_transitions), output / TABLE)
+
+        def counted(part: pl.DataFrame) -> None:
+            nonlocal count
+            count += len(part)
+            on_transitions(len(part))
+
+        parts = (
+            label_transitions(transitions, goals, self.settings, self.goal, captioner)
+            for transitions in iterate_transitions(self.table(), self.chunk, span)
+        )
+        write_table(with_callback(parts, counted), path)
+        return count
+
+
+def write_shards(
+    work: Relabelling,
+    output: Path,
+    unfinished: Unfinished,
+    on_transitions: Callable[[int], None],
+) -> None:
+    """Write a table with one file for each file of steps."""
+    steps = parts_of(work.episodes / STEPS)
+    ends = np.cumsum([rows_of(part) for part in steps])
+    # The first episode of each file, and the number of episodes.
+    bounds = [0, *np.searchsorted(work.table()["first_row"].to_numpy(), ends).tolist()]
+    folder = unfinished.parts(_inputs(work), CODE)
+    for name, column in goal_columns(work.goal).items():
+        spool_once(work.episodes / STEPS, column, folder / name)
+    spans = [
+        (folder / part.name, *pair) for part, pair in zip(steps, pairwise(bounds), strict=True)
+    ]
+    missing = [span for span in spans if not span[0].exists()]
+    on_transitions(sum(rows_of(path) for path, *_ in spans if path.exists()))
+    for transitions in unfinished.map(partial(_write_shard, work), missing):
+        on_transitions(transitions)
+    (output / TABLE).mkdir()
+    for path, *_ in spans:
+        link(path, output / TABLE / path.name)
+
+
+def _write_shard(work: Relabelling, span: tuple[Path, int, int]) -> int:
+    path, first, stop = span
+    partial_path = path.with_name(f".{path.name}.partial")
+    fields = columns_of(work.episodes / STEPS)
+    with ExitStack() as stack:
+        goals = {
+            name: stack.enter_context(
+                mapped_goals(path.with_name(name), fields.field(column).type.list_size)
+            )
+            for name, column in goal_columns(work.goal).items()
+        }
+        count = work.write(partial_path, goals, span=slice(first, stop))
+    partial_path.rename(path)
+    return count
+
+
+def _inputs(work: Relabelling) -> list[object]:
+    """Everything that the files of shards depend on besides the code."""
+    files = [*parts_of(work.episodes / STEPS), work.episodes / EPISODES]
+    sentences = json.dumps(work.sentences.as_json()) if work.sentences else ""
+    versions = [version(package) for package in ("numpy", "polars", "pyarrow")]
+    settings = [work.settings.model_dump_json(), work.goal.model_dump_json(), sentences]
+    return [*settings, *map(digest_of, files), *versions]
 
 
 def episode_columns(settings: Relabel) -> list[str]:
@@ -89,57 +194,11 @@ def episode_columns(settings: Relabel) -> list[str]:
     return ["first_row", "length", *(["task"] if RANDOM in settings.strategies else [])]
 
 
-def _with_progress(
-    parts: Iterable[pl.DataFrame], on_transitions: Callable[[int], None]
-) -> Iterator[pl.DataFrame]:
-    for part in parts:
-        yield part
-        on_transitions(len(part))
-
-
 def goal_columns(goal: Goal) -> dict[str, str]:
     """The columns of ``steps.parquet`` with achieved goals and, if the data has them, original goals."""
     achieved = "observation" if goal.is_full_state else "achieved_goal"
     desired = {"desired_goal": "desired_goal"} if has_original_goals(goal) else {}
     return {"achieved_goal": achieved, **desired}
-
-
-def write_table(parts: Iterable[pl.DataFrame], path: Path) -> None:
-    """Write the parts of a table in row groups of fixed size, so that the bytes do not depend on the parts.
-
-    Goal rows are delta-encoded, because most goals are near their transition and neighbours differ little.
-    """
-    writer = None
-    try:
-        for group in regrouped(parts, ROWS_PER_GROUP):
-            table = group.to_arrow()
-            if writer is None:
-                rows = [name for name in table.column_names if name == "row" or "_goal_" in name]
-                writer = pq.ParquetWriter(
-                    path,
-                    table.schema,
-                    compression="zstd",
-                    use_dictionary=False,
-                    write_page_checksum=True,
-                    column_encoding=dict.fromkeys(rows, "DELTA_BINARY_PACKED"),
-                )
-            writer.write_table(table, row_group_size=ROWS_PER_GROUP)
-    finally:
-        if writer is not None:
-            writer.close()
-
-
-def regrouped(parts: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
-    """The same rows in frames of ``rows`` rows each; the last frame has the remaining rows."""
-    waiting: list[pl.DataFrame] = []
-    for part in parts:
-        waiting.append(part)
-        while sum(map(len, waiting)) >= rows:
-            joined = pl.concat(waiting)
-            yield joined[:rows]
-            waiting = [joined[rows:]]
-    if sum(map(len, waiting)) > 0:
-        yield pl.concat(waiting)
 
 
 def relabel_transitions(
@@ -197,18 +256,21 @@ def label_transitions(
     return pl.DataFrame(rows + rewards)
 
 
-def iterate_transitions(table: pl.DataFrame, chunk: int) -> Iterator[pl.DataFrame]:
+def iterate_transitions(
+    table: pl.DataFrame, chunk: int, span: slice = slice(None)
+) -> Iterator[pl.DataFrame]:
     """All transitions of the episodes in order, in chunks.
 
     Args:
         table: one row per episode with ``first_row``, ``length`` and optionally ``task``.
         chunk: maximal number of transitions per chunk.
+        span: the episodes whose transitions are iterated; all by default.
 
     Yields:
         Frames with the UInt32 columns ``row``, ``step``, ``length``, ``first_row`` and, if tasks are given,
         ``task_row`` and ``task_rows``; see ``strategies``.
     """
-    episodes = table.select("length", "first_row", **_task_columns(table)).cast(pl.UInt32)
+    episodes = table.select("length", "first_row", **_task_columns(table)).cast(pl.UInt32)[span]
     # Number of transitions up to the end of each episode.
     end = episodes["length"].cast(pl.Int64).cum_sum().to_numpy()
     for first in range(0, int(end[-1]), chunk):

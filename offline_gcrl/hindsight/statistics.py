@@ -10,13 +10,9 @@ from offline_gcrl.config import Goal, Relabel
 from offline_gcrl.config.outputs import EPISODES, TABLE
 from offline_gcrl.goals.instructions import NONE
 from offline_gcrl.hindsight.captions import instruction_column, instruction_reward_column
-from offline_gcrl.hindsight.relabel import (
-    TRANSITIONS_PER_CHUNK,
-    goal_column,
-    iterate_transitions,
-    reward_column,
-)
+from offline_gcrl.hindsight.relabel import TRANSITIONS_PER_CHUNK, iterate_transitions
 from offline_gcrl.hindsight.strategies import draws_per_transition, expected_reward_share
+from offline_gcrl.hindsight.table import goal_column, reward_column
 from offline_gcrl.support.bins import whole_number_edges
 
 WITHIN_EPISODE = ("final", "future", "geometric", "episode")

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from offline_gcrl.support.tables import iterate_batches
 
 REGION_BYTES = 2**24
 """Size of the part of a mapped file that is in memory at the same time."""
@@ -78,12 +79,28 @@ def goals_on_disk(steps: Path, column: str, folder: Path) -> Iterator[StoredGoal
         yield StoredGoals(np.frombuffer(mapping, np.float32).reshape(-1, size), mapping)
 
 
+def spool_once(steps: Path, column: str, path: Path) -> None:
+    """Write the goals in a column of a table to a file that ``mapped_goals`` opens, unless it exists."""
+    if path.exists():
+        return
+    unfinished = path.with_name(f".{path.name}.partial")
+    with unfinished.open("wb") as file:
+        _spool(steps, column, file)
+    unfinished.rename(path)
+
+
+@contextmanager
+def mapped_goals(path: Path, size: int) -> Iterator[StoredGoals]:
+    """Goals of ``size`` numbers, mapped from a file of ``spool_once``."""
+    with path.open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        yield StoredGoals(np.frombuffer(mapping, np.float32).reshape(-1, size), mapping)
+
+
 def _spool(steps: Path, column: str, file: IO[bytes]) -> int:
     """Write a column of arrays as float32, row by row, and return the size of the arrays."""
     size = 0
-    # With pre_buffer, pyarrow would read the complete column into memory.
-    stored = pq.ParquetFile(steps, pre_buffer=False, page_checksum_verification=True)
-    for batch in stored.iter_batches(ROWS_PER_READ, columns=[column]):
+    for batch in iterate_batches(steps, ROWS_PER_READ, [column]):
         values = batch.column(0).flatten().to_numpy()
         size = len(values) // len(batch)
         file.write(values.data)

@@ -16,6 +16,7 @@ from offline_gcrl.report.exports import Cell, Table
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.support.digests import intact, read_json
 from offline_gcrl.support.files import digest
+from offline_gcrl.support.tables import parts_of
 
 DIGITS_OF_DIGEST = 16
 PACKAGES = (
@@ -191,7 +192,10 @@ def fingerprints(
             for agent in results.agents
         },
     }
-    return {title: digest(map(intact, paths))[:DIGITS_OF_DIGEST] for title, paths in files.items()}
+    return {
+        title: digest(part for path in paths for part in parts_of(intact(path)))[:DIGITS_OF_DIGEST]
+        for title, paths in files.items()
+    }
 
 
 def versions() -> dict[str, str]:

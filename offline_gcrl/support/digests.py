@@ -36,10 +36,10 @@ def seal(folder: Path) -> None:
 
 
 def intact(path: Path) -> Path:
-    """Check that a file has the content that was written.
+    """Check that a file, or every file in a folder, has the content that was written.
 
     Args:
-        path: the file; if no folder above it has digests, it is not checked.
+        path: the file or the folder; if no folder above it has digests, it is not checked.
 
     Returns:
         The path.
@@ -49,6 +49,11 @@ def intact(path: Path) -> Path:
             written with it is missing.
         OSError: the file cannot be read.
     """
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.is_file():
+                intact(file)
+        return path
     for folder in path.parents:
         sealed = folder / DIGESTS
         if sealed.is_file():

@@ -28,6 +28,7 @@ from offline_gcrl.config.outputs import (
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.support.files import digest
 from offline_gcrl.support.processes import Pool, balanced_workers, process_pool, worker_pool
+from offline_gcrl.support.tables import parts_of
 from offline_gcrl.training.events import Event, EventReader, EventWriter, Listener
 from offline_gcrl.training.ranks import Ranks, joined
 from offline_gcrl.training.speed import plan_for
@@ -226,9 +227,10 @@ def training_jobs(
 
 def content_digest(job: TrainingJob) -> str:
     """Digest of the data and the code that a job reads, the same for all seeds and specialists."""
-    data = [job.episodes / name for name in (STEPS, EPISODES, SCHEMA)]
+    tables = [*(job.episodes / name for name in (STEPS, EPISODES, SCHEMA)), job.hindsight / TABLE]
+    data = [part for table in tables for part in parts_of(table)]
     sentences = [path for path in (job.hindsight / INSTRUCTIONS,) if path.exists()]
-    return digest([*code_files(job.settings.algorithm), *data, job.hindsight / TABLE, *sentences])
+    return digest([*code_files(job.settings.algorithm), *data, *sentences])
 
 
 def code_files(algorithm: str) -> list[Path]:

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import torch
 
 from offline_gcrl.config.outputs import EPISODES, SCHEMA, STEPS, TABLE
-from offline_gcrl.hindsight.relabel import reward_column
+from offline_gcrl.hindsight.table import reward_column
 from offline_gcrl.support.digests import digest_of, read_json
 from offline_gcrl.support.files import digest
 from offline_gcrl.support.memory import free_memory, in_gib, require_memory
+from offline_gcrl.support.tables import columns_of, parts_of
 from offline_gcrl.training.batches.storage import InMemory, Mapped, Storage
 from offline_gcrl.training.jobs import TrainingJob, training_processes
 from offline_gcrl.training.speed import plan_for
@@ -102,7 +102,7 @@ def data_bytes(job: TrainingJob) -> int:
 
 def _goal_bytes(job: TrainingJob, strategies: Sequence[str]) -> int:
     """Bytes per transition of the goals and labels of one mixture."""
-    stored = pq.read_schema(job.hindsight / TABLE)
+    stored = columns_of(job.hindsight / TABLE)
     prefixes = tuple(reward_column(strategy).removesuffix("0") for strategy in strategies)
     labels: list[int] = [
         field.type.bit_width // 8 for field in stored if field.name.startswith(prefixes)
@@ -112,8 +112,9 @@ def _goal_bytes(job: TrainingJob, strategies: Sequence[str]) -> int:
 
 def _content(job: TrainingJob) -> str:
     """Digest of the data and the code that the arrays depend on."""
-    files = [job.episodes / name for name in (STEPS, EPISODES, SCHEMA)]
+    tables = [*(job.episodes / name for name in (STEPS, EPISODES, SCHEMA)), job.hindsight / TABLE]
+    files = [part for table in tables for part in parts_of(table)]
     package = Path(__file__).parents[1]
     code = [path for folder in READERS for path in sorted((package / folder).rglob("*.py"))]
-    words = [*map(digest_of, [*files, job.hindsight / TABLE]), digest(code)]
+    words = [*map(digest_of, files), digest(code)]
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]

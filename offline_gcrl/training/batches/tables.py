@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,9 +20,10 @@ from offline_gcrl.episodes.dataset import EpisodeIndex
 from offline_gcrl.goals.held_out import NONE_LEFT, usable_columns
 from offline_gcrl.goals.instructions import NONE
 from offline_gcrl.hindsight.captions import instruction_column, instruction_reward_column
-from offline_gcrl.hindsight.relabel import goal_column, reward_column
+from offline_gcrl.hindsight.table import goal_column, reward_column
 from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.tables import columns_of, iterate_batches, rows_of
 from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.batches.storage import Tensors
 
@@ -85,7 +85,7 @@ def read_transitions(
     path = intact(hindsight / TABLE)
     columns = {purpose: _columns(path, mixture) for purpose, mixture in chosen.by_purpose.items()}
     index = data.episodes
-    if pq.read_metadata(path).num_rows != index.table["length"].sum():
+    if rows_of(path) != index.table["length"].sum():
         raise DataError(f"{hindsight} is not the table of this dataset; run `dvc repro`")
     stored = data.storage.tensors(
         chosen.name,
@@ -117,21 +117,20 @@ def _parts(
     if chosen.instructions != "none":
         names |= {name for own in columns.values() for pair in own for name in _spoken(pair[1])}
     per_transition = _TransitionIndex(index, chosen)
-    with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
-        first = 0
-        for read in file.iter_batches(TRANSITIONS_PER_PART, columns=sorted(names), use_threads=False):  # fmt: skip
-            is_chosen, part = per_transition.between(first, first + len(read))
-            first += len(read)
-            numbers = {n: read[n].to_numpy(zero_copy_only=False)[is_chosen] for n in names}
-            for purpose, own in columns.items():
-                found = _goals(own, numbers, part["row"].numpy(), len(data))
-                if chosen.instructions != "none":
-                    found |= _instructions(own, numbers, len(part["row"]))
-                part |= {f"{purpose}-{kind}": values for kind, values in found.items()}
-            needs = chosen.instructions == "only"
-            if needs or held_out is not None:
-                part = _usable(part, list(columns), held_out, needs_instructions=needs)
-            yield part
+    first = 0
+    for read in iterate_batches(path, TRANSITIONS_PER_PART, sorted(names)):
+        is_chosen, part = per_transition.between(first, first + len(read))
+        first += len(read)
+        numbers = {n: read[n].to_numpy(zero_copy_only=False)[is_chosen] for n in names}
+        for purpose, own in columns.items():
+            found = _goals(own, numbers, part["row"].numpy(), len(data))
+            if chosen.instructions != "none":
+                found |= _instructions(own, numbers, len(part["row"]))
+            part |= {f"{purpose}-{kind}": values for kind, values in found.items()}
+        needs = chosen.instructions == "only"
+        if needs or held_out is not None:
+            part = _usable(part, list(columns), held_out, needs_instructions=needs)
+        yield part
 
 
 def _goals(
@@ -239,7 +238,7 @@ def _columns(path: Path, mixture: Mixture) -> Columns:
     Raises:
         DataError: the table lacks a strategy.
     """
-    known = pq.read_schema(path).names
+    known = columns_of(path).names
     columns: Columns = []
     for strategy, share in mixture.items():
         count = sum(name.startswith(f"{strategy}_reward_") for name in known)
