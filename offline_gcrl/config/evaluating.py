@@ -2,10 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from offline_gcrl.config.reading import Section, Seed
+from offline_gcrl.config.reading import Section, Seed, reject_repeats
 from offline_gcrl.config.relabelling import Discount
+
+
+def _distinct(levels: tuple[float, ...]) -> tuple[float, ...]:
+    reject_repeats(levels)
+    return levels
 
 
 class Video(Section):
@@ -62,6 +67,9 @@ class Evaluate(Section):
     instructed_episodes: PositiveInt | None = None
     """Episodes with each set of sentences, with wrong sentences and with none, for policies that take instructions about
     goals. If left out, the value of ``curve_episodes``."""
+    action_noise: Annotated[tuple[PositiveFloat, ...], AfterValidator(_distinct)] = ()
+    """Levels of noise on the actions, at each of which the final episodes are repeated: the standard deviation of normal
+    noise, in units of the largest action, which is added before actions are clipped."""
     stop_at_success: bool = False
     """End an episode when its goal is reached, in tasks where success at any step counts. This saves time, and makes
     success at the last step equal to success at any step."""
@@ -90,7 +98,8 @@ class Evaluate(Section):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that results depend on, by name; a planner only if there is one."""
+        """The settings that results depend on, by name; a planner and noise only if there are any."""
         unused = {"planner"} if self.planner is None else set()
+        unused |= set() if self.action_noise else {"action_noise"}
         unused |= {"instructed_episodes"} if self.instructed_episodes is None else set()
         return self.model_dump(exclude={"workers", "video"} | unused)

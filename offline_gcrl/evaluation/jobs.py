@@ -10,9 +10,11 @@ from offline_gcrl.config import Dataset, Evaluate, Evaluation, Goal, Planner, Re
 from offline_gcrl.environments.selection import evaluated_goal
 from offline_gcrl.goals.instructions import InstructionSet
 
-FINAL, CURVE, HELD_OUT = 1, 2, 3
+FINAL, CURVE, HELD_OUT, NOISE = 1, 2, 3, 4
 """Purposes of evaluation episodes. The seeds of the final evaluation, of the learning curve and of episodes with
 held-out goals all differ.
+
+``NOISE`` is the purpose of the generator of noise on actions, whose seed is [seed of the episode, purpose].
 
 A purpose is never 0: NumPy pads seed sequences with zeros, so [seed, n, 0] would equal the collector's [seed, n].
 """
@@ -63,6 +65,8 @@ class EpisodeJob:
     """A wrong goal that the policy is conditioned on; success is measured on the episode's own goal."""
     planning: Planning | None = None
     """The planner in front of the policy, if any."""
+    action_noise: float = 0.0
+    """Standard deviation of the noise on actions, in units of the largest action."""
     instructed: Instructed | None = None
     """The sentence that is to become true, if success is not that of the goal."""
 

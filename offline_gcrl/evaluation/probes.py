@@ -6,6 +6,7 @@
   success of a policy that uses its conditioning drops.
 - Held-out goals: episodes with goals from the region that the recipe holds out from training.
 - Planning: the same episodes are run with a planner in front of the policy.
+- Noise: the same episodes are run with noise on the actions, as in GoFAR's paper (Ma et al. 2022).
 - Instructions: episodes with sentences of each set, with wrong ones and with none, for policies that take sentences.
   Success is that a sentence about goals is true, or that a sentence's task succeeds.
 
@@ -25,6 +26,7 @@ from offline_gcrl.config import Dataset, Evaluate, Recipe, Success
 from offline_gcrl.config.outputs import (
     HELD_OUT_EPISODES,
     INSTRUCTED_EPISODES,
+    NOISY_EPISODES,
     PLANNED_EPISODES,
     POLICY,
     SNAPSHOTS,
@@ -55,10 +57,10 @@ class Probe(NamedTuple):
     """The key of a group of probe episodes."""
 
     kind: str
-    """``specialist``, ``wrong``, ``held_out``, ``planned`` or ``instructed``."""
+    """``specialist``, ``wrong``, ``held_out``, ``planned``, ``noisy`` or ``instructed``."""
     subject: str
-    """The task of a specialist, the identifier that is wrong (``task`` or ``goal``), or the set of sentences with what
-    the policy is given."""
+    """The task of a specialist, the identifier that is wrong (``task`` or ``goal``), the level of noise, or the set of
+    sentences with what the policy is given."""
     seed: int
     purpose: int = FINAL
 
@@ -80,6 +82,9 @@ class ProbeResults:
     instructed: dict[int, pl.DataFrame] = field(default_factory=dict)
     """Episodes with sentences, with the additional columns ``set`` and ``given``."""
 
+    noisy: dict[int, pl.DataFrame] = field(default_factory=dict)
+    """The final episodes with noise on the actions, with the additional column ``noise``, the level."""
+
     def write(self, folder: Path) -> None:
         """Write the results into the folder of an agent's results; probes that did not run write no file."""
         for task, results in self.specialists.items():
@@ -90,6 +95,7 @@ class ProbeResults:
             (HELD_OUT_EPISODES, self.held_out),
             (PLANNED_EPISODES, self.planned),
             (INSTRUCTED_EPISODES, self.instructed),
+            (NOISY_EPISODES, self.noisy),
         ):
             for seed, table in tables.items():
                 write_parquet(table, folder / f"seed-{seed}" / name)
@@ -128,6 +134,10 @@ def plan_probes(
             ]
         if data is not None:
             plan[Probe("planned", "", seed)] = planned_jobs(policy, final, settings, data)
+        for level in settings.action_noise:
+            plan[Probe("noisy", repr(level), seed)] = [
+                replace(job, action_noise=level) for job in final
+            ]
         for how in instructed_episodes(policy):
             name = f"{how.set} {how.given}"
             count = settings.instructed_count
@@ -145,6 +155,7 @@ def run_probes(
     specialists: dict[str, dict[int, SeedResult]] = {}
     wrong: dict[int, list[pl.DataFrame]] = {}
     instructed: dict[int, list[pl.DataFrame]] = {}
+    noisy: dict[int, list[pl.DataFrame]] = {}
     held_out, planned = {}, {}
     for probe, table in tables.items():
         if probe.kind == "wrong":
@@ -155,6 +166,9 @@ def run_probes(
             instructed.setdefault(probe.seed, []).append(
                 table.with_columns(kind.alias("set"), given.alias("given"))
             )
+        elif probe.kind == "noisy":
+            level = pl.lit(float(probe.subject)).alias("noise")
+            noisy.setdefault(probe.seed, []).append(table.with_columns(level))
         elif probe.kind == "held_out":
             held_out[probe.seed] = table
         elif probe.kind == "planned":
@@ -163,9 +177,11 @@ def run_probes(
             snapshots = probe._replace(purpose=CURVE)
             result = seed_result(table, tables[snapshots], plan[snapshots])
             specialists.setdefault(probe.subject, {})[probe.seed] = result
-    with_wrong = {seed: pl.concat(parts) for seed, parts in wrong.items()}
-    with_sentences = {seed: pl.concat(parts) for seed, parts in instructed.items()}
-    return ProbeResults(specialists, with_wrong, held_out, planned, with_sentences)
+    joined = [
+        {seed: pl.concat(parts) for seed, parts in found.items()}
+        for found in (wrong, instructed, noisy)
+    ]
+    return ProbeResults(specialists, joined[0], held_out, planned, joined[1], joined[2])
 
 
 def _specialist_probes(

@@ -25,7 +25,7 @@ from offline_gcrl.evaluation.instructed import (
     saying_of,
     without_sentence,
 )
-from offline_gcrl.evaluation.jobs import EpisodeJob, Planning
+from offline_gcrl.evaluation.jobs import NOISE, EpisodeJob, Planning
 from offline_gcrl.evaluation.planner import Graph, Plan, PlannedEpisode, planning_graph
 from offline_gcrl.goals.held_out import in_region
 from offline_gcrl.goals.success import reaches, squared_distance
@@ -73,6 +73,7 @@ def rollout(
     assert isinstance(space, gymnasium.spaces.Box)
     planned = acting if isinstance(acting, PlannedEpisode) else None
     tree, reset_info, saying = _started(environment, policy, job)
+    noise = np.random.default_rng([job.seed, NOISE])
     ended, reached = False, False
     while True:
         achieved, desired = _goals(tree, job)
@@ -90,7 +91,9 @@ def rollout(
             action = planned.act(*given, _padded(achieved, sizes.goal))
         else:
             action = acting.act(*given)
-        observation, _, terminated, truncated, info = environment.step(as_action(action, space))
+        observation, _, terminated, truncated, info = environment.step(
+            as_action(action, space, job.action_noise, noise)
+        )
         tree = as_tree(observation, {**reset_info, **info})
         if saying and saying.captions:
             reached = saying.is_true(_goals(tree, job)[0])
@@ -147,9 +150,23 @@ def acting_in(job: EpisodeJob, policy: Policy) -> Acting:
     return PlannedEpisode(policy.episode(), _graph(job.policy, job.planning, job.task))
 
 
-def as_action(action: NDArray[Any], space: gymnasium.spaces.Box) -> NDArray[Any]:
-    """A policy's action as a member of an environment's space: cut to its size, and of its shape and type."""
+def as_action(
+    action: NDArray[Any],
+    space: gymnasium.spaces.Box,
+    noise: float = 0.0,
+    random: np.random.Generator | None = None,
+) -> NDArray[Any]:
+    """A policy's action as a member of an environment's space: cut to its size, and of its shape and type.
+
+    Args:
+        action: the action, (size,) or longer.
+        space: the environment's actions.
+        noise: standard deviation of normal noise in units of the largest action, added before the action is clipped.
+        random: generator of the noise; the draws of a step do not depend on the level of noise.
+    """
     own = action[: math.prod(space.shape)].reshape(space.shape).astype(space.dtype)
+    if noise and random is not None:
+        own = (own + noise * space.high * random.standard_normal(space.shape)).astype(space.dtype)
     clipped: NDArray[Any] = np.clip(own, space.low, space.high)
     return clipped
 

@@ -36,6 +36,7 @@ from offline_gcrl.report.facts import (
 from offline_gcrl.report.films import Film, shown_film
 from offline_gcrl.report.findings import Findings
 from offline_gcrl.report.multitask import page_content
+from offline_gcrl.report.noise import noise_content
 from offline_gcrl.report.published import numbers_of, published_tables, seeds_table
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.report.tables import comparison_table, metrics_table, tasks_table
@@ -145,6 +146,12 @@ def planning(subject: ReportedDataset) -> Content:
     return planning_content(subject.name, subject.results, subject.findings, subject.films)
 
 
+def noise(subject: ReportedDataset) -> Content:
+    """Success and return with noise on the actions."""
+    numbers = numbers_of(subject.params, subject.folders)
+    return noise_content(subject.name, subject.results, subject.findings, numbers)
+
+
 def rollouts(subject: ReportedDataset) -> Content:
     """Videos by training seed, each with the number of its episodes that reached the goal."""
     seeds = enumerate(subject.params.experiment.seeds)
@@ -196,7 +203,7 @@ def settings(subject: ReportedDataset) -> Content:
 SECTIONS: dict[str, Callable[[ReportedDataset], Content]] = {
     section.__name__: section
     for section in (
-        summary, published, tasks, multitask, agents, curves, goals, values, planning, rollouts, aggregates, seeds, data, hindsight, settings,
+        summary, published, tasks, multitask, agents, curves, goals, values, planning, noise, rollouts, aggregates, seeds, data, hindsight, settings,
     )
 }  # fmt: skip
 

@@ -13,13 +13,19 @@ from offline_gcrl.config.outputs import (
     HELD_OUT_EPISODES,
     INSTRUCTED_EPISODES,
     LEARNING_CURVE,
+    NOISY_EPISODES,
     PLANNED_EPISODES,
     ROUTING,
     SPECIALISTS,
     TASK_CURVES,
     WRONG_IDENTIFIER,
 )
-from offline_gcrl.evaluation.results import curve_across_seeds, task_curves_across_seeds
+from offline_gcrl.evaluation.results import (
+    Metrics,
+    curve_across_seeds,
+    summarise,
+    task_curves_across_seeds,
+)
 from offline_gcrl.report.results import DatasetResults, Results
 from offline_gcrl.statistics.contrasts import (
     Contrast,
@@ -73,6 +79,20 @@ class AgentFindings:
     """The final episodes with a planner."""
     instructed: Tables = ()
     """Episodes with sentences, with ``set`` and ``given``."""
+
+    noisy: Tables = ()
+    """The final episodes with noise on the actions, with ``noise``."""
+
+    @cached_property
+    def by_noise(self) -> dict[float, Metrics]:
+        """Metrics at each level of noise on the actions, without noise first; empty if there was none."""
+        if not self.noisy:
+            return {}
+        levels = sorted(self.noisy[0]["noise"].unique())
+        return {0.0: summarise(list(self.episodes))} | {
+            level: summarise([table.filter(pl.col("noise") == level) for table in self.noisy])
+            for level in levels
+        }
 
     @cached_property
     def transfers(self) -> list[Contrast]:
@@ -212,6 +232,7 @@ def _load(
         pl.read_parquet(intact(folder / ROUTING)) if (folder / ROUTING).exists() else None,
         tables(folder, PLANNED_EPISODES),
         tables(folder, INSTRUCTED_EPISODES),
+        tables(folder, NOISY_EPISODES),
     )
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+import polars as pl
+
 from offline_gcrl.evaluation.probes import ProbeResults
 from offline_gcrl.evaluation.results import HEADLINES, SUCCESS_COLUMNS, SeedResult
 from offline_gcrl.statistics.contrasts import paired_contrast, wrong_identifiers, zero_shot
-from offline_gcrl.statistics.intervals import Estimate
+from offline_gcrl.statistics.intervals import Estimate, rate_across_seeds
 from offline_gcrl.statistics.transfer import average_transfer, transfers
 
 COLUMNS = {HEADLINES[criterion]: column for criterion, column in SUCCESS_COLUMNS.items()}
@@ -20,7 +22,7 @@ def probe_metrics(
     the multi-task policy minus those of specialists. ``told_wrong/task`` and ``told_wrong/goal`` are success rates with
     a wrong identifier, and ``told_wrong_drop/...`` the decrease that it causes. ``held_out`` and ``seen`` are success
     rates on held-out goals and on all others. ``planned`` is the success rate with a planner, and ``planned_gain`` that
-    minus the success rate without it.
+    minus the success rate without it. ``noise/<level>`` is the success rate with noise on the actions.
     """
     groups: dict[int | None, list[int]] = {seed: [seed] for seed in results}
     groups[None] = list(results)
@@ -54,6 +56,7 @@ def _metrics(
         planned = [probes.planned[seed] for seed in tested]
         contrast = paired_contrast("planner", planned, without, column)
         flat |= _parts("planned", contrast.first) | _parts("planned_gain", contrast.difference)
+    flat |= _with_noise(probes, seeds, column)
     tested = [seed for seed in seeds if seed in probes.held_out]
     if tested:
         contrast = zero_shot(
@@ -62,6 +65,18 @@ def _metrics(
             column,
         )
         flat |= _parts("seen", contrast.first) | _parts("held_out", contrast.second)
+    return flat
+
+
+def _with_noise(probes: ProbeResults, seeds: list[int], column: str) -> dict[str, float]:
+    """Success rates at each level of noise on the actions."""
+    tables = [probes.noisy[seed] for seed in seeds if seed in probes.noisy]
+    levels = sorted(tables[0]["noise"].unique()) if tables else []
+    flat: dict[str, float] = {}
+    for level in levels:
+        groups = [table.filter(pl.col("noise") == level)[column] for table in tables]
+        rates = [group.cast(pl.Float64).to_numpy() for group in groups]
+        flat |= _parts(f"noise/{level:g}", rate_across_seeds(rates))
     return flat
 
 
