@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,27 +123,6 @@ def test_metrics_are_dvcs(project: Project) -> None:
     assert "success_rate" in project.dvc("metrics", "show", "--json")
 
 
-def test_a_seed_added_later_leaves_the_others_alone(project: Project) -> None:
-    before = {
-        path: path.read_bytes() for path in project.folder.glob("models/*/*/seed-*/policy.pt")
-    }
-    saved = {
-        path: path.stat().st_mtime_ns
-        for path in project.folder.glob("checkpoints/*/*/*/*/last.ckpt")
-    }
-    assert len(before) == len(saved) == 4
-    project.change(lambda params: params["experiment"].update(seeds=[0, 1, 2]))
-    again = {
-        f"{stage}@tiny-maze-{agent}" for stage in ("train", "evaluate") for agent in ("bc", "gciql")
-    }
-    assert project.repro() == {"check", "report"} | again
-    for path, content in before.items():
-        assert path.read_bytes() == content
-    for path, written in saved.items():
-        assert path.stat().st_mtime_ns == written  # Not trained again.
-    assert len(list(project.folder.glob("models/*/gciql/seed-2/policy.pt"))) == 1
-
-
 KILLED = {
     "report": "reports",
     "evaluate@tiny-maze-gciql": "results/tiny-maze/gciql",
@@ -231,30 +211,59 @@ def test_a_queued_experiment_reruns_its_agent_only_and_lands_in_the_same_store(
     assert changed["params.yaml"]["agents.gciql.learning_rate"]["new"] == 0.002
 
 
-def test_published_data_runs_through_the_pipeline_once_it_is_there(project: Project) -> None:
-    def swap(params: Any) -> None:
-        params["experiment"].update(
-            datasets=["tiny-maze", "pointmaze-umaze-d4rl"], agents=["gciql"]
-        )
+@dataclass(frozen=True)
+class Growth:
+    """What a run did for which a training seed and a published dataset were added."""
+
+    before: dict[Path, bytes]
+    """Policies of the seeds before."""
+    saved: dict[Path, int]
+    """Times at which their last checkpoints were written, in nanoseconds."""
+    stages: set[str]
+
+
+@pytest.fixture(scope="module")
+def growth(project: Project) -> Growth:
+    def grow(params: Any) -> None:
+        datasets = ["tiny-maze", "pointmaze-umaze-d4rl"]
+        params["experiment"].update(datasets=datasets, agents=["gciql"], seeds=[0, 1, 2])
         params["evaluate"]["video"]["episodes"] = 0
 
-    project.change(swap)
-    environment = {"HF_HUB_OFFLINE": "1"}
-    os.environ.update(environment)
+    policies = project.folder.glob("models/tiny-maze/gciql/seed-*/policy.pt")
+    before = {path: path.read_bytes() for path in policies}
+    checkpoints = project.folder.glob("checkpoints/tiny-maze/gciql/*/*/last.ckpt")
+    saved = {path: path.stat().st_mtime_ns for path in checkpoints}
+    project.change(grow)
+    os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         said = project.dvc("repro", "collect@pointmaze-umaze-d4rl", fails=True)
         assert "D4RL/pointmaze/umaze-v2/data/main_data.hdf5" in "".join(said.split())
         recipe = load_recipe("pointmaze-umaze-d4rl", RECIPES)
         published_look_alike(recipe, project.folder.parent / "minari", episodes=2, steps=400)
-        ran = project.repro()
+        return Growth(before, saved, project.repro())
     finally:
         del os.environ["HF_HUB_OFFLINE"]
-    assert {"collect@pointmaze-umaze-d4rl", "train@pointmaze-umaze-d4rl-gciql"} <= ran
-    assert not any(stage.startswith(("collect@tiny", "train@tiny")) for stage in ran)
-    schema = json.loads(
-        (project.folder / "datasets/parquet/pointmaze-umaze-d4rl/schema.json").read_text()
-    )
+
+
+def test_a_seed_added_later_leaves_the_others_alone(project: Project, growth: Growth) -> None:
+    assert len(growth.before) == 2
+    assert len(growth.saved) >= 2
+    for path, content in growth.before.items():
+        assert path.read_bytes() == content
+    for path, written in growth.saved.items():
+        assert path.stat().st_mtime_ns == written  # Not trained again.
+    assert (project.folder / "models/tiny-maze/gciql/seed-2/policy.pt").exists()
+    ran = {stage for stage in growth.stages if "tiny-maze" in stage}
+    assert ran == {"train@tiny-maze-gciql", "evaluate@tiny-maze-gciql"}
+
+
+def test_published_data_runs_through_the_pipeline_once_it_is_there(
+    project: Project, growth: Growth
+) -> None:
+    added = "pointmaze-umaze-d4rl"
+    assert {f"collect@{added}", f"train@{added}-gciql"} <= growth.stages
+    schema = json.loads((project.folder / f"datasets/parquet/{added}/schema.json").read_text())
     counts = schema["counts"]["sources"]["D4RL/pointmaze/umaze-v2"]
     assert counts["episodes"] >= counts["successful_episodes"] > 2
     metrics = json.loads((project.folder / "reports/metrics.json").read_text())
-    assert metrics["pointmaze-umaze-d4rl"]["gciql"]["success_rate"]["episodes"] == 9
+    assert metrics[added]["gciql"]["success_rate"]["episodes"] == 9

@@ -1,7 +1,7 @@
 """Quasimetric RL: the metrics, the losses by hand, and that distances become shortest paths."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from test_agents import BATCH, DIMENSIONS, SCALING, make_agent, make_batch, make_settings
 
 from offline_gcrl.agents import agent_type
-from offline_gcrl.networks.metrics import INTERVALS, IQE, METRICS, MRN, union_lengths
+from offline_gcrl.networks.metrics import (
+    INTERVALS,
+    IQE,
+    METRICS,
+    MRN,
+    SORTING_NETWORK,
+    union_lengths,
+)
 from offline_gcrl.policies.policy import load_policy, save_policy
 from offline_gcrl.support.errors import PolicyError
 
@@ -36,6 +43,15 @@ def test_the_length_of_a_union_of_intervals_is_that_of_the_cells_that_it_covers(
     found = union_lengths(torch.from_numpy(low), torch.from_numpy(high))
     expected = [covered_length(*pair) for pair in zip(low, high, strict=True)]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+
+
+def test_the_network_sorts_every_list() -> None:
+    """It does if it sorts all lists of zeros and ones (Knuth, The Art of Computer Programming 3, section 5.3.4)."""
+    lists = np.array(list(product((0, 1), repeat=INTERVALS)))
+    rows = list(lists.T)
+    for one, other in SORTING_NETWORK:
+        rows[one], rows[other] = np.minimum(rows[one], rows[other]), np.maximum(rows[one], rows[other])  # fmt: skip
+    np.testing.assert_array_equal(np.stack(rows, 1), np.sort(lists, 1))
 
 
 def test_iqe_mixes_the_mean_and_the_largest_of_its_components() -> None:
