@@ -54,7 +54,7 @@ def main() -> None:
                 probes = run_probes(more, settings.workers, partial(bars.advance, "probes", 1))
             probes.write(folder)
             if settings.planner and not probes.planned:
-                note("no planner: the value of this agent is no number of steps")
+                note("no planner: this agent sees images, or its value is no number of steps")
             videos = plan_videos(plan, more, settings.video, folder)
             with Bars(["videos"], len(videos), "videos") as bars:
                 reason = write_videos(videos, partial(bars.advance, "videos", 1))

@@ -18,8 +18,7 @@ from offline_gcrl.agents.shared.distral import with_distillation
 from offline_gcrl.config import AgentSettings, Discount, Mixture, Sampling, Units
 from offline_gcrl.networks.actors import Actor
 from offline_gcrl.networks.conditioning import Conditioning, Dimensions
-from offline_gcrl.networks.goal_conditioned import GoalConditioned
-from offline_gcrl.networks.mlp import MLP
+from offline_gcrl.networks.goal_conditioned import GoalConditioned, pair_network
 from offline_gcrl.networks.targets import TargetPair, copy_as_target, target_pair
 from offline_gcrl.networks.values import Value
 
@@ -74,7 +73,7 @@ class Agent(nn.Module):
         conditioning = Conditioning.of(settings, dimensions)
         self.value = Value(state, goal, 1, *shape, conditioning=conditioning)
         self.target_value = copy_as_target(self.value)
-        self.discriminator = MLP([2 * goal, *settings.hidden, 1], "tanh")
+        self.discriminator = pair_network(goal, settings.hidden, "tanh", conditioning.images)
         network = GoalConditioned(state, goal, dimensions.action, *shape, conditioning=conditioning)
         self.actor = Actor(network, squash=True)
 

@@ -1,7 +1,7 @@
 """Settings: ``params.yaml`` and recipes, validated into frozen typed models before any work.
 
 - ``reading``: reading of YAML files, strict models, error messages.
-- ``experiment``, ``relabelling``, ``training``, ``multitask``, ``evaluating``, ``agents``, ``speech``: the sections of
+- ``experiment``, ``relabelling``, ``training``, ``multitask``, ``evaluating``, ``agents``, ``speech``, ``vision``: the sections of
   ``params.yaml``. ``overrides`` applies the overrides per dataset and per agent, ``params`` reads the complete
   file, ``checks`` compares settings of different sections, and ``hidden`` lists settings without effect.
 - ``sources``, ``goals``, ``language``, ``images``, ``recipes``: the models of a recipe. ``resolving`` loads recipes and fills in counts.
@@ -53,6 +53,7 @@ from offline_gcrl.config.resolving import (
 from offline_gcrl.config.sources import Collect, Environment, Source
 from offline_gcrl.config.speech import Speech, TextEncoder
 from offline_gcrl.config.training import Train
+from offline_gcrl.config.vision import Vision
 
 __all__ = [
     "PARAMS",
@@ -100,6 +101,7 @@ __all__ = [
     "Units",
     "ValueMeaning",
     "Video",
+    "Vision",
     "agent_settings",
     "algorithm_names",
     "check_agent",

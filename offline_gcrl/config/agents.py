@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from offline_gcrl.config.reading import Name, Section
 from offline_gcrl.config.relabelling import Discount, Mixture, Strategy
 from offline_gcrl.config.speech import OF_INSTRUCTIONS, Speech, TextEncoder, check_instructions
+from offline_gcrl.config.vision import Vision, check_vision
 
 AGENTS = Path(__file__).parent.parent / "agents"
 Units = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
@@ -67,6 +68,8 @@ class Sampling(Section):
     """Number of rewards in a target of the goal encoder's own loss before it bootstraps."""
     speech: Speech | None = None
     """How goals are given in words; null for goals that are vectors alone."""
+    vision: Vision | None = None
+    """How the agent sees, in a dataset with images; null for the default."""
 
 
 class DualGoals(Section):
@@ -157,8 +160,16 @@ class AgentSettings(Section):
     """Whether observations and goals are normalised by the statistics of the dataset; not so in OGBench's agents."""
     embedding_size: PositiveInt = 16
     """Size of a learned embedding."""
+    # Left out of what is saved where it is not set, so that policies of vectors keep their bytes.
+    images: Vision | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How the agent sees, in a dataset with images; null for the default, images of states and goals."""
     distils: ClassVar[bool] = False
     """Whether the loss of the agent has the terms of Distral."""
+
+    @model_validator(mode="after")
+    def _can_encode_its_images(self) -> Self:
+        check_vision(self)
+        return self
 
     @model_validator(mode="after")
     def _has_an_input_for_its_network(self) -> Self:
@@ -240,10 +251,11 @@ class AgentSettings(Section):
     @property
     def batch_sampling(self) -> Sampling:
         """What a batch contains: what the agent needs, and what its goal encoder learns from."""
+        sampling = self.sampling.model_copy(update={"vision": self.images})
         if self.takes_instructions:
-            return self.sampling.model_copy(update={"speech": self._speech})
+            return sampling.model_copy(update={"speech": self._speech})
         is_dual = self.goal_encoder == "dual"
-        return self.dual.added_to(self.sampling) if is_dual else self.sampling
+        return self.dual.added_to(sampling) if is_dual else sampling
 
     @property
     def _speech(self) -> Speech:

@@ -20,6 +20,7 @@ from offline_gcrl.config.recipes import Dataset
 from offline_gcrl.config.relabelling import Relabel
 from offline_gcrl.config.resolving import RECIPES, recipe_names, resolve
 from offline_gcrl.config.training import Train
+from offline_gcrl.config.vision import Vision
 from offline_gcrl.support.errors import SettingsError
 
 
@@ -68,6 +69,7 @@ def check_fit(
     _check_several_tasks(settings, train, dataset, key, path)
     _check_devices(settings, train, key, path)
     _check_language(settings, relabel, dataset, key, path)
+    _check_images(settings, dataset, key, path)
     if settings.task_network in PER_TASK and len(dataset.recipes) == 1:
         raise SettingsError(
             f"{path}: {dotted((*key, 'task_network'))}: '{settings.task_network}' needs several tasks, and "
@@ -108,6 +110,27 @@ def _check_language(
         raise SettingsError(
             f"{path}: relabel.reward: a sentence is true or false, so '{settings.conditioning}' in {where} needs "
             "'sparse', not 'dense'"
+        )
+
+
+def _check_images(
+    settings: AgentSettings, dataset: Dataset, key: tuple[str, ...], path: Path
+) -> None:
+    """Agents that see need images, and goals of which there are images."""
+    where = dotted((*key, "images"))
+    if dataset.images is None:
+        if settings.images is not None:
+            raise SettingsError(
+                f"{path}: {where}: the recipe '{dataset.name}' has no 'images'; add the section to the recipe, or leave "
+                "this one out"
+            )
+        return
+    mixtures = settings.goal_mixtures.items()
+    pursued = [name for name, mixture in mixtures if "original" in mixture]
+    if pursued and (settings.images or Vision()).sees_goals:
+        raise SettingsError(
+            f"{path}: {dotted((*key, pursued[0]))}: there are no images of 'original' goals, which the behaviour pursued; "
+            f"set hindsight goals{_for_dataset(key, dataset.name, pursued[0])}, or {where}: {{goal: vector}}"
         )
 
 

@@ -2,13 +2,15 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 from pydantic_core import PydanticCustomError
 
 from offline_gcrl.config.reading import Section
 
 CHANNELS = 3
 """Red, green and blue."""
+SMALLEST = 32
+"""Images have more numbers than any vector, by which networks tell them apart."""
 
 
 class Camera(Section):
@@ -45,10 +47,10 @@ class Images(Section):
     Objects that mark the desired goal are hidden: in an observation they would reveal the goal.
     """
 
-    height: PositiveInt = 64
-    """Height in pixels."""
-    width: PositiveInt = 64
-    """Width in pixels."""
+    height: Annotated[int, Field(ge=SMALLEST)] = 64
+    """Height in pixels, at least 32."""
+    width: Annotated[int, Field(ge=SMALLEST)] = 64
+    """Width in pixels, at least 32."""
     camera: Camera = Camera()
     """The camera."""
     goal: GoalImage

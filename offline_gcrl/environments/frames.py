@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from offline_gcrl.config import Camera, Environment, Images
 from offline_gcrl.environments.cameras import MARKERS, from_above, simplify, simulated
-from offline_gcrl.environments.making import can_render, shared_environment
+from offline_gcrl.environments.making import can_render, make_environment, seeded_episode
 from offline_gcrl.support.errors import RenderingError, SettingsError
 
 Frame = NDArray[np.uint8]
@@ -41,7 +41,7 @@ class FrameRenderer:
         original = simulated(environment)
         if original is None:
             raise SettingsError("images: the environment has no MuJoCo model to render")
-        self.original, self.images = original, images
+        self.images = images
         self.model = copy.deepcopy(original.model)
         self.data = mujoco.MjData(self.model)
         hide_markers(self.model)
@@ -58,27 +58,28 @@ class FrameRenderer:
         frame: Frame = self.renderer.render()
         return frame
 
-    def current(self) -> Frame:
-        """The image of the environment's current state."""
-        return self.frame(self.original.data.qpos)
+    def current(self, environment: Any) -> Frame:
+        """The image of the current state of an environment with this model, (height, width, 3)."""
+        return self.frame(_positions(environment))
 
-    def goal(self, goal: NDArray[Any]) -> Frame:
+    def goal(self, environment: Any, goal: NDArray[Any]) -> Frame:
         """The image of a state in which a goal, (goal,), is achieved; the rest is as in the current state."""
-        how = self.images.goal
+        how, positions = self.images.goal, _positions(environment).copy()
         if how.site is not None:
-            return self.frame(self._pulled(how.site, goal))
-        positions = self.original.data.qpos.copy()
+            return self.frame(self._pulled(how.site, positions, goal))
         positions[list(how.qpos or ())] = goal
         return self.frame(positions)
 
-    def _pulled(self, site: str, goal: NDArray[Any]) -> NDArray[np.float64]:
+    def _pulled(
+        self, site: str, start: NDArray[np.float64], goal: NDArray[Any]
+    ) -> NDArray[np.float64]:
         """Positions in which a site is at the goal: the motion-capture body pulls it there."""
         number = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, site)
         if number < 0 or self.model.nmocap == 0:
             raise SettingsError(
                 f"images.goal.site: the model has no site '{site}' that a motion-capture body moves"
             )
-        self.data.qpos[:], self.data.qvel[:] = self.original.data.qpos, 0.0
+        self.data.qpos[:], self.data.qvel[:] = start, 0.0
         mujoco.mj_forward(self.model, self.data)
         _attach_motion_capture(self.model, self.data)
         for _ in range(PULLS):
@@ -92,6 +93,14 @@ class FrameRenderer:
     def close(self) -> None:
         """Free the GL context."""
         self.renderer.close()
+
+
+def _positions(environment: Any) -> NDArray[np.float64]:
+    """The positions of the simulator of an environment, (qpos,)."""
+    simulator = simulated(environment)
+    assert simulator is not None
+    positions: NDArray[np.float64] = simulator.data.qpos
+    return positions
 
 
 def hide_markers(model: Any) -> None:
@@ -124,8 +133,9 @@ def _attach_motion_capture(model: Any, data: Any) -> None:
 @lru_cache(maxsize=8)
 def shared_renderer(environment: str, images: str) -> FrameRenderer:
     """The renderer that this process shares, given the settings as JSON; GL contexts do not survive a fork."""
-    made = shared_environment(Environment.model_validate_json(environment))
-    made.reset(seed=0)  # Some environments have no model before it.
+    made = make_environment(Environment.model_validate_json(environment))
+    with seeded_episode(made, 0):  # An episode that runs must not notice.
+        made.reset(seed=0)  # Some environments have no model before it.
     return FrameRenderer(made, Images.model_validate_json(images))
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from offline_gcrl.config import Goal, Region
-from offline_gcrl.config.outputs import EPISODES, SCHEMA, STEPS
+from offline_gcrl.config import Goal, Images, Region
+from offline_gcrl.config.outputs import EPISODES, FRAMES, SCHEMA, STEPS
 from offline_gcrl.episodes.schema import FORMAT, VECTORS, achieved_column
 from offline_gcrl.support.digests import intact, read_json
 from offline_gcrl.support.errors import DataError
@@ -31,11 +31,19 @@ class EpisodeIndex:
     schema: dict[str, Any]
     table: pl.DataFrame
     """E rows with the columns of ``EPISODES_SCHEMA``."""
+    frames: Path | None = field(default=None, kw_only=True)
+    """File of the images of the steps; None in a dataset without images."""
 
     @property
     def index(self) -> "EpisodeIndex":
         """The schema and the episode table alone."""
-        return EpisodeIndex(self.schema, self.table)
+        return EpisodeIndex(self.schema, self.table, frames=self.frames)
+
+    @property
+    def images(self) -> Images | None:
+        """How states were rendered; None in a dataset without images."""
+        found = self.schema.get("images")
+        return None if found is None else Images.model_validate_json(json.dumps(found))
 
     @property
     def goal(self) -> Goal:
@@ -133,7 +141,7 @@ def open_stored(folder: Path) -> StoredEpisodes:
     """
     schema = _schema(folder)
     table = pl.read_parquet(intact(folder / EPISODES))
-    return StoredEpisodes(schema, table, intact(folder / STEPS))
+    return StoredEpisodes(schema, table, intact(folder / STEPS), frames=_frames(folder, schema))
 
 
 def open_episodes(folder: Path) -> Episodes:
@@ -153,7 +161,13 @@ def open_episodes(folder: Path) -> Episodes:
         achieved_goal=vectors[achieved_column(schema)],
         desired_goal=vectors.get("desired_goal"),
         action=vectors["action"],
+        frames=_frames(folder, schema),
     )
+
+
+def _frames(folder: Path, schema: Mapping[str, Any]) -> Path | None:
+    """The file of the images, if there are any."""
+    return intact(folder / FRAMES) if "images" in schema else None
 
 
 def _schema(folder: Path) -> dict[str, Any]:

@@ -16,15 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from offline_gcrl.config import Images, Recipe, Source
+from offline_gcrl.config import Recipe, Source
 from offline_gcrl.config.outputs import FRAMES
 from offline_gcrl.environments.frames import shared_renderer
 from offline_gcrl.episodes.schema import frames_schema
 from offline_gcrl.episodes.sources import taken_episodes
+from offline_gcrl.episodes.stored_frames import FRAMES_PER_GROUP
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.processes import cores, ordered_map
 
-FRAMES_PER_GROUP = 128
 EPISODES_PER_WORKER = 2
 """Episodes that wait in memory for each process."""
 POSITIONS = "qpos"
@@ -85,17 +85,6 @@ def render(job: FramesJob) -> NDArray[np.uint8]:
     """The images of one episode, (T + 1, height, width, 3)."""
     renderer = shared_renderer(job.environment, job.images)
     return np.stack([renderer.frame(positions) for positions in job.positions])
-
-
-def iterate_frames(path: Path, images: Images) -> Iterator[NDArray[np.uint8]]:
-    """Parts of consecutive images, (part, height * width * 3), which are read-only."""
-    size = math.prod(images.shape)
-    with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
-        for part in file.iter_batches(FRAMES_PER_GROUP, use_threads=False):
-            column = part.column(0)
-            content = np.frombuffer(column.buffers()[1], np.uint8)
-            first = column.offset * size
-            yield content[first : first + len(column) * size].reshape(-1, size)
 
 
 def _jobs(recipe: Recipe, source: Source, data: minari.MinariDataset) -> Iterator[FramesJob]:

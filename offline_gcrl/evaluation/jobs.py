@@ -6,7 +6,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from offline_gcrl.config import Dataset, Evaluate, Evaluation, Goal, Planner, Recipe, Region
+from offline_gcrl.config import (
+    Dataset,
+    Evaluate,
+    Evaluation,
+    Goal,
+    Images,
+    Planner,
+    Recipe,
+    Region,
+)
 from offline_gcrl.environments.selection import evaluated_goal
 from offline_gcrl.goals.instructions import InstructionSet
 
@@ -69,6 +78,8 @@ class EpisodeJob:
     """Standard deviation of the noise on actions, in units of the largest action."""
     instructed: Instructed | None = None
     """The sentence that is to become true, if success is not that of the goal."""
+    images: Images | None = None
+    """How states and goals are rendered for policies that see; None in a dataset without images."""
 
     @property
     def reset_options(self) -> dict[str, Any] | None:
@@ -123,5 +134,6 @@ def episode_job(
         number=number,
         seed=seed,
         held_out=recipe.held_out,
+        images=recipe.images,
         stop_at_success=settings.stop_at_success and recipe.evaluation.criterion == "any_step",
     )

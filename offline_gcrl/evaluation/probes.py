@@ -223,8 +223,9 @@ def instructed_episodes(policy: Policy) -> list[Instructed]:
 def planned_jobs(
     policy: Policy, jobs: Sequence[EpisodeJob], settings: Evaluate, data: Path
 ) -> list[EpisodeJob]:
-    """The same episodes with a planner; none if there is no planner, or if the policy estimates no steps."""
-    if settings.planner is None or policy.why_no_steps():
+    """The same episodes with a planner; none if there is no planner, or if the policy sees images or estimates no steps."""
+    sees = policy.dimensions.image is not None  # Paths consist of states of the data.
+    if settings.planner is None or sees or policy.why_no_steps():
         return []
     planning = Planning(settings.planner, data)
     return [replace(job, planning=planning) for job in jobs]

@@ -27,6 +27,7 @@ from offline_gcrl.evaluation.instructed import (
 )
 from offline_gcrl.evaluation.jobs import NOISE, EpisodeJob, Planning
 from offline_gcrl.evaluation.planner import Graph, Plan, PlannedEpisode, planning_graph
+from offline_gcrl.evaluation.seen import Given, padded
 from offline_gcrl.goals.held_out import in_region
 from offline_gcrl.goals.success import reaches, squared_distance
 from offline_gcrl.policies.policy import Acting, Policy, load_policy
@@ -68,7 +69,7 @@ def rollout(
     Entries of the reset's info, such as a goal, are valid for the complete episode. In a suite with padding,
     observations and goals are padded with zeros to the policy's sizes, and actions are cut to the environment's size.
     """
-    sizes = policy.dimensions
+    given, goal_given = given_in(job, environment, policy), None
     space, acting = environment.action_space, acting_in(job, policy)
     assert isinstance(space, gymnasium.spaces.Box)
     planned = acting if isinstance(acting, PlannedEpisode) else None
@@ -81,16 +82,16 @@ def rollout(
         yield RolloutStep(achieved, desired, reached, ended, plan, saying)
         if ended:
             return
-        state = _padded(select(tree, job.goal.observation), sizes.observation)
-        goal = desired if job.conditioned_goal is None else np.array(job.conditioned_goal)
-        task = job.conditioned_task or job.task
-        given = (state, _padded(goal, sizes.goal), task)
+        state, task = given.observation(tree), job.conditioned_task or job.task
+        if goal_given is None or not given.inputs.sees_goals:  # Goal images are rendered once.
+            goal = desired if job.conditioned_goal is None else np.array(job.conditioned_goal)
+            goal_given = given.goal(goal)
         if saying and saying.told is not None:
-            action = policy.act(state, None if saying.captions else given[1], task, saying.told)
+            action = policy.act(state, None if saying.captions else goal_given, task, saying.told)
         elif planned:  # It also needs the achieved goal, because some values are between goals.
-            action = planned.act(*given, _padded(achieved, sizes.goal))
+            action = planned.act(state, goal_given, task, padded(achieved, policy.dimensions.goal))
         else:
-            action = acting.act(*given)
+            action = acting.act(state, goal_given, task)
         observation, _, terminated, truncated, info = environment.step(
             as_action(action, space, job.action_noise, noise)
         )
@@ -141,6 +142,12 @@ def _goals(tree: dict[str, Any], job: EpisodeJob) -> tuple[NDArray[Any], NDArray
     assert job.goal.desired is not None
     achieved = _finite(select(tree, job.goal.achieved), "achieved goal")
     return achieved, _finite(select(tree, job.goal.desired), "desired goal")
+
+
+def given_in(job: EpisodeJob, environment: gymnasium.Env[Any, Any], policy: Policy) -> Given:
+    """What the policy is given in an episode."""
+    settings = job.evaluation.environment
+    return Given(environment, policy, job.goal.observation, settings, job.images)
 
 
 def acting_in(job: EpisodeJob, policy: Policy) -> Acting:
@@ -242,11 +249,6 @@ def has_reached(tree: dict[str, Any], goal: Goal, source: str = "goal") -> bool:
             "goal.success.kind"
         )
     return success
-
-
-def _padded(values: NDArray[Any], size: int) -> NDArray[Any]:
-    missing = size - len(values)
-    return np.pad(values, (0, missing)) if missing > 0 else values
 
 
 @functools.lru_cache(maxsize=8)  # One per task of a suite; a graph of 1,000 nodes takes 12 MB.

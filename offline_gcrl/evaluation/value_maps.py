@@ -29,7 +29,7 @@ Vector = NDArray[np.float32]
 def write_value_maps(jobs: Sequence[EpisodeJob], agent: str, folder: Path) -> None:
     """Write the maps of a policy as a table and as a figure, one per task that is a maze.
 
-    Nothing is written if the policy has no value, or one of sentences alone, or if no task is a maze.
+    Nothing is written if the policy has no value, or one of images or of sentences alone, or if no task is a maze.
 
     Args:
         jobs: evaluation episodes of the policy.
@@ -37,7 +37,8 @@ def write_value_maps(jobs: Sequence[EpisodeJob], agent: str, folder: Path) -> No
         folder: folder of the results of the agent.
     """
     policy = load_policy(jobs[0].policy)
-    if policy.settings.conditioning == "language":  # Its value is of sentences.
+    # Its value is of sentences, or of images.
+    if policy.settings.conditioning == "language" or policy.dimensions.image is not None:
         return
     tables, panels = [], []
     for task, job in first_of_tasks(jobs).items():

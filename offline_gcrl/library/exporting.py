@@ -61,14 +61,18 @@ def export_policy(policy: Policy, path: str | Path) -> Path:
         The path.
 
     Raises:
-        PolicyError: the suffix is another one, a package is missing, the policy takes instructions, or the exported policy
-            differs from ``act``.
+        PolicyError: the suffix is another one, a package is missing, the policy takes instructions or images, or the
+            exported policy differs from ``act``.
     """
     path = Path(path)
     if policy.vocabulary is not None:
         raise PolicyError(
             f"{path}: a policy that takes instructions cannot be exported, because its text encoder is no network; use "
             "save and load_policy"
+        )
+    if policy.dimensions.image is not None:
+        raise PolicyError(
+            f"{path}: a policy that sees images cannot be exported yet; use save and load_policy"
         )
     if path.suffix not in WRITERS:
         raise PolicyError(

@@ -24,6 +24,7 @@ from offline_gcrl.config import load_dataset as load_resolved
 from offline_gcrl.config.outputs import POLICY, TRAINING_CURVE
 from offline_gcrl.environments.making import make_environment
 from offline_gcrl.environments.selection import as_tree, evaluated_goal, has_key, select
+from offline_gcrl.evaluation.seen import Given
 from offline_gcrl.library.folders import TemporaryFolder
 from offline_gcrl.policies import policy as policies
 from offline_gcrl.policies.policy import Policy, policy_file
@@ -121,6 +122,20 @@ class TrainedPolicy(Policy):
         """
         return make_environment(self._environment(task), **settings)
 
+    def eyes(self, environment: gymnasium.Env[Any, Any], task: str | None = None) -> Given:
+        """What shows the policy an environment: ``observation`` and ``goal`` give vectors, images, or both.
+
+        Args:
+            environment: one that ``make_env`` returns; it is only read.
+            task: the task of a suite; the first one if left out.
+
+        Raises:
+            PolicyError: the policy has no recipe, or sees, and the recipe has no images.
+            RenderingError: this machine cannot render images.
+        """
+        recipe, settings = self.recipe_of(task), self._environment(task)
+        return Given(environment, self, recipe.goal.observation, settings, recipe.images)
+
     def save(self, folder: str | Path) -> Path:
         """Save the policy to a folder, which is created, with its dataset and training curve; ``load_policy`` loads it.
 
@@ -194,7 +209,11 @@ class TrainedPolicy(Policy):
         says_goal = instruction is not None and bool(
             self.vocabulary and self.vocabulary.has_captions
         )
-        if isinstance(given, Mapping):
+        if (
+            self.dimensions.image is not None
+        ):  # Nothing of it is selected from what an environment returns.
+            state, achieved = given, None
+        elif isinstance(given, Mapping):
             state, desired, achieved = self._selections(given, task)
             goal = desired if goal is None and not says_goal else goal
         else:

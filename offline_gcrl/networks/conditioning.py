@@ -1,12 +1,14 @@
 """How a network is conditioned on a goal and a task: identifiers, FiLM, output layers per task."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from offline_gcrl.config import AgentSettings, Modular
+from offline_gcrl.config import AgentSettings, Modular, Vision
+from offline_gcrl.networks.encoders import ImageEncoding
 from offline_gcrl.networks.mlp import MLP
 
 UNSEEN = -1
@@ -23,6 +25,9 @@ class Dimensions:
     tasks: int = 1
     language: int = 0
     """Size of the embeddings of sentences, for policies that take instructions."""
+    image: tuple[int, int, int] | None = None
+    """Height, width and channels of images, for policies that see. The vectors of observations, of goals, or of both
+    then start with the pixels of an image."""
 
     def read_by(self, settings: AgentSettings) -> "Dimensions":
         """The sizes that the networks of an agent read: an embedding is a part of the vector of goals, or all of it."""
@@ -30,6 +35,17 @@ class Dimensions:
             return self
         goal = 0 if settings.conditioning == "language" else self.goal
         return replace(self, goal=goal + self.language)
+
+
+def saved_dimensions(dimensions: Dimensions) -> dict[str, Any]:
+    """Sizes as plain values for a file; images are left out where there are none."""
+    return {name: value for name, value in asdict(dimensions).items() if value is not None}
+
+
+def loaded_dimensions(saved: Mapping[str, Any]) -> Dimensions:
+    """Sizes from what ``saved_dimensions`` returned."""
+    image = saved.get("image")
+    return Dimensions(**{**saved, "image": None if image is None else tuple(image)})
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,8 @@ class Conditioning:
     tasks: int = 1
     modular: Modular = field(default_factory=Modular)
     """The size of modular networks."""
+    images: ImageEncoding | None = None
+    """How images are encoded; None for networks of vectors."""
 
     @classmethod
     def of(cls, settings: AgentSettings, dimensions: Dimensions) -> "Conditioning":
@@ -59,6 +77,7 @@ class Conditioning:
             embedding=settings.embedding_size,
             tasks=dimensions.tasks,
             modular=settings.modular or Modular(),
+            images=_encoding(settings.images or Vision(), dimensions.image),
         )
 
     @property
@@ -98,6 +117,13 @@ class Conditioning:
         """Size of z for goals of size ``goal``."""
         sizes = {"goal": goal, "one_hot": self.tasks, "embedding": self.embedding}
         return sum(sizes[part] for part in self.parts)
+
+
+def _encoding(vision: Vision, shape: tuple[int, int, int] | None) -> ImageEncoding | None:
+    """How networks encode images of a shape; None without images."""
+    if shape is None:
+        return None
+    return ImageEncoding(shape, vision.encoder, vision.features, vision.fusion)
 
 
 class FiLM(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from offline_gcrl.networks.conditioning import Conditioning, FiLM, Heads, TaskEncoder, TwoColumns
-from offline_gcrl.networks.encoders import vector_encoder
+from offline_gcrl.networks.encoders import ImageEncoding, image_inputs, vector_encoder
 from offline_gcrl.networks.mlp import MLP
 from offline_gcrl.networks.modules import SoftModules
 
@@ -24,7 +24,7 @@ class GoalConditioned(nn.Module):
     and shift its hidden layers, ``heads`` concatenates and has an output layer for each task, ``modular`` weights
     modules by the task, and ``distral`` has a shared output layer and one for each task. With
     ``goal_encoder: separate`` the state (with the action) and z are encoded by a layer each first (universal
-    value functions; Schaul et al. 2015, figure 1, the two-stream architecture).
+    value functions; Schaul et al. 2015, figure 1, the two-stream architecture). Images are encoded before all of this.
     """
 
     def __init__(
@@ -41,6 +41,10 @@ class GoalConditioned(nn.Module):
     ) -> None:
         super().__init__()
         self.network = conditioning.network
+        reads_goal = "goal" in conditioning.inputs.parts
+        self.images = image_inputs(conditioning.images, state, goal if reads_goal else 0)
+        if self.images is not None:
+            state, goal = self.images.state, self.images.goal if reads_goal else goal
         condition = conditioning.inputs.size(goal)
         self.task_encoder = TaskEncoder(conditioning.inputs)
         self.state_encoder: nn.Module = nn.Identity()
@@ -92,6 +96,8 @@ class GoalConditioned(nn.Module):
         self, state: Tensor, goal: Tensor, action: Tensor | None, task: Tensor | None
     ) -> Tensor:
         """The outputs, or the features that heads read."""
+        if self.images is not None:
+            state, goal = self.images(state, goal)
         if action is not None:
             state = torch.cat([state, action], -1)
         state = self.state_encoder(state)
@@ -106,3 +112,28 @@ class GoalConditioned(nn.Module):
             return outputs
         outputs = self.trunk(inputs)
         return outputs
+
+
+class ImagePair(nn.Module):
+    """A function of two images in one vector, (batch, 2 * goal), which are encoded together."""
+
+    def __init__(self, network: GoalConditioned) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        """(batch, 2 * goal) to (batch, outputs)."""
+        first, second = pairs.chunk(2, -1)
+        outputs: Tensor = self.network(first, second)
+        return outputs
+
+
+def pair_network(
+    goal: int, hidden: Sequence[int], activation: str, images: ImageEncoding | None
+) -> nn.Module:
+    """A function of two goals in one vector, (batch, 2 * goal) to (batch, 1): an MLP, or for images with an encoder."""
+    if images is None or goal < images.pixels:
+        return MLP([2 * goal, *hidden, 1], activation)
+    return ImagePair(
+        GoalConditioned(goal, goal, 1, hidden, activation, conditioning=Conditioning(images=images))
+    )

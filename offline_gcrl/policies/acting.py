@@ -25,6 +25,7 @@ def plain_layers(actor: nn.Module) -> list[Layer] | None:
     network = actor.network
     plain = (
         network.network == "concatenate"
+        and network.images is None
         and network.task_encoder.parts == ("goal",)
         and isinstance(network.state_encoder, nn.Identity)
         and isinstance(network.goal_encoder, nn.Identity)

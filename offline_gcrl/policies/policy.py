@@ -12,16 +12,22 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from offline_gcrl.agents import Agent, make_agent, settings_type
-from offline_gcrl.config import AgentSettings, algorithm_names
+from offline_gcrl.config import AgentSettings, Vision, algorithm_names
 from offline_gcrl.config.agents import PER_TASK
 from offline_gcrl.config.outputs import POLICY
-from offline_gcrl.networks.conditioning import UNSEEN, Dimensions
+from offline_gcrl.networks.conditioning import (
+    UNSEEN,
+    Dimensions,
+    loaded_dimensions,
+    saved_dimensions,
+)
 from offline_gcrl.policies.acting import Layer, forward, plain_layers
 from offline_gcrl.policies.distances import WITHOUT_STEPS, as_steps
-from offline_gcrl.policies.inputs import checked_input, common_batch
+from offline_gcrl.policies.inputs import common_batch
 from offline_gcrl.policies.instructions import Vocabulary
 from offline_gcrl.policies.saved import read_content, write_content
 from offline_gcrl.policies.scaling import Scaling
+from offline_gcrl.policies.seeing import Inputs
 from offline_gcrl.support.errors import PolicyError
 
 FORMAT = 2
@@ -65,8 +71,9 @@ class Policy:
 
         Args:
             observation: (observation,) or (batch, observation), numbers of any type in the units of the environment.
-                Networks read them within 5 standard deviations of the mean of the dataset.
-            goal: (goal,) or (batch, goal); one goal is broadcast over many observations, and the reverse.
+                Networks read them within 5 standard deviations of the mean of the dataset. For policies that see, an
+                image, (height, width, 3), or a batch of them, or a mapping with ``image`` and ``state``.
+            goal: (goal,) or (batch, goal), or images; one is broadcast over many observations, and the reverse.
             task: name of the task, for policies of several tasks that depend on it. With ``task_network: distral`` the
                 shared policy acts without a task, and for a name that is not one of the tasks.
             instruction: a sentence, or one for each observation, for policies with ``conditioning: language`` or
@@ -79,15 +86,13 @@ class Policy:
             PolicyError: a shape or a task does not fit the policy, a number is not finite, or the task, the goal or the
                 instruction is missing.
         """
-        state = self._checked(observation, "observation")
+        state = self.inputs.observation(observation)
         number = self._task_number(task, instruction)
         goals = self._conditions(goal, number, instruction)
         if state.ndim == goals.ndim == 1 and self._layers is not None:
-            scaled = forward(
-                self._layers, np.concatenate([self.scaling.observations(state), goals])
-            )
+            scaled = forward(self._layers, np.concatenate([state, goals]))
         else:
-            scaled = self._forward(self.actor, self.scaling.observations(state), goals, number)
+            scaled = self._forward(self.actor, state, goals, number)
         return self.scaling.environment_actions(scaled)
 
     def value(
@@ -118,12 +123,11 @@ class Policy:
             raise PolicyError(
                 f"this policy of {self.algorithm} has no value: it is a snapshot, or its algorithm learns none"
             )
-        state = self._checked(observation, "observation")
+        start = self.inputs.observation(observation)
         number = self._task_number(task, instruction)
         goals = self._conditions(goal, number, instruction)
-        start = self.scaling.observations(state)
         if getattr(self.agent, "values_achieved_goals", False):
-            start = self.scaling.goals(self._achieved(state, achieved_goal))
+            start = self._achieved(observation, achieved_goal)
         value: Any = self.agent.state_value
         return self._forward(value, start, goals, number)
 
@@ -162,14 +166,16 @@ class Policy:
         """What acts in one episode: the policy itself, since it keeps no state between steps."""
         return self
 
-    def _checked(self, given: ArrayLike, name: str) -> NDArray[np.float32]:
-        return checked_input(given, name, getattr(self.dimensions, name))
+    @functools.cached_property
+    def inputs(self) -> Inputs:
+        """Reads observations and goals."""
+        return Inputs(self.scaling, self.dimensions, self.settings.images or Vision())
 
     def _conditions(
         self, goal: ArrayLike | None, task: int, instruction: str | Sequence[str] | None
     ) -> NDArray[np.float32]:
         """The vectors that networks read, (goal,) or (batch, goal): goals, embeddings, or both."""
-        goals = None if goal is None else self.scaling.goals(self._checked(goal, "goal"))
+        goals = None if goal is None else self.inputs.goal(goal)
         if self.vocabulary is not None:
             said = self.vocabulary.said(instruction, self.tasks[task])
             if self.settings.conditioning == "language":
@@ -184,17 +190,16 @@ class Policy:
         return goals
 
     def _achieved(
-        self, state: NDArray[np.float32], achieved_goal: ArrayLike | None
+        self, observation: ArrayLike, achieved_goal: ArrayLike | None
     ) -> NDArray[np.float32]:
-        """The achieved goals, which are the states themselves if goals are states."""
-        if achieved_goal is not None:
-            return self._checked(achieved_goal, "goal")
-        if self.dimensions.goal != self.dimensions.observation:
+        """The achieved goals as networks read them; they are the states themselves if goals are states."""
+        given = observation if achieved_goal is None else achieved_goal
+        if achieved_goal is None and self.dimensions.goal != self.dimensions.observation:
             raise PolicyError(
                 f"the value of {self.algorithm} is between goals, and goals are not states here; pass "
                 "'achieved_goal', the goal that the state achieves"
             )
-        return state
+        return self.inputs.goal(given)
 
     def _forward(
         self,
@@ -257,7 +262,7 @@ def save_policy(
         "algorithm": algorithm,
         "settings": settings.model_dump_json(),
         "scaling": asdict(scaling),
-        "dimensions": asdict(dimensions),
+        "dimensions": saved_dimensions(dimensions),
         "tasks": list(tasks),
         "training": training,
         "actor": {name: value.cpu() for name, value in agent.actor.state_dict().items()},
@@ -318,7 +323,7 @@ def load_policy(path: str | Path) -> Policy:
         settings = settings_type(content["algorithm"]).model_validate_json(content["settings"])
     except ValueError as error:
         raise PolicyError(f"{path}: its settings are not those of this version: {error}") from None
-    dimensions = Dimensions(**content["dimensions"])
+    dimensions = loaded_dimensions(content["dimensions"])
     agent = make_agent(settings, dimensions)
     try:
         agent.actor.load_state_dict(content["actor"])

@@ -18,6 +18,7 @@ from offline_gcrl.agents import agent_files
 from offline_gcrl.config import AgentSettings, Train, algorithm_names
 from offline_gcrl.config.outputs import (
     EPISODES,
+    FRAMES,
     INSTRUCTIONS,
     SCHEMA,
     SNAPSHOTS,
@@ -229,6 +230,7 @@ def content_digest(job: TrainingJob) -> str:
     """Digest of the data and the code that a job reads, the same for all seeds and specialists."""
     tables = [*(job.episodes / name for name in (STEPS, EPISODES, SCHEMA)), job.hindsight / TABLE]
     data = [part for table in tables for part in parts_of(table)]
+    data += [path for path in (job.episodes / FRAMES,) if path.exists()]
     sentences = [path for path in (job.hindsight / INSTRUCTIONS,) if path.exists()]
     return digest([*code_files(job.settings.algorithm), *data, *sentences])
 

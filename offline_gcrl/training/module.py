@@ -30,6 +30,9 @@ from offline_gcrl.training.stacked import StackedUpdater
 from offline_gcrl.training.strategy import ExplicitDDP
 from offline_gcrl.training.updates import PlainUpdater, Updater
 
+IMAGE_BYTES = 2**28
+"""Largest size of the images in a chunk of updates, if that is more than one update."""
+
 
 class TrainingModule(L.LightningModule):
     """Runs the updates of seeds that are at the same round; the updater knows how they are computed."""
@@ -47,6 +50,14 @@ class TrainingModule(L.LightningModule):
     def updates_a_round(self) -> int:
         """Updates between two snapshots."""
         return self.train_settings.updates // self.train_settings.snapshots
+
+    @property
+    def updates_per_step(self) -> int:
+        """Updates in a chunk: as set, or as many as have 256 MiB of images, because a chunk is made at once."""
+        sampler = self.learners[0].samplers["train"]
+        size = len(self.learners) * sampler.image_bytes
+        wanted = self.train_settings.updates_per_step
+        return min(wanted, max(1, IMAGE_BYTES // size)) if size else wanted
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One Adam per seed over its agent's parameter groups, stepped by the updater."""
@@ -98,14 +109,14 @@ class RoundOfChunks:
         """Chunks of at most ``updates_per_step`` updates, in order."""
         module = self.module
         start = (module.first_round + module.current_epoch) * module.updates_a_round
-        end, size = start + module.updates_a_round, module.train_settings.updates_per_step
+        end, size = start + module.updates_a_round, module.updates_per_step
         for first in range(start, end, size):
             count = min(size, end - first)
             yield first, count, module.batches(first, count)
 
     def __len__(self) -> int:
         """Chunks in a round."""
-        return -(-self.module.updates_a_round // self.module.train_settings.updates_per_step)
+        return -(-self.module.updates_a_round // self.module.updates_per_step)
 
 
 def updater_for(learners: list[Learner], plan: Plan) -> Updater:
@@ -173,6 +184,7 @@ def _learners(jobs: list[TrainingJob], plan: Plan, processes: int, ranks: Ranks)
         plan.device,
         normalise=job.settings.normalise,
         storage=storage_for(job, processes),
+        vision=job.settings.images,
     )
     samplers = {
         split: BatchSampler(

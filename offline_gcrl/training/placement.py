@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
-from offline_gcrl.config.outputs import EPISODES, SCHEMA, STEPS, TABLE
+from offline_gcrl.config import Vision
+from offline_gcrl.config.images import CHANNELS
+from offline_gcrl.config.outputs import EPISODES, FRAMES, SCHEMA, STEPS, TABLE
 from offline_gcrl.hindsight.table import reward_column
 from offline_gcrl.support.digests import digest_of, read_json
 from offline_gcrl.support.files import digest
@@ -60,6 +62,8 @@ def placement(job: TrainingJob, processes: int) -> Placement:
     free = torch.cuda.mem_get_info()[0] if on_gpu else free_memory()
     needed = data_bytes(job) * processes
     too_large = job.train.data == "auto" and needed > job.train.memory_share * free
+    if job.train.data == "auto" and not on_gpu and frame_bytes(job):
+        too_large = True  # Processes share decoded images, of which a batch reads a few.
     return Placement(too_large or job.train.data == "mapped", needed, free, processes)
 
 
@@ -97,7 +101,15 @@ def data_bytes(job: TrainingJob) -> int:
     sampling = job.settings.batch_sampling
     mixtures = (sampling.actor_goals, sampling.value_goals, sampling.representation_goals)
     transition = POSITIONS + sum(_goal_bytes(job, list(mixture)) for mixture in mixtures)
-    return int(counts["steps"] * row + counts["transitions"] * transition)
+    steps = counts["steps"] * (row + frame_bytes(job))
+    return int(steps + counts["transitions"] * transition)
+
+
+def frame_bytes(job: TrainingJob) -> int:
+    """Bytes of a decoded image; 0 for an agent or a dataset without images."""
+    images = read_json(job.episodes / SCHEMA).get("images")
+    sees = images is not None and (job.settings.images or Vision()).sees
+    return images["height"] * images["width"] * CHANNELS if sees else 0
 
 
 def _goal_bytes(job: TrainingJob, strategies: Sequence[str]) -> int:
@@ -114,6 +126,7 @@ def _content(job: TrainingJob) -> str:
     """Digest of the data and the code that the arrays depend on."""
     tables = [*(job.episodes / name for name in (STEPS, EPISODES, SCHEMA)), job.hindsight / TABLE]
     files = [part for table in tables for part in parts_of(table)]
+    files += [path for path in (job.episodes / FRAMES,) if path.exists()]
     package = Path(__file__).parents[1]
     code = [path for folder in READERS for path in sorted((package / folder).rglob("*.py"))]
     words = [*map(digest_of, files), digest(code)]

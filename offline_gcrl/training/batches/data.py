@@ -7,10 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offline_gcrl.config import Images, Vision
 from offline_gcrl.episodes.dataset import Episodes, StoredEpisodes
+from offline_gcrl.episodes.stored_frames import iterate_frames
 from offline_gcrl.goals.held_out import held_out_goals
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.scaling import Scaling
+from offline_gcrl.training.batches.seen import Seen
 from offline_gcrl.training.batches.storage import InMemory, Storage, Tensors
 
 
@@ -27,7 +30,11 @@ class DeviceData:
         device: the device of batches.
         normalise: whether observations and goals are normalised.
         storage: where the tensors are stored; if left out, on the device.
+        vision: what networks see, in a dataset with images; None for the default.
     """
+
+    observations: Tensor | Seen
+    goals: Tensor | Seen
 
     def __init__(
         self,
@@ -36,6 +43,7 @@ class DeviceData:
         *,
         normalise: bool = True,
         storage: Storage | None = None,
+        vision: Vision | None = None,
     ) -> None:
         # The index and not the arrays: training needs only the tensors.
         self.episodes, self.target = episodes.index, torch.device(device)
@@ -50,10 +58,31 @@ class DeviceData:
         self.observations, self.actions = states["observations"], states["actions"]
         self.raw_goals = goals["raw"]
         self.goals = goals.get("normalised", self.raw_goals)
+        self.image_shape = None
+        images, vision = self.episodes.images, vision or Vision()
+        if images is not None and vision.sees:
+            self.image_shape = images.shape
+            self._see(episodes, images, vision)
 
     def __len__(self) -> int:
         """Number of rows, R."""
         return len(self.observations)
+
+    def _see(self, episodes: Episodes | StoredEpisodes, images: Images, vision: Vision) -> None:
+        """Put images in the place of observations and goals, or in front of observations."""
+        path = episodes.frames
+        assert path is not None
+        stored = self.storage.tensors(
+            "frames",
+            episodes.rows,
+            lambda: ({"frames": torch.tensor(part)} for part in iterate_frames(path, images)),
+        )
+        seen = partial(Seen, stored["frames"], images.shape, self.target)
+        if vision.sees_states:
+            assert isinstance(self.observations, Tensor)
+            self.observations = seen(None if vision.observation == "image" else self.observations)
+        if vision.sees_goals:
+            self.goals = seen(is_black=vision.goal == "black")
 
     def _states(self, episodes: Episodes | StoredEpisodes) -> Iterator[Tensors]:
         """Observations and actions as networks read them."""
@@ -90,4 +119,5 @@ class DeviceData:
             goal=self.goals.shape[1],
             action=self.actions.shape[1],
             tasks=len(self.episodes.schema["tasks"]),
+            image=self.image_shape,
         )

@@ -18,6 +18,7 @@ from offline_gcrl.goals.success import reaches
 from offline_gcrl.hindsight.draws import stream_key, uniform_tensor
 from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.seen import read_rows
 from offline_gcrl.training.batches.spoken import Spoken
 from offline_gcrl.training.batches.tables import GoalTable
 
@@ -36,6 +37,8 @@ PURPOSES = (
     "sub_trajectory",
     "goal_dropout",
     "phrasing",
+    "crop",
+    "cropped_batch",
 )
 """What draws are for. Their keys follow from the place in this tuple: new ones go to the end."""
 UNIT_BITS = 2**24
@@ -196,6 +199,29 @@ class Draw:
             rewards = -(1.0 - discount**paid) / (1.0 - discount)
         return Target(rewards, (~reached).float(), ahead)
 
+    def observations(self, row: Tensor) -> Tensor:
+        """What networks read of the states at rows."""
+        return read_rows(self.data.observations, row, self.shifts)
+
+    def goals(self, row: Tensor) -> Tensor:
+        """What networks read of goals, given rows of all goals."""
+        return read_rows(self.data.goals, row, self.shifts)
+
+    @cached_property
+    def shifts(self) -> Tensor | None:
+        """By how many pixels images are shifted, (count, batch, 2), the same for all images of a transition.
+
+        The images of a batch are all shifted or none is, as in OGBench. None for agents without random crops.
+        """
+        vision = self.sampling.vision
+        if vision is None or vision.random_crop == 0.0:
+            return None
+        width = 2 * vision.crop_padding + 1
+        place = self.integers("crop", width * width)
+        shifts = torch.stack([place // width, place % width], -1) - vision.crop_padding
+        unit = uniform_tensor(self.keys["cropped_batch"], self.step, UNIT_BITS).float() / UNIT_BITS
+        return torch.where((unit < vision.random_crop)[..., None], shifts, 0)
+
     def integers(self, purpose: str, bound: int | Tensor) -> Tensor:
         """Uniform integers in [0, bound), one per transition."""
         return uniform_tensor(self.keys[purpose], self.counter, bound)
@@ -241,9 +267,12 @@ class Draw:
 
     def vectors(self, goal: DrawnGoals) -> Tensor:
         """What networks read of goals: normalised goals, embeddings of sentences, or both."""
-        goals, spoken = self.data.goals[goal.row], self.transitions.spoken
+        spoken = self.transitions.spoken
         if spoken is None or goal.instruction is None:
-            return goals
+            return self.goals(goal.row)
+        if not spoken.speech.with_goal:
+            return spoken.embeddings[goal.instruction]
+        goals = self.goals(goal.row)
         return spoken.vectors(goals, goal.instruction, self.drops_goal & (goal.instruction >= 0))
 
     def _reaches(self, row: Tensor, goal: DrawnGoals) -> Tensor:

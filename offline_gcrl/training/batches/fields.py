@@ -15,7 +15,7 @@ from offline_gcrl.training.batches.draw import Draw
 
 def observations(draw: Draw) -> Tensor:
     """(batch, observation). The state s, normalised."""
-    return draw.data.observations[draw.row]
+    return draw.observations(draw.row)
 
 
 def actions(draw: Draw) -> Tensor:
@@ -30,22 +30,22 @@ def tasks(draw: Draw) -> Tensor:
 
 def achieved_goals(draw: Draw) -> Tensor:
     """(batch, goal). The goal that the state s achieves, normalised."""
-    return draw.data.goals[draw.row]
+    return draw.goals(draw.row)
 
 
 def next_achieved_goals(draw: Draw) -> Tensor:
     """(batch, goal). The goal that the next state s' achieves, normalised."""
-    return draw.data.goals[draw.row + 1]
+    return draw.goals(draw.row + 1)
 
 
 def following_observations(draw: Draw) -> Tensor:
     """(batch, observation). The next state s', one step after s whatever ``n_step`` is."""
-    return draw.data.observations[draw.row + 1]
+    return draw.observations(draw.row + 1)
 
 
 def next_observations(draw: Draw) -> Tensor:
     """(batch, observation). The state that the value target bootstraps from, at most ``n_step`` steps after s."""
-    return draw.data.observations[draw.row + draw.value_target.ahead]
+    return draw.observations(draw.row + draw.value_target.ahead)
 
 
 def next_actions(draw: Draw) -> Tensor:
@@ -62,8 +62,8 @@ def initial_observations(draw: Draw) -> Tensor:
     """(batch, observation). By ``initial_states``: the first state of the episode, or any state of the data."""
     if draw.sampling.initial_states == "any":
         other = draw.integers("initial_state", len(draw.transitions.rows))
-        return draw.data.observations[draw.transitions.rows[other]]
-    return draw.data.observations[draw.transitions.first_row[draw.pick]]
+        return draw.observations(draw.transitions.rows[other])
+    return draw.observations(draw.transitions.first_row[draw.pick])
 
 
 def value_goals(draw: Draw) -> Tensor:
@@ -123,22 +123,22 @@ def sub_trajectory_ends(draw: Draw) -> Tensor:
 
 def subgoal_observations(draw: Draw) -> Tensor:
     """(batch, observation). The state ``subgoal_steps`` after s, or at the actor goal or the end if that is sooner."""
-    return draw.data.observations[draw.subgoal_row]
+    return draw.observations(draw.subgoal_row)
 
 
 def subgoals(draw: Draw) -> Tensor:
     """(batch, goal). The goal that the state of ``subgoal_observations`` achieves, normalised."""
-    return draw.data.goals[draw.subgoal_row]
+    return draw.goals(draw.subgoal_row)
 
 
 def low_goals(draw: Draw) -> Tensor:
     """(batch, goal). The goal achieved ``subgoal_steps`` after s, or at the end of the episode if that is sooner."""
-    return draw.data.goals[draw.low_row]
+    return draw.goals(draw.low_row)
 
 
 def midpoint_observations(draw: Draw) -> Tensor:
     """(batch, observation). A state drawn between s and the value goal; s itself where the goal is not ahead."""
-    return draw.data.observations[draw.midpoint_row]
+    return draw.observations(draw.midpoint_row)
 
 
 def midpoint_actions(draw: Draw) -> Tensor:
@@ -148,7 +148,7 @@ def midpoint_actions(draw: Draw) -> Tensor:
 
 def midpoint_goals(draw: Draw) -> Tensor:
     """(batch, goal). The goal that the midpoint achieves, normalised."""
-    return draw.data.goals[draw.midpoint_row]
+    return draw.goals(draw.midpoint_row)
 
 
 def midpoint_steps(draw: Draw) -> Tensor:
@@ -159,17 +159,17 @@ def midpoint_steps(draw: Draw) -> Tensor:
 def permuted_value_goals(draw: Draw) -> Tensor:
     """(batch, goal). The value goals of the batch in a random order: a goal of another transition."""
     order = draw.integers("permutation", 2**31).argsort(dim=-1, stable=True)
-    return draw.data.goals[draw.value_goal.row.gather(-1, order)]
+    return draw.goals(draw.value_goal.row.gather(-1, order))
 
 
 def representation_goals(draw: Draw) -> Tensor:
     """(batch, goal). The goal of a goal encoder's own loss, normalised."""
-    return draw.data.goals[draw.representation_goal.row]
+    return draw.goals(draw.representation_goal.row)
 
 
 def representation_observations(draw: Draw) -> Tensor:
     """(batch, observation). The state that the target of a goal encoder's own loss bootstraps from."""
-    return draw.data.observations[draw.row + draw.representation_target.ahead]
+    return draw.observations(draw.row + draw.representation_target.ahead)
 
 
 def representation_rewards(draw: Draw) -> Tensor:

@@ -1,6 +1,7 @@
 """The sampler: batches of one split of a dataset, or of one of its tasks."""
 
 import copy
+import math
 from functools import cached_property
 from pathlib import Path
 
@@ -59,6 +60,14 @@ class BatchSampler:
         task = self.transitions.task
         count = torch.bincount(task, minlength=self.data.dimensions.tasks)
         return torch.argsort(task, stable=True), count.cumsum(0) - count, count
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of the images in a batch, as numbers that networks read; 0 without images."""
+        if self.data.image_shape is None:
+            return 0
+        fields = sum(name.endswith(("observations", "goals")) for name in self.sampling.fields)
+        return 4 * math.prod(self.data.image_shape) * self.batch_size * fields
 
     def batches(
         self, first: int, count: int, task_shares: Tensor | None = None

@@ -66,7 +66,7 @@ class Spoken:
         return found
 
     def vectors(self, goals: Tensor, instructions: Tensor, drops_goal: Tensor) -> Tensor:
-        """Vectors of goals with embeddings, (..., size).
+        """Vectors of goals that embeddings follow, (..., size).
 
         Args:
             goals: (..., goal), normalised.
@@ -74,8 +74,6 @@ class Spoken:
             drops_goal: whether the goal is left out, (...).
         """
         said = self.embeddings[instructions]
-        if not self.speech.with_goal:
-            return said
         return torch.cat([torch.where(drops_goal[..., None], 0.0, goals), said], -1)
 
 

@@ -23,7 +23,7 @@ from offline_gcrl.support.memory import free_memory, in_gib
 
 LAYOUT = "layout.json"
 """The names, types and shapes of the tensors in a folder; written last."""
-TYPES = {str(kind).removeprefix("torch."): kind for kind in (torch.float32, torch.int64, torch.int32, torch.int8)}  # fmt: skip
+TYPES = {str(kind).removeprefix("torch."): kind for kind in (torch.float32, torch.int64, torch.int32, torch.int8, torch.uint8)}  # fmt: skip
 
 Tensors = dict[str, Tensor]
 Parts = Callable[[], Iterable[Tensors]]

@@ -1,0 +1,25 @@
+"""Reading of stored images, which imports no simulator."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from offline_gcrl.config import Images
+
+FRAMES_PER_GROUP = 128
+"""Images in a row group, which are compressed together."""
+
+
+def iterate_frames(path: Path, images: Images) -> Iterator[NDArray[np.uint8]]:
+    """Parts of consecutive images, (part, height * width * 3), which are read-only."""
+    size = math.prod(images.shape)
+    with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+        for part in file.iter_batches(FRAMES_PER_GROUP, use_threads=False):
+            column = part.column(0)
+            content = np.frombuffer(column.buffers()[1], np.uint8)
+            first = column.offset * size
+            yield content[first : first + len(column) * size].reshape(-1, size)
