@@ -1,11 +1,15 @@
 """Tasks on a cluster give the results of local processes, also if a node dies; an error is a sentence."""
 
+import errno
 import hashlib
 import os
 import pickle
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,14 +154,68 @@ def test_a_cluster_without_ray_is_refused_with_the_extra_to_install(
         list(ordered_map(refuse, [0], 1))
 
 
-def test_the_variable_goes_before_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (chosen.ADDRESS, chosen.RETRIES):
-        monkeypatch.delenv(name, raising=False)
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A port of this machine at which something answers; no cluster is chosen."""
+    for name in (chosen.ADDRESS, chosen.RETRIES, chosen.ORIGIN):
+        monkeypatch.setenv(name, "")  # So that it is as before in the end.
+        monkeypatch.delenv(name)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def test_the_variable_goes_before_the_setting(
+    port: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen.use_cluster(None, 3)
     assert not chosen.is_chosen()
-    monkeypatch.setenv(chosen.ADDRESS, "192.0.2.1:6379")
+    address = "{}:{}".format(*port.getsockname())
+    monkeypatch.setenv(chosen.ADDRESS, address)
     chosen.use_cluster("auto", 3)
-    assert os.environ[chosen.ADDRESS] == "192.0.2.1:6379"
+    assert os.environ[chosen.ADDRESS] == address
+
+
+@pytest.mark.parametrize("prefix", ["", "ray://"])
+@pytest.mark.parametrize("of_variable", [False, True])
+def test_an_address_at_which_nothing_answers_is_refused_at_once(
+    port: socket.socket, monkeypatch: pytest.MonkeyPatch, prefix: str, of_variable: bool
+) -> None:
+    address = prefix + "{}:{}".format(*port.getsockname())
+    port.close()
+    if of_variable:
+        monkeypatch.setenv(chosen.ADDRESS, address)
+    began = time.monotonic()
+    with pytest.raises(OfflineGCRLError) as caught:
+        chosen.use_cluster(None if of_variable else address, 3)
+    assert time.monotonic() - began < chosen.SECONDS_TO_CONNECT + 1
+    said = (
+        ("the environment variable RAY_ADDRESS", "unset RAY_ADDRESS")
+        if of_variable
+        else ("cluster.address in params.yaml", "leave it out")
+    )
+    assert str(caught.value) == (
+        f"{said[0]}: there is no Ray cluster at '{address}' ([Errno {errno.ECONNREFUSED}] Connection refused); correct the address, start a "
+        f"cluster with `make cluster`, or {said[1]} for local processes"
+    )
+
+
+def test_a_cluster_of_this_machine_that_died_is_refused_at_once(
+    port: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+    address = "{}:{}".format(*port.getsockname())
+    port.close()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)  # Of other tests.
+    monkeypatch.setenv(chosen.ADDRESS, "auto")
+    with pytest.raises(
+        OfflineGCRLError, match="RAY_ADDRESS: there is no Ray cluster at 'auto' .Could not find"
+    ):
+        chosen.connected()
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray/ray_current_cluster").write_text(address)
+    with pytest.raises(OfflineGCRLError, match=f"no Ray cluster at '{address}' .*refused"):
+        chosen.connected()
 
 
 def test_ray_is_imported_only_where_a_cluster_was_chosen() -> None:

@@ -7,6 +7,7 @@ if a cluster was chosen. All nodes see the project under the same path, on share
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,15 +22,26 @@ ADDRESS = "RAY_ADDRESS"
 RETRIES = "OFFLINE_GCRL_RETRIES"
 """Environment variable with the number of times that a task is repeated after its node or its process died."""
 DEFAULT_RETRIES = 3
+ORIGIN = "OFFLINE_GCRL_ADDRESS_FROM"
+"""Environment variable that says where the address is from, if it is not from the variable itself."""
+SECONDS_TO_CONNECT = 5.0
+"""How long the address may take to answer. Ray itself tries for minutes."""
 PASSED = ("MUJOCO_GL", "MINARI_DATASETS_PATH", "MLFLOW_TRACKING_URI")
 """Environment variables that tasks get from this process."""
 
 
 def use_cluster(address: str | None, retries: int) -> None:
-    """Run the tasks of this process on a cluster; ``RAY_ADDRESS``, if it is set, goes before the address."""
-    if address is not None:
-        os.environ.setdefault(ADDRESS, address)
+    """Run the tasks of this process on a cluster; ``RAY_ADDRESS``, if it is set, goes before the address.
+
+    Raises:
+        OfflineGCRLError: nothing answers at the address.
+    """
+    if address is not None and not is_chosen():
+        os.environ[ADDRESS] = address
+        os.environ[ORIGIN] = "cluster.address in params.yaml"
     os.environ.setdefault(RETRIES, str(retries))
+    if is_chosen():
+        _require_answer(os.environ[ADDRESS])
 
 
 def is_chosen() -> bool:
@@ -114,15 +126,52 @@ def connected() -> Any:
         ) from None
     if not ray.is_initialized():
         try:
+            _require_answer(_resolved(address))
             ray.init(
                 address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise OfflineGCRLError(
-                f"there is no Ray cluster at '{address}' ({_first_line(error)}); start one with `make cluster`, or "
-                f"unset {ADDRESS} and leave out cluster.address in params.yaml"
-            ) from None
+            raise OfflineGCRLError(_no_cluster(address, error)) from None
     return ray
+
+
+def _resolved(address: str) -> str:
+    """The host and the port that Ray takes for ``auto``, which may be those of a cluster that died; or the address.
+
+    Raises:
+        ConnectionError: this machine belongs to no cluster.
+    """
+    if address != "auto":
+        return address
+    try:
+        from ray._private.services import get_ray_address_from_environment
+    except ImportError:  # Of another version: Ray itself finds out, in minutes.
+        return address
+    return str(get_ray_address_from_environment(address, None))
+
+
+def _require_answer(address: str) -> None:
+    """Check that something answers at an address of a host and a port.
+
+    Raises:
+        OfflineGCRLError: nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # ``auto`` or ``local``, or an address that Ray refuses at once.
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise OfflineGCRLError(_no_cluster(address, error)) from None
+
+
+def _no_cluster(address: str, error: BaseException) -> str:
+    origin = os.environ.get(ORIGIN, f"the environment variable {ADDRESS}")
+    remedy = f"unset {ADDRESS}" if ORIGIN not in os.environ else "leave it out"
+    return (
+        f"{origin}: there is no Ray cluster at '{address}' ({_first_line(error)}); correct the address, start a cluster "
+        f"with `make cluster`, or {remedy} for local processes"
+    )
 
 
 def _run(place: tuple[str, list[str]], work: bytes) -> Any:
