@@ -4,7 +4,7 @@ VENV := .venv
 SEARCHES := $(basename $(notdir $(wildcard docs/searches/*.yaml)))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all extras study tune known-search needs-git check format ui experiments datasets docs screenshots notebooks bench lock clean cluster push pull
+.PHONY: repro test test-all extras study tune known-search needs-git check format ui experiments datasets docs screenshots notebooks bench claims lock clean cluster push pull
 
 repro: needs-git $(VENV)/.run  ## run the stages that have changed, from raw data to report
 	dvc repro
@@ -74,6 +74,10 @@ notebooks: $(VENV)/.dev        ## execute the notebooks with the results of `mak
 bench: $(VENV)/.dev            ## compare the speed of every part with alternatives (20 minutes on 2 cores)
 	pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[bench]'
 	OMP_NUM_THREADS=1 python -m benchmarks.run
+
+claims: needs-git $(VENV)/.run  ## test the claims of docs/claims.md again (half an hour on 2 cores)
+	$(MAKE) study NAME=claims
+	python -m benchmarks.claims
 
 lock:                          ## update requirements.lock from pyproject.toml
 	rm -rf .lock-venv

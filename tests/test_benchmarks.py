@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import SmallDataset
 
-from benchmarks import agents, gpu, harness, run
+from benchmarks import agents, claims, gpu, harness, run
 from benchmarks.harness import Measurement, compare, cpu_seconds
 from benchmarks.training import Size, plan
 from offline_gcrl.support.processes import ordered_map
@@ -127,3 +128,30 @@ def test_passes_are_counted_in_forward_and_backward_products(walk: Path) -> None
     products = 2 * inputs + 3 * layer + 3 * output
     passes = agents.count(settings, agents.make_batch(walk, settings, 8), size)
     assert passes == pytest.approx(products / (inputs + layer + 16))
+
+
+def test_the_share_of_random_positions_at_a_goal_is_the_volume_of_its_sphere() -> None:
+    found = claims.share_in_cube(True, 0.2, 200_000)
+    assert found.low < claims.sphere(0.2) < found.high
+    assert (
+        claims.share_in_cube(False, 0.2, 200_000).mean < found.mean
+    )  # Some spheres leave the cube.
+
+
+def test_labels_are_compared_with_the_share_of_relabelled_transitions(
+    dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "KS", (4,))
+    monkeypatch.setattr(claims, "load_dataset", lambda name: dataset.resolved)
+    (tmp_path / "small").symlink_to(dataset.parquet)
+    *_, row = claims.labels(tmp_path, ["small"])
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:4] == ["4", "80.0%"]
+    positive, future, original, exact = (float(cell.rstrip("%")) for cell in cells[4:])
+    assert positive == pytest.approx((4 * future + original) / 5, abs=0.1)
+    assert 0.0 < exact < positive < 80.0
+
+
+def test_the_behaviour_of_a_dataset_has_a_success_rate_per_source(dataset: SmallDataset) -> None:
+    found = claims.behaviour(dataset.resolved, dataset.parquet)
+    assert [(kind, count) for kind, _, count in found] == [("exploration", 6), ("demonstration", 3)]

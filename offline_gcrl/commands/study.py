@@ -20,6 +20,8 @@ from offline_gcrl.support.terminal import close, note, stage, stage_arguments
 from offline_gcrl.support.times import by_kind, kind_of, read_times
 
 STUDIES = Path("docs/experiments")
+CHECK = "check"
+"""The stage that checks all settings before any other one."""
 SECONDS_TO_END = 15.0
 """Time in which DVC ends by itself after an interruption."""
 
@@ -96,9 +98,18 @@ def use_settings(settings: str, again: str) -> None:
 
 
 def run_stages() -> int:
-    """Run ``dvc repro``; stages that do not depend on one that fails run all the same. Returns its exit status."""
-    command = [sys.executable, "-m", "dvc", "repro", "--keep-going"]
-    with subprocess.Popen(command) as process:
+    """Run ``dvc repro``; stages that do not depend on one that fails run all the same. Returns its exit status.
+
+    If the first stage, which checks all settings, does not succeed, no other one runs.
+    """
+    found = stages_of()
+    status = dvc("repro", CHECK) if found and CHECK in found[1] else 0
+    return status or dvc("repro", "--keep-going")
+
+
+def dvc(*arguments: str) -> int:
+    """Run DVC until it ends, also after an interruption, and return its exit status."""
+    with subprocess.Popen([sys.executable, "-m", "dvc", *arguments]) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:

@@ -43,5 +43,5 @@ def noise_figure(panels: Mapping[str, Mapping[str, Levels]]) -> Figure:
             place.set_ylabel(f"{metric}, 95% interval")
             place.set_xticks(sorted({level for own in agents.values() for level in own}))
             place.set_ylim(bottom=0)
-        axes[0, -1].legend(fontsize=8)
+        axes[0, -1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return figure
