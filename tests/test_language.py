@@ -11,7 +11,7 @@ import torch
 from conftest import SmallDataset, as_dataset
 from pydantic import ValidationError
 
-from offline_gcrl.agents import make_agent
+from offline_gcrl.agents import make_agent, settings_type
 from offline_gcrl.agents.bc import Settings
 from offline_gcrl.cards.measure import IngestedDataset
 from offline_gcrl.cards.sentences import becomes_true, measure_sentences, sentences_section
@@ -38,6 +38,7 @@ from offline_gcrl.tracking.serving import ServedPolicy
 from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.jobs import TrainingJob, content_digest
+from offline_gcrl.training.placement import data_bytes
 
 COLUMN = {
     "dimension": 0,
@@ -200,6 +201,32 @@ def test_the_size_of_chunks_changes_no_instruction(
     goal, known = dataset.recipe.goal, sentences(dataset)
     relabel(dataset.parquet, tmp_path, SETTINGS, goal, chunk=77, sentences=known)
     assert (tmp_path / TABLE).read_bytes() == (spoken / TABLE).read_bytes()
+
+
+def test_the_memory_of_sentences_is_predicted(dataset: SmallDataset, spoken: Path) -> None:
+    settings = settings_type("gciql").model_validate(
+        {"algorithm": "gciql", "conditioning": "goal+language", "text_encoder": "words"}
+    )
+    job = TrainingJob(
+        dataset="small", agent="gciql", seed=0, episodes=dataset.parquet, hindsight=spoken, train=Train(updates=1, snapshots=1),
+        settings=settings, checkpoints=spoken, output=spoken,
+    )  # fmt: skip
+    data = DeviceData(dataset.episodes)
+    tensors = [data.observations, data.actions, data.goals, data.raw_goals]
+    for split in ("train", "validation"):
+        own = BatchSampler(
+            data, spoken, settings.batch_sampling, split=split, batch_size=1, seed=0
+        ).transitions
+        tensors += [own.rows, own.first_row, own.last_row, own.task]
+        for table in own.tables.values():
+            columns = table.goals, table.rewards, table.instructions, table.instruction_rewards
+            tensors += [column for column in columns if column is not None]
+    assert own.spoken is not None
+    assert own.spoken.values_of_rows is not None
+    tensors.append(own.spoken.values_of_rows)
+    assert sum(tensor.nbytes for tensor in tensors) == data_bytes(job)
+    without = settings_type("gciql").model_validate({"algorithm": "gciql"})
+    assert data_bytes(replace(job, settings=without)) < data_bytes(job)
 
 
 def test_instructions_do_not_change_the_goals(dataset: SmallDataset, spoken: Path) -> None:

@@ -20,11 +20,13 @@ from offline_gcrl.config.outputs import EPISODES, STEPS
 from offline_gcrl.policies.policy import Acting, Policy
 from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.tables import columns_of, iterate_batches
 
 PAIRS_AT_ONCE = 65_536
 """Pairs of states whose distance is computed in one batch."""
 PENALTY = 1000.0
 """An edge of n times the limit costs this to the n-th power times its length."""
+ROWS_PER_READ = 2**16
 LARGEST_POWER = 40.0
 """Bound of n, so that costs and their sums are finite."""
 CANDIDATES = 20
@@ -75,14 +77,24 @@ def data_nodes(data: Path, settings: Planner, task: str) -> Nodes:
     count = settings.nodes * (CANDIDATES if settings.choice == "farthest" else 1)
     random = np.random.default_rng(settings.seed)
     row = np.sort(random.choice(row, min(count, len(row)), replace=False))
-    stored = pl.read_parquet_schema(intact(data / STEPS))
-    names = ["observation", "achieved_goal" if "achieved_goal" in stored else "observation"]
-    steps = pl.read_parquet(data / STEPS, columns=list(dict.fromkeys(names)))[row]
-    observations, goals = (steps[name].to_numpy() for name in names)
+    steps = intact(data / STEPS)
+    achieved = "achieved_goal" if "achieved_goal" in columns_of(steps).names else "observation"
+    observations, goals = (rows_at(steps, name, row) for name in ("observation", achieved))
     if settings.choice == "farthest":
         chosen = farthest_points(goals, settings.nodes)
         observations, goals = observations[chosen], goals[chosen]
     return Nodes(observations, goals)
+
+
+def rows_at(table: Path, column: str, rows: NDArray[np.int64]) -> Vectors:
+    """Some rows of a column of arrays, (rows, size), in order; no other rows are kept in memory."""
+    found, first = [], 0
+    for part in iterate_batches(table, ROWS_PER_READ, [column]):
+        begin, end = np.searchsorted(rows, (first, first + len(part)))
+        values = part.column(0).flatten().to_numpy().reshape(len(part), -1)
+        found.append(values[rows[begin:end] - first])
+        first += len(part)
+    return np.concatenate(found)
 
 
 def farthest_points(points: Vectors, count: int) -> NDArray[np.int64]:

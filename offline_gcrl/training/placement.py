@@ -13,7 +13,8 @@ import torch
 
 from offline_gcrl.config import Vision
 from offline_gcrl.config.images import CHANNELS
-from offline_gcrl.config.outputs import EPISODES, FRAMES, SCHEMA, STEPS, TABLE
+from offline_gcrl.config.outputs import EPISODES, FRAMES, INSTRUCTIONS, SCHEMA, STEPS, TABLE
+from offline_gcrl.goals.instructions import Sentences
 from offline_gcrl.hindsight.table import reward_column
 from offline_gcrl.support.digests import digest_of, read_json
 from offline_gcrl.support.files import digest
@@ -25,6 +26,8 @@ from offline_gcrl.training.speed import plan_for
 
 POSITIONS = 4 * 8
 """Bytes per transition of row, first row, last row and task."""
+SENTENCE = 5
+"""Bytes of the number of a sentence and of its label."""
 READERS = ("config", "episodes", "goals", "hindsight", "policies", "support", "training/batches")
 """Folders of the package whose code can change the arrays."""
 
@@ -100,8 +103,9 @@ def data_bytes(job: TrainingJob) -> int:
     row = 4 * (sizes["observation"] + sizes["action"] + goals)
     sampling = job.settings.batch_sampling
     mixtures = (sampling.actor_goals, sampling.value_goals, sampling.representation_goals)
-    transition = POSITIONS + sum(_goal_bytes(job, list(mixture)) for mixture in mixtures)
-    steps = counts["steps"] * (row + frame_bytes(job))
+    said, values = sentence_bytes(job)
+    transition = POSITIONS + sum(_goal_bytes(job, list(mixture), said) for mixture in mixtures)
+    steps = counts["steps"] * (row + values + frame_bytes(job))
     return int(steps + counts["transitions"] * transition)
 
 
@@ -112,14 +116,26 @@ def frame_bytes(job: TrainingJob) -> int:
     return images["height"] * images["width"] * CHANNELS if sees else 0
 
 
-def _goal_bytes(job: TrainingJob, strategies: Sequence[str]) -> int:
-    """Bytes per transition of the goals and labels of one mixture."""
+def sentence_bytes(job: TrainingJob) -> tuple[int, int]:
+    """Bytes of a sentence and its label for each goal, and of the values of attributes for each step.
+
+    Both are 0 for an agent that takes no sentences, or whose sentences name tasks.
+    """
+    path = job.hindsight / INSTRUCTIONS
+    if job.settings.batch_sampling.speech is None or not path.exists():
+        return 0, 0
+    captions = Sentences.from_json(read_json(path)).captions
+    return (SENTENCE, len(captions.names)) if captions else (0, 0)
+
+
+def _goal_bytes(job: TrainingJob, strategies: Sequence[str], sentence: int) -> int:
+    """Bytes per transition of the goals and labels of one mixture, with ``sentence`` more for each goal."""
     stored = columns_of(job.hindsight / TABLE)
     prefixes = tuple(reward_column(strategy).removesuffix("0") for strategy in strategies)
     labels: list[int] = [
         field.type.bit_width // 8 for field in stored if field.name.startswith(prefixes)
     ]
-    return sum(label + 4 for label in labels) if prefixes else 0
+    return sum(label + 4 + sentence for label in labels) if prefixes else 0
 
 
 def _content(job: TrainingJob) -> str:
