@@ -6,8 +6,9 @@ from typing import Any
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 
 from offline_gcrl.config import load_dataset, load_params
-from offline_gcrl.support.digests import sealed_directory
+from offline_gcrl.support.digests import read_json, sealed_directory
 from offline_gcrl.support.files import digest
+from offline_gcrl.support.memory import stage_remark
 from offline_gcrl.support.silence import LOGGING, working_on
 from offline_gcrl.support.terminal import close, note, stage, stage_arguments, warn
 
@@ -17,16 +18,18 @@ def main() -> None:
     (name,) = stage_arguments(__doc__, "dataset")
     from offline_gcrl.cards.card import write_card
     from offline_gcrl.cards.replay import replay_dataset
-    from offline_gcrl.config.outputs import PAGE
+    from offline_gcrl.config.outputs import PAGE, SCHEMA
 
     with stage("describe", name):
         dataset, output = load_dataset(name), Path("datasets/cards") / name
+        episodes = Path("datasets/parquet") / name
+        if remark := stage_remark("describe", read_json(episodes / SCHEMA)["counts"]["episodes"]):
+            note(remark)
         with working_on("replaying recorded actions"):
             replays = replay_dataset(dataset, Path("datasets/minari") / name)
         for source, replay in replays.items():
             say = warn if replay.outcome == "drifts" else note
             say(f"{source}: {replay.sentence}")
-        episodes = Path("datasets/parquet") / name
         with sealed_directory(output) as folder:
             card = write_card(dataset, episodes, replays, folder)
             log_card(name, card, episodes, folder)

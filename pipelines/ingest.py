@@ -8,6 +8,7 @@ import this_project  # noqa: F401 - first: it decides which copy of the package 
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.support.cluster import use_cluster
 from offline_gcrl.support.digests import sealed_directory
+from offline_gcrl.support.memory import stage_remark
 from offline_gcrl.support.processes import cores
 from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments, warn
 
@@ -31,12 +32,15 @@ def main() -> None:
             if source.collect is None:
                 for remark in check_published(recipe, source, root):
                     note(remark)
-        total = sum(open_source(source, root).total_steps for _, source in sources)
+        opened = [open_source(source, root) for _, source in sources]
+        total = sum(data.total_steps for data in opened)
+        size = params.ingest_for(name).transitions_per_shard
+        if remark := stage_remark("ingest", sum(data.total_episodes for data in opened)):
+            note(remark)
         with (
             sealed_directory(output) as folder,
             Bars([name, *(["images"] if dataset.images else [])], total, "transitions") as bars,
         ):
-            size = params.ingest_for(name).transitions_per_shard
             advance = partial(partial, bars.advance)
             on_parts = (advance(name), advance("images"))
             schema = ingest(dataset, root, folder, *on_parts, size, unfinished)

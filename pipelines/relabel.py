@@ -9,6 +9,7 @@ from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.support.cluster import use_cluster
 from offline_gcrl.support.digests import read_json, sealed_directory
 from offline_gcrl.support.files import write_json
+from offline_gcrl.support.memory import stage_remark
 from offline_gcrl.support.processes import cores
 from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
 
@@ -29,7 +30,10 @@ def main() -> None:
         unfinished = Unfinished(FOLDER / "relabel" / name, cores())
         goal, sentences = dataset.recipes[0].goal, Sentences.of(dataset)
         episodes, output = Path("datasets/parquet") / name, Path("datasets/hindsight") / name
-        total = read_json(episodes / SCHEMA)["counts"]["transitions"]
+        counts = read_json(episodes / SCHEMA)["counts"]
+        total = counts["transitions"]
+        if remark := stage_remark("relabel", counts["episodes"]):
+            note(remark)
         with sealed_directory(output) as folder:
             with Bars([name], total, "transitions") as bars:
                 advance = partial(bars.advance, name)

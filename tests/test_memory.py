@@ -23,6 +23,7 @@ from offline_gcrl.support.memory import (
     is_out_of_memory,
     memory_sentence,
     require_memory,
+    stage_remark,
     workers_remark,
 )
 from offline_gcrl.support.processes import ordered_map
@@ -125,6 +126,31 @@ def test_more_workers_than_memory_allows_get_a_remark_before_they_start(
     assert list(ordered_map(abs, [-1], workers=2)) == [1]
     said = " ".join(capsys.readouterr().out.split())
     assert "2 worker processes take about 0.3 GiB of memory, and 0.2 GiB are free" in said
+
+
+def test_a_stage_says_before_it_starts_that_memory_may_run_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(title: str) -> str:
+        with stage(title, "all"):
+            return " ".join(capsys.readouterr().out.split())
+
+    assert "of memory" not in said("evaluate")
+    monkeypatch.setattr(memory, "free_memory", lambda: 300 * 2**20)
+    assert (
+        "the stage takes about 0.4 GiB of memory, and 0.3 GiB are free; if it is killed, use fewer"
+        in said("evaluate")
+    )
+    assert "of memory" not in said("train")  # It predicts the size of its data.
+
+
+def test_the_memory_of_a_stage_grows_with_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**30)
+    assert stage_remark("relabel", 10**6) == ""
+    assert stage_remark("relabel", 10**7).startswith(
+        "the stage takes about 2.1 GiB of memory, and 1.0"
+    )
+    assert stage_remark("ingest", 10**6).startswith("the stage takes about 1.3 GiB of memory")
 
 
 def test_a_checkpoint_is_not_called_damaged_for_want_of_memory(

@@ -17,6 +17,19 @@ FREE_ON_GPU = re.compile(r"of which ([\d.]+ [KMG]iB) is free")
 CGROUP = Path("/sys/fs/cgroup")
 WORKER_BYTES = 150 * 2**20
 """Memory of a worker process that it does not share with others: 120 to 130 MiB were measured in evaluation."""
+STAGE_BYTES = {
+    "collect": 250 * 2**20,
+    "ingest": 200 * 2**20,
+    "describe": 320 * 2**20,
+    "relabel": 200 * 2**20,
+    "evaluate": 450 * 2**20,
+    "report": 600 * 2**20,
+}
+"""Memory of the process of a stage, without workers: measured, and rounded up. It does not grow with transitions."""
+EPISODE_BYTES = {"ingest": 1200, "describe": 300, "relabel": 200}
+"""Memory per episode, for the stages that read the table of all episodes."""
+WITHOUT_EPISODES = frozenset(STAGE_BYTES) - frozenset(EPISODE_BYTES)
+"""Stages whose memory is known as soon as they start."""
 REMEDY = "use fewer episodes, fewer seeds at a time, or a machine with more memory"
 
 
@@ -65,6 +78,24 @@ def workers_remark(workers: int) -> str:
     return (
         f"{workers} worker processes take about {in_gib(needed)} of memory, and {in_gib(free)} are free; if one of them is "
         "killed, use a machine with more memory, or fewer cores (taskset), or evaluate.workers"
+    )
+
+
+def stage_remark(stage: str, episodes: int = 0) -> str:
+    """A sentence if memory may not be enough for the process of a stage other than training; empty if it is.
+
+    Worker processes have a remark of their own when they start (``workers_remark``).
+
+    Args:
+        stage: name of the stage; there is no remark for other names.
+        episodes: number of episodes of the dataset, where the stage reads the table of all of them.
+    """
+    needed = STAGE_BYTES.get(stage, 0) + episodes * EPISODE_BYTES.get(stage, 0)
+    if needed == 0 or needed <= (free := free_memory()):
+        return ""
+    return (
+        f"the stage takes about {in_gib(needed)} of memory, and {in_gib(free)} are free; if it is killed, use "
+        "fewer episodes, or a machine with more memory"
     )
 
 

@@ -24,7 +24,12 @@ from rich.text import Text
 
 from offline_gcrl.support.errors import message_of
 from offline_gcrl.support.imports import pause_collection, resume_collection
-from offline_gcrl.support.memory import is_out_of_memory, memory_sentence
+from offline_gcrl.support.memory import (
+    WITHOUT_EPISODES,
+    is_out_of_memory,
+    memory_sentence,
+    stage_remark,
+)
 from offline_gcrl.support.numbers import duration
 from offline_gcrl.support.silence import silence
 from offline_gcrl.support.stages import end_of_stage, place_of_stage
@@ -71,6 +76,8 @@ def stage(title: str, subject: str, again: str = "dvc repro") -> Iterator[None]:
         _began.append(time.monotonic())
     place = place_of_stage()
     _print(f"[bold]{title}[/bold] {escape(subject)}" + (f" [dim]({place})[/dim]" if place else ""))
+    if title in WITHOUT_EPISODES and (remark := stage_remark(title)):
+        note(remark)
     signal.signal(signal.SIGTERM, _interrupt)
     state: State = "failed"
     try:
