@@ -131,11 +131,10 @@ def test_passes_are_counted_in_forward_and_backward_products(walk: Path) -> None
 
 
 def test_the_share_of_random_positions_at_a_goal_is_the_volume_of_its_sphere() -> None:
-    found = claims.share_in_cube(True, 0.2, 200_000)
-    assert found.low < claims.sphere(0.2) < found.high
-    assert (
-        claims.share_in_cube(False, 0.2, 200_000).mean < found.mean
-    )  # Some spheres leave the cube.
+    found = claims.share_in_cube(True, 0.2, 400_000).mean
+    assert found == pytest.approx(claims.sphere(0.2), rel=0.03)
+    # Parts of spheres around goals near the border are outside of the cube.
+    assert claims.share_in_cube(False, 0.2, 400_000).mean < found
 
 
 def test_labels_are_compared_with_the_share_of_relabelled_transitions(
