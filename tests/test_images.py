@@ -18,6 +18,7 @@ from offline_gcrl.config import (
     Evaluate,
     GoalImage,
     Images,
+    Language,
     Recipe,
     Relabel,
     Train,
@@ -33,8 +34,10 @@ from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.episodes.stored_frames import iterate_frames
 from offline_gcrl.evaluation.jobs import FINAL, episode_jobs
 from offline_gcrl.evaluation.rollouts import run_episode
+from offline_gcrl.goals.instructions import Sentences
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.networks.encoders import ImageEncoding
+from offline_gcrl.policies.instructions import Vocabulary
 from offline_gcrl.policies.policy import Policy, load_policy, save_policy
 from offline_gcrl.policies.seeing import Inputs
 from offline_gcrl.support.digests import read_json
@@ -254,6 +257,46 @@ def given_of(policy: Policy) -> tuple[Any, Any]:
     if observation is None:
         observation = {"image": image, "state": np.zeros(4)}
     return observation, np.zeros(2) if vision.goal == "vector" else image
+
+
+@pytest.mark.parametrize("conditioning", ["language", "goal+language"])
+def test_a_policy_takes_an_image_a_state_and_a_sentence(
+    pixels: Path, tmp_path: Path, conditioning: str
+) -> None:
+    sides = {
+        "left": {"high": -0.2, "words": ["left"]},
+        "right": {"low": 0.2, "words": ["right"]},
+    }
+    content = {"attributes": {"side": {"dimension": 0, "values": sides}}, "phrasings": ["go to the {side}"]}  # fmt: skip
+    language = Language.model_validate_json(json.dumps(content))
+    recipe = few_episodes().model_copy(update={"language": language})
+    sentences = Sentences.of(as_dataset(recipe))
+    relabel(pixels / "parquet", tmp_path, Relabel(k=2), recipe.goal, sentences=sentences)
+    settings = settings_of(
+        "bc", conditioning=conditioning, images={"observation": "image+state", "fusion": "separate"}
+    )
+    data = DeviceData(open_stored(pixels / "parquet"), vision=settings.images)
+    sampler = BatchSampler(
+        data, tmp_path, settings.batch_sampling, split="train", batch_size=4, seed=0
+    )
+    spoken = sampler.transitions.spoken
+    assert spoken is not None
+    dimensions = replace(data.dimensions, language=spoken.embeddings.shape[1])
+    agent = make_agent(settings, dimensions)
+    optimizer = torch.optim.Adam(agent.parameter_groups())
+    PlainUpdater(agent, agent.loss, optimizer).run(sampler.batches(0, 1), 0, 1)
+    vocabulary = Vocabulary(spoken.sentences, spoken.embeddings[:-1].numpy(), "words")
+    path, of_training = tmp_path / "policy.pt", {"dataset": "small", "agent": "bc", "seed": 0, "updates": 1}  # fmt: skip
+    save_policy(path, agent, "bc", settings, data.scaling, dimensions, ("maze",), of_training, vocabulary=vocabulary)  # fmt: skip
+    policy = load_policy(path)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    observation = {"image": image, "state": np.zeros(4)}
+    to_the_left = policy.act(observation, instruction="go to the left")
+    assert not np.array_equal(to_the_left, policy.act(observation, instruction="go to the right"))
+    darker = {"image": image // 2, "state": np.zeros(4)}
+    assert not np.array_equal(to_the_left, policy.act(darker, instruction="go to the left"))
+    if conditioning == "goal+language":
+        assert policy.act(observation, image).shape == (2,)
 
 
 def test_hindsight_goals_are_the_images_of_the_rows_of_the_table(pixels: Path) -> None:
