@@ -25,7 +25,7 @@ from offline_gcrl.config import (
     algorithm_names,
     load_recipe,
 )
-from offline_gcrl.config.outputs import FRAMES, POLICY, STEPS
+from offline_gcrl.config.outputs import EMBEDDING, FRAMES, POLICY, STEPS, TABLE
 from offline_gcrl.environments import frames
 from offline_gcrl.environments.frames import FrameRenderer, shared_renderer
 from offline_gcrl.environments.making import can_render, make_environment
@@ -35,6 +35,7 @@ from offline_gcrl.episodes.stored_frames import iterate_frames
 from offline_gcrl.evaluation.jobs import FINAL, episode_jobs
 from offline_gcrl.evaluation.rollouts import run_episode
 from offline_gcrl.goals.instructions import Sentences
+from offline_gcrl.hindsight.embedding import Embedding
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.networks.encoders import ImageEncoding
 from offline_gcrl.policies.instructions import Vocabulary
@@ -448,3 +449,57 @@ def test_wrong_inputs_of_a_policy_that_sees_are_refused(pixels: Path) -> None:
             inputs.observation(given)
     with pytest.raises(PolicyError, match="dict with the keys desired_goal"):
         inputs.goal({"desired_goal": np.zeros(2)})
+
+
+def test_the_reward_of_images_is_minus_the_distance_of_their_embeddings(
+    pixels: Path, tmp_path: Path
+) -> None:
+    recipe = few_episodes()
+    relabel(pixels / "parquet", tmp_path, Relabel(k=1, reward="embedding"), recipe.goal)
+    saved = np.load(tmp_path / EMBEDDING)
+    assert recipe.images is not None
+    images = np.concatenate(list(iterate_frames(pixels / "parquet" / FRAMES, recipe.images)))
+    embedded = (images / 255.0 - saved["mean"]) @ saved["components"]
+    assert embedded.shape == (len(images), 16)
+    table = pl.read_parquet(tmp_path / TABLE)
+    row, goal = (table[name].to_numpy().astype(int) for name in ("row", "geometric_goal_0"))
+    expected = -np.linalg.norm(embedded[row + 1] - embedded[goal], axis=1)
+    assert np.allclose(table["geometric_reward_0"].to_numpy(), expected, atol=1e-4)
+
+
+def test_with_the_reward_of_images_success_still_ends_the_bootstrap(
+    pixels: Path, tmp_path: Path
+) -> None:
+    relabel(pixels / "parquet", tmp_path, Relabel(k=1, reward="embedding"), few_episodes().goal)
+    settings = settings_of("gcivl")
+    data = DeviceData(open_stored(pixels / "parquet"), vision=settings.images)
+    sampler = BatchSampler(
+        data, tmp_path, settings.batch_sampling, split="train", batch_size=64, seed=0
+    )
+    batch, draw = sampler.batches(0, 1), sampler.draw(0, 1)
+    following, goals = data.raw_goals[draw.row + 1], data.raw_goals[draw.value_goal.row]
+    reached = (following - goals).norm(dim=-1) <= 0.45
+    assert torch.equal(batch["masks"], 1.0 - reached.float())
+    assert reached.any()
+    assert not reached.all()
+    assert (batch["rewards"] <= 0).all()
+
+
+def test_the_embedding_orders_states_of_the_maze_by_distance(pixels: Path) -> None:
+    recipe = few_episodes()
+    assert recipe.images is not None
+    images = np.concatenate(list(iterate_frames(pixels / "parquet" / FRAMES, recipe.images)))
+    embedded = Embedding.learned(images)(images)
+    positions = open_episodes(pixels / "parquet").achieved_goal
+    pairs = np.random.default_rng(0).integers(len(images), size=(2, 500))
+    apart = np.linalg.norm(positions[pairs[0]] - positions[pairs[1]], axis=1)
+    different = np.linalg.norm(embedded[pairs[0]] - embedded[pairs[1]], axis=1)
+    # Images say which states are near, and not how far others are: a ball elsewhere is just elsewhere.
+    near, far = apart < 0.1, apart > 0.8
+    assert different[near].mean() < 0.5 * different[far].mean()
+    assert (embedded**2).sum(1).mean() == pytest.approx(1.0, rel=0.3)
+
+
+def test_rewards_of_images_are_refused_without_images(dataset: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no images"):
+        relabel(dataset.parquet, tmp_path, Relabel(reward="embedding"), dataset.recipe.goal)

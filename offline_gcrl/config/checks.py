@@ -69,7 +69,7 @@ def check_fit(
     _check_several_tasks(settings, train, dataset, key, path)
     _check_devices(settings, train, key, path)
     _check_language(settings, relabel, dataset, key, path)
-    _check_images(settings, dataset, key, path)
+    _check_images(settings, relabel, dataset, key, path)
     if settings.task_network in PER_TASK and len(dataset.recipes) == 1:
         raise SettingsError(
             f"{path}: {dotted((*key, 'task_network'))}: '{settings.task_network}' needs several tasks, and "
@@ -106,19 +106,28 @@ def _check_language(
             f"{path}: {where}: '{settings.conditioning}' needs sentences, and the recipe '{dataset.name}' has no "
             "'language' with attributes; add it, or use 'goal'"
         )
-    if len(names) == 1 and relabel.reward == "dense":
+    if len(names) == 1 and relabel.reward != "sparse":
         raise SettingsError(
             f"{path}: relabel.reward: a sentence is true or false, so '{settings.conditioning}' in {where} needs "
-            "'sparse', not 'dense'"
+            f"'sparse', not '{relabel.reward}'"
         )
 
 
 def _check_images(
-    settings: AgentSettings, dataset: Dataset, key: tuple[str, ...], path: Path
+    settings: AgentSettings,
+    relabel: Relabel,
+    dataset: Dataset,
+    key: tuple[str, ...],
+    path: Path,
 ) -> None:
-    """Agents that see need images, and goals of which there are images."""
+    """Agents that see and rewards of images need images, and goals of which there are images."""
     where = dotted((*key, "images"))
     if dataset.images is None:
+        if relabel.reward == "embedding":
+            raise SettingsError(
+                f"{path}: relabel.reward: 'embedding' compares images, and the recipe '{dataset.name}' has no 'images'; use "
+                "'sparse' or 'dense'"
+            )
         if settings.images is not None:
             raise SettingsError(
                 f"{path}: {where}: the recipe '{dataset.name}' has no 'images'; add the section to the recipe, or leave "
@@ -217,9 +226,10 @@ def check_planner(params: Params, settings_type: Callable[[str], type[AgentSetti
     for dataset in params.experiment.datasets:
         if params.evaluate_for(dataset).planner is None:
             continue
-        if params.relabel_for(dataset).reward == "dense":
+        reward = params.relabel_for(dataset).reward
+        if reward != "sparse":
             raise SettingsError(
-                f"{params.path}: evaluate.planner: plans by numbers of steps, and with relabel.reward 'dense' values "
+                f"{params.path}: evaluate.planner: plans by numbers of steps, and with relabel.reward '{reward}' values "
                 f"are sums of distances; set relabel.reward: sparse for '{dataset}', or leave the planner out"
             )
         agents = params.experiment.agents
@@ -262,9 +272,9 @@ def _check_mixtures(
         ("n_step", sampling.n_step),
         ("dual.n_step", sampling.representation_n_step),
     ):
-        if relabel.reward == "dense" and n_step > 1:
+        if relabel.reward != "sparse" and n_step > 1:
             raise SettingsError(
-                f"{path}: {dotted((*key, name))}: must be 1 with relabel.reward 'dense', not {n_step}"
+                f"{path}: {dotted((*key, name))}: must be 1 with relabel.reward '{relabel.reward}', not {n_step}"
             )
 
 

@@ -20,8 +20,9 @@ class Relabel(Section):
     """Goals drawn per transition and strategy (``final`` has one)."""
     discount: Discount = 0.99
     """Discount of the strategy ``geometric``: the offset of the goal is drawn from Geom(1 - discount)."""
-    reward: Literal["sparse", "dense"] = "sparse"
-    """``sparse``: -1, and 0 when the goal is reached. ``dense``: minus the distance to the goal."""
+    reward: Literal["sparse", "dense", "embedding"] = "sparse"
+    """``sparse``: -1, and 0 when the goal is reached. ``dense``: minus the distance to the goal. ``embedding``: minus the
+    distance between learned embeddings of the images of the next state and of the goal."""
     seed: Seed = 0
 
     @field_validator("strategies")

@@ -23,7 +23,7 @@ class Labeller:
 
     Args:
         transitions: a chunk from ``iterate_transitions``.
-        achieved: the achieved goals of all steps.
+        achieved: the achieved goals of all steps, or the embeddings of their images.
         settings: the kind of reward.
         goal: the success test.
     """
@@ -34,7 +34,7 @@ class Labeller:
         self.row = transitions["row"].to_numpy()
         self.first = int(transitions["first_row"][0])
         self.stop = int(transitions["first_row"][-1]) + int(transitions["length"][-1]) + 1
-        self.dense, self.success = settings.reward == "dense", goal.success
+        self.dense, self.success = settings.reward != "sparse", goal.success
         self.achieved = achieved
         self.own = achieved.between(self.first, self.stop)
         self.following = self._gathered(self.own, self.row + 1)

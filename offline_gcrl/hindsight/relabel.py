@@ -20,6 +20,7 @@ from offline_gcrl.config import Goal, Relabel, has_original_goals
 from offline_gcrl.config.outputs import EPISODES, INSTRUCTIONS, STEPS, TABLE
 from offline_gcrl.goals.instructions import Sentences
 from offline_gcrl.hindsight.captions import Captioner
+from offline_gcrl.hindsight.embedding import embedded_goals
 from offline_gcrl.hindsight.labels import Labeller
 from offline_gcrl.hindsight.stored import StoredGoals, goals_on_disk, mapped_goals, spool_once
 from offline_gcrl.hindsight.strategies import RANDOM, goal_rows
@@ -62,8 +63,8 @@ def relabel(
         unfinished: where finished shards are kept; if left out, in ``output``.
 
     Raises:
-        DataError: the settings ask for dense rewards, but the recipe's goals have no distance; or rows do not fit into 32
-            bits.
+        DataError: the settings ask for dense rewards, but the recipe's goals have no distance, or for rewards of images,
+            but the dataset has none or is in shards; or rows do not fit into 32 bits.
     """
     if settings.reward == "dense" and not goal.success.has_distance:
         raise DataError(
@@ -73,9 +74,18 @@ def relabel(
         write_json(output / INSTRUCTIONS, sentences.as_json())
     work = Relabelling(episodes, settings, goal, chunk, sentences)
     if intact(episodes / STEPS).is_dir():
+        if settings.reward == "embedding":
+            raise DataError(
+                "relabel.reward: 'embedding' needs a dataset in one file; set a larger ingest.transitions_per_shard"
+            )
         write_shards(work, output, unfinished or Unfinished(output / "unfinished"), on_transitions)
         if unfinished is None:
             Unfinished(output / "unfinished").remove()
+        return
+    if settings.reward == "embedding":
+        work.write(
+            output / TABLE, {"achieved_goal": embedded_goals(episodes, output)}, on_transitions
+        )
         return
     with ExitStack() as stack:
         goals = {

@@ -140,9 +140,10 @@ def small_layers(channels: int) -> tuple[nn.Module, int]:
     Returns:
         The layers and the number of their output channels.
     """
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [Centred()]
     for outputs in SMALL_CHANNELS:
         layers += [_convolution(channels, outputs, stride=2), nn.ReLU()]
+        nn.init.kaiming_normal_(layers[-2].get_parameter("weight"), nonlinearity="relu")
         channels = outputs
     return nn.Sequential(*layers), channels
 
@@ -160,6 +161,14 @@ def impala_layers(channels: int) -> tuple[nn.Module, int]:
 
 LAYERS = {"small": small_layers, "impala_small": impala_layers}
 """Convolutions by the name of the encoder."""
+
+
+class Centred(nn.Module):
+    """Values from 0 to 1 around 0: without it, the small encoder learned a third slower to act in PointMaze."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Any shape to the same."""
+        return maps - 0.5
 
 
 class Residual(nn.Module):

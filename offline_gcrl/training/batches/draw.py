@@ -86,6 +86,8 @@ class Transitions:
     success: Success
     spoken: Spoken | None = None
     """The sentences, for agents that take instructions."""
+    embedded: bool = False
+    """Whether rewards are distances of embedded images."""
 
 
 class Draw:
@@ -185,6 +187,9 @@ class Draw:
         """
         row, label = self.row, goal.label
         if label.is_floating_point():  # dense: minus the distance, one step
+            if self.transitions.embedded:  # Distances of images say nothing about success.
+                masks = (~self._reaches(row, goal)).float()
+                return Target(label, masks, torch.ones_like(row))
             tolerance = self.transitions.success.tolerance or 0.0
             return Target(label, (label < -tolerance).float(), torch.ones_like(row))
         reached, ahead = label == 0, torch.ones_like(row)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from offline_gcrl.config import Sampling, nearest
+from offline_gcrl.config.outputs import EMBEDDING
 from offline_gcrl.hindsight.draws import uniform_tensor
 from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.training.batches.data import DeviceData
@@ -138,4 +139,5 @@ def _transitions(
         tables=tables,
         success=data.episodes.goal.success,
         spoken=spoken,
+        embedded=(hindsight / EMBEDDING).exists(),
     )
