@@ -164,7 +164,7 @@ LAYERS = {"small": small_layers, "impala_small": impala_layers}
 
 
 class Centred(nn.Module):
-    """Values from 0 to 1 around 0: without it, the small encoder learned a third slower to act in PointMaze."""
+    """Values from 0 to 1, moved around 0: without it, the small encoder began to learn later in PointMaze."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Any shape to the same."""
