@@ -19,6 +19,7 @@ from conftest import RECIPES, ROOT, SmallDataset
 from offline_gcrl.config import Dataset, Params, load_params, resolve
 from offline_gcrl.evaluation.results import EPISODE_COLUMNS, SeedResult, learning_curve
 from offline_gcrl.figures.scenes import dataset_scene
+from offline_gcrl.figures.style import colours, dashes
 from offline_gcrl.figures.success import curves_figure, success_figure
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.report import films as films_module
@@ -559,6 +560,13 @@ def test_names_from_recipes_cannot_break_the_page(usual: Project) -> None:
 
 
 # -------------------------------------------------------------------------------- all files
+
+
+def test_agents_of_the_same_colour_have_different_lines() -> None:
+    agents = [str(number) for number in range(24)]
+    lines = list(zip(colours(agents).values(), dashes(agents).values(), strict=True))
+    assert len(set(lines)) == len(agents)
+    assert {dash for _, dash in lines[:8]} == {"-"}
 
 
 def test_a_report_has_tables_figures_and_numbers(project: Project) -> None:

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offline_gcrl.figures.style import STYLE, colours
+from offline_gcrl.figures.style import STYLE, band_opacity, colours, dashes
 from offline_gcrl.figures.success import draw_row, rate_axis
 from offline_gcrl.statistics.aggregates import THRESHOLDS, Aggregates, Profile
 from offline_gcrl.statistics.intervals import Estimate
@@ -50,12 +50,14 @@ def profiles_figure(found: Aggregates) -> Figure:
     """Performance profiles: the share of each agent's runs that score above each success rate."""
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(WIDTH, 3.0))
+        style_of, opacity = dashes(list(found.profiles)), band_opacity(len(found.profiles))
         for agent, colour in colours(list(found.profiles)).items():
             profile: Profile = found.profiles[agent]
             axes.fill_between(
-                THRESHOLDS, profile.low, profile.high, step="post", color=colour, alpha=0.15, linewidth=0
+                THRESHOLDS, profile.low, profile.high, step="post", color=colour, alpha=opacity, linewidth=0
             )  # fmt: skip
-            axes.step(THRESHOLDS, profile.mean, where="post", color=colour, label=agent)
+            line = {"color": colour, "linestyle": style_of[agent]}
+            axes.step(THRESHOLDS, profile.mean, where="post", label=agent, **line)
         axes.set_xlabel("success rate")
         axes.set_ylabel("share of runs above it")
         axes.set_xlim(0, 1)

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from offline_gcrl.config import Region
 from offline_gcrl.figures.scenes import Scene, Table, Walls
-from offline_gcrl.figures.style import HELD_OUT, MISSED, REACHED, STYLE, WALL, colours
+from offline_gcrl.figures.style import HELD_OUT, MISSED, REACHED, STYLE, WALL, colours, dashes
 
 MAX_MAP_DIMENSIONS = 3  # Goals of more dimensions are not drawn on a map.
 
@@ -55,11 +55,13 @@ def distances_figure(
         longest = max(
             float(table["final_distance"].to_numpy().max()) for table in episodes.values()
         )
+        style_of = dashes(list(episodes))
         for agent, colour in colours(list(episodes)).items():
             distances = np.sort(episodes[agent]["final_distance"].to_numpy())
             shares = np.arange(len(distances) + 1) / len(distances)
             edges = np.concatenate([[0.0], distances, [max(longest, distances[-1])]])
-            axes.stairs(shares, edges, color=colour, label=agent, linewidth=1.8, baseline=None)
+            line = {"color": colour, "linestyle": style_of[agent], "linewidth": 1.8}
+            axes.stairs(shares, edges, label=agent, baseline=None, **line)
         if tolerance is not None:
             axes.axvline(tolerance, color="#888888", linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xlabel("distance to the goal at the last step" + (f" ({unit})" if unit else ""))

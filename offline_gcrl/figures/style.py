@@ -16,6 +16,8 @@ COLUMN, PAGE = 3.3, 6.8
 LEAST_HEIGHT = 0.8
 """Narrow figures keep this share of their height, because their text does not shrink."""
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
+"""Lines of the agents that have the colours of the palette the first, second and third time."""
 REACHED, MISSED, WALL = "#009E73", "#D55E00", "#c9ccd1"
 HELD_OUT = "#0072B2"
 STYLE: Any = {
@@ -62,6 +64,18 @@ def save_for_paper(figure: Figure, path: Path) -> None:
 def colours(agents: Sequence[str]) -> dict[str, str]:
     """A colour for each agent, by its position in the experiment."""
     return {agent: PALETTE[number % len(PALETTE)] for number, agent in enumerate(agents)}
+
+
+def dashes(agents: Sequence[str]) -> dict[str, Any]:
+    """A line style for each agent, which differs between agents of the same colour."""
+    return {
+        agent: DASHES[number // len(PALETTE) % len(DASHES)] for number, agent in enumerate(agents)
+    }
+
+
+def band_opacity(agents: int) -> float:
+    """Opacity of the band of each interval: lower with many agents, whose bands are drawn over each other."""
+    return 0.15 if agents <= len(PALETTE) else 0.04
 
 
 def without_common_start(names: Sequence[str]) -> list[str]:

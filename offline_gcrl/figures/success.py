@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offline_gcrl.figures.style import STYLE, colours
+from offline_gcrl.figures.style import STYLE, band_opacity, colours, dashes
 
 LABEL_HEIGHT = 0.07  # Height of a curve's name in units of the success rate.
 EDGE = 0.05  # Distance to 0 or 1 at which the label of a rate would leave the axes.
@@ -71,8 +71,9 @@ def curves_figure(
         for axes in panels.flat[len(curves) :]:
             axes.set_visible(False)
         for axes, (dataset, agents) in zip(panels.flat, curves.items(), strict=False):
+            style_of = dashes(list(agents))
             for agent, colour in colours(list(agents)).items():
-                _draw_curve(axes, agents[agent], colour)
+                _draw_curve(axes, agents[agent], colour, style_of[agent], band_opacity(len(agents)))
                 for single in (seeds or {}).get(dataset, {}).get(agent, ()):
                     _draw_points(axes, single["update"], single["mean"], colour)
             _name_curves(axes, agents)
@@ -129,12 +130,12 @@ def _draw_points(axes: Axes, x: Any, y: Any, colour: str) -> None:
     axes.plot(x, y, ".", color=colour, markersize=7, alpha=0.6, markeredgewidth=0, clip_on=False)
 
 
-def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str) -> None:
+def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str, style: Any, opacity: float) -> None:
     """Draw a curve and the band of its interval."""
     update, mean = curve["update"].to_numpy(), curve["mean"].to_numpy()
     low, high = curve["low"].to_numpy(), curve["high"].to_numpy()
-    axes.fill_between(update, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.plot(update, mean, color=colour, marker="o", markersize=3, clip_on=False)
+    axes.fill_between(update, low, high, color=colour, alpha=opacity, linewidth=0)
+    axes.plot(update, mean, color=colour, linestyle=style, marker="o", markersize=3, clip_on=False)
 
 
 def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame]) -> None:
