@@ -1,4 +1,4 @@
-"""A DVC remote in an object store: outputs are pushed, and come back on a machine without them."""
+"""An object store as a DVC remote, from which outputs come back, and as a place from which datasets are read."""
 
 import hashlib
 import os
@@ -11,6 +11,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 from conftest import SmallDataset
+
+from offline_gcrl import load_dataset
+from offline_gcrl.episodes.dataset import open_episodes
+from offline_gcrl.episodes.ingest import ingest
+from offline_gcrl.support.digests import sealed_directory
+from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.unfinished import Unfinished
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 KEYS = {
@@ -72,11 +79,58 @@ def test_outputs_that_were_pushed_come_back(
     assert contents(data) == expected
 
 
-def test_polars_reads_steps_from_the_store(store: str, dataset: SmallDataset) -> None:
+def upload(store: str, folder: Path, prefix: str) -> None:
     import boto3
 
     client = boto3.client("s3", endpoint_url=store)
-    client.upload_file(str(dataset.parquet / "steps.parquet"), "bucket", "parquet/steps.parquet")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), "bucket", f"{prefix}/{path.relative_to(folder)}")
+
+
+@pytest.fixture
+def sharded(dataset: SmallDataset, tmp_path: Path) -> Path:
+    """The small dataset in three shards, as a stage writes it."""
+    unfinished = Unfinished(tmp_path / "unfinished")
+    with sealed_directory(tmp_path / "sharded") as folder:
+        ingest(
+            dataset.resolved,
+            dataset.minari,
+            folder,
+            transitions_per_shard=200,
+            unfinished=unfinished,
+        )
+    return tmp_path / "sharded"
+
+
+def test_polars_reads_steps_in_one_file_or_in_shards_from_the_store(
+    store: str, dataset: SmallDataset, sharded: Path
+) -> None:
     options = {"aws_endpoint_url": store, "aws_allow_http": "true", "aws_region": "us-east-1"}
-    steps = pl.scan_parquet("s3://bucket/parquet/steps.parquet", storage_options=options)
-    assert steps.collect().equals(pl.read_parquet(dataset.parquet / "steps.parquet"))
+    for folder, prefix, name in (
+        (dataset.parquet, "one", "steps.parquet"),
+        (sharded, "many", "steps.parquet/"),
+    ):
+        upload(store, folder, prefix)
+        steps = pl.scan_parquet(f"s3://bucket/{prefix}/{name}", storage_options=options)
+        assert steps.collect().equals(pl.read_parquet(dataset.parquet / "steps.parquet"))
+
+
+def test_the_library_loads_a_dataset_from_the_store(
+    store: str, dataset: SmallDataset, sharded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store)
+    upload(store, sharded, "parquet/small")
+    data = load_dataset("s3://bucket/parquet/small/")
+    assert data.counts == dataset.episodes.schema["counts"]
+    assert (open_episodes(data.episodes).observation == dataset.episodes.observation).all()
+    table = data.hindsight(dataset.relabel) / "table.parquet"
+    assert pl.read_parquet(table).equals(pl.read_parquet(dataset.hindsight / "table.parquet"))
+
+
+def test_what_is_wrong_with_an_address_is_said(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store)
+    with pytest.raises(DataError, match=r"^s3://bucket/nothing: has no schema.json; copy a folder"):
+        load_dataset("s3://bucket/nothing")
+    with pytest.raises(DataError, match=r"^s3://other/small: (has no schema.json|cannot be read)"):
+        load_dataset("s3://other/small")

@@ -1,6 +1,5 @@
 """``load_dataset``: from a name to episodes that agents are trained on, in a temporary folder."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,10 +43,12 @@ from offline_gcrl.goals.instructions import Sentences
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.library.folders import TemporaryFolder
 from offline_gcrl.library.processes import without_main_module
+from offline_gcrl.library.remote import copied, is_remote
 from offline_gcrl.library.sources import (
     LOAD,
     EnvironmentLike,
     dataset_of_minari,
+    described,
     environment_of,
     environment_settings,
     packaged_recipes,
@@ -122,7 +123,8 @@ def load_dataset(
             - a Minari dataset, or its id: read from the local Minari root, or downloaded to it;
             - the name of a recipe of this package, whose data is generated or downloaded;
             - a file with a recipe (``.yaml``);
-            - a folder of ingested episodes, such as ``datasets/parquet/<name>`` of a project.
+            - a folder of ingested episodes, such as ``datasets/parquet/<name>`` of a project, also in an object store
+              (``s3://...``), from which it is copied.
         goal: for a Minari dataset, which keys are the goals and when a goal counts as reached: the section ``goal`` of
             a recipe. It may be left out for a dataset that a recipe of this package describes.
         environment: where policies are evaluated, if not in the environment that the data or the recipe names.
@@ -132,10 +134,12 @@ def load_dataset(
         OfflineGCRLError: the source is unknown, its data is broken, or the goal or the environment does not fit it.
     """
     place = environment_settings(environment) if environment is not None else None
-    if episodes is not None and (type(episodes) is not int or episodes < 1):
-        raise SettingsError(f"{LOAD}: episodes: expected a positive whole number, not {episodes!r}")
+    _check_number(episodes)
     if isinstance(source, minari.MinariDataset):
         return _from_minari(source, goal, place, episodes)
+    if goal is None and is_remote(source):
+        kept = TemporaryFolder()
+        return _ingested(copied(str(source), kept.path), place, episodes, kept)
     path, name = Path(source), str(source)
     is_folder = path.is_dir() and not _is_minari_id(name)
     if goal is None and (is_folder or path.suffix == ".yaml" or name in _recipes()):
@@ -158,6 +162,11 @@ def load_dataset(
     )
 
 
+def _check_number(episodes: int | None) -> None:
+    if episodes is not None and (type(episodes) is not int or episodes < 1):
+        raise SettingsError(f"{LOAD}: episodes: expected a positive whole number, not {episodes!r}")
+
+
 def _recipes() -> list[str]:
     return recipe_names(packaged_recipes())
 
@@ -170,7 +179,12 @@ def _is_minari_id(name: str) -> bool:
     return True
 
 
-def _ingested(folder: Path, place: Environment | None, episodes: int | None) -> LearningData:
+def _ingested(
+    folder: Path,
+    place: Environment | None,
+    episodes: int | None,
+    kept: TemporaryFolder | None = None,
+) -> LearningData:
     """A folder of ingested episodes, with the recipe that its project has resolved, or else what its schema says."""
     if not (folder / SCHEMA).is_file():
         raise DataError(
@@ -183,28 +197,8 @@ def _ingested(folder: Path, place: Environment | None, episodes: int | None) -> 
     if (resolved / f"{schema['dataset']}.json").is_file():
         dataset = load_resolved(schema["dataset"], resolved)
     else:
-        dataset = _described(schema)
-    return LearningData(_evaluated_in(dataset, place), folder.resolve(), TemporaryFolder())
-
-
-def _described(schema: Mapping[str, Any]) -> Dataset:
-    """The dataset as far as its schema describes it: without environments."""
-    goal = Goal.model_validate_json(json.dumps(schema["goal"]))
-    recipes = tuple(
-        Recipe(
-            title=schema["title"],
-            sources=tuple(
-                Source(dataset=name, kind=counts["kind"], episodes=counts["episodes"])
-                for name, counts in schema["counts"]["sources"].items()
-                if counts["task"] == task
-            ),
-            goal=goal,
-            task=task,
-            instruction=instruction,
-        )
-        for task, instruction in zip(schema["tasks"], schema["instructions"], strict=True)
-    )
-    return Dataset(name=schema["dataset"], title=schema["title"], recipes=recipes)
+        dataset = described(schema)
+    return LearningData(_evaluated_in(dataset, place), folder.resolve(), kept or TemporaryFolder())
 
 
 def _evaluated_in(dataset: Dataset, place: Environment | None) -> Dataset:
