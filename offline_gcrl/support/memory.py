@@ -25,7 +25,8 @@ STAGE_BYTES = {
     "evaluate": 450 * 2**20,
     "report": 600 * 2**20,
 }
-"""Memory of the process of a stage, without workers: measured, and rounded up. It does not grow with transitions."""
+"""Memory of the process of a stage, without workers: measured and rounded up, except for the estimates of ``collect`` and
+``report``. It does not grow with transitions."""
 EPISODE_BYTES = {"ingest": 1200, "describe": 300, "relabel": 200}
 """Memory per episode, for the stages that read the table of all episodes."""
 WITHOUT_EPISODES = frozenset(STAGE_BYTES) - frozenset(EPISODE_BYTES)
