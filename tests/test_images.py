@@ -22,6 +22,7 @@ from offline_gcrl.config import (
     Recipe,
     Relabel,
     Train,
+    Video,
     algorithm_names,
     load_recipe,
 )
@@ -32,8 +33,10 @@ from offline_gcrl.environments.making import can_render, make_environment
 from offline_gcrl.episodes.dataset import open_episodes, open_stored
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.episodes.stored_frames import iterate_frames
+from offline_gcrl.evaluation.goal_images import with_goals
 from offline_gcrl.evaluation.jobs import FINAL, episode_jobs
 from offline_gcrl.evaluation.rollouts import run_episode
+from offline_gcrl.evaluation.videos import write_rollouts
 from offline_gcrl.goals.instructions import Sentences
 from offline_gcrl.hindsight.embedding import Embedding
 from offline_gcrl.hindsight.relabel import relabel
@@ -424,6 +427,12 @@ def test_a_seed_trains_from_images_and_is_evaluated_with_images_of_its_goals(
         0,
         FINAL,
     )
+    several = with_goals(jobs)
+    assert {each.seed for each in several} == {jobs[0].seed}
+    assert several[0].chosen_goal != several[1].chosen_goal
+    write_rollouts(tmp_path / "film.mp4", several, Video(episodes=2, size=96))
+    assert (tmp_path / "film.mp4").stat().st_size > 1000
+    assert run_episode(several[1])["goal"] == list(several[1].chosen_goal or ())
     rows = [run_episode(each) for each in jobs]
     assert [row["length"] for row in rows] == [3, 3]
     assert rows == [run_episode(each) for each in jobs]  # A function of the seed alone.

@@ -72,6 +72,8 @@ class EpisodeJob:
     """A wrong task that the policy is conditioned on instead of ``task``."""
     conditioned_goal: tuple[float, ...] | None = None
     """A wrong goal that the policy is conditioned on; success is measured on the episode's own goal."""
+    chosen_goal: tuple[float, ...] | None = None
+    """A goal instead of that of the environment: the policy is conditioned on it, and success is measured on it."""
     planning: Planning | None = None
     """The planner in front of the policy, if any."""
     action_noise: float = 0.0

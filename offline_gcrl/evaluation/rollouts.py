@@ -96,13 +96,20 @@ def rollout(
             as_action(action, space, job.action_noise, noise)
         )
         tree = as_tree(observation, {**reset_info, **info})
-        if saying and saying.captions:
-            reached = saying.is_true(_goals(tree, job)[0])
-            # An environment that ends at its own goal does not end the episode of a sentence.
+        reached = _reached_by(tree, job, saying)
+        if job.chosen_goal is not None or (saying and saying.captions):
+            # An environment that ends at its own goal does not end the episode of another one.
             terminated = terminated and not reported_success(info)
-        else:
-            reached = has_reached(tree, job.goal, job.evaluation.success)
         ended = terminated or truncated or (reached and job.stop_at_success)
+
+
+def _reached_by(tree: dict[str, Any], job: EpisodeJob, saying: Saying | None) -> bool:
+    """Whether a state reaches the goal of an episode: its sentence, its chosen goal, or the environment's."""
+    if saying and saying.captions:
+        return saying.is_true(_goals(tree, job)[0])
+    if job.chosen_goal is not None:
+        return bool(reaches(*_goals(tree, job), job.goal.success))
+    return has_reached(tree, job.goal, job.evaluation.success)
 
 
 def _started(
@@ -141,7 +148,17 @@ def _goals(tree: dict[str, Any], job: EpisodeJob) -> tuple[NDArray[Any], NDArray
     """
     assert job.goal.desired is not None
     achieved = _finite(select(tree, job.goal.achieved), "achieved goal")
+    if job.chosen_goal is not None:
+        return achieved, np.array(job.chosen_goal)
     return achieved, _finite(select(tree, job.goal.desired), "desired goal")
+
+
+def goal_of(job: EpisodeJob) -> tuple[float, ...]:
+    """The goal of an episode, which its seed determines."""
+    environment = shared_environment(job.evaluation.environment)
+    with seeded_episode(environment, job.seed):
+        tree = as_tree(*environment.reset(seed=job.seed, options=job.reset_options))
+    return tuple(map(float, _goals(tree, job)[1]))
 
 
 def given_in(job: EpisodeJob, environment: gymnasium.Env[Any, Any], policy: Policy) -> Given:

@@ -19,9 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from offline_gcrl.config import Success, Video
-from offline_gcrl.config.outputs import INSTRUCTED_ROLLOUTS, PLANNED_ROLLOUTS, ROLLOUTS
+from offline_gcrl.config.outputs import (
+    GOAL_IMAGE_ROLLOUTS,
+    INSTRUCTED_ROLLOUTS,
+    PLANNED_ROLLOUTS,
+    ROLLOUTS,
+)
 from offline_gcrl.environments.cameras import as_pixels, prepare, shows_goal
 from offline_gcrl.environments.making import can_render, make_environment, seeded_episode
+from offline_gcrl.evaluation.goal_images import goal_image, put_in_corner, with_goals
 from offline_gcrl.evaluation.instructed import different_sentences
 from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, Instructed
 from offline_gcrl.evaluation.plan import EvaluationPlan
@@ -62,7 +68,8 @@ def plan_videos(
     """The videos of every seed.
 
     ``rollouts.mp4`` has its first episodes, ``planned.mp4`` the same with a planner, and ``instructed.mp4`` several
-    sentences from one start, for policies of sentences.
+    sentences from one start, for policies of sentences. ``goal_images.mp4`` has several goals from one start, for policies
+    that see.
 
     Args:
         plan: episodes of the main evaluation.
@@ -81,9 +88,13 @@ def plan_videos(
         for probe, jobs in probes.items()
         if probe.kind == "instructed" and jobs[0].instructed == Instructed()
     ]
+    seen = [
+        (seed, GOAL_IMAGE_ROLLOUTS, with_goals(jobs[: settings.episodes]))
+        for seed, _, jobs in final
+    ]
     return [
         PlannedVideo(output / f"seed-{seed}" / name, jobs[: settings.episodes], settings)
-        for seed, name, jobs in [*final, *planned, *spoken]
+        for seed, name, jobs in [*final, *planned, *spoken, *seen]
         if settings.episodes and jobs
     ]
 
@@ -180,12 +191,15 @@ def _frames(
         if step == 0:  # Only after the reset: OGBench's arms have no model before it.
             prepare(environment)
             is_marked = shows_goal(environment)
+            shown = goal_image(environment, policy, job) if job.chosen_goal else None
         if state.ended or step % stride == 0:
             picture = np.array(environment.render(), dtype=np.uint8)
             if state.saying is not None:
                 _write_on_top(picture, state.saying.instruction.text)
             elif not is_marked:
                 _write_goal(picture, state.desired)
+            if shown is not None:
+                put_in_corner(picture, shown)
             if maze_walls(environment):
                 picture = _with_marks(picture, state, job.goal.success, environment)
             yield _captioned(picture, step, state)
