@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from benchmarks.datasets import success
 from offline_gcrl.config import Dataset, Relabel, load_dataset
 from offline_gcrl.config.outputs import EPISODES
 from offline_gcrl.config.resolving import load_recipe
@@ -30,7 +31,7 @@ SEEDS = (0, 1, 2)
 SAMPLES, CHUNK = 200_000_000, 5_000_000
 GOALS = 100_000
 KS = (1, 4, 8)
-PARQUET, RESULTS = Path("datasets/parquet"), Path("results")
+MINARI, PARQUET, RESULTS = Path("datasets/minari"), Path("datasets/parquet"), Path("results")
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
         ("A random position is at a random goal", chances()),
         ("Positive labels of hindsight goals", labels(PARQUET)),
         ("Value learning with and without hindsight", hindsight(RESULTS)),
-        ("Policies compared with the behaviour that made their data", imitation(PARQUET, RESULTS)),
+        ("Policies compared with the behaviour that made their data", imitation(MINARI, RESULTS)),
     ):
         print(f"\n## {title}\n", flush=True)
         for row in rows:
@@ -147,13 +148,13 @@ def hindsight(results: Path, datasets: Sequence[str] = DATASETS) -> Iterator[str
             yield f"| {name} | {algorithm} | {cells} | {found.episodes} |"
 
 
-def imitation(parquet: Path, results: Path, datasets: Sequence[str] = DATASETS) -> Iterator[str]:
+def imitation(minari: Path, results: Path, datasets: Sequence[str] = DATASETS) -> Iterator[str]:
     """Success of the behaviour in its own episodes, of behaviour cloning, and of offline RL."""
     yield "| dataset | behaviour | its episodes | bc | gcbc | gciql with hindsight | episodes |"
     yield "|---|---|--:|---|---|---|--:|"
     for name in datasets:
         dataset = load_dataset(name)
-        own = behaviour(dataset, parquet / name)
+        own = behaviour(dataset, minari / name)
         tables = [episodes(results / name / agent) for agent in ("bc", "gcbc", "gciql-hindsight")]
         column = SUCCESS_COLUMNS[dataset.criterion]
         rates = [rate_across_seeds([t[column].cast(pl.Float64).to_numpy() for t in own_tables]) for own_tables in tables]  # fmt: skip
@@ -162,14 +163,14 @@ def imitation(parquet: Path, results: Path, datasets: Sequence[str] = DATASETS) 
             yield f"| {name} | {kind}: {interval(rate)} | {count:,} | {cells} | {sum(map(len, tables[0]))} |"
 
 
-def behaviour(dataset: Dataset, folder: Path) -> list[tuple[str, Estimate, int]]:
-    """Kind, success and number of the recorded episodes of each source, as ingest counts them."""
-    table = pl.read_parquet(folder / EPISODES).drop_nulls("success")
-    kinds = {source.dataset: source.kind for recipe in dataset.recipes for source in recipe.sources}
-    return [
-        (kinds.get(str(source), str(source)), wilson(int(own["success"].sum()), len(own)), len(own))
-        for (source,), own in table.group_by("source", maintain_order=True)
-    ]
+def behaviour(dataset: Dataset, minari: Path) -> list[tuple[str, Estimate, int]]:
+    """Kind, success and number of the recorded episodes of each source; the success is that of ``benchmarks.datasets``."""
+    found = []
+    for recipe in dataset.recipes:
+        for source in recipe.sources:
+            rate, when = success(recipe, source, minari)
+            found.append((f"{source.kind}, {when}", rate, source.episodes or 0))
+    return found
 
 
 def episodes(folder: Path) -> list[pl.DataFrame]:
