@@ -18,10 +18,13 @@ Frame = NDArray[np.uint8]
 
 
 def with_goals(jobs: Sequence[EpisodeJob]) -> list[EpisodeJob]:
-    """The first episode with the goals of several, from the same start; none for policies that see no goals."""
+    """The first episode with the goals of several, from the same start, until the goal is reached.
+
+    There are none for policies that see no goals.
+    """
     if not jobs or not load_policy(jobs[0].policy).inputs.sees_goals:
         return []
-    return [replace(jobs[0], chosen_goal=goal_of(job)) for job in jobs]
+    return [replace(jobs[0], chosen_goal=goal_of(job), stop_at_success=True) for job in jobs]
 
 
 def goal_image(environment: gymnasium.Env[Any, Any], policy: Policy, job: EpisodeJob) -> Frame:
