@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import imageio_ffmpeg
@@ -190,6 +191,7 @@ class Witness:
 
     dimensions = Dimensions(observation=10, goal=3, action=4, tasks=2)
     vocabulary = None
+    inputs = SimpleNamespace(sees_states=False, sees_goals=False)
 
     def __init__(self) -> None:
         self.asked: list[tuple[NDArray[Any], NDArray[Any], str]] = []
