@@ -1,10 +1,12 @@
 """A study is run by one command, which continues after a kill; long runs say how much is left."""
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -176,13 +178,35 @@ def started(project: Path, name: str) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
+def kill_all(process: "subprocess.Popen[str]") -> None:
+    """Kill a study with DVC and its stage, and wait until none of them exists: DVC takes even a dead process for a running one.
+
+    Orphans become children of this process, so that they are reaped on machines whose first process does not.
+    """
+    adopt_orphans(True)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    with suppress(ProcessLookupError):
+        for _ in range(600):
+            os.killpg(process.pid, 0)
+            with suppress(ChildProcessError):
+                os.waitpid(-process.pid, os.WNOHANG)
+            time.sleep(0.05)
+    adopt_orphans(False)
+
+
+def adopt_orphans(on: bool) -> None:
+    """Whether orphaned descendants become children of this process (PR_SET_CHILD_SUBREAPER of Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, int(on), 0, 0, 0)
+
+
 def test_a_study_that_is_killed_continues_and_repeats_nothing_that_is_done(project: Path) -> None:
     first = started(project, "letters")
     log, deadline = project / "began.txt", time.monotonic() + 60
     while not (log.exists() and "b" in log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.communicate()
+    kill_all(first)
     assert not (project / "out-b").exists()
     (project / "go").touch()
     second = started(project, "letters")
