@@ -8,9 +8,8 @@ import this_project  # noqa: F401 - first: it decides which copy of the package 
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.support.digests import read_json, sealed_directory
 from offline_gcrl.support.files import digest
-from offline_gcrl.support.memory import stage_remark
 from offline_gcrl.support.silence import LOGGING, working_on
-from offline_gcrl.support.terminal import close, note, stage, stage_arguments, warn
+from offline_gcrl.support.terminal import close, note, note_memory, stage, stage_arguments, warn
 
 
 def main() -> None:
@@ -23,8 +22,7 @@ def main() -> None:
     with stage("describe", name):
         dataset, output = load_dataset(name), Path("datasets/cards") / name
         episodes = Path("datasets/parquet") / name
-        if remark := stage_remark("describe", read_json(episodes / SCHEMA)["counts"]["episodes"]):
-            note(remark)
+        note_memory("describe", read_json(episodes / SCHEMA)["counts"]["episodes"])
         with working_on("replaying recorded actions"):
             replays = replay_dataset(dataset, Path("datasets/minari") / name)
         for source, replay in replays.items():

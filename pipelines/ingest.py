@@ -8,9 +8,16 @@ import this_project  # noqa: F401 - first: it decides which copy of the package 
 from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.support.cluster import use_cluster
 from offline_gcrl.support.digests import sealed_directory
-from offline_gcrl.support.memory import stage_remark
 from offline_gcrl.support.processes import cores
-from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments, warn
+from offline_gcrl.support.terminal import (
+    Bars,
+    close,
+    note,
+    note_memory,
+    stage,
+    stage_arguments,
+    warn,
+)
 
 
 def main() -> None:
@@ -35,8 +42,7 @@ def main() -> None:
         opened = [open_source(source, root) for _, source in sources]
         total = sum(data.total_steps for data in opened)
         size = params.ingest_for(name).transitions_per_shard
-        if remark := stage_remark("ingest", sum(data.total_episodes for data in opened)):
-            note(remark)
+        note_memory("ingest", sum(data.total_episodes for data in opened))
         with (
             sealed_directory(output) as folder,
             Bars([name, *(["images"] if dataset.images else [])], total, "transitions") as bars,

@@ -9,9 +9,8 @@ from offline_gcrl.config import load_dataset, load_params
 from offline_gcrl.support.cluster import use_cluster
 from offline_gcrl.support.digests import read_json, sealed_directory
 from offline_gcrl.support.files import write_json
-from offline_gcrl.support.memory import stage_remark
 from offline_gcrl.support.processes import cores
-from offline_gcrl.support.terminal import Bars, close, note, stage, stage_arguments
+from offline_gcrl.support.terminal import Bars, close, note, note_memory, stage, stage_arguments
 
 
 def main() -> None:
@@ -32,8 +31,7 @@ def main() -> None:
         episodes, output = Path("datasets/parquet") / name, Path("datasets/hindsight") / name
         counts = read_json(episodes / SCHEMA)["counts"]
         total = counts["transitions"]
-        if remark := stage_remark("relabel", counts["episodes"]):
-            note(remark)
+        note_memory("relabel", counts["episodes"])
         with sealed_directory(output) as folder:
             with Bars([name], total, "transitions") as bars:
                 advance = partial(bars.advance, name)

@@ -114,9 +114,8 @@ def dvc(*arguments: str) -> int:
             return process.wait()
         except KeyboardInterrupt:
             try:
-                process.wait(
-                    SECONDS_TO_END
-                )  # Ctrl-C reaches the stage and DVC, too, which then end themselves.
+                # Ctrl-C reaches the stage and DVC, too, which then end themselves.
+                process.wait(SECONDS_TO_END)
             except (KeyboardInterrupt, subprocess.TimeoutExpired):
                 process.terminate()
             raise

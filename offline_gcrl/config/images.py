@@ -9,6 +9,8 @@ from offline_gcrl.config.reading import Section
 
 CHANNELS = 3
 """Red, green and blue."""
+BRIGHTEST = 255
+"""Value of a pixel at full brightness."""
 SMALLEST = 32
 """Images have more numbers than any vector, by which networks tell them apart."""
 

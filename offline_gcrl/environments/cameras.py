@@ -1,6 +1,7 @@
 """Rendering of environments: the camera, cheap settings, and whether the goal is visible."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import mujoco
@@ -51,6 +52,11 @@ def shows_goal(environment: Any) -> bool:
         for kind, count in kinds
         for number in range(count)
     ]
+    return names_marker(names)
+
+
+def names_marker(names: Iterable[str]) -> bool:
+    """Whether a name is that of an object that marks a goal."""
     return any(word in name.lower() for name in names for word in MARKERS)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from offline_gcrl.config import Camera, Environment, Images
-from offline_gcrl.environments.cameras import MARKERS, from_above, simplify, simulated
+from offline_gcrl.environments.cameras import from_above, names_marker, simplify, simulated
 from offline_gcrl.environments.making import can_render, make_environment, seeded_episode
 from offline_gcrl.support.errors import RenderingError, SettingsError
 
@@ -115,8 +115,7 @@ def hide_markers(model: Any) -> None:
                 mujoco.mj_id2name(model, kind, number) or "",
                 mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_BODY, body) or "",
             )
-            is_marker = any(word in name.lower() for name in names for word in MARKERS)
-            if is_marker or model.body_mocapid[body] >= 0:
+            if names_marker(names) or model.body_mocapid[body] >= 0:
                 colours[number, 3] = 0.0
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 FORMAT = 4
+FRAME = "frame"
+"""The column of ``frames.parquet``."""
 VECTORS = ("observation", "achieved_goal", "desired_goal", "action")
 """The vector columns in their order.
 
@@ -41,7 +43,7 @@ def _vector(name: str, size: int) -> pa.Field:
 
 def frames_schema(size: int) -> pa.Schema:
     """The column of ``frames.parquet``: height x width x 3 bytes a row, given their number."""
-    return pa.schema([pa.field("frame", pa.binary(size), nullable=False)])
+    return pa.schema([pa.field(FRAME, pa.binary(size), nullable=False)])
 
 
 def achieved_column(schema: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from offline_gcrl.config.outputs import EPISODES, STEPS
 from offline_gcrl.policies.policy import Acting, Policy
 from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import DataError
-from offline_gcrl.support.tables import columns_of, iterate_batches
+from offline_gcrl.support.tables import columns_of, iterate_batches, rows_of_parts
 
 PAIRS_AT_ONCE = 65_536
 """Pairs of states whose distance is computed in one batch."""
@@ -87,14 +87,12 @@ def data_nodes(data: Path, settings: Planner, task: str) -> Nodes:
 
 
 def rows_at(table: Path, column: str, rows: NDArray[np.int64]) -> Vectors:
-    """Some rows of a column of arrays, (rows, size), in order; no other rows are kept in memory."""
-    found, first = [], 0
-    for part in iterate_batches(table, ROWS_PER_READ, [column]):
-        begin, end = np.searchsorted(rows, (first, first + len(part)))
-        values = part.column(0).flatten().to_numpy().reshape(len(part), -1)
-        found.append(values[rows[begin:end] - first])
-        first += len(part)
-    return np.concatenate(found)
+    """Some rows of a column of arrays, (rows, size), in order."""
+    parts = (
+        part.column(0).flatten().to_numpy().reshape(len(part), -1)
+        for part in iterate_batches(table, ROWS_PER_READ, [column])
+    )
+    return rows_of_parts(parts, rows)
 
 
 def farthest_points(points: Vectors, count: int) -> NDArray[np.int64]:

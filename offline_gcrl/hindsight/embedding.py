@@ -4,18 +4,19 @@ The embedding is linear and learned without labels: the principal components of 
 an embedded image has a mean square norm of 1 around the mean. It needs no state, which is what it is for.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from offline_gcrl.config.images import BRIGHTEST
 from offline_gcrl.config.outputs import EMBEDDING
 from offline_gcrl.episodes.dataset import StoredEpisodes, open_stored
 from offline_gcrl.episodes.stored_frames import iterate_frames
 from offline_gcrl.hindsight.stored import StoredGoals
 from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.tables import rows_of_parts
 
 SIZE = 16
 """Numbers of an embedding."""
@@ -39,7 +40,7 @@ class Embedding:
         Raises:
             DataError: all images are equal.
         """
-        values: NDArray[np.float64] = images.astype(np.float64) / 255.0
+        values: NDArray[np.float64] = images.astype(np.float64) / BRIGHTEST
         mean = values.mean(0)
         values = values - mean
         # The eigenvectors of n x n products give those of p x p covariances.
@@ -58,7 +59,7 @@ class Embedding:
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Images, (n, p), to embeddings, (n, size)."""
-        values = images.astype(np.float32) / np.float32(255.0) - self.mean
+        values = images.astype(np.float32) / np.float32(BRIGHTEST) - self.mean
         return np.asarray(values @ self.components, dtype=np.float32)
 
     def save(self, path: Path) -> None:
@@ -78,7 +79,7 @@ def embedded_goals(episodes: Path, output: Path) -> StoredGoals:
         raise DataError(
             f"{episodes}: has no images, which relabel.reward 'embedding' compares; use 'sparse' or 'dense'"
         )
-    embedding = Embedding.learned(_sample(iterate_frames(path, images), training_rows(data)))
+    embedding = Embedding.learned(rows_of_parts(iterate_frames(path, images), training_rows(data)))
     embedding.save(output / EMBEDDING)
     return StoredGoals(np.concatenate([embedding(part) for part in iterate_frames(path, images)]))
 
@@ -87,13 +88,3 @@ def training_rows(data: StoredEpisodes) -> NDArray[np.int64]:
     """Evenly spaced rows of training episodes."""
     rows = data.transition_rows("train")
     return rows[np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(np.int64)]
-
-
-def _sample(parts: Iterable[NDArray[np.uint8]], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Images at rows, which are in order."""
-    taken, first = [], 0
-    for part in parts:
-        inside = rows[(rows >= first) & (rows < first + len(part))]
-        taken.append(part[inside - first])
-        first += len(part)
-    return np.concatenate(taken)

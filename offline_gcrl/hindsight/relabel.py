@@ -27,7 +27,7 @@ from offline_gcrl.hindsight.strategies import RANDOM, goal_rows
 from offline_gcrl.hindsight.table import goal_column, reward_column, write_table
 from offline_gcrl.support.digests import digest_of, intact
 from offline_gcrl.support.errors import DataError
-from offline_gcrl.support.files import write_json
+from offline_gcrl.support.files import atomic_file, write_json
 from offline_gcrl.support.processes import with_callback
 from offline_gcrl.support.tables import columns_of, parts_of, rows_of
 from offline_gcrl.support.unfinished import Unfinished, link
@@ -176,18 +176,16 @@ def write_shards(
 
 def _write_shard(work: Relabelling, span: tuple[Path, int, int]) -> int:
     path, first, stop = span
-    partial_path = path.with_name(f".{path.name}.partial")
     fields = columns_of(work.episodes / STEPS)
     with ExitStack() as stack:
+        partial_path = stack.enter_context(atomic_file(path))
         goals = {
             name: stack.enter_context(
                 mapped_goals(path.with_name(name), fields.field(column).type.list_size)
             )
             for name, column in goal_columns(work.goal).items()
         }
-        count = work.write(partial_path, goals, span=slice(first, stop))
-    partial_path.rename(path)
-    return count
+        return work.write(partial_path, goals, span=slice(first, stop))
 
 
 def _inputs(work: Relabelling) -> list[object]:

@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from offline_gcrl.support.files import atomic_file
 from offline_gcrl.support.tables import iterate_batches
 
 REGION_BYTES = 2**24
@@ -75,26 +76,27 @@ def goals_on_disk(steps: Path, column: str, folder: Path) -> Iterator[StoredGoal
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         size = _spool(steps, column, file)
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        yield StoredGoals(np.frombuffer(mapping, np.float32).reshape(-1, size), mapping)
+        yield _mapped(file, size)
 
 
 def spool_once(steps: Path, column: str, path: Path) -> None:
     """Write the goals in a column of a table to a file that ``mapped_goals`` opens, unless it exists."""
     if path.exists():
         return
-    unfinished = path.with_name(f".{path.name}.partial")
-    with unfinished.open("wb") as file:
+    with atomic_file(path) as partial, partial.open("wb") as file:
         _spool(steps, column, file)
-    unfinished.rename(path)
 
 
 @contextmanager
 def mapped_goals(path: Path, size: int) -> Iterator[StoredGoals]:
     """Goals of ``size`` numbers, mapped from a file of ``spool_once``."""
     with path.open("rb") as file:
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        yield StoredGoals(np.frombuffer(mapping, np.float32).reshape(-1, size), mapping)
+        yield _mapped(file, size)
+
+
+def _mapped(file: IO[bytes], size: int) -> StoredGoals:
+    mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return StoredGoals(np.frombuffer(mapping, np.float32).reshape(-1, size), mapping)
 
 
 def _spool(steps: Path, column: str, file: IO[bytes]) -> int:

@@ -106,10 +106,8 @@ def _boundaries(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     none covers either of the two.
     """
     first, last = (values.float().movedim(-1, 0).contiguous() for values in (low, high))
-    starts = _sorted(first)
-    ends = _sorted(
-        torch.maximum(first, last)
-    )  # An empty interval is a point, which covers nothing.
+    # An empty interval is a point, which covers nothing.
+    starts, ends = _sorted(first), _sorted(torch.maximum(first, last))
     start_bits, end_bits = _bit(starts[0]), _bit(ends[-1])
     for start, end in zip(starts[1:], ends[:-1], strict=True):
         is_gap = (start > end).int()
@@ -133,10 +131,8 @@ def _sorted(values: Tensor) -> list[Tensor]:
     places = places.reshape(-1, *[1] * (values.ndim - 1))
     rows = list(((values.view(torch.int32) & ~(INTERVALS - 1)) | places).view(torch.float32))
     for one, other in SORTING_NETWORK:
-        rows[one], rows[other] = (
-            torch.minimum(rows[one], rows[other]),
-            torch.maximum(rows[one], rows[other]),
-        )
+        pair = rows[one], rows[other]
+        rows[one], rows[other] = torch.minimum(*pair), torch.maximum(*pair)
     return rows
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Vision
+from offline_gcrl.config.images import BRIGHTEST
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.inputs import checked_input
 from offline_gcrl.policies.scaling import Scaling
@@ -16,7 +17,6 @@ from offline_gcrl.support.errors import PolicyError
 
 IMAGE, STATE = "image", "state"
 """Keys of an observation that consists of an image and a state."""
-LARGEST = 255
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ def pixels(given: Any, name: str, shape: tuple[int, int, int]) -> NDArray[np.flo
             f"the policy takes the {name} as an image of shape {tuple(shape)}, or a batch of them, not {array.shape}"
         )
     if array.dtype.kind not in "iu" or (
-        array.dtype != np.uint8 and (array.min() < 0 or array.max() > LARGEST)
+        array.dtype != np.uint8 and (array.min() < 0 or array.max() > BRIGHTEST)
     ):
         raise PolicyError(
-            f"the image of the {name} has values of type {array.dtype}; pass whole numbers from 0 to {LARGEST} (uint8)"
+            f"the image of the {name} has values of type {array.dtype}; pass whole numbers from 0 to {BRIGHTEST} (uint8)"
         )
     flat = array.reshape(*array.shape[:-3], -1)
-    return flat.astype(np.float32) / np.float32(LARGEST)
+    return flat.astype(np.float32) / np.float32(BRIGHTEST)

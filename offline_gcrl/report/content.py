@@ -6,11 +6,13 @@ the variables of the template, or None if the section is left out. ``SECTIONS`` 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from offline_gcrl.config import Dataset, Params
 from offline_gcrl.config.outputs import SCHEMA, STATS
+from offline_gcrl.config.published import PublishedNumbers
 from offline_gcrl.figures.goals import MAX_MAP_DIMENSIONS, can_map_goals
 from offline_gcrl.figures.scenes import dataset_scene
 from offline_gcrl.report.drawing import (
@@ -65,6 +67,11 @@ class ReportedDataset:
         """The dataset's name."""
         return self.dataset.name
 
+    @cached_property
+    def numbers(self) -> PublishedNumbers | None:
+        """The printed numbers that the experiment is compared with."""
+        return numbers_of(self.params, self.folders)
+
 
 def summary(subject: ReportedDataset) -> Content:
     """The recommended agent, how certain that is, and the table of metrics."""
@@ -79,8 +86,7 @@ def summary(subject: ReportedDataset) -> Content:
 
 def published(subject: ReportedDataset) -> Content:
     """Measured numbers next to those of papers."""
-    numbers = numbers_of(subject.params, subject.folders)
-    tables = published_tables(subject.name, subject.results, numbers)
+    tables = published_tables(subject.name, subject.results, subject.numbers)
     return {"tables": tables} if tables else None
 
 
@@ -148,8 +154,7 @@ def planning(subject: ReportedDataset) -> Content:
 
 def noise(subject: ReportedDataset) -> Content:
     """Success and return with noise on the actions."""
-    numbers = numbers_of(subject.params, subject.folders)
-    return noise_content(subject.name, subject.results, subject.findings, numbers)
+    return noise_content(subject.name, subject.results, subject.findings, subject.numbers)
 
 
 def rollouts(subject: ReportedDataset) -> Content:

@@ -51,7 +51,7 @@ def noise_table(
         for level, metrics in own.by_noise.items():
             number = printed(level, agent)
             row: list[Cell] = [agent, f"{level:g}", *(estimate(metrics[key]) for key in keys)]
-            rows.append([*row, number] if number or numbers else row)
+            rows.append([*row, number] if numbers else row)
     heading = ["agent", "noise", *(names[key] for key in keys)]
     titles = [table.title for table in numbers.tables if dataset in table.noise] if numbers else []
     caption = f"Evaluation on {dataset} with noise on the actions, with 95% intervals. {NOTE}"

@@ -92,16 +92,25 @@ def copy_contents(source: Path, target: Path) -> None:
             shutil.copyfile(path, place)
 
 
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file, which the block writes and which replaces ``target`` if the block succeeds.
+
+    A file of a killed process may be there; the next one that writes the same target overwrites it.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    yield partial
+    os.replace(partial, target)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name and rename it, so that readers see either the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    with atomic_file(path) as partial, partial.open("wb") as file:
         file.write(content)
         file.flush()
         # Otherwise a crash of the machine can leave an empty file under the new name.
         os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def write_text(path: Path, content: str) -> None:

@@ -32,7 +32,8 @@ def place_of_stage(folder: Path = Path()) -> str:
 
     Stages that have not changed are counted, too, and DVC passes over them.
     """
-    name, found = stage_in_dvc(), stages_of(folder)
+    name = stage_in_dvc()
+    found = stages_of(folder) if name else None
     if name is None or found is None or name not in found[1]:
         return ""
     return f"stage {list(found[1]).index(name) + 1} of {len(found[1])}"

@@ -4,15 +4,17 @@ A folder has the name that the file would have. Polars, pyarrow and pandas read 
 checksums, which readers can verify.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from offline_gcrl.support.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 
 def part_name(number: int) -> str:
@@ -68,6 +70,18 @@ def iterate_batches(
             part, pre_buffer=False, buffer_size=buffer, page_checksum_verification=True
         ) as file:
             yield from file.iter_batches(rows, columns=list(columns), use_threads=False)
+
+
+def rows_of_parts(parts: Iterable["NDArray[Any]"], rows: "NDArray[np.int64]") -> "NDArray[Any]":
+    """Some rows, in ascending order, of an array that is given in consecutive parts; no other rows are kept in memory."""
+    import numpy as np
+
+    found, first = [], 0
+    for part in parts:
+        begin, end = np.searchsorted(rows, (first, first + len(part)))
+        found.append(part[rows[begin:end] - first])
+        first += len(part)
+    return np.concatenate(found)
 
 
 def write_parquet(table: "pl.DataFrame", path: Path) -> None:

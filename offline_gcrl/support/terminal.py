@@ -76,8 +76,8 @@ def stage(title: str, subject: str, again: str = "dvc repro") -> Iterator[None]:
         _began.append(time.monotonic())
     place = place_of_stage()
     _print(f"[bold]{title}[/bold] {escape(subject)}" + (f" [dim]({place})[/dim]" if place else ""))
-    if title in WITHOUT_EPISODES and (remark := stage_remark(title)):
-        note(remark)
+    if title in WITHOUT_EPISODES:
+        note_memory(title)
     signal.signal(signal.SIGTERM, _interrupt)
     state: State = "failed"
     try:
@@ -115,6 +115,12 @@ def close(line: str) -> None:
 def note(line: str | Text) -> None:
     """Print an indented line; brackets in a string are text, not markup, and a ``Text`` keeps its styles."""
     _print(Text("  ").append(line))
+
+
+def note_memory(title: str, episodes: int = 0) -> None:
+    """Print a line if memory may not be enough for a stage; see ``stage_remark``."""
+    if remark := stage_remark(title, episodes):
+        note(remark)
 
 
 def warn(line: str) -> None:

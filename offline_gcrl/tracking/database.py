@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 
 from offline_gcrl.config.experiment import WithoutServer
 from offline_gcrl.support.errors import OfflineGCRLError
-from offline_gcrl.support.files import sqlite_uri
+from offline_gcrl.support.files import atomic_file, sqlite_uri
 from offline_gcrl.support.locks import only_process
 from offline_gcrl.support.terminal import warn
 
@@ -92,10 +92,9 @@ def store_lock(path: Path) -> Iterator[None]:
 
 
 def _create(path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)  # Of a process that was killed; nobody else is here.
-    MlflowClient(sqlite_uri(partial)).search_experiments()
-    os.replace(partial, path)
+    with atomic_file(path) as partial:
+        partial.unlink(missing_ok=True)  # Of a process that was killed; nobody else is here.
+        MlflowClient(sqlite_uri(partial)).search_experiments()
 
 
 def _ask(uri: str) -> None:

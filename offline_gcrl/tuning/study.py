@@ -5,7 +5,6 @@ interrupted therefore tries the values that it would have tried without the inte
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_gcrl.support.errors import DivergedError, SettingsError
-from offline_gcrl.support.files import sqlite_uri
+from offline_gcrl.support.files import atomic_file, sqlite_uri
 from offline_gcrl.support.locks import only_process
 from offline_gcrl.support.numbers import with_interval
 from offline_gcrl.tuning.search import Searched, SearchPlan, Values
@@ -243,10 +242,9 @@ def _prepared(path: Path) -> str:
     import optuna
 
     if not path.exists():
-        partial = path.with_name(f".{path.name}.partial")
-        partial.unlink(missing_ok=True)
-        storage = optuna.storages.RDBStorage(sqlite_uri(partial.absolute()))
-        storage.remove_session()
-        storage.engine.dispose()
-        os.replace(partial, path)
+        with atomic_file(path) as partial:
+            partial.unlink(missing_ok=True)
+            storage = optuna.storages.RDBStorage(sqlite_uri(partial.absolute()))
+            storage.remove_session()
+            storage.engine.dispose()
     return sqlite_uri(path.absolute())

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LARGEST = 255.0
-"""Value of a pixel at full brightness."""
+from offline_gcrl.config.images import BRIGHTEST
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Seen:
             taken = self.frames[rows.flatten()].to(self.target)
             if shifts is not None:
                 taken = shifted(taken, self.frame_shape, shifts.flatten(0, -2).to(self.target))
-            images = (taken.float() / LARGEST).view(*rows.shape, -1)
+            images = (taken.float() / BRIGHTEST).view(*rows.shape, -1)
         if self.rest is None:
             return images
         return torch.cat([images, self.rest[rows].to(self.target)], -1)
