@@ -3,6 +3,7 @@
 The build fetches nothing: fonts and styles are part of the theme, and equations are converted to MathML.
 """
 
+import builtins
 import inspect
 import pkgutil
 import shutil
@@ -15,7 +16,10 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "extensions"), str(HERE.parent)]
 
 from api_pages import write_reference
+from docutils import nodes
 from pydantic import BaseModel
+from sphinx.addnodes import pending_xref
+from sphinx.util.nodes import find_pending_xref_condition
 
 import offline_gcrl
 from offline_gcrl import __version__
@@ -90,6 +94,7 @@ toc_object_entries = False  # modules are headings; their hundreds of functions 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+autodoc_use_type_comments = False  # there are none, and the search for them takes time
 autodoc_default_options = {"members": True}
 
 
@@ -99,6 +104,7 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", escape_bars)
     app.connect("autodoc-process-signature", drop_signature)
     app.connect("autodoc-skip-member", skip_field)
+    app.connect("doctree-read", write_other_types)
 
 
 def keep_first_line(
@@ -133,3 +139,13 @@ def skip_field(app: Any, what: str, name: str, item: Any, skip: bool, options: A
     if what == "class" and isinstance(owner, type) and issubclass(owner, BaseModel):
         return name in owner.model_fields or name.startswith("model_") or skip
     return None
+
+
+def write_other_types(app: Any, doctree: nodes.document) -> None:
+    """Write types of Python and of other packages as text: Sphinx would look for each among all names of these pages."""
+    for reference in list(doctree.findall(pending_xref)):
+        target = reference["reftarget"]
+        other = "." in target and not target.startswith("offline_gcrl")
+        if reference.get("reftype") in ("class", "obj") and (other or hasattr(builtins, target)):
+            text = find_pending_xref_condition(reference, "*")
+            reference.replace_self(text.children if text else reference.children)
