@@ -30,7 +30,13 @@ from offline_gcrl.evaluation.videos import (
     write_videos,
 )
 from offline_gcrl.policies.policy import save_policy
-from offline_gcrl.statistics.intervals import across_seeds, rate_across_seeds, wilson
+from offline_gcrl.statistics.intervals import (
+    across_seeds,
+    means_at_once,
+    means_one_by_one,
+    rate_across_seeds,
+    wilson,
+)
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.training.batches.data import DeviceData
 
@@ -228,6 +234,12 @@ def test_an_interval_never_claims_certainty() -> None:
     estimate = rate_across_seeds([np.ones(100)] * 3)
     assert estimate.mean == 1.0
     assert estimate.low == pytest.approx(wilson(300, 300).low)
+
+
+@pytest.mark.parametrize(("seeds", "episodes"), [(3, 100), (10, 7), (2, 1)])
+def test_resamples_drawn_at_once_are_those_drawn_one_by_one(seeds: int, episodes: int) -> None:
+    values = np.random.default_rng(2).normal(size=(seeds, episodes))
+    np.testing.assert_array_equal(means_at_once(values), means_one_by_one(list(values)))
 
 
 def test_intervals_are_the_same_each_time() -> None:

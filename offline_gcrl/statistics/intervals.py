@@ -39,13 +39,45 @@ def across_seeds(groups: list[NDArray[np.float64]]) -> Estimate:
     Args:
         groups: values of the episodes, one array (episodes,) per seed.
     """
+    equal = len({len(group) for group in groups}) == 1
+    means = means_at_once(np.stack(groups)) if equal else means_one_by_one(groups)
+    low, high = np.quantile(means, TAILS)
+    return Estimate(float(np.mean([group.mean() for group in groups])), float(low), float(high))
+
+
+def means_at_once(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of resamples of seeds with equally many episodes, from one array of draws.
+
+    Args:
+        values: values (seeds, episodes).
+
+    Returns:
+        Means (resamples,), bit for bit those of ``means_one_by_one``: each row of draws has the same order.
+    """
+    seeds, episodes = values.shape
+    bounds = np.repeat([seeds, episodes], [seeds, values.size])
+    draws = np.random.default_rng(0).integers(np.broadcast_to(bounds, (RESAMPLES, len(bounds))))
+    chosen, places = np.split(draws, [seeds], axis=1)
+    resampled = values[chosen[:, :, None], places.reshape(-1, seeds, episodes)]
+    means: NDArray[np.float64] = (resampled.sum(axis=2) / episodes).mean(axis=1)
+    return means
+
+
+def means_one_by_one(groups: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Means of resamples of seeds with any numbers of episodes.
+
+    Args:
+        groups: values of the episodes, one array (episodes,) per seed.
+
+    Returns:
+        Means (resamples,).
+    """
     random = np.random.default_rng(0)
     means = np.empty(RESAMPLES)
     for number in range(RESAMPLES):
         chosen = random.integers(len(groups), size=len(groups))
         means[number] = np.mean([_resampled_mean(groups[i], random) for i in chosen])
-    low, high = np.quantile(means, TAILS)
-    return Estimate(float(np.mean([group.mean() for group in groups])), float(low), float(high))
+    return means
 
 
 def _resampled_mean(values: NDArray[np.float64], random: np.random.Generator) -> float:
