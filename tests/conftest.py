@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Each of the two test processes computes in one thread: threads would wait for each other on two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import minari
 import numpy as np
 import pytest
