@@ -14,15 +14,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks import synthetic
 from benchmarks.harness import Measurement, compare, cpu_seconds, main
 from offline_gcrl.agents import settings_type
-from offline_gcrl.config import Relabel, Train
+from offline_gcrl.config import Relabel, Resident, Train
 from offline_gcrl.episodes.dataset import open_stored
 from offline_gcrl.hindsight.relabel import relabel
+from offline_gcrl.support.memory import GIB
 from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.resident import ResidentSampler
 from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.batches.storage import InMemory, Mapped, Storage
 from offline_gcrl.training.jobs import TrainingJob
@@ -31,7 +34,10 @@ from offline_gcrl.training.placement import data_bytes
 TRANSITIONS, LENGTH = 10**6, 1000
 IN_MEMORY_UP_TO = 2 * 10**7
 """Transitions up to which mapped data is compared with data in memory."""
+SETS_FROM = 10**7
+"""Transitions from which resident sets are measured: fewer are not worth several blocks in a quarter of their memory."""
 BATCHES = 400
+PERIODS = 4
 MIXTURE = Relabel(k=1, strategies=("geometric", "random", "future"))
 
 
@@ -57,6 +63,8 @@ def measurements(transitions: int = TRANSITIONS) -> Iterator[Measurement]:
             yield batches(folder, size)
         else:
             yield mapped_alone(folder, size)
+        if transitions >= SETS_FROM:
+            yield from resident_sets(folder, size, data)
 
 
 def batches(folder: Path, size: str) -> Measurement:
@@ -77,6 +85,44 @@ def mapped_alone(folder: Path, size: str, rounds: int = 3) -> Measurement:
         before = time.monotonic()
         rates.append(make_batches(source, number * BATCHES) / (time.monotonic() - before))
     return Measurement(f"batches of 256, mapped, {size}", rates, "batches/s")
+
+
+def resident_sets(folder: Path, size: str, data: float) -> Iterator[Measurement]:
+    """Resident sets that take a quarter of the data: how quickly they are read, batches while one is read, and memory."""
+    memory = data / 4
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        speeds, rates, peak = pool.apply(_resident, (folder, memory))
+    sets = f"two sets of {memory / 2:,.0f} MB; the data takes {data:,.0f} MB"
+    yield Measurement(f"resident sets, {size}: read", speeds, "MB/s", detail=sets)
+    yield Measurement(f"resident sets, {size}: batches of 256", rates, "batches/s")
+    allowed = f"{memory:,.0f} MB are allowed"
+    yield Measurement(f"resident sets, {size}: memory", [peak], "MB", detail=allowed)
+
+
+def _resident(folder: Path, megabytes: float) -> tuple[list[float], list[float], float]:
+    """Megabytes read and batches made per second of wall-clock time, by period; and memory."""
+    torch.set_num_threads(1)
+    sets = Resident(memory_gib=megabytes * 1e6 / GIB, updates=BATCHES)
+    data = DeviceData(open_stored(folder / "parquet"), storage=Mapped(folder / "arrays"))
+    asked = job(folder).settings.batch_sampling
+    source = ResidentSampler(
+        data, folder / "hindsight", asked, sets, split="train", batch_size=256, seed=0, updates=PERIODS * BATCHES
+    )  # fmt: skip
+    bytes_read = np.array(
+        [source.reader.bytes_of_blocks[source.blocks_of(period)].sum() for period in range(PERIODS)]
+    )
+    peak, speeds, rates = _Peak(), [], []
+    room = source.reader.room(source.places)
+    for period in range(PERIODS):
+        before = time.monotonic()
+        source.reader.read(np.unique(source.blocks_of(period)), room)
+        speeds.append(bytes_read[period] / 1e6 / (time.monotonic() - before))
+    del room
+    source.resident(0)
+    for period in range(PERIODS):
+        before = time.monotonic()
+        rates.append(make_batches(source, period * BATCHES) / (time.monotonic() - before))
+    return speeds, rates, peak.stop()
 
 
 def job(folder: Path) -> TrainingJob:

@@ -238,6 +238,15 @@ def test_original_goals_that_a_dataset_lacks_are_named_with_the_remedy(project: 
     check_agent(load_params(project), "bc", settings_type("bc"))
 
 
+def test_resident_sets_of_images_are_refused_with_the_remedy(project: Path) -> None:
+    change(project, "train.data", "resident")
+    check_agent(load_params(project), "gciql", settings_type("gciql"))
+    with pytest.raises(SettingsError, match="train.data: 'resident' does not apply to images"):
+        agent_settings(
+            load_params(project), "gciql", "pointmaze-umaze-pixels", settings_type("gciql")
+        )
+
+
 def test_an_agent_that_does_not_run_is_not_checked_against_the_datasets_of_the_run(
     project: Path,
 ) -> None:

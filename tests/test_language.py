@@ -18,6 +18,7 @@ from offline_gcrl.cards.sentences import becomes_true, measure_sentences, senten
 from offline_gcrl.config import Evaluate, Language, Relabel, Sampling, Speech, Train, Video
 from offline_gcrl.config.outputs import INSTRUCTIONS, TABLE
 from offline_gcrl.environments.tasks import check_tasks
+from offline_gcrl.episodes.dataset import open_stored
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, Instructed, episode_jobs
 from offline_gcrl.evaluation.probes import Probe, instructed_episodes
@@ -35,8 +36,12 @@ from offline_gcrl.support.errors import PolicyError, SettingsError
 from offline_gcrl.support.files import write_json
 from offline_gcrl.tracking.policies import signature
 from offline_gcrl.tracking.serving import ServedPolicy
+from offline_gcrl.training.batches.blocks import read_blocks
 from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.draw import Draw
+from offline_gcrl.training.batches.loading import BlockReader
 from offline_gcrl.training.batches.sampler import BatchSampler
+from offline_gcrl.training.batches.storage import Mapped
 from offline_gcrl.training.jobs import TrainingJob, content_digest
 from offline_gcrl.training.placement import data_bytes
 
@@ -107,6 +112,24 @@ def sampler(dataset: SmallDataset, folder: Path, n_step: int = 1, **speech: obje
     )
     data = DeviceData(dataset.episodes)
     return BatchSampler(data, folder, sampling, split="train", batch_size=64, seed=0)
+
+
+@pytest.mark.parametrize("with_goal", [True, False])
+def test_sentences_of_resident_transitions_are_those_of_all_of_the_data(
+    dataset: SmallDataset, spoken: Path, tmp_path: Path, with_goal: bool
+) -> None:
+    expected = sampler(dataset, spoken, 3, with_goal=with_goal)
+    stored = DeviceData(open_stored(dataset.parquet), storage=Mapped(tmp_path))
+    mapped = BatchSampler(stored, spoken, expected.sampling, split="train", batch_size=64, seed=0)
+    blocks = read_blocks(mapped.transitions, Mapped(tmp_path))
+    reader = BlockReader(stored, mapped.transitions, blocks)
+    transitions, _ = reader.read(np.array([0]), reader.room(1))
+    drawn = expected.draw(0, 10)
+    here = Draw(transitions, mapped.sampling, mapped.keys, drawn.counter, drawn.step, drawn.pick)
+    found, mapped_ones = mapped.read(here), mapped.batches(0, 10)
+    for name, values in expected.read(drawn).items():
+        assert torch.equal(values, found[name]), name
+        assert torch.equal(values, mapped_ones[name]), name
 
 
 def policy_of(dataset: SmallDataset, path: Path, **settings: object) -> Policy:

@@ -52,7 +52,7 @@ from offline_gcrl.config.resolving import (
 )
 from offline_gcrl.config.sources import Collect, Environment, Source
 from offline_gcrl.config.speech import Speech, TextEncoder
-from offline_gcrl.config.training import Train
+from offline_gcrl.config.training import Resident, Train
 from offline_gcrl.config.vision import Vision
 
 __all__ = [
@@ -86,6 +86,7 @@ __all__ = [
     "Recipe",
     "Region",
     "Relabel",
+    "Resident",
     "Sampling",
     "Section",
     "Selection",

@@ -70,6 +70,11 @@ def check_fit(
     _check_devices(settings, train, key, path)
     _check_language(settings, relabel, dataset, key, path)
     _check_images(settings, relabel, dataset, key, path)
+    if train.data == "resident" and dataset.images and (settings.images or Vision()).sees:
+        raise SettingsError(
+            f"{path}: train.data: 'resident' does not apply to images, because a goal in another episode would be a copy of an "
+            "image; set 'mapped', which reads the few images of a batch"
+        )
     if settings.task_network in PER_TASK and len(dataset.recipes) == 1:
         raise SettingsError(
             f"{path}: {dotted((*key, 'task_network'))}: '{settings.task_network}' needs several tasks, and "

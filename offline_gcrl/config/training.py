@@ -2,11 +2,26 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from offline_gcrl.config.multitask import Tasks, TaskSequence
 from offline_gcrl.config.reading import Name, Section
+from offline_gcrl.support.memory import GIB
+
+
+class Resident(Section):
+    """Sets of data that are read into memory in turn, and that batches are drawn from."""
+
+    memory_gib: PositiveFloat = 4.0
+    """Memory of each seed for the set in use and the next one, in GiB. Data that takes less is read into memory."""
+    updates: PositiveInt = 5000
+    """Updates with batches of the same set."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory for the set in use and the next one."""
+        return int(self.memory_gib * GIB)
 
 
 class Train(Section):
@@ -28,11 +43,14 @@ class Train(Section):
     compile: Literal["auto"] | bool = "auto"
     """Whether the loss is compiled, which takes one to two minutes; ``auto``: if the run is long enough to save that
     time."""
-    data: Literal["auto", "memory", "mapped"] = "auto"
+    data: Literal["auto", "memory", "mapped", "resident"] = "auto"
     """``memory``: the data is read into memory. ``mapped``: it is written to files in ``datasets/arrays``, which are
-    mapped into memory. ``auto``: mapped if it takes more than ``memory_share``. Batches are the same."""
+    mapped into memory. ``auto``: mapped if it takes more than ``memory_share``. Batches are the same. ``resident``: parts
+    of the files are read into memory in turn, and batches are drawn from these; see ``train.resident``."""
     memory_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """Largest share of free memory, or of the memory of the GPU, for the data of all training processes."""
+    resident: Resident = Resident()
+    """Sets of data that are in memory in turn, with ``data: resident``."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"
     """Precision of matrix products in the loss; weights, gradients and checkpoints are always float32. ``tf32`` needs a
     GPU. ``auto``: ``tf32`` on a GPU that has it; ``bf16`` on a processor that multiplies it, if a layer has 256 units."""
@@ -68,6 +86,12 @@ class Train(Section):
                     "'{key}' does not apply to gradients per task; leave it out with 'tasks.gradients: {name}'",
                     {"key": key, "name": self.tasks.gradients if self.tasks else ""},
                 )
+        if self.data == "resident" and self.sequence is not None:
+            raise PydanticCustomError(
+                "resident",
+                "'data: resident' does not apply to tasks in sequence, because a set may lack the task of a phase; set "
+                "'data: mapped'",
+            )
         if self.seeds_together == "stacked" and (self.tasks or self.sequence):
             raise PydanticCustomError(
                 "stacked",

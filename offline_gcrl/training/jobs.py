@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from offline_gcrl.agents import agent_files
-from offline_gcrl.config import AgentSettings, Train, algorithm_names
+from offline_gcrl.config import AgentSettings, Resident, Train, algorithm_names
 from offline_gcrl.config.outputs import (
     EPISODES,
     FRAMES,
@@ -254,7 +255,10 @@ def fingerprint(job: TrainingJob, content: str) -> str:
     Training resumes from a checkpoint only if its fingerprint is the same, so never from a stale one.
     """
     plan = plan_for(job.train, job.settings)
-    train = job.train.model_copy(update={"data": "auto", "memory_share": 0.5})  # Batches are equal.
+    equal: dict[str, Any] = {"memory_share": 0.5}  # Batches are equal, unless sets are resident.
+    if job.train.data != "resident":
+        equal |= {"data": "auto", "resident": Resident()}
+    train = job.train.model_copy(update=equal)
     words = (content, job.seed, job.task, train, job.settings, plan, torch.__version__)
     return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
 

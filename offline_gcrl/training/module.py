@@ -11,19 +11,22 @@ import warnings
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
 from offline_gcrl.episodes.dataset import open_stored
+from offline_gcrl.support.memory import require_memory
 from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.resident import ResidentSampler
 from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.captured import CapturedUpdater, recorded_by_cuda
 from offline_gcrl.training.events import Listener
 from offline_gcrl.training.jobs import TrainingJob
 from offline_gcrl.training.learners import Learner, points_of
-from offline_gcrl.training.placement import storage_for
+from offline_gcrl.training.placement import is_resident, storage_for
 from offline_gcrl.training.ranks import ALONE, Ranks
 from offline_gcrl.training.speed import Plan, plan_for
 from offline_gcrl.training.stacked import StackedUpdater
@@ -178,6 +181,10 @@ def train_together(
 def _learners(jobs: list[TrainingJob], plan: Plan, processes: int, ranks: Ranks) -> list[Learner]:
     """Learners of all seeds, which share one copy of the data."""
     job = jobs[0]
+    if is_resident(job):
+        require_memory(
+            job.train.resident.memory * len(jobs), "train.resident: the sets of a process"
+        )
     episodes = open_stored(job.episodes)
     data = DeviceData(
         episodes,
@@ -187,15 +194,7 @@ def _learners(jobs: list[TrainingJob], plan: Plan, processes: int, ranks: Ranks)
         vision=job.settings.images,
     )
     samplers = {
-        split: BatchSampler(
-            data,
-            job.hindsight,
-            job.settings.batch_sampling,
-            split=split,
-            batch_size=job.train.batch_size,
-            seed=job.seed,
-            task=job.task,
-        )
+        split: _sampler(job, data, split)
         for split in ("train", "validation")
         if episodes.has_transitions(split, job.task)
     }
@@ -208,6 +207,17 @@ def _learners(jobs: list[TrainingJob], plan: Plan, processes: int, ranks: Ranks)
         )
         for job in jobs
     ]
+
+
+def _sampler(job: TrainingJob, data: DeviceData, split: str) -> BatchSampler:
+    """The sampler of a split; batches of the validation episodes are few, and never of resident sets."""
+    train, parts = job.train, (data, job.hindsight, job.settings.batch_sampling)
+    chosen: dict[str, Any] = {
+        "split": split, "batch_size": train.batch_size, "seed": job.seed, "task": job.task
+    }  # fmt: skip
+    if split == "train" and is_resident(job):
+        return ResidentSampler(*parts, train.resident, updates=train.updates, **chosen)
+    return BatchSampler(*parts, **chosen)
 
 
 def _fit(learners: list[Learner], plan: Plan, on_event: Listener, ranks: Ranks) -> None:

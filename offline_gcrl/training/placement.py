@@ -26,6 +26,8 @@ from offline_gcrl.training.speed import plan_for
 
 POSITIONS = 4 * 8
 """Bytes per transition of row, first row, last row and task."""
+ORDER = 8
+"""Bytes per transition of their order by tasks."""
 SENTENCE = 5
 """Bytes of the number of a sentence and of its label."""
 READERS = ("config", "episodes", "goals", "hindsight", "policies", "support", "training/batches")
@@ -42,16 +44,32 @@ class Placement:
     free: int
     """Bytes of memory that are free, of the GPU if it trains."""
     processes: int
+    resident: int | None = None
+    """Bytes of the resident sets in all processes; None if batches are drawn from all of the data."""
 
     @property
     def remark(self) -> str:
         """A sentence for the user, empty if the data is read into memory and leaves much of it free."""
         data = f"the data takes {in_gib(self.needed)} of memory in {self.processes} process(es)"
+        if self.resident is not None:
+            return self._remark_on_sets
         if self.is_mapped:
-            return f"{data}, and {in_gib(self.free)} are free: it is mapped from files in datasets/arrays"
+            mapped = f"{data}, and {in_gib(self.free)} are free: it is mapped from files in datasets/arrays"
+            too_large = self.needed // self.processes > self.free
+            return mapped + (
+                "; if batches wait for the disk, set train.data: resident" if too_large else ""
+            )
         if self.needed > self.free:
             return f"{data}, and only {in_gib(self.free)} are free; set train.data: mapped in params.yaml"  # fmt: skip
         return ""
+
+    @property
+    def _remark_on_sets(self) -> str:
+        assert self.resident is not None
+        sets = f"resident sets take up to {in_gib(self.resident)} of memory in {self.processes} process(es)"
+        if self.resident > self.free:
+            return f"{sets}, and only {in_gib(self.free)} are free; set a smaller train.resident.memory_gib in params.yaml"
+        return f"{sets}; they are read from files in datasets/arrays"
 
 
 def placement(job: TrainingJob, processes: int) -> Placement:
@@ -67,15 +85,37 @@ def placement(job: TrainingJob, processes: int) -> Placement:
     too_large = job.train.data == "auto" and needed > job.train.memory_share * free
     if job.train.data == "auto" and not on_gpu and frame_bytes(job):
         too_large = True  # Processes share decoded images, of which a batch reads a few.
+    if is_resident(job):
+        resident = job.train.resident.memory * processes
+        return Placement(True, needed, free_memory(), processes, resident)
     return Placement(too_large or job.train.data == "mapped", needed, free, processes)
+
+
+def is_resident(job: TrainingJob) -> bool:
+    """Whether batches are drawn from resident sets; data that takes no more than these is read into memory."""
+    return job.train.data == "resident" and data_bytes(job) > job.train.resident.memory
 
 
 def memory_notes(jobs: list[TrainingJob]) -> list[str]:
     """Sentences about the memory of a stage on a CPU; those of a GPU are known in the process that uses it."""
     if plan_for(jobs[0].train, jobs[0].settings).device == "cuda":
         return []
-    remark = placement(jobs[0], training_processes(jobs)).remark
-    return [remark] if remark else []
+    place = placement(jobs[0], training_processes(jobs))
+    remarks = (place.remark, _remark_on_periods(jobs[0]) if place.resident is not None else "")
+    return [remark for remark in remarks if remark]
+
+
+def _remark_on_periods(job: TrainingJob) -> str:
+    """A sentence if the sets of a seed are too few to contain all of the data; else empty."""
+    resident = job.train.resident
+    sets = -(-job.train.updates // resident.updates)
+    share = sets * resident.memory / 2 / data_bytes(job)
+    if share >= 1.0:
+        return ""
+    return (
+        f"the {sets} resident set(s) of a seed contain at most {share:.0%} of the data; a smaller train.resident.updates or a "
+        "larger train.resident.memory_gib gives more of it"
+    )
 
 
 def storage_for(job: TrainingJob, processes: int) -> Storage:
@@ -104,7 +144,10 @@ def data_bytes(job: TrainingJob) -> int:
     sampling = job.settings.batch_sampling
     mixtures = (sampling.actor_goals, sampling.value_goals, sampling.representation_goals)
     said, values = sentence_bytes(job)
-    transition = POSITIONS + sum(_goal_bytes(job, list(mixture), said) for mixture in mixtures)
+    order = ORDER if job.train.tasks or job.train.sequence else 0
+    transition = (
+        POSITIONS + order + sum(_goal_bytes(job, list(mixture), said) for mixture in mixtures)
+    )
     steps = counts["steps"] * (row + values + frame_bytes(job))
     return int(steps + counts["transitions"] * transition)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property, partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,6 +16,33 @@ from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.scaling import Scaling
 from offline_gcrl.training.batches.seen import Seen
 from offline_gcrl.training.batches.storage import InMemory, Storage, Tensors
+
+
+class Arrays(Protocol):
+    """R rows of states and the goals of a sampler: those of a dataset, or those that are resident."""
+
+    @property
+    def observations(self) -> Tensor | Seen:
+        """(R, observation), as networks read them."""
+
+    @property
+    def actions(self) -> Tensor:
+        """(R, action), scaled to [-1, 1]."""
+
+    @property
+    def raw_goals(self) -> Tensor:
+        """(goals, goal): the R achieved goals, the R desired ones if there are any, and further ones."""
+
+    @property
+    def goals(self) -> Tensor | Seen:
+        """The same, as networks read them."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the tensors."""
+
+    def __len__(self) -> int:
+        """Number of rows, R."""
 
 
 class DeviceData:
@@ -52,9 +80,10 @@ class DeviceData:
         self.device = self.storage.device
         """The device of the tensors, which is not that of batches if a GPU trains on mapped files."""
         rows, normal = episodes.rows, "normal" if normalise else "plain"
-        store = self.storage.tensors
-        states = store(f"states-{normal}", rows, partial(self._states, episodes))
-        goals = store(f"goals-{normal}", 2 * rows, partial(self._goals, episodes))
+        self.names = f"states-{normal}", f"goals-{normal}"
+        """The names under which states and goals are stored."""
+        states = self.storage.tensors(self.names[0], rows, partial(self._states, episodes))
+        goals = self.storage.tensors(self.names[1], 2 * rows, partial(self._goals, episodes))
         self.observations, self.actions = states["observations"], states["actions"]
         self.raw_goals = goals["raw"]
         self.goals = goals.get("normalised", self.raw_goals)

@@ -17,7 +17,7 @@ from offline_gcrl.config import Sampling, Success
 from offline_gcrl.goals.success import reaches
 from offline_gcrl.hindsight.draws import stream_key, uniform_tensor
 from offline_gcrl.support.errors import SettingsError
-from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.data import Arrays
 from offline_gcrl.training.batches.seen import read_rows
 from offline_gcrl.training.batches.spoken import Spoken
 from offline_gcrl.training.batches.tables import GoalTable
@@ -39,6 +39,8 @@ PURPOSES = (
     "phrasing",
     "crop",
     "cropped_batch",
+    "resident_set",
+    "resident_block",
 )
 """What draws are for. Their keys follow from the place in this tuple: new ones go to the end."""
 UNIT_BITS = 2**24
@@ -72,7 +74,7 @@ class Target(NamedTuple):
 class Transitions:
     """The N transitions of a sampler and the goals of its mixtures."""
 
-    data: DeviceData
+    data: Arrays
     rows: Tensor
     """(N,): row of the state; the next state's is one more."""
     last_row: Tensor
@@ -88,6 +90,8 @@ class Transitions:
     """The sentences, for agents that take instructions."""
     embedded: bool = False
     """Whether rewards are distances of embedded images."""
+    name: str = ""
+    """The name under which they are stored."""
 
 
 class Draw:

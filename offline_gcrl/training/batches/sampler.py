@@ -13,8 +13,9 @@ from offline_gcrl.config.outputs import EMBEDDING
 from offline_gcrl.hindsight.draws import uniform_tensor
 from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.training.batches.data import DeviceData
-from offline_gcrl.training.batches.draw import UNIT_BITS, Draw, Transitions, stream_keys
+from offline_gcrl.training.batches.draw import Draw, Transitions, stream_keys
 from offline_gcrl.training.batches.fields import FIELDS
+from offline_gcrl.training.batches.in_tasks import InTasks, in_tasks
 from offline_gcrl.training.batches.spoken import read_spoken
 from offline_gcrl.training.batches.tables import Chosen, read_transitions
 
@@ -56,11 +57,10 @@ class BatchSampler:
         return other
 
     @cached_property
-    def by_task(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Transitions in the order of their tasks; where each task begins there, and how many it has."""
-        task = self.transitions.task
-        count = torch.bincount(task, minlength=self.data.dimensions.tasks)
-        return torch.argsort(task, stable=True), count.cumsum(0) - count, count
+    def by_task(self) -> InTasks:
+        """Transitions in the order of their tasks."""
+        name, number = self.transitions.name, self.data.dimensions.tasks
+        return in_tasks(self.transitions.task, number, self.data.storage, name)
 
     @property
     def image_bytes(self) -> int:
@@ -78,29 +78,35 @@ class BatchSampler:
         With ``task_shares`` (tasks,), probabilities, a task is drawn first and then one of its transitions;
         without, every transition is as likely as any other. Tasks of no transitions are never drawn.
         """
-        draw = self.draw(first, count, task_shares)
+        return self.read(self.draw(first, count, task_shares))
+
+    def probes(
+        self, first: int, count: int, task_shares: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Batches for measurements, as ``batches`` of steps that training does not use."""
+        return BatchSampler.batches(self, first, count, task_shares)
+
+    def read(self, draw: Draw) -> dict[str, Tensor]:
+        """The fields that the agent asks for, (count, batch, ...), on the device of batches."""
         target = self.data.target
         return {name: FIELDS[name](draw).to(target) for name in self.sampling.fields}
 
     def draw(self, first: int, count: int, task_shares: Tensor | None = None) -> Draw:
         """What the batches of steps ``first`` to ``first + count - 1`` are read from."""
-        step = torch.arange(first, first + count, device=self.data.device)[:, None]
-        counter = step * self.batch_size + torch.arange(self.batch_size, device=self.data.device)
+        step, counter = self.numbers(first, count)
         pick = self._pick(counter, task_shares)
         return Draw(self.transitions, self.sampling, self.keys, counter, step, pick)
 
+    def numbers(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """Numbers of the updates, (count, 1), and of the transitions of their batches, (count, batch)."""
+        step = torch.arange(first, first + count, device=self.data.device)[:, None]
+        within = torch.arange(self.batch_size, device=self.data.device)
+        return step, step * self.batch_size + within
+
     def _pick(self, counter: Tensor, task_shares: Tensor | None) -> Tensor:
-        transition, units = self.keys["transition"], UNIT_BITS
         if task_shares is None:
-            return uniform_tensor(transition, counter, len(self))
-        order, begin, size = self.by_task
-        shares = task_shares.to(size.device).double() * (
-            size > 0
-        )  # Rounding must not draw a task of share 0.
-        cumulative = (shares / shares.sum()).cumsum(0)[:-1]
-        unit = uniform_tensor(self.keys["task"], counter, units).float() / units
-        task = torch.searchsorted(cumulative, unit.double(), right=True)
-        return order[begin[task] + uniform_tensor(transition, counter, size[task])]
+            return uniform_tensor(self.keys["transition"], counter, len(self))
+        return self.by_task.pick(self.keys, counter, task_shares)
 
 
 def check_fields(sampling: Sampling) -> None:
@@ -140,4 +146,5 @@ def _transitions(
         success=data.episodes.goal.success,
         spoken=spoken,
         embedded=(hindsight / EMBEDDING).exists(),
+        name=chosen.name,
     )

@@ -1,5 +1,7 @@
 """Instructions in batches: the embeddings of sentences as vectors of goals, and whether they are true of states."""
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from offline_gcrl.goals.text import embeddings
 from offline_gcrl.support.digests import read_json
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.training.batches.data import DeviceData
+from offline_gcrl.training.batches.storage import Tensors
 from offline_gcrl.training.batches.tables import Instructions
 
 ROWS_PER_PART = 2**20
@@ -109,12 +112,15 @@ def read_spoken(hindsight: Path, data: DeviceData, speech: Speech) -> Spoken:
 
 
 def _values(captions: Captions, data: DeviceData) -> Tensor:
-    """The values of attributes of all achieved goals, (R, attributes), in parts of rows."""
-    found = []
-    for first in range(0, len(data), ROWS_PER_PART):
-        part = data.raw_goals[first : min(first + ROWS_PER_PART, len(data))]
-        found.append(_on(data, captions.values(part.cpu().numpy())))
-    return torch.cat(found)
+    """The values of attributes of all achieved goals, (R, attributes)."""
+
+    def parts() -> Iterator[Tensors]:
+        for first in range(0, len(data), ROWS_PER_PART):
+            part = data.raw_goals[first : min(first + ROWS_PER_PART, len(data))]
+            yield {"values": torch.from_numpy(captions.values(part.cpu().numpy()))}
+
+    words = hashlib.sha256(repr(captions.language).encode()).hexdigest()[:16]
+    return data.storage.tensors(f"attributes-{words}", len(data), parts)["values"]
 
 
 def _on(data: DeviceData, values: NDArray[Any]) -> Tensor:

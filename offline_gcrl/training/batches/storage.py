@@ -10,11 +10,14 @@ import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from torch import Tensor
 
 from offline_gcrl.support.errors import DataError, OfflineGCRLError
@@ -26,6 +29,7 @@ LAYOUT = "layout.json"
 TYPES = {str(kind).removeprefix("torch."): kind for kind in (torch.float32, torch.int64, torch.int32, torch.int8, torch.uint8)}  # fmt: skip
 
 Tensors = dict[str, Tensor]
+Array = NDArray[Any]
 Parts = Callable[[], Iterable[Tensors]]
 """Consecutive parts of tensors with the same number of rows, (part, ...) each, on the CPU."""
 
@@ -94,6 +98,43 @@ class Mapped:
                     _write(folder, most, parts())
         return _opened(target)
 
+    def files(self, name: str) -> dict[str, "TensorFile"]:
+        """The files of the tensors that have been stored under a name."""
+        layout = json.loads((self.folder / name / LAYOUT).read_text("utf-8"))
+        return {
+            tensor: TensorFile(self.folder / name / tensor, layout["rows"], kind["type"], tuple(kind["shape"]))
+            for tensor, kind in layout["tensors"].items()
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A stored tensor, of which consecutive rows are read without mapping the file."""
+
+    path: Path
+    rows: int
+    kind: str
+    """The type of its numbers."""
+    shape: tuple[int, ...]
+    """The shape of a row."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return np.dtype(self.kind).itemsize * math.prod(self.shape)
+
+    def read(self, first: int, stop: int) -> Array:
+        """The rows from ``first`` to ``stop``, (stop - first, ...).
+
+        Raises:
+            DataError: the file was cut since it was written.
+        """
+        count = (stop - first) * math.prod(self.shape)
+        values = np.fromfile(self.path, self.kind, count, offset=first * self.row_bytes)
+        if len(values) != count:
+            raise _cut(self.path, self.rows * self.row_bytes)
+        return values.reshape(stop - first, *self.shape)
+
 
 def _write(folder: Path, most: int, parts: Iterable[Tensors]) -> None:
     files: dict[str, IO[bytes]] = {}
@@ -132,12 +173,18 @@ def _mapped(path: Path, rows: int, kind: dict[str, Any], advice: int) -> Tensor:
     """A file as a tensor; what is written to the tensor does not change the file."""
     expected = rows * _bytes_per_row(kind)
     if not path.exists() or path.stat().st_size != expected:
-        raise DataError(f"{path}: does not have {expected:,} bytes; delete the folder {path.parent} and run again")  # fmt: skip
+        raise _cut(path, expected)
     with path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     content.madvise(advice)
     flat = torch.frombuffer(content, dtype=TYPES[kind["type"]])
     return flat.view(rows, *kind["shape"])
+
+
+def _cut(path: Path, expected: int) -> DataError:
+    return DataError(
+        f"{path}: does not have {expected:,} bytes; delete the folder {path.parent} and run again"
+    )
 
 
 def _described(values: Tensor) -> dict[str, Any]:

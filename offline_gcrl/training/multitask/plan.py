@@ -203,7 +203,7 @@ class SeveralTasks:
         only = torch.zeros(len(self.names), device=self.device)
         only[task] = 1.0
         needed = -(-sequence.fisher_samples // sampler.batch_size)
-        batches = sampler.batches(self.train.updates + PROBES, needed, only)
+        batches = sampler.probes(self.train.updates + PROBES, needed, only)
         observations, goals, tasks = (
             batches[name].flatten(0, 1)[: sequence.fisher_samples]
             for name in ("observations", "actor_goals", "tasks")
@@ -215,7 +215,7 @@ class SeveralTasks:
     def _probe(self, split: str) -> dict[str, Tensor]:
         """One large batch with equal shares of tasks, which training does not use."""
         uniform = torch.full((len(self.names),), 1.0 / len(self.names), device=self.device)
-        batches = self.samplers[split].batches(self.train.updates, PROBES, uniform)
+        batches = self.samplers[split].probes(self.train.updates, PROBES, uniform)
         return {name: values.flatten(0, 1) for name, values in batches.items()}
 
     def _validate(self) -> tuple[dict[str, float], Tensor, Tensor]:

@@ -32,7 +32,7 @@ def routing_table(
     if not any(isinstance(module, SoftModules) for module in actor.modules()):
         return None
     shares = torch.full((len(names),), 1.0 / len(names), device=sampler.data.target)
-    batches = sampler.batches(step, BATCHES, shares)
+    batches = sampler.probes(step, BATCHES, shares)
     state, goal, task = (
         batches[name].flatten(0, 1) for name in ("observations", "actor_goals", "tasks")
     )
