@@ -37,7 +37,7 @@ IN_MEMORY_UP_TO = 2 * 10**7
 SETS_FROM = 10**7
 """Transitions from which resident sets are measured: fewer are not worth several blocks in a quarter of their memory."""
 BATCHES = 400
-PERIODS = 4
+ROUNDS = 4
 MIXTURE = Relabel(k=1, strategies=("geometric", "random", "future"))
 
 
@@ -100,28 +100,29 @@ def resident_sets(folder: Path, size: str, data: float) -> Iterator[Measurement]
 
 
 def _resident(folder: Path, megabytes: float) -> tuple[list[float], list[float], float]:
-    """Megabytes read and batches made per second of wall-clock time, by period; and memory."""
+    """Megabytes read and batches made per second of wall-clock time, by round; and memory."""
     torch.set_num_threads(1)
-    sets = Resident(memory_gib=megabytes * 1e6 / GIB, updates=BATCHES)
+    sets = Resident(memory_gib=megabytes * 1e6 / GIB, updates=ROUNDS * BATCHES)
     data = DeviceData(open_stored(folder / "parquet"), storage=Mapped(folder / "arrays"))
     asked = job(folder).settings.batch_sampling
     source = ResidentSampler(
-        data, folder / "hindsight", asked, sets, split="train", batch_size=256, seed=0, updates=PERIODS * BATCHES
+        data, folder / "hindsight", asked, sets, split="train", batch_size=256, seed=0, updates=2 * ROUNDS * BATCHES
     )  # fmt: skip
     bytes_read = np.array(
-        [source.reader.bytes_of_blocks[source.blocks_of(period)].sum() for period in range(PERIODS)]
+        [source.reader.bytes_of_blocks[source.blocks_of(period)].sum() for period in range(ROUNDS)]
     )
     peak, speeds, rates = _Peak(), [], []
     room = source.reader.room(source.places)
-    for period in range(PERIODS):
+    for period in range(ROUNDS):
         before = time.monotonic()
         source.reader.read(np.unique(source.blocks_of(period)), room)
         speeds.append(bytes_read[period] / 1e6 / (time.monotonic() - before))
     del room
-    source.resident(0)
-    for period in range(PERIODS):
+    source.resident(0)  # From here on, a thread reads the next set.
+    for number in range(ROUNDS):
         before = time.monotonic()
-        rates.append(make_batches(source, period * BATCHES) / (time.monotonic() - before))
+        rates.append(make_batches(source, number * BATCHES) / (time.monotonic() - before))
+    source.resident(1)
     return speeds, rates, peak.stop()
 
 

@@ -29,7 +29,7 @@ def main() -> None:
         with sealed_directory(output) as root:
             for recipe, source in sources:
                 if source.collect is None:
-                    fetch_published(source.dataset, root)
+                    fetch_published(source.dataset, root, source.address)
                     continue
                 assert source.episodes is not None
                 total = source.episodes * max_steps_per_episode(recipe)

@@ -10,13 +10,18 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import SmallDataset
+import yaml
+from conftest import RECIPES, ROOT, SmallDataset
 
 from offline_gcrl import load_dataset
+from offline_gcrl.collect.published import fetch_published
+from offline_gcrl.config import load_recipe, resolve
 from offline_gcrl.episodes.dataset import open_episodes
 from offline_gcrl.episodes.ingest import ingest
+from offline_gcrl.episodes.sources import open_source
 from offline_gcrl.support.digests import sealed_directory
 from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.files import write_json
 from offline_gcrl.support.unfinished import Unfinished
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -128,9 +133,36 @@ def test_the_library_loads_a_dataset_from_the_store(
     assert pl.read_parquet(table).equals(pl.read_parquet(dataset.hindsight / "table.parquet"))
 
 
-def test_what_is_wrong_with_an_address_is_said(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_names_a_minari_dataset_in_the_store(
+    store: str, dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "empty"))
+    upload(store, dataset.minari, "minari")
+    recipe = yaml.safe_load((RECIPES / "pointmaze-umaze.yaml").read_text())
+    name = dataset.recipe.sources[0].dataset
+    recipe["sources"] = [
+        {"dataset": name, "kind": "exploration", "address": f"s3://bucket/minari/{name}"}
+    ]
+    file = shutil.copytree(RECIPES, tmp_path / "datasets/recipes") / "stored.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    resolved = tmp_path / "datasets/resolved/stored.json"
+    write_json(resolved, resolve("stored", folder=file.parent).model_dump(mode="json"))
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    run(tmp_path, sys.executable, str(ROOT / "pipelines/collect.py"), "stored")
+    source = load_recipe("stored", file.parent).sources[0]
+    assert open_source(source, tmp_path / "datasets/minari/stored").total_episodes == 6
+    assert load_dataset(file).counts["episodes"] == 6
+
+
+def test_what_is_wrong_with_an_address_is_said(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", store)
     with pytest.raises(DataError, match=r"^s3://bucket/nothing: has no schema.json; copy a folder"):
         load_dataset("s3://bucket/nothing")
+    with pytest.raises(DataError, match=r"^s3://bucket/nothing: has no data/metadata.json; copy"):
+        fetch_published("my/arm-v0", tmp_path / "root", "s3://bucket/nothing")
+    assert not (tmp_path / "root").exists()
     with pytest.raises(DataError, match=r"^s3://other/small: (has no schema.json|cannot be read)"):
         load_dataset("s3://other/small")

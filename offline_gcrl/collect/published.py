@@ -13,19 +13,32 @@ from offline_gcrl.config import nearest
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.files import copy_contents
 from offline_gcrl.support.silence import working_on
+from offline_gcrl.support.stores import copy_from_store
+
+METADATA = "data/metadata.json"
+REMEDY = "copy the folder of the Minari dataset there, such as ~/.minari/datasets/<id>, with all of its files"
 
 
-def fetch_published(dataset: str, root: Path) -> None:
+def fetch_published(dataset: str, root: Path, address: str | None = None) -> None:
     """Copy a published dataset to the Minari root ``root``.
 
     The dataset is copied from the local Minari root. If it is missing there, it is first downloaded to it, once for all
     recipes.
 
+    Args:
+        dataset: its id.
+        root: the Minari root.
+        address: folder of the dataset in an object store, from which it is copied instead; None for the local Minari root.
+
     Raises:
         DataError: the dataset is not available; the message says which files to place where.
     """
+    if address is not None:
+        with working_on(f"copying {address}"):
+            copy_from_store(address, root / dataset, METADATA, REMEDY)
+        return
     local = get_dataset_path(dataset)
-    if not (local / "data" / "metadata.json").exists():
+    if not (local / METADATA).exists():
         with working_on(f"downloading '{dataset}'"):
             _download(dataset, local)
     with working_on(f"copying {local}"):

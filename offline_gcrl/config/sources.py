@@ -49,6 +49,20 @@ class Source(Section):
     share: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Number of episodes as a share of the recipe's ``episodes``."""
     collect: Collect | None = None
+    address: Annotated[
+        str,
+        Field(pattern=r"^s3://[^/]+/.*[^/]/?$", description="s3://bucket/folder"),
+    ] | None = None  # fmt: skip
+    """Folder of the Minari dataset in an object store, from which it is copied, instead of the local Minari root."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.collect is not None and self.address is not None:
+            raise PydanticCustomError(
+                "address",
+                "a source is either generated with 'collect' or copied from an 'address'; leave one of them out",
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_count(self) -> Self:

@@ -43,7 +43,6 @@ from offline_gcrl.goals.instructions import Sentences
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.library.folders import TemporaryFolder
 from offline_gcrl.library.processes import without_main_module
-from offline_gcrl.library.remote import copied, is_remote
 from offline_gcrl.library.sources import (
     LOAD,
     EnvironmentLike,
@@ -57,8 +56,10 @@ from offline_gcrl.library.sources import (
 from offline_gcrl.support.digests import read_json
 from offline_gcrl.support.errors import DataError, OfflineGCRLError, SettingsError
 from offline_gcrl.support.files import atomic_directory, write_text
+from offline_gcrl.support.stores import copy_from_store, is_remote
 from offline_gcrl.support.terminal import Bars
 
+REMEDY = "copy a folder such as datasets/parquet/<name> there, with all of its files"
 EXAMPLE = "goal={'success': {'kind': 'distance', 'tolerance': 0.45}}"
 
 
@@ -138,8 +139,7 @@ def load_dataset(
     if isinstance(source, minari.MinariDataset):
         return _from_minari(source, goal, place, episodes)
     if goal is None and is_remote(source):
-        kept = TemporaryFolder()
-        return _ingested(copied(str(source), kept.path), place, episodes, kept)
+        return _from_store(str(source), place, episodes)
     path, name = Path(source), str(source)
     is_folder = path.is_dir() and not _is_minari_id(name)
     if goal is None and (is_folder or path.suffix == ".yaml" or name in _recipes()):
@@ -177,6 +177,14 @@ def _is_minari_id(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _from_store(address: str, place: Environment | None, episodes: int | None) -> LearningData:
+    """A copy of a folder of ingested episodes; its digests are compared when it is opened."""
+    kept = TemporaryFolder()
+    folder = kept.path / "parquet" / (address.rstrip("/").rpartition("/")[2] or "data")
+    copy_from_store(address, folder, SCHEMA, REMEDY)
+    return _ingested(folder, place, episodes, kept)
 
 
 def _ingested(
@@ -248,8 +256,9 @@ def _from_recipe(dataset: Dataset, place: Environment | None) -> LearningData:
 def _provide(recipe: Recipe, source: Source, root: Path) -> None:
     """Generate a source below a Minari root, or fetch it."""
     if source.collect is None:
-        if not _link(get_dataset_path(source.dataset) / "data", source.dataset, root):
-            fetch_published(source.dataset, root)
+        local = get_dataset_path(source.dataset) / "data"
+        if source.address or not _link(local, source.dataset, root):
+            fetch_published(source.dataset, root, source.address)
         for remark in check_published(recipe, source, root):
             warnings.warn(remark, stacklevel=5)
         return
