@@ -1,5 +1,6 @@
 """The package as a library: the results of the stages, without a project, also from a wheel."""
 
+import math
 import os
 import re
 import subprocess
@@ -20,13 +21,16 @@ from test_agents import DIMENSIONS, DUAL, SCALING, Variant, make_agent, make_set
 from test_training import Jobs, listen, make_job, weights  # noqa: F401
 
 import offline_gcrl as og
-from offline_gcrl.config import Evaluate, algorithm_names, load_recipe, recipe_names
+from offline_gcrl.agents import make_agent as agent_of
+from offline_gcrl.config import Evaluate, Vision, algorithm_names, load_recipe, recipe_names
 from offline_gcrl.evaluation.jobs import FINAL, episode_jobs
 from offline_gcrl.evaluation.results import episode_table, summarise
 from offline_gcrl.evaluation.rollouts import run_episode
 from offline_gcrl.library import onnx_files
 from offline_gcrl.library.onnx_files import PACKAGES
 from offline_gcrl.library.sources import packaged_recipes
+from offline_gcrl.networks.actors import LAST_GAIN
+from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.policy import save_policy
 from offline_gcrl.training.module import train_seed
 
@@ -275,6 +279,60 @@ def test_a_policy_in_an_onnx_file_acts_as_the_policy(
     assert [given.name for given in session.get_inputs()] == names
     assert {given.shape[0] for given in session.get_inputs()} == {"batch"}
     assert str(ROOT).encode() not in (tmp_path / "policy.onnx").read_bytes()
+
+
+SHAPE = (16, 16, 3)
+SEEING: list[dict[str, Any]] = [
+    {"observation": "image+state", "fusion": "separate"},
+    {"encoder": "impala_small"},
+    {"fusion": "shared", "goal": "black"},
+    {"goal": "vector"},
+    {"observation": "state"},
+]
+
+
+@pytest.mark.parametrize("images", slow_unless(SEEING[:1], SEEING), ids=str)
+def test_a_policy_that_sees_is_exported_with_images_of_bytes_as_inputs(
+    onnx_extra: None, images: dict[str, Any], tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    policy = seeing_policy(images, tmp_path / "saved.pt")
+    random = np.random.default_rng(1)
+    pictures = random.integers(0, 256, (2, 3, *SHAPE), dtype=np.uint8)
+    states, goals = (random.normal(size=(3, size)).astype(np.float32) for size in (5, 2))
+    reads = Vision(**images)
+    inputs = {
+        "observation": pictures[0] if reads.sees_states else states,
+        "goal": pictures[1] if reads.sees_goals else goals,
+    }
+    observations: Any = inputs["observation"]
+    if reads.observation == "image+state":
+        observations, inputs["state"] = {"image": pictures[0], "state": states}, states
+    expected = policy.act(observations, inputs["goal"])
+    assert np.ptp(expected, axis=0).min() > 1e-3
+    session = onnxruntime.InferenceSession(policy.export(tmp_path / "policy.onnx"))
+    assert np.abs(session.run(["action"], inputs)[0] - expected).max() <= 1e-5
+
+
+def seeing_policy(images: dict[str, Any], file: Path) -> og.TrainedPolicy:
+    """A behaviour cloning policy with its initial weights that reads small images, whose actions depend on them."""
+    reads, pixels = Vision(**images), math.prod(SHAPE)
+    sizes = Dimensions(
+        observation=pixels * reads.sees_states + 5 * (reads.observation != "image"),
+        goal=pixels if reads.sees_goals else 2,
+        action=3,
+        tasks=1,
+        image=SHAPE,
+    )
+    settings = make_settings("bc", {"images": images})
+    torch.manual_seed(0)
+    agent = agent_of(settings, sizes)
+    layers = [layer for layer in agent.actor.modules() if isinstance(layer, torch.nn.Linear)]
+    with torch.no_grad():
+        layers[-1].weight.div_(LAST_GAIN)
+    save_policy(file, agent, "bc", settings, SCALING, sizes, ("a",), {"updates": 1})
+    return og.load_policy(file)
 
 
 @pytest.fixture(scope="module")

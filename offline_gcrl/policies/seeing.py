@@ -37,6 +37,13 @@ class Inputs:
         """Whether the policy reads images of goals."""
         return self.dimensions.image is not None and self.vision.sees_goals
 
+    @property
+    def state_size(self) -> int:
+        """Numbers of the state in an observation: those after the pixels for a policy that reads images of states."""
+        image = self.dimensions.image
+        pixels = 0 if image is None or not self.sees_states else math.prod(image)
+        return self.dimensions.observation - pixels
+
     def observation(self, given: Any) -> NDArray[np.float32]:
         """An observation, or a batch, as networks read it: pixels from 0 to 1, then the normalised state.
 
@@ -50,10 +57,9 @@ class Inputs:
         Raises:
             PolicyError: a key is missing, or a shape or type does not fit.
         """
-        size, shape = self.dimensions.observation, self.dimensions.image
+        shape, of_state = self.dimensions.image, self.state_size
         if shape is None or not self.sees_states:
-            return self.scaling.observations(checked_input(given, "observation", size))
-        of_state = size - math.prod(shape)
+            return self.scaling.observations(checked_input(given, "observation", of_state))
         if of_state == 0:
             return pixels(_image_of(given), "observation", shape)
         if not isinstance(given, Mapping) or not {IMAGE, STATE} <= given.keys():
