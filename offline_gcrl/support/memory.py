@@ -18,15 +18,14 @@ CGROUP = Path("/sys/fs/cgroup")
 WORKER_BYTES = 150 * 2**20
 """Memory of a worker process that it does not share with others: 120 to 130 MiB were measured in evaluation."""
 STAGE_BYTES = {
-    "collect": 250 * 2**20,
+    "collect": 150 * 2**20,
     "ingest": 200 * 2**20,
     "describe": 320 * 2**20,
     "relabel": 200 * 2**20,
     "evaluate": 450 * 2**20,
-    "report": 600 * 2**20,
+    "report": 400 * 2**20,
 }
-"""Memory of the process of a stage, without workers: measured and rounded up, except for the estimates of ``collect`` and
-``report``. It does not grow with transitions."""
+"""Memory of the process of a stage, without workers: measured and rounded up. It does not grow with transitions."""
 EPISODE_BYTES = {"ingest": 1200, "describe": 300, "relabel": 200}
 """Memory per episode, for the stages that read the table of all episodes."""
 WITHOUT_EPISODES = frozenset(STAGE_BYTES) - frozenset(EPISODE_BYTES)
