@@ -75,3 +75,18 @@ def test_no_name_and_no_rate_is_cut_with_six_settings_in_any_width(width: int) -
     for word in (*heading[2:], *(cell for line in lines for cell in line)):
         assert word in text
     assert len(text.splitlines()) == (3 if width == 400 else 18)
+
+
+def test_a_paragraph_has_only_the_results_of_its_experiment() -> None:
+    heading = ["experiment", "state", "experiment.datasets", "bc on maze", "bc on arm"]
+    lines = [
+        ["first", "success", "['maze']", "0.50 [0.40, 0.60]", "-"],
+        ["second", "success", "['arm']", "-", "0.75 [0.65, 0.85]"],
+    ]
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(renderable(heading, lines, 60))
+    first, second = console.export_text().split("second")
+    assert "bc on maze" in first
+    assert "bc on arm" not in first
+    assert "bc on arm" in second
+    assert "bc on maze" not in second

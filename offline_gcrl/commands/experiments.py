@@ -30,6 +30,8 @@ GAP = 2
 """Blanks around a cell of the table."""
 WIDTH_OF_FILES = 200
 """Width of the table if the output is no terminal."""
+ABSENT = "-"
+"""The success rate of an agent or a dataset that an experiment does not have."""
 
 
 def experiments_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
@@ -57,7 +59,7 @@ def experiments_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
 
 def _rate(row: Row, column: str) -> str:
     if not row[column]:
-        return "-"
+        return ABSENT
     names = {"mean": column, "low": f"{column}_low", "high": f"{column}_high"}
     return with_interval({part: float(row[name]) for part, name in names.items()})
 
@@ -96,12 +98,13 @@ def renderable(heading: list[str], lines: list[list[str]], width: int) -> Group 
 
 
 def _paragraph(heading: list[str], line: list[str]) -> Group:
-    """An experiment with a line for each setting and result."""
+    """An experiment with a line for each setting, and for each result that it has."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
     for name, value in zip(heading[2:], line[2:], strict=True):
-        facts.add_row(name, Text(value))
+        if value != ABSENT:
+            facts.add_row(name, Text(value))
     return Group(Text.assemble((line[0], "bold"), f"  {line[1]}"), Padding(facts, (0, 0, 1, 2)))
 
 
