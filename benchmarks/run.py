@@ -29,7 +29,7 @@ BUDGETS = {
     "growth": 150,
     "scale": 60,
 }
-"""Time limit of each part in seconds, 20 minutes in total without a GPU. A part that reaches its limit is ended, and its
+"""Time limit of each part in seconds, 21 minutes in total without a GPU. A part that reaches its limit is ended, and its
 finished measurements are kept."""
 INTRODUCTION = """# Results
 

@@ -291,6 +291,20 @@ def test_the_recipes_on_the_page_are_valid(tmp_path: Path) -> None:
         assert resolve(f"page-{number}", folder=tmp_path).title
 
 
+def test_no_two_examples_of_the_page_write_the_same_recipe_or_dataset() -> None:
+    page = (DOCS / "adding-datasets.md").read_text()
+    commands = re.findall(
+        r"^\$ python -m offline_gcrl\.convert .* (\S+) --recipe (\S+)", page, re.M
+    )
+    datasets = [dataset for dataset, _ in commands]
+    datasets += re.findall(r"create_dataset_from_buffers\(\s*\"(\S+)\"", page)
+    recipes = [recipe for _, recipe in commands]
+    recipes += re.findall(r"# datasets/recipes/(\S+)\.yaml", page)
+    assert len(commands) >= 6
+    for names in (datasets, recipes):
+        assert len(set(names)) == len(names), names
+
+
 # ---------------------------------------------------------------------------------------- the errors
 
 

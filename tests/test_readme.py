@@ -8,6 +8,7 @@ from urllib.parse import urlparse
 from conftest import RECIPES, ROOT
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
+from benchmarks.run import BUDGETS
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import algorithm_names, check_agent, load_params, resolve
 
@@ -35,6 +36,12 @@ def test_the_default_run_has_the_same_results_and_time_in_both_introductions() -
     assert len(results(README)) == 3
     assert "about 3 minutes on 2 cores after installing" in README
     assert "about 3 minutes on 2 cores after installing" in STARTED
+
+
+def test_the_time_of_the_benchmarks_is_the_sum_of_their_limits() -> None:
+    minutes = sum(limit for part, limit in BUDGETS.items() if part != "gpu") // 60
+    for page in ("README.md", "Makefile", "benchmarks/README.md"):
+        assert f"at most {minutes} minutes on 2 cores" in (ROOT / page).read_text()
 
 
 def experiments(page: str) -> list[list[str]]:
