@@ -412,7 +412,9 @@ def test_a_seed_trains_from_images_and_is_evaluated_with_images_of_its_goals(
         output=tmp_path / "models",
         arrays=tmp_path / "arrays",
     )
-    assert placement(job, processes=2).is_mapped
+    place = placement(job, processes=2)
+    assert place.is_mapped
+    assert not place.may_be_resident
     train_seed(job, lambda event: None)
     assert recipe.evaluation is not None
     environment = recipe.evaluation.environment

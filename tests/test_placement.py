@@ -80,6 +80,17 @@ def test_transitions_do_not_depend_on_the_parts_in_which_they_are_read(
     assert found.rows.tolist() == episodes.transition_rows("train").tolist()
 
 
+def test_rows_of_goals_that_need_more_than_31_bits_give_the_same_batches(
+    dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = sampler(dataset, InMemory()).batches(3, 5)
+    monkeypatch.setattr("offline_gcrl.training.batches.tables.INT32_ROWS", 100)
+    wide = sampler(dataset, Mapped(tmp_path))
+    assert {table.goals.dtype for table in wide.transitions.tables.values()} == {torch.int64}
+    for name, values in wide.batches(3, 5).items():
+        assert torch.equal(values, expected[name]), name
+
+
 def test_files_that_were_written_are_not_written_again(
     dataset: SmallDataset, tmp_path: Path
 ) -> None:

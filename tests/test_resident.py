@@ -93,10 +93,16 @@ def rows_of_block(sampler: ResidentSampler, number: int) -> set[int]:
 
 
 @pytest.mark.parametrize("normalise", [True, False])
-@pytest.mark.parametrize("numbers", [None, [1, 3]])
+@pytest.mark.parametrize(("numbers", "int32_rows"), [(None, 2**31), ([1, 3], 2**31), (None, 100)])
 def test_a_transition_gives_the_same_batch_wherever_it_is_read_from(
-    walks: Walks, tmp_path: Path, normalise: bool, numbers: list[int] | None
+    walks: Walks,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    normalise: bool,
+    numbers: list[int] | None,
+    int32_rows: int,
 ) -> None:
+    monkeypatch.setattr("offline_gcrl.training.batches.loading.INT32_ROWS", int32_rows)
     sampler, other = (
         source(walks, tmp_path, normalise=normalise),
         in_memory(walks, normalise=normalise),

@@ -46,6 +46,8 @@ class Placement:
     processes: int
     resident: int | None = None
     """Bytes of the resident sets in all processes; None if batches are drawn from all of the data."""
+    may_be_resident: bool = True
+    """Whether resident sets can have the data."""
 
     @property
     def remark(self) -> str:
@@ -55,7 +57,7 @@ class Placement:
             return self._remark_on_sets
         if self.is_mapped:
             mapped = f"{data}, and {in_gib(self.free)} are free: it is mapped from files in datasets/arrays"
-            too_large = self.needed // self.processes > self.free
+            too_large = self.needed // self.processes > self.free and self.may_be_resident
             return mapped + (
                 "; if batches wait for the disk, set train.data: resident" if too_large else ""
             )
@@ -88,7 +90,9 @@ def placement(job: TrainingJob, processes: int) -> Placement:
     if is_resident(job):
         resident = job.train.resident.memory * processes
         return Placement(True, needed, free_memory(), processes, resident)
-    return Placement(too_large or job.train.data == "mapped", needed, free, processes)
+    is_mapped = too_large or job.train.data == "mapped"
+    may_be_resident = job.train.sequence is None and frame_bytes(job) == 0
+    return Placement(is_mapped, needed, free, processes, may_be_resident=may_be_resident)
 
 
 def is_resident(job: TrainingJob) -> bool:
