@@ -1,4 +1,4 @@
-"""The section ``images`` of a recipe: how its states are rendered, and how the image of a goal is made."""
+"""The section ``images`` of a recipe: recorded images, or how states and the images of goals are rendered."""
 
 from typing import Annotated, Self
 
@@ -44,19 +44,36 @@ class GoalImage(Section):
 
 
 class Images(Section):
-    """Images of states, which are rendered from the recorded positions of the simulator.
+    """Images of states, which were recorded, or are rendered from the recorded positions of the simulator.
 
-    Objects that mark the desired goal are hidden: in an observation they would reveal the goal.
+    Objects that mark the desired goal are hidden in rendered images: in an observation they would reveal the goal.
     """
 
     height: Annotated[int, Field(ge=SMALLEST)] = 64
     """Height in pixels, at least 32."""
     width: Annotated[int, Field(ge=SMALLEST)] = 64
     """Width in pixels, at least 32."""
+    recorded: str | None = None
+    """Key of the images in the data, (height, width, 3) bytes for each state: that of an observation, or ``infos.<name>``;
+    if left out, states are rendered."""
     camera: Camera = Camera()
-    """The camera."""
-    goal: GoalImage
-    """How the image of a goal is made in evaluation."""
+    """The camera that states are rendered with."""
+    goal: GoalImage | None = None
+    """How the image of a goal is made in evaluation; required for rendered images."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.recorded is None and self.goal is None:
+            raise PydanticCustomError(
+                "images",
+                "set 'goal', how the image of a goal is rendered, or 'recorded', the key of images in the data",
+            )
+        if self.recorded is not None and (self.goal or self.camera != Camera()):
+            raise PydanticCustomError(
+                "images",
+                "'recorded' images are not rendered; leave 'camera' and 'goal' out, or leave 'recorded' out",
+            )
+        return self
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -83,16 +83,29 @@ class Recipe(Section):
             raise PydanticCustomError(
                 "environment", "sources with 'collect' need the recipe's 'environment'"
             )
-        if self.images and self.environment is None:
-            raise PydanticCustomError(
-                "environment",
-                "'images' are rendered in the recipe's 'environment', which is missing",
-            )
+        self._check_images()
         if self.evaluation and not (self.evaluation.desired or self.goal.desired):
             raise PydanticCustomError(
                 "desired", "evaluation needs a goal; select it in 'evaluation.desired'"
             )
         return self
+
+    def _check_images(self) -> None:
+        """Rendered images need an environment, and recorded ones cannot be made in evaluation."""
+        if self.images is None:
+            return
+        if self.images.recorded is None and self.environment is None:
+            raise PydanticCustomError(
+                "environment",
+                "'images' are rendered in the recipe's 'environment', which is missing; for images in the data, set "
+                "'images.recorded' to their key",
+            )
+        if self.images.recorded is not None and self.evaluation is not None:
+            raise PydanticCustomError(
+                "images",
+                "the camera of 'images.recorded' is unknown, so evaluation cannot render what policies would see; set "
+                "'evaluation: null', or render the images of the data, too, with 'images.goal' instead of 'images.recorded'",
+            )
 
 
 class Suite(Section):

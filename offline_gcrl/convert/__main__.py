@@ -11,14 +11,19 @@ The dataset is written to the local Minari root (MINARI_DATASETS_PATH, or ~/.min
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from offline_gcrl.config import RECIPES, Environment, recipe_names
+from offline_gcrl.config.images import SMALLEST
 from offline_gcrl.config.reading import NAME, NAME_IN_WORDS, read_value
-from offline_gcrl.convert.arrays import LAYOUTS
+from offline_gcrl.convert.arrays import LAYOUTS, Layout
+from offline_gcrl.convert.kinds import check_kind
 from offline_gcrl.convert.layouts import InspectedFile, inspect_file
-from offline_gcrl.convert.lerobot import left_out
+from offline_gcrl.convert.lerobot import left_out, lerobot_columns, own_name, read_info
+from offline_gcrl.convert.lerobot_images import NONE, chosen_image
 from offline_gcrl.convert.recipe import RecipeOptions, draft_recipe
 from offline_gcrl.convert.robomimic import image_keys
 from offline_gcrl.convert.writing import bounded_actions, write_dataset
@@ -35,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with stage("convert", f"{given.file} to {given.dataset}"):
         recipe = _recipe_file(given.recipe, given.replace)
         environment = _environment(given)
-        file = inspect_file(given.file, LAYOUTS[given.layout], given.ends)
+        layout = _layout(given)
+        file = inspect_file(given.file, layout, given.ends)
         actions, source = bounded_actions(file, environment, given.action_low, given.action_high)
         options = RecipeOptions(
             given.kind,
@@ -96,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_properties(parser: argparse.ArgumentParser) -> None:
-    """Add the options about the data: goals, bounds of actions, ends of episodes, kind."""
+    """Add the options about the data: goals, bounds of actions, ends of episodes, images, kind."""
     add = parser.add_argument
     several: dict[str, Any] = {"nargs": "+", "default": []}
     add(
@@ -127,6 +133,18 @@ def _add_properties(parser: argparse.ArgumentParser) -> None:
         choices=("either", "terminals", "timeouts"),
         default="either",
         help="array that is 1 in the last row of an episode (default: either)",
+    )
+    add(
+        "--image",
+        metavar="NAME",
+        help=f"image feature of a LeRobot dataset that policies see, or '{NONE}' (default: the only one)",
+    )
+    add(
+        "--image-size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="scale images to this size, in pixels (default: that of the data)",
     )
     kinds = ("exploration", "demonstration")
     add(
@@ -179,10 +197,36 @@ def _option(text: str) -> tuple[str, Any]:
     return key, read_value(value)
 
 
+def _layout(given: argparse.Namespace) -> Layout:
+    """The layout of the file, with the images of a LeRobot dataset.
+
+    Raises:
+        SettingsError: the options of images do not fit the file.
+        DataError: the LeRobot dataset has no valid ``meta/info.json``.
+    """
+    layout = LAYOUTS[given.layout]
+    if layout.name != "lerobot":
+        if given.image is not None or given.image_size is not None:
+            raise SettingsError(
+                "--image and --image-size apply to LeRobot datasets; leave them out"
+            )
+        return layout
+    check_kind(given.file, layout.name)
+    image, size = chosen_image(given.file, read_info(given.file), given.image), given.image_size
+    if size is not None and (image is None or min(size) < SMALLEST):
+        raise SettingsError(
+            f"--image-size: needs images, and at least {SMALLEST} pixels in height and width"
+        )
+    if image is None:
+        return layout
+    columns = partial(lerobot_columns, image=image, size=size and tuple(size))
+    return replace(layout, columns=columns, image=own_name(image))
+
+
 def _not_read(file: InspectedFile) -> list[str]:
     """Remarks on arrays that are not read."""
     if file.layout.name == "lerobot":
-        return left_out(file.path)
+        return left_out(file.path, file.layout.image)
     keys = image_keys(file.path) if file.layout.name == "robomimic" else []
     return [f"'{key}' is left out: agents read vectors" for key in keys]
 

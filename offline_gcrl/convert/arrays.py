@@ -24,6 +24,8 @@ class Layout:
     """Arrays that are 1 in the last row of an episode."""
     must_end: bool = True
     """Whether the last row of a complete file must end an episode."""
+    image: str | None = None
+    """The array of images, (rows, height, width, 3) bytes, that the recipe names; None if it names none."""
 
 
 LAYOUTS = {

@@ -49,6 +49,8 @@ class InspectedFile:
     """Whether the file marks the end of any episode."""
     bounds: tuple[NDArray[np.float32], NDArray[np.float32]]
     """Smallest and largest value in each dimension of the actions, (action,) each."""
+    image_size: tuple[int, int] | None = None
+    """Height and width of the images, if the layout has any."""
 
     @property
     def has_next(self) -> bool:
@@ -101,6 +103,7 @@ def inspect_file(path: Path, layout: Layout, ends: Ends = "either") -> Inspected
         flags = _flags(path, layout, columns, rows, ends)
         bounds = _extremes(path, columns, rows)
         dtype = columns["observations"].dtype
+        height, width = columns[layout.image].shape[1:3] if layout.image else (0, 0)
     last = np.flatnonzero(flags) + 1
     if layout.must_end and (not len(last) or last[-1] != rows):
         raise DataError(
@@ -124,6 +127,7 @@ def inspect_file(path: Path, layout: Layout, ends: Ends = "either") -> Inspected
         too_short=len(stops) - len(spans),
         marked=bool(len(last)),
         bounds=bounds,
+        image_size=(height, width) if layout.image else None,
     )
 
 

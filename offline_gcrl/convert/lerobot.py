@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from offline_gcrl.convert.columns import ArrayColumn, Column, Columns, JoinedColumn
+from offline_gcrl.convert.lerobot_images import VIDEO, PNGColumn, check_images
 from offline_gcrl.support.errors import DataError
 
 VERSION = "v3.0"
@@ -100,6 +101,7 @@ def check_format(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder}/meta/episodes: lacks the columns {', '.join(lacking)}")
     _check_episodes(folder, info, episodes)
     _check_frames(folder, info, episodes)
+    check_images(_files(folder, "data"), info)
     tasks = tasks_of(folder)
     if len(tasks) != info["total_tasks"]:
         raise DataError(
@@ -167,22 +169,29 @@ def tasks_of(folder: Path) -> list[str]:
     return [sentence for _, sentence in sorted(pairs)]
 
 
-def left_out(folder: Path) -> list[str]:
-    """Remarks on the features that are not read, and why."""
+def left_out(folder: Path, image: str | None = None) -> list[str]:
+    """Remarks on the features that are not read, and why; ``image`` is the array of the images that are read."""
     remarks = []
     for name, feature in read_info(folder)["features"].items():
         if feature["dtype"] == "video":
-            remarks.append(f"'{name}' is left out: videos are not decoded; state vectors are read")
-        elif feature["dtype"] == "image":
-            remarks.append(f"'{name}' is left out: agents read vectors")
+            remarks.append(f"'{name}' is left out: {VIDEO}")
+        elif feature["dtype"] == "image" and own_name(name) != image:
+            remarks.append(f"'{name}' is left out: --image {name} reads it")
         elif feature["dtype"] == "string":
             remarks.append(f"'{name}' is left out: it is text")
     return remarks
 
 
 @contextmanager
-def lerobot_columns(path: Path) -> Iterator[Columns]:
-    """The frames of a dataset with the names of D4RL's files; other numeric features become infos.
+def lerobot_columns(
+    path: Path, image: str | None = None, size: tuple[int, int] | None = None
+) -> Iterator[Columns]:
+    """The frames of a dataset with the names of D4RL's files; other numeric features and the images become infos.
+
+    Args:
+        path: folder of the dataset.
+        image: name of the image feature; None for vectors alone.
+        size: height and width that images are scaled to; those of the data by default.
 
     Raises:
         DataError: the folder does not follow the format, or has no vector of the state or of the action.
@@ -200,18 +209,25 @@ def lerobot_columns(path: Path) -> Iterator[Columns]:
             f"{path}: has no vector '{STATE[0]}' or no 'action', but {shown}; datasets of images and videos alone cannot be "
             "read"
         )
-    frames = _table(path, "data")
+    frames = _table(path, "data", [*numeric])
     found: dict[str, Column] = {"observations": JoinedColumn([_column(frames, n) for n in states])}
     for name in numeric:
         if name in BOOKKEEPING or name in states:
             continue
-        own = NAMES.get(name, f"infos/{name.replace('.', '/')}")
+        own = own_name(name)
         column = _column(frames, name)
         found[own] = _flat(column) if own in {"rewards", "terminals"} else column
     found["infos/task_index"] = _column(frames, "task_index")
     episode = frames["episode_index"].to_numpy()
     found["timeouts"] = ArrayColumn(np.append(np.diff(episode) != 0, True).astype(np.int8))
+    if image is not None:
+        found[own_name(image)] = PNGColumn(_files(path, "data"), image, size)
     yield found
+
+
+def own_name(feature: str) -> str:
+    """The name of a feature in the layouts of the converter; names with dots become groups of infos."""
+    return NAMES.get(feature, f"infos/{feature.replace('.', '/')}")
 
 
 def _flat(column: ArrayColumn) -> ArrayColumn:
@@ -234,11 +250,16 @@ def _column(frames: pa.Table, name: str) -> ArrayColumn:
 
 
 def _table(folder: Path, part: str, columns: list[str] | None = None) -> pa.Table:
+    """The rows of all files of a part of a dataset, in order."""
+    return _parquet(_files(folder, part), columns)
+
+
+def _files(folder: Path, part: str) -> list[Path]:
     """All files of a part of a dataset, in order."""
     files = sorted((folder / part).glob("chunk-*/file-*.parquet"))
     if not files:
         raise DataError(f"{folder / part}: no files chunk-000/file-000.parquet")
-    return _parquet(files, columns)
+    return files
 
 
 def _parquet(files: list[Path], columns: list[str] | None = None) -> pa.Table:

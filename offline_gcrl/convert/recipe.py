@@ -51,10 +51,16 @@ def draft_recipe(
                 f"{options.environment.id} has no goal of {_goal_size(file, goal)} dimensions, so the recipe has "
                 "no evaluation (--goal-columns sets the columns of goals)"
             )
+    if file.image_size and evaluation:
+        evaluation = None
+        remarks.append(
+            "the recipe has no evaluation, because the camera of the recorded images is unknown; --image none leaves images out"
+        )
     content = {
         "title": f"{dataset}, made from {file.path.name}",
         "environment": environment,
         "sources": [{"dataset": dataset, "kind": options.kind}],
+        **_images(file),
         "goal": goal,
         "evaluation": evaluation,
         "task": dataset.split("/")[-1].lstrip("_-"),
@@ -64,6 +70,20 @@ def draft_recipe(
     check_environments(recipe, where)
     _check_sizes(recipe, file, where)
     return as_yaml(content), remarks
+
+
+def _images(file: InspectedFile) -> dict[str, Any]:
+    """The section of the recorded images, if there are any."""
+    if file.layout.image is None or file.image_size is None:
+        return {}
+    height, width = file.image_size
+    return {
+        "images": {
+            "height": height,
+            "width": width,
+            "recorded": file.layout.image.replace("/", "."),
+        }
+    }
 
 
 def _goal(file: InspectedFile, options: RecipeOptions) -> tuple[dict[str, Any], list[str]]:

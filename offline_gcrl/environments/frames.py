@@ -65,6 +65,7 @@ class FrameRenderer:
     def goal(self, environment: Any, goal: NDArray[Any]) -> Frame:
         """The image of a state in which a goal, (goal,), is achieved; the rest is as in the current state."""
         how, positions = self.images.goal, _positions(environment).copy()
+        assert how is not None  # Recorded images are not rendered.
         if how.site is not None:
             return self.frame(self._pulled(how.site, positions, goal))
         positions[list(how.qpos or ())] = goal

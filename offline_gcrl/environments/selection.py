@@ -58,7 +58,7 @@ def _arrays(tree: Mapping[str, Any], part: Part, rows: int | None) -> list[NDArr
         constant = np.array(part.constant, dtype=np.float32)
         return [constant if rows is None else np.tile(constant, (rows, 1))]
     assert part.key is not None
-    leaves = _leaves(_at(tree, part.key), part.key)
+    leaves = _leaves(content_at(tree, part.key), part.key)
     arrays = [_flat(values, key, rows) for key, values in leaves]
     if part.columns is None:
         return arrays
@@ -70,8 +70,12 @@ def _arrays(tree: Mapping[str, Any], part: Part, rows: int | None) -> list[NDArr
     return [values[..., list(part.columns)]]
 
 
-def _at(tree: Mapping[str, Any], key: str) -> Any:
-    """The content of a tree at a dotted key; a key of the data may contain dots itself."""
+def content_at(tree: Mapping[str, Any], key: str) -> Any:
+    """The content of a tree at a dotted key; a key of the data may contain dots itself.
+
+    Raises:
+        DataError: the tree has no such key, or several; the message names the nearest key.
+    """
     found = list(_all_at(tree, key))
     if not found:
         raise DataError(f"no observation key '{key}'; {nearest(key, _keys(tree))}")

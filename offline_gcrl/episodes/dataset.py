@@ -41,7 +41,7 @@ class EpisodeIndex:
 
     @property
     def images(self) -> Images | None:
-        """How states were rendered; None in a dataset without images."""
+        """Size and origin of the images of states; None in a dataset without images."""
         found = self.schema.get("images")
         return None if found is None else Images.model_validate_json(json.dumps(found))
 

@@ -7,6 +7,7 @@ loss, and to a fraction of what a PNG file per image takes.
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from offline_gcrl.config import Recipe, Source
 from offline_gcrl.config.outputs import FRAMES
 from offline_gcrl.environments.frames import shared_renderer
+from offline_gcrl.episodes.reading import stored_episodes
+from offline_gcrl.episodes.recorded import recorded_frames
 from offline_gcrl.episodes.schema import frames_schema
 from offline_gcrl.episodes.sources import taken_episodes
 from offline_gcrl.episodes.stored_frames import FRAMES_PER_GROUP
@@ -29,6 +32,7 @@ EPISODES_PER_WORKER = 2
 """Episodes that wait in memory for each process."""
 POSITIONS = "qpos"
 """The info that contains the positions of the simulator."""
+Opened = tuple[Recipe, Source, minari.MinariDataset]
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,11 @@ class FramesJob:
 
 
 def write_frames(
-    opened: Iterable[tuple[Recipe, Source, minari.MinariDataset]],
+    opened: Iterable[Opened],
     output: Path,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> None:
-    """Render the states of all sources, and write their images to ``frames.parquet``.
+    """Render the states of all sources, or read their recorded images, and write the images to ``frames.parquet``.
 
     Args:
         opened: each source with its recipe, which has images, and its data.
@@ -56,15 +60,13 @@ def write_frames(
         on_steps: called with the number of transitions of each episode.
 
     Raises:
-        DataError: an episode has no positions of the simulator, or those of another model.
+        DataError: an episode has no positions of the simulator, or those of another model, or no recorded images.
         RenderingError: this machine cannot render.
     """
     opened = list(opened)
     images = opened[0][0].images
     assert images is not None
     schema = frames_schema(math.prod(images.shape))
-    jobs = (job for each in opened for job in _jobs(*each))
-    workers = cores()
     with pq.ParquetWriter(
         output / FRAMES,
         schema,
@@ -73,12 +75,27 @@ def write_frames(
         write_statistics=False,
         write_page_checksum=True,
     ) as file:
-        for frames in ordered_map(render, jobs, workers, EPISODES_PER_WORKER * workers):
+        for frames in _frames(opened):
             column = pa.FixedSizeBinaryArray.from_buffers(
                 schema.field(0).type, len(frames), [None, pa.py_buffer(frames)]
             )
             file.write_table(pa.table([column], schema=schema), row_group_size=FRAMES_PER_GROUP)
             on_steps(len(frames) - 1)
+
+
+def _frames(opened: Iterable[Opened]) -> Iterator[NDArray[np.uint8]]:
+    """The images of each episode of all sources, in order."""
+    for are_recorded, several in groupby(opened, lambda each: _is_recorded(each[0])):
+        if are_recorded:
+            for each in several:
+                yield from recorded_frames(*each)
+        else:
+            jobs, workers = (job for each in several for job in _jobs(*each)), cores()
+            yield from ordered_map(render, jobs, workers, EPISODES_PER_WORKER * workers)
+
+
+def _is_recorded(recipe: Recipe) -> bool:
+    return recipe.images is not None and recipe.images.recorded is not None
 
 
 def render(job: FramesJob) -> NDArray[np.uint8]:
@@ -91,7 +108,8 @@ def _jobs(recipe: Recipe, source: Source, data: minari.MinariDataset) -> Iterato
     assert recipe.environment is not None
     assert recipe.images is not None
     settings = recipe.environment.model_dump_json(), recipe.images.model_dump_json()
-    for index, raw in enumerate(data.storage.get_episodes(range(taken_episodes(source, data)))):
+    taken = range(taken_episodes(source, data))
+    for index, (raw, _) in enumerate(stored_episodes(source, data, taken)):
         where = f"dataset '{source.dataset}', episode {index}"
         yield FramesJob(*settings, _positions(raw, where))
 

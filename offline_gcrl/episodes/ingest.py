@@ -16,6 +16,7 @@ from offline_gcrl.episodes.hdf5 import episode_lengths
 from offline_gcrl.episodes.moments import Measured, Moments, merged
 from offline_gcrl.episodes.outliers import Spread, isolated_values
 from offline_gcrl.episodes.reading import vector_sizes
+from offline_gcrl.episodes.recorded import check_recorded
 from offline_gcrl.episodes.schema import FORMAT
 from offline_gcrl.episodes.shards import MEASURED, Ingestion, Shard, Span, cut, join, write_shards
 from offline_gcrl.episodes.sources import check_source, open_source, taken_episodes
@@ -47,7 +48,7 @@ def ingest(
         root: the Minari root that contains the sources.
         output: the folder to write into.
         on_steps: called with the number of transitions after each block or shard.
-        on_frames: called with the number of transitions of each episode whose images were rendered.
+        on_frames: called with the number of transitions of each episode whose images were written.
         transitions_per_shard: a larger dataset is written in shards; if left out, in one.
         unfinished: where finished shards are kept; needed if there can be several.
 
@@ -57,7 +58,7 @@ def ingest(
     Raises:
         DataError: data is broken or does not fit the recipe; the message names dataset and episode.
         SettingsError: sentences of the recipe do not fit its goals.
-        RenderingError: the recipe has images, and this machine cannot render them.
+        RenderingError: images of the recipe are rendered, and this machine cannot render.
     """
     work, opened = _checked(dataset, root)
     shards = _shards(opened, transitions_per_shard)
@@ -89,6 +90,7 @@ def _checked(dataset: Dataset, root: Path) -> tuple[Ingestion, list[Opened]]:
     ]
     for recipe, source, data in opened:
         check_source(recipe, source, data, root)
+        check_recorded(recipe, source, data)
     own = tuple(vector_sizes(recipe, source, data) for recipe, source, data in opened)
     tasks = [recipe.task for recipe, _, _ in opened]
     sizes = common_sizes(dataset, list(zip(tasks, own, strict=True)))

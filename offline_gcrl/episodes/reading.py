@@ -71,7 +71,7 @@ def read_episodes(
     count = taken_episodes(source, data)
     validation = validation_episodes(count, recipe.validation_share, number)
     span = range(count) if span is None else span
-    for index, (raw, facts) in zip(span, _stored(source, data, span), strict=True):
+    for index, (raw, facts) in zip(span, stored_episodes(source, data, span), strict=True):
         where = f"dataset '{source.dataset}', episode {index}"
         episode = read_episode(raw, recipe.goal, data.action_space, where)
         sizes = sizes or episode.sizes
@@ -96,10 +96,10 @@ def episode_facts(
     }
 
 
-def _stored(
+def stored_episodes(
     source: Source, data: minari.MinariDataset, span: range
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Episodes in Minari's format, each with its metadata.
+    """Episodes in Minari's format, each with its metadata, one by one.
 
     Raises:
         DataError: an episode cannot be read; the message names it.
@@ -184,7 +184,7 @@ def vector_sizes(recipe: Recipe, source: Source, data: minari.MinariDataset) -> 
     Raises:
         DataError: the first episode is broken.
     """
-    raw, _ = next(_stored(source, data, range(1)))
+    raw, _ = next(stored_episodes(source, data, range(1)))
     where = f"dataset '{source.dataset}', episode 0"
     return read_episode(raw, recipe.goal, data.action_space, where).sizes
 

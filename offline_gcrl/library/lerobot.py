@@ -2,7 +2,8 @@
 
 A frame is a state with the action chosen in it. The last state of an episode has no action, and LeRobot has no place for
 it: by default it is left out, and our Parquet files remain the master. With ``last_states`` it is a frame of its own, whose
-action repeats the one before and whose feature ``is_last`` is true; such a folder is converted back without loss.
+action repeats the one before and whose feature ``is_last`` is true; such a folder is converted back without loss. Images
+are the feature ``observation.image``.
 """
 
 import json
@@ -28,7 +29,9 @@ from offline_gcrl.convert.lerobot import (
     VERSION,
     check_format,
 )
+from offline_gcrl.convert.lerobot_images import CELL
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
+from offline_gcrl.library.lerobot_images import IMAGE, ExportedImages, image_statistics
 from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.support.files import atomic_directory, write_json
@@ -36,6 +39,8 @@ from offline_gcrl.support.files import atomic_directory, write_json
 CHUNK_FILES, FILE_MEGABYTES, VIDEO_MEGABYTES = 1000, 100, 200
 QUANTILES = (1, 10, 50, 90, 99)
 Arrays = dict[str, NDArray[Any]]
+Statistics = dict[str, Any]
+"""Statistics of a feature by name; those of vectors are lists of numbers."""
 
 
 def export_lerobot(
@@ -73,15 +78,25 @@ def export_lerobot(
     frames |= _bookkeeping(lengths, np.array(numbers, dtype=np.int64), fps)
     with atomic_directory(output) as folder:
         (folder / "meta").mkdir()
-        places = _write_data(folder, frames, lengths, file_megabytes)
+        images = _images(data, last_states)
+        places = _write_data(folder, frames, lengths, file_megabytes, images)
+        own, of_all = _statistics(frames, lengths, images)
         sentences = _distinct(data.schema["instructions"], data.schema["tasks"])
         _write_tasks(folder / TASKS, sentences)
-        _write_episodes(folder, frames, lengths, [sentences[n] for n in numbers], places)
-        write_json(folder / STATS, {name: statistics(values) for name, values in frames.items()})
+        _write_episodes(folder, own, lengths, [sentences[n] for n in numbers], places)
+        write_json(folder / STATS, of_all)
         info = _info(frames, lengths, len(sentences), fps, robot)
+        info["features"] |= {} if images is None else {IMAGE: images.feature}
         write_json(folder / INFO, info)
         check_format(folder)
     return info
+
+
+def _images(data: Episodes, last_states: bool) -> ExportedImages | None:
+    """The images of the steps; None in a dataset without images."""
+    if data.images is None or data.frames is None:
+        return None
+    return ExportedImages(data.frames, data.images, last_states)
 
 
 def _rewards(episodes: Path) -> NDArray[np.float32]:
@@ -124,11 +139,17 @@ def _bookkeeping(lengths: NDArray[np.int64], task: NDArray[np.int64], fps: int) 
 
 
 def _write_data(
-    folder: Path, frames: Arrays, lengths: NDArray[np.int64], megabytes: float
+    folder: Path,
+    frames: Arrays,
+    lengths: NDArray[np.int64],
+    megabytes: float,
+    images: ExportedImages | None,
 ) -> list[tuple[int, int]]:
     """Write the frames, a row group per episode, and return the numbers of chunk and file of each episode."""
-    schema = pa.schema([(name, _type(name, values)) for name, values in frames.items()])
+    fields = [(name, _type(name, values)) for name, values in frames.items()]
+    schema = pa.schema([*fields, *([] if images is None else [(IMAGE, CELL)])])
     bytes_per_frame = sum(values.itemsize * values.shape[1] for values in frames.values())
+    bytes_per_frame += 0 if images is None else images.bytes_per_frame
     most = max(1, int(megabytes * 2**20 / bytes_per_frame))
     places, row = [], 0
     for number, episodes in enumerate(_files(lengths, most)):
@@ -139,6 +160,7 @@ def _write_data(
             for length in episodes:
                 part = {name: values[row : row + length] for name, values in frames.items()}
                 arrays = [_array(values, schema.field(name).type) for name, values in part.items()]
+                arrays += [] if images is None else [images.read(length)]
                 writer.write_table(pa.table(arrays, schema=schema))
                 row += length
         places += [place] * len(episodes)
@@ -186,17 +208,16 @@ def _write_tasks(path: Path, sentences: list[str]) -> None:
 
 def _write_episodes(
     folder: Path,
-    frames: Arrays,
+    own: list[dict[str, Statistics]],
     lengths: NDArray[np.int64],
     tasks: list[str],
     places: list[tuple[int, int]],
 ) -> None:
-    """The table of episodes with the statistics of each."""
+    """The table of episodes with the statistics of each, by feature."""
     stops = lengths.cumsum()
     rows: list[dict[str, Any]] = []
     for number, (stop, length) in enumerate(zip(stops.tolist(), lengths.tolist(), strict=True)):
-        own = {name: statistics(values[stop - length : stop]) for name, values in frames.items()}
-        flat = {f"stats/{name}/{key}": value for name, found in own.items() for key, value in found.items()}  # fmt: skip
+        flat = {f"stats/{name}/{key}": value for name, found in own[number].items() for key, value in found.items()}  # fmt: skip
         rows.append(
             {
                 "episode_index": number,
@@ -214,6 +235,24 @@ def _write_episodes(
     path = folder / EPISODES_PATH.format(chunk_index=0, file_index=0)
     path.parent.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def _statistics(
+    frames: Arrays, lengths: NDArray[np.int64], images: ExportedImages | None
+) -> tuple[list[dict[str, Statistics]], dict[str, Statistics]]:
+    """The statistics of each episode, and those of all frames, by feature; images must have been written."""
+    stops = lengths.cumsum().tolist()
+    own: list[dict[str, Statistics]] = [
+        {name: statistics(values[stop - length : stop]) for name, values in frames.items()}
+        for stop, length in zip(stops, lengths.tolist(), strict=True)
+    ]
+    of_all: dict[str, Statistics] = {name: statistics(values) for name, values in frames.items()}
+    if images is not None:
+        for each, histograms, length in zip(own, images.histograms, lengths.tolist(), strict=True):
+            each[IMAGE] = image_statistics(histograms, length, QUANTILES)
+        total = np.sum(images.histograms, axis=0)
+        of_all[IMAGE] = image_statistics(total, int(lengths.sum()), QUANTILES)
+    return own, of_all
 
 
 def statistics(values: NDArray[Any]) -> dict[str, list[float] | list[int]]:
