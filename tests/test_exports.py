@@ -8,11 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 import imageio_ffmpeg
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
+from test_report import evaluated_episodes
 
+from offline_gcrl.figures.goals import goals_figure
+from offline_gcrl.figures.scenes import Scene
 from offline_gcrl.figures.style import COLUMN, PAGE, save_for_paper
 from offline_gcrl.report.exports import Table, as_csv, as_latex, markdown, tables_in
 from offline_gcrl.report.films import poster
@@ -78,6 +82,29 @@ def test_a_figure_for_papers_has_the_width_of_a_column_or_page_and_embeds_its_fo
     assert b"/FontFile2" in content
     assert b"/Type3" not in content
     assert content == (tmp_path / "two.pdf").read_bytes()
+
+
+@pytest.mark.parametrize("agents", [1, 2, 3])
+def test_no_text_of_a_map_of_goals_is_cut_at_the_edges_of_the_page(
+    tmp_path: Path, agents: int
+) -> None:
+    """Positions and sizes of texts are read from the PDF, because those of the figure change while it is drawn."""
+    cells = [(x, y) for x in range(5) for y in range(5) if {x, y} & {0, 4}]
+    walls = [(float(x) - 2.5, float(y) - 2.5, 1.0) for x, y in cells]
+    episodes = {f"agent-{n}": evaluated_episodes(0.5) for n in range(agents)}
+    with mpl.rc_context({"pdf.compression": 0}):
+        save_for_paper(goals_figure(episodes, Scene(walls=tuple(walls))), tmp_path / "goals.pdf")
+    content = (tmp_path / "goals.pdf").read_bytes().decode("latin1")
+    box = re.search(r"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", content)
+    assert box is not None
+    width, height = map(float, box.groups())
+    placed = r"1 0 -?0 1 (-?[\d.]+) (-?[\d.]+) cm\s+BT\s+/F\d+ ([\d.]+) Tf(.*?)TJ"
+    texts = re.findall(placed, content, re.DOTALL)
+    assert len(texts) == agents + 3  # Titles of the panels, and the legend.
+    for x, y, size, drawn in texts:
+        letters = "".join(re.findall(r"\(\x00(.)\)", drawn))
+        assert float(y) + 0.75 * float(size) <= height, letters
+        assert 0 <= float(x) <= width - 0.5 * float(size) * len(letters), letters
 
 
 # imageio-ffmpeg leaves its pipes to the garbage collector.

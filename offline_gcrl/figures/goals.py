@@ -42,7 +42,8 @@ def goals_figure(episodes: Mapping[str, pl.DataFrame], scene: Scene) -> Figure:
             _draw_goals(axes, table, scene.walls)
             axes.set_title(f"{agent}: {float(table['success'].to_numpy().mean()):.2f}")
         handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        columns = 3 if len(episodes) > 1 else 1  # One panel is narrower than the legend in one row.
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
         return figure
 
 

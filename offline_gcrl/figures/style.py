@@ -57,6 +57,7 @@ def save_for_paper(figure: Figure, path: Path) -> None:
     width = PAGE if place is not None and place.get_gridspec().ncols > 1 else COLUMN
     with mpl.rc_context({**STYLE, "pdf.fonttype": 42}):
         figure.set_size_inches(width, own_height * max(width / own_width, LEAST_HEIGHT))
+        figure.draw_without_rendering()  # Titles of a new size get their place when they are drawn the second time.
         figure.savefig(path, metadata={"CreationDate": None}, transparent=True)
         figure.set_size_inches(own_width, own_height)
 
