@@ -17,13 +17,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import synthetic
+from benchmarks import growth, synthetic
 from benchmarks.harness import Measurement, compare, cpu_seconds, main
+from benchmarks.ingest import DATASET, make
 from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Relabel, Resident, Train
+from offline_gcrl.config.experiment import Ingesting
 from offline_gcrl.episodes.dataset import open_stored
+from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.support.memory import GIB
+from offline_gcrl.support.unfinished import Unfinished
 from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.batches.resident import ResidentSampler
 from offline_gcrl.training.batches.sampler import BatchSampler
@@ -49,6 +53,9 @@ def measurements(transitions: int = TRANSITIONS) -> Iterator[Measurement]:
             (folder / part).mkdir()
         synthetic.write_dataset(folder / "parquet", transitions // LENGTH, LENGTH)
         size = f"{transitions:,} transitions"
+        if transitions <= IN_MEMORY_UP_TO:  # Minari takes 8 s to write a million.
+            make(folder / "minari", growth.SIZES, growth.ACTION, LENGTH, transitions // LENGTH)
+            yield from costs(f"ingest, {size}", transitions, partial(ingesting, folder))
         yield from costs(f"relabel, {size}", transitions, partial(relabelling, folder))
         data = data_bytes(job(folder)) / 1e6
         for title, work in (
@@ -153,6 +160,14 @@ def make_batches(source: BatchSampler, first: int = 0) -> float:
     for start in range(first, first + BATCHES, 25):
         source.batches(start, 25)
     return float(BATCHES)
+
+
+def ingesting(folder: Path) -> None:
+    output = folder / "ingested"
+    output.mkdir()
+    size = Ingesting().transitions_per_shard
+    unfinished = Unfinished(folder / "unfinished")
+    ingest(DATASET, folder / "minari", output, transitions_per_shard=size, unfinished=unfinished)
 
 
 def relabelling(folder: Path) -> None:

@@ -248,9 +248,7 @@ def test_a_resumed_run_with_resident_sets_gives_the_bytes_of_an_uninterrupted_on
     with pytest.raises(KilledError):
         train_seed(other, killer)
     train_seed(other, lambda event: None)
-    train_seed(job, lambda event: None)
-    policies = [(each.output / "policy.pt").read_bytes() for each in (one, other, job)]
-    assert policies[0] == policies[1] != policies[2]
+    assert (one.output / "policy.pt").read_bytes() == (other.output / "policy.pt").read_bytes()
     assert fingerprint(one, "data") != fingerprint(job, "data")
 
 
