@@ -16,7 +16,7 @@ from offline_gcrl.training.batches.draw import Transitions
 from offline_gcrl.training.batches.storage import Mapped, TensorFile, Tensors
 
 TRANSITIONS_PER_BLOCK = 2**16
-"""Transitions that a block is cut after, at the end of their episode."""
+"""A block has the episodes that begin within so many transitions, and so about this number of transitions."""
 TRANSITIONS_PER_PART = 2**20
 Rows = NDArray[np.int64]
 
