@@ -18,12 +18,14 @@ from PIL import Image
 
 from offline_gcrl.convert.columns import readable
 from offline_gcrl.support.errors import DataError, SettingsError
+from offline_gcrl.support.tables import iterate_batches
 
 CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """Type of the column of an image feature."""
 NONE = "none"
 """Value of ``--image`` that leaves all images out."""
-CELLS_PER_READ = 64
+CELLS_PER_READ, READ_BYTES = 64, 2**20
+"""Cells that are read at once, and size of the buffer: without it, all images of a row group would be in memory."""
 UNDECODABLE = (OSError, SyntaxError, ValueError, struct.error)
 """Exceptions of Pillow for files that are damaged or of another format."""
 VIDEO = "videos are not decoded; write the dataset with use_videos=False, so that it has images"
@@ -71,7 +73,7 @@ class PNGColumn:
 
     def _cells(self) -> Iterator[Mapping[str, Any] | None]:
         for file in self.files:
-            for part in pq.ParquetFile(file).iter_batches(CELLS_PER_READ, columns=[self.name]):
+            for part in iterate_batches(file, CELLS_PER_READ, [self.name], READ_BYTES):
                 yield from part.column(0).to_pylist()
 
     def _decoded(self, cell: Mapping[str, Any] | None) -> NDArray[np.uint8]:

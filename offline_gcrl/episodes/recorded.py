@@ -51,8 +51,13 @@ def _checked(raw: dict[str, Any], images: Images, where: str) -> NDArray[np.uint
         found = content_at(as_tree(raw["observations"], raw["infos"]), key)
     except DataError as error:
         raise DataError(f"{where}: {error} (images.recorded of the recipe)") from None
+    return _as_images(found, key, images, len(raw["actions"]) + 1, where)
+
+
+def _as_images(found: Any, key: str, images: Images, states: int, where: str) -> NDArray[np.uint8]:
+    """The content of a key as images of bytes, (states, height, width, 3)."""
     frames = None if isinstance(found, dict | tuple) else np.asarray(found)
-    expected = (len(raw["actions"]) + 1, *images.shape)
+    expected = (states, *images.shape)
     if frames is None or frames.dtype != np.uint8 or frames.ndim != len(expected):
         what = "a group of arrays" if frames is None else f"{frames.dtype} of shape {frames.shape}"
         raise DataError(
@@ -66,9 +71,9 @@ def _checked(raw: dict[str, Any], images: Images, where: str) -> NDArray[np.uint
             f"{images.height} x {images.width} with {images.shape[2]}; set images.height and images.width of the recipe, or "
             "write the images in one size, in red, green and blue"
         )
-    if len(frames) != expected[0]:
+    if len(frames) != states:
         raise DataError(
-            f"{where}: '{key}' has {len(frames)} images, expected {expected[0]}, one for each state and so one more than there "
+            f"{where}: '{key}' has {len(frames)} images, expected {states}, one for each state and so one more than there "
             "are actions; record that of the last state, too"
         )
     return np.ascontiguousarray(frames)
