@@ -1,6 +1,8 @@
 """Images: states and goals are rendered without the marker of the desired goal, and stored without loss."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,19 @@ def pixels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         relabel(folder / "parquet", folder / "hindsight", Relabel(k=2), recipe.goal)
 
     return made_once(tmp_path_factory, "pixels", make)
+
+
+def test_a_program_without_a_main_guard_loads_images(tmp_path: Path) -> None:
+    """States are rendered in processes, which must not run the program again."""
+    content = few_episodes().model_dump(mode="json", exclude_defaults=True)
+    (tmp_path / "small.yaml").write_text(json.dumps(content))
+    lines = ["import offline_gcrl as og", "print(og.load_dataset('small.yaml', episodes=2).counts)"]
+    (tmp_path / "program.py").write_text("\n".join(lines))
+    answer = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "'transitions': 60" in answer.stdout
 
 
 def renderer_of(name: str) -> tuple[Any, FrameRenderer]:

@@ -315,6 +315,14 @@ def test_a_policy_that_sees_is_exported_with_images_of_bytes_as_inputs(
     assert np.abs(session.run(["action"], inputs)[0] - expected).max() <= 1e-5
 
 
+def test_a_policy_that_sees_says_how_an_environment_is_shown_to_it(tmp_path: Path) -> None:
+    policy = seeing_policy({}, tmp_path / "saved.pt")
+    with pytest.raises(
+        og.OfflineGCRLError, match=r"goal is missing; .* policy.eyes\(environment\)"
+    ):
+        policy.act({"observation": np.zeros(5), "desired_goal": np.zeros(2)})
+
+
 def seeing_policy(images: dict[str, Any], file: Path) -> og.TrainedPolicy:
     """A behaviour cloning policy with its initial weights that reads small images, whose actions depend on them."""
     reads, pixels = Vision(**images), math.prod(SHAPE)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -338,8 +339,10 @@ def _ingest(dataset: Dataset, root: Path, folder: TemporaryFolder) -> LearningDa
     episodes.mkdir()
     sources = [source for recipe in dataset.recipes for source in recipe.sources]
     total = sum(open_source(source, root).total_steps for source in sources)
-    with Bars(["ingest"], total, "transitions") as bars:
-        schema = ingest(dataset, root, episodes, lambda count: bars.advance("ingest", count))
+    names = ["ingest", *(["images"] if dataset.images else [])]
+    with without_main_module(), Bars(names, total, "transitions") as bars:
+        on_parts = (partial(bars.advance, "ingest"), partial(bars.advance, "images"))
+        schema = ingest(dataset, root, episodes, *on_parts)
     for found in schema["isolated_values"]:
         warnings.warn(isolated_sentence(found), stacklevel=4)
     return LearningData(dataset, episodes, folder)

@@ -35,6 +35,11 @@ DATASET = "dataset"
 """File next to a saved policy, with its dataset as JSON."""
 USUAL_KEYS = Goal(success=Success(kind="same_step"))
 """The keys of goal environments, for a policy without a recipe."""
+READS = "pass the dict that a goal environment returns, or observation and goal"
+SEES = (
+    "the policy reads images: with eyes = policy.eyes(environment), pass eyes.observation(observation) and "
+    "eyes.goal(observation['desired_goal'])"
+)
 
 
 @dataclass(frozen=True)
@@ -219,9 +224,7 @@ class TrainedPolicy(Policy):
         else:
             state, achieved = given, None
         if goal is None and self.vocabulary is None:
-            raise PolicyError(
-                "the goal is missing; pass the dict that a goal environment returns, or observation and goal"
-            )
+            raise PolicyError(f"the goal is missing; {SEES if self.dimensions.image else READS}")
         return state, goal, achieved
 
     def _selections(self, given: Mapping[str, Any], task: str | None) -> tuple[Any, Any, Any]:
