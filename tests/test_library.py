@@ -85,6 +85,16 @@ def test_worker_processes_give_the_same_evaluation(policy: og.TrainedPolicy) -> 
     assert (one["episodes"].max(), one["seeds"].max()) == (4, 2)
 
 
+def test_data_and_policies_are_shown_as_one_line(
+    data: og.LearningData, policy: og.TrainedPolicy
+) -> None:
+    assert re.fullmatch(
+        r"LearningData\(small: \d+ episodes, [\d,]+ transitions, tasks: .*\)", repr(data)
+    )
+    facts = "dataset: small, agent: gciql, seed: 0, updates: 60"
+    assert repr(policy) == f"TrainedPolicy(gciql; {facts})"
+
+
 def test_a_policy_acts_in_its_environment(policy: og.TrainedPolicy) -> None:
     environment = policy.make_env(max_episode_steps=2)
     observation, _ = environment.reset(seed=0)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,6 +51,7 @@ from offline_gcrl.library.sources import (
     described,
     environment_of,
     environment_settings,
+    is_minari_id,
     packaged_recipes,
     recipe_with_source,
 )
@@ -64,7 +65,7 @@ REMEDY = "copy a folder such as datasets/parquet/<name> there, with all of its f
 EXAMPLE = "goal={'success': {'kind': 'distance', 'tolerance': 0.45}}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LearningData:
     """Episodes to train on, with the recipe that describes them; ``load_dataset`` makes it."""
 
@@ -72,8 +73,13 @@ class LearningData:
     """Name, tasks, goals and evaluation."""
     episodes: Path
     """The folder of the ingested episodes."""
-    folder: TemporaryFolder = field(repr=False)
+    folder: TemporaryFolder
     """The temporary folder, which exists as long as this object does."""
+
+    def __repr__(self) -> str:
+        counts, tasks = self.counts, ", ".join(self.dataset.tasks)
+        size = f"{counts['episodes']:,} episodes, {counts['transitions']:,} transitions"
+        return f"LearningData({self.dataset.name}: {size}, tasks: {tasks})"
 
     @property
     def recipe(self) -> Recipe:
@@ -142,13 +148,13 @@ def load_dataset(
     if goal is None and is_remote(source):
         return _from_store(str(source), place, episodes)
     path, name = Path(source), str(source)
-    is_folder = path.is_dir() and not _is_minari_id(name)
+    is_folder = path.is_dir() and not is_minari_id(name)
     if goal is None and (is_folder or path.suffix == ".yaml" or name in _recipes()):
         if is_folder:
             return _ingested(path, place, episodes)
         folder = path.parent if path.suffix == ".yaml" else packaged_recipes()
         return _from_recipe(resolve(path.stem, episodes, folder), place)
-    if _is_minari_id(name):
+    if is_minari_id(name):
         known = recipe_with_source(name) if goal is None else None
         if known:
             return _from_recipe(resolve(known, episodes, packaged_recipes()), place)
@@ -170,14 +176,6 @@ def _check_number(episodes: int | None) -> None:
 
 def _recipes() -> list[str]:
     return recipe_names(packaged_recipes())
-
-
-def _is_minari_id(name: str) -> bool:
-    try:
-        Source(dataset=name, kind="demonstration")
-    except ValueError:
-        return False
-    return True
 
 
 def _from_store(address: str, place: Environment | None, episodes: int | None) -> LearningData:

@@ -1,7 +1,7 @@
 """A policy that knows its recipe: it acts on observations of its environment, and makes that environment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ SEES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainedPolicy(Policy):
     """A policy with the dataset that it was trained on; ``train`` and ``load_policy`` return it."""
 
@@ -50,8 +50,12 @@ class TrainedPolicy(Policy):
     """Tasks, goals and evaluation; None if nothing next to the policy's file says so."""
     file: Path | None = None
     """The file of the policy."""
-    folder: TemporaryFolder | None = field(default=None, repr=False)
+    folder: TemporaryFolder | None = None
     """The temporary folder of the file, which exists as long as this object does."""
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name}: {value}" for name, value in self.training.items())
+        return f"TrainedPolicy({self.algorithm}; {facts})"
 
     @property
     def recipe(self) -> Recipe:

@@ -72,6 +72,15 @@ def _importable_id(spec: EnvSpec) -> str:
     return f"{re.split('[.:]', spec.entry_point)[0]}:{spec.id}"
 
 
+def is_minari_id(name: str) -> bool:
+    """Whether a name has the form of a Minari id, such as ``D4RL/pointmaze/umaze-v2``."""
+    try:
+        Source(dataset=name, kind="demonstration")
+    except ValueError:
+        return False
+    return True
+
+
 def recipe_with_source(dataset: str) -> str | None:
     """The name of the first recipe of the package whose only source is a Minari dataset; None if there is none."""
     folder = packaged_recipes()
