@@ -34,8 +34,8 @@ def test_the_default_run_has_the_same_results_and_time_in_both_introductions() -
 
     assert results(README) == results(STARTED)
     assert len(results(README)) == 3
-    assert "about 3 minutes on 2 cores after installing" in README
-    assert "about 3 minutes on 2 cores after installing" in STARTED
+    assert "3 to 4 minutes on 2 cores after installing" in README
+    assert "3 to 4 minutes on 2 cores after installing" in STARTED
 
 
 def test_the_time_of_the_benchmarks_is_the_sum_of_their_limits() -> None:
