@@ -135,21 +135,26 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
     assert not (tmp_path / "part").exists()
 
 
-@pytest.fixture
-def job(dataset: SmallDataset, tmp_path: Path) -> TrainingJob:
+def small_job(dataset: str, episodes: Path, hindsight: Path, folder: Path) -> TrainingJob:
+    """A short training whose files are below a folder."""
     content = {"algorithm": "gciql", "hidden": [16, 16]}
     return TrainingJob(
-        dataset="small",
+        dataset=dataset,
         agent="gciql",
         seed=0,
-        episodes=dataset.parquet,
-        hindsight=dataset.hindsight,
+        episodes=episodes,
+        hindsight=hindsight,
         train=Train(updates=60, batch_size=32, snapshots=3, updates_per_step=7),
         settings=settings_type("gciql").model_validate_json(json.dumps(content)),
-        checkpoints=tmp_path / "checkpoints/memory/x",
-        output=tmp_path / "models/memory",
-        arrays=tmp_path / "arrays",
+        checkpoints=folder / "checkpoints/memory/x",
+        output=folder / "models/memory",
+        arrays=folder / "arrays",
     )
+
+
+@pytest.fixture
+def job(dataset: SmallDataset, tmp_path: Path) -> TrainingJob:
+    return small_job("small", dataset.parquet, dataset.hindsight, tmp_path)
 
 
 def mapped(job: TrainingJob, name: str) -> TrainingJob:

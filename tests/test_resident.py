@@ -10,10 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from test_placement import SAMPLING
+from test_placement import SAMPLING, small_job
 
 from benchmarks import synthetic
-from offline_gcrl.agents import settings_type
 from offline_gcrl.config import Relabel, Resident, Tasks, Train
 from offline_gcrl.config.outputs import EPISODES, SCHEMA
 from offline_gcrl.config.reading import validated
@@ -209,19 +208,7 @@ def test_memory_for_too_few_blocks_is_refused(walks: Walks, tmp_path: Path) -> N
 
 @pytest.fixture
 def job(walks: Walks, tmp_path: Path) -> TrainingJob:
-    content = {"algorithm": "gciql", "hidden": [16, 16]}
-    return TrainingJob(
-        dataset="walks",
-        agent="gciql",
-        seed=0,
-        episodes=walks.parquet,
-        hindsight=walks.hindsight,
-        train=Train(updates=60, batch_size=32, snapshots=3, updates_per_step=7),
-        settings=settings_type("gciql").model_validate_json(json.dumps(content)),
-        checkpoints=tmp_path / "checkpoints/memory/x",
-        output=tmp_path / "models/memory",
-        arrays=tmp_path / "arrays",
-    )
+    return small_job("walks", walks.parquet, walks.hindsight, tmp_path)
 
 
 def in_sets(job: TrainingJob, name: str, **settings: Any) -> TrainingJob:

@@ -20,14 +20,13 @@ from offline_gcrl.support.digests import digest_of, read_json
 from offline_gcrl.support.files import digest
 from offline_gcrl.support.memory import free_memory, in_gib, require_memory
 from offline_gcrl.support.tables import columns_of, parts_of
+from offline_gcrl.training.batches.in_tasks import ORDER_BYTES
 from offline_gcrl.training.batches.storage import InMemory, Mapped, Storage
 from offline_gcrl.training.jobs import TrainingJob, training_processes
 from offline_gcrl.training.speed import plan_for
 
 POSITIONS = 4 * 8
 """Bytes per transition of row, first row, last row and task."""
-ORDER = 8
-"""Bytes per transition of their order by tasks."""
 SENTENCE = 5
 """Bytes of the number of a sentence and of its label."""
 READERS = ("config", "episodes", "goals", "hindsight", "policies", "support", "training/batches")
@@ -148,7 +147,7 @@ def data_bytes(job: TrainingJob) -> int:
     sampling = job.settings.batch_sampling
     mixtures = (sampling.actor_goals, sampling.value_goals, sampling.representation_goals)
     said, values = sentence_bytes(job)
-    order = ORDER if job.train.tasks or job.train.sequence else 0
+    order = ORDER_BYTES if job.train.tasks or job.train.sequence else 0
     transition = (
         POSITIONS + order + sum(_goal_bytes(job, list(mixture), said) for mixture in mixtures)
     )

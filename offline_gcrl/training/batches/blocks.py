@@ -6,6 +6,7 @@ contain a copy of each of these goals, in the order of the transitions. So a blo
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -13,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from offline_gcrl.training.batches.draw import Transitions
-from offline_gcrl.training.batches.storage import Mapped, TensorFile, Tensors
+from offline_gcrl.training.batches.storage import ROWS_PER_PART, Mapped, TensorFile, Tensors
 
 TRANSITIONS_PER_BLOCK = 2**16
 """A block has the episodes that begin within so many transitions, and so about this number of transitions."""
-TRANSITIONS_PER_PART = 2**20
 Rows = NDArray[np.int64]
 
 
@@ -47,7 +47,7 @@ def read_blocks(transitions: Transitions, storage: Mapped) -> Blocks:
     files = storage.files(transitions.name)
     name = f"{transitions.name}-blocks-{TRANSITIONS_PER_BLOCK}"
     first = _cuts(files["first_row"])
-    stored = storage.tensors(name, len(first) - 1, lambda: _measured(transitions, files, first))
+    stored = storage.tensors(name, len(first) - 1, partial(_measured, transitions, files, first))
     far = {
         purpose: np.append(0, stored[purpose].numpy().cumsum()) for purpose in transitions.tables
     }
@@ -55,11 +55,8 @@ def read_blocks(transitions: Transitions, storage: Mapped) -> Blocks:
     for purpose, ends in far.items():
         if ends[-1]:
             own = f"{transitions.name}-far-{purpose}"
-            storage.tensors(
-                own,
-                int(ends[-1]),
-                lambda purpose=purpose: _far_goals(transitions, files, first, purpose),  # type: ignore[misc]
-            )
+            parts = partial(_far_goals, transitions, files, first, purpose)
+            storage.tensors(own, int(ends[-1]), parts)
             far_goals[purpose] = storage.files(own)["raw"]
     return Blocks(first, stored["rows"].numpy(), far, files, far_goals)
 
@@ -88,8 +85,8 @@ def starts_of(first_row: Rows, before: int = -1) -> Rows:
 def _cuts(file: TensorFile) -> Rows:
     """The first transition of each block, then the number of transitions; they depend on the transitions alone."""
     starts, before = [], -1
-    for first in range(0, file.rows, TRANSITIONS_PER_PART):
-        values = file.read(first, min(first + TRANSITIONS_PER_PART, file.rows))
+    for first in range(0, file.rows, ROWS_PER_PART):
+        values = file.read(first, min(first + ROWS_PER_PART, file.rows))
         starts.append(first + starts_of(values, before))
         before = int(values[-1])
     every = np.concatenate(starts)

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from offline_gcrl.hindsight.draws import uniform_tensor
 from offline_gcrl.training.batches.draw import UNIT_BITS
-from offline_gcrl.training.batches.storage import Storage, Tensors
+from offline_gcrl.training.batches.storage import ROWS_PER_PART, Storage, Tensors
 
-TRANSITIONS_PER_PART = 2**20
+ORDER_BYTES = 8
+"""Bytes per transition of their order by tasks."""
 
 
 class InTasks(NamedTuple):
@@ -52,8 +53,8 @@ def in_tasks(task: Tensor, number: int, storage: Storage, name: str) -> InTasks:
 
     def parts() -> Iterator[Tensors]:
         for one in range(number):
-            for first in range(0, len(task), TRANSITIONS_PER_PART):
-                own = (task[first : first + TRANSITIONS_PER_PART] == one).nonzero()[:, 0]
+            for first in range(0, len(task), ROWS_PER_PART):
+                own = (task[first : first + ROWS_PER_PART] == one).nonzero()[:, 0]
                 if len(own):
                     yield {"order": own + first}
 

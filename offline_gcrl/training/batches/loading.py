@@ -15,13 +15,12 @@ from torch import Tensor
 from offline_gcrl.training.batches.blocks import Blocks, Rows, in_other_episodes, starts_of
 from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.batches.draw import Transitions
+from offline_gcrl.training.batches.in_tasks import ORDER_BYTES
 from offline_gcrl.training.batches.storage import Mapped, TensorFile
 from offline_gcrl.training.batches.tables import INT32_ROWS, GoalTable
 
 Room = dict[str, NDArray[Any]]
 """Memory for blocks, by field."""
-ORDER_BYTES = 8
-"""Bytes per transition of their order by tasks."""
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,8 @@ from offline_gcrl.goals.text import embeddings
 from offline_gcrl.support.digests import read_json
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.training.batches.data import DeviceData
-from offline_gcrl.training.batches.storage import Tensors
+from offline_gcrl.training.batches.storage import ROWS_PER_PART, Tensors
 from offline_gcrl.training.batches.tables import Instructions
-
-ROWS_PER_PART = 2**20
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,12 @@ from offline_gcrl.support.files import atomic_directory, write_json
 from offline_gcrl.support.memory import free_memory, in_gib
 
 LAYOUT = "layout.json"
+ROWS_PER_PART = 2**20
+"""Rows of a part that is made in memory before it is written."""
 """The names, types and shapes of the tensors in a folder; written last."""
 TYPES = {str(kind).removeprefix("torch."): kind for kind in (torch.float32, torch.int64, torch.int32, torch.int8, torch.uint8)}  # fmt: skip
 
 Tensors = dict[str, Tensor]
-Array = NDArray[Any]
 Parts = Callable[[], Iterable[Tensors]]
 """Consecutive parts of tensors with the same number of rows, (part, ...) each, on the CPU."""
 
@@ -100,16 +101,12 @@ class Mapped:
 
     def files(self, name: str) -> dict[str, "TensorFile"]:
         """The files of the tensors that have been stored under a name."""
-        layout = json.loads((self.folder / name / LAYOUT).read_text("utf-8"))
-        return {
-            tensor: TensorFile(self.folder / name / tensor, layout["rows"], kind["type"], tuple(kind["shape"]))
-            for tensor, kind in layout["tensors"].items()
-        }  # fmt: skip
+        return _files(self.folder / name)
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """A stored tensor, of which consecutive rows are read without mapping the file."""
+    """A stored tensor, which is mapped into memory, or of which consecutive rows are read."""
 
     path: Path
     rows: int
@@ -123,7 +120,7 @@ class TensorFile:
         """Bytes of a row."""
         return np.dtype(self.kind).itemsize * math.prod(self.shape)
 
-    def read(self, first: int, stop: int) -> Array:
+    def read(self, first: int, stop: int) -> NDArray[Any]:
         """The rows from ``first`` to ``stop``, (stop - first, ...).
 
         Raises:
@@ -132,8 +129,27 @@ class TensorFile:
         count = (stop - first) * math.prod(self.shape)
         values = np.fromfile(self.path, self.kind, count, offset=first * self.row_bytes)
         if len(values) != count:
-            raise _cut(self.path, self.rows * self.row_bytes)
+            raise self._cut()
         return values.reshape(stop - first, *self.shape)
+
+    def mapped(self, advice: int) -> Tensor:
+        """The file as a tensor; what is written to the tensor does not change the file.
+
+        Raises:
+            DataError: the file was cut or deleted since it was written.
+        """
+        if not self.path.exists() or self.path.stat().st_size != self.rows * self.row_bytes:
+            raise self._cut()
+        with self.path.open("rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        content.madvise(advice)
+        return torch.frombuffer(content, dtype=TYPES[self.kind]).view(self.rows, *self.shape)
+
+    def _cut(self) -> DataError:
+        expected = self.rows * self.row_bytes
+        return DataError(
+            f"{self.path}: does not have {expected:,} bytes; delete the folder {self.path.parent} and run again"
+        )
 
 
 def _write(folder: Path, most: int, parts: Iterable[Tensors]) -> None:
@@ -144,7 +160,7 @@ def _write(folder: Path, most: int, parts: Iterable[Tensors]) -> None:
         for part in parts:
             if not layout:
                 layout = {name: _described(values) for name, values in part.items()}
-                _require_disk(folder, most * sum(map(_bytes_per_row, layout.values())))
+                _require_disk(folder, most * sum(map(_bytes_per_row, part.values())))
                 files = {name: (folder / name).open("wb") for name in part}
             for name, values in part.items():
                 files[name].write(values.contiguous().numpy().data)
@@ -158,42 +174,28 @@ def _write(folder: Path, most: int, parts: Iterable[Tensors]) -> None:
     write_json(folder / LAYOUT, {"rows": rows, "tensors": layout})
 
 
-def _opened(folder: Path) -> Tensors:
+def _files(folder: Path) -> dict[str, TensorFile]:
     layout = json.loads((folder / LAYOUT).read_text("utf-8"))
-    rows, tensors = layout["rows"], layout["tensors"]
-    if rows == 0:
-        return {}
-    size = rows * sum(map(_bytes_per_row, tensors.values()))
+    return {
+        name: TensorFile(folder / name, layout["rows"], kind["type"], tuple(kind["shape"]))
+        for name, kind in layout["tensors"].items()
+    }
+
+
+def _opened(folder: Path) -> Tensors:
+    files = {name: file for name, file in _files(folder).items() if file.rows > 0}
+    size = sum(file.rows * file.row_bytes for file in files.values())
     # Where not all of it fits, reading ahead would displace what is in use.
     advice = mmap.MADV_RANDOM if size > free_memory() else mmap.MADV_NORMAL
-    return {name: _mapped(folder / name, rows, kind, advice) for name, kind in tensors.items()}
-
-
-def _mapped(path: Path, rows: int, kind: dict[str, Any], advice: int) -> Tensor:
-    """A file as a tensor; what is written to the tensor does not change the file."""
-    expected = rows * _bytes_per_row(kind)
-    if not path.exists() or path.stat().st_size != expected:
-        raise _cut(path, expected)
-    with path.open("rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    content.madvise(advice)
-    flat = torch.frombuffer(content, dtype=TYPES[kind["type"]])
-    return flat.view(rows, *kind["shape"])
-
-
-def _cut(path: Path, expected: int) -> DataError:
-    return DataError(
-        f"{path}: does not have {expected:,} bytes; delete the folder {path.parent} and run again"
-    )
+    return {name: file.mapped(advice) for name, file in files.items()}
 
 
 def _described(values: Tensor) -> dict[str, Any]:
     return {"type": str(values.dtype).removeprefix("torch."), "shape": list(values.shape[1:])}
 
 
-def _bytes_per_row(kind: dict[str, Any]) -> int:
-    shape: list[int] = kind["shape"]
-    return TYPES[kind["type"]].itemsize * math.prod(shape)
+def _bytes_per_row(values: Tensor) -> int:
+    return values.element_size() * math.prod(values.shape[1:])
 
 
 def _require_disk(folder: Path, needed: int) -> None:
