@@ -23,6 +23,9 @@ from sphinx.util.nodes import find_pending_xref_condition
 
 import offline_gcrl
 from offline_gcrl import __version__
+from offline_gcrl.support.imports import pause_collection
+
+pause_collection()  # A build creates little garbage and millions of objects, which would be searched again and again.
 
 write_reference("offline_gcrl", offline_gcrl.__path__, HERE / "api")
 
@@ -52,6 +55,7 @@ extensions = [
     "settings_tables",
     "batch_fields",
     "agent_files",
+    "short_analysis",
 ]
 exclude_patterns = ["README.md"]
 html_theme = "furo"
