@@ -25,14 +25,15 @@ from offline_gcrl.config import Collect, Dataset, Recipe, Relabel, load_recipe
 from offline_gcrl.episodes.dataset import Episodes, open_episodes
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.hindsight.relabel import relabel
-from offline_gcrl.support.imports import pause_collection, resume_collection
+from offline_gcrl.support.imports import PRELOADED, pause_collection, resume_collection
 from offline_gcrl.support.processes import preload_on_demand
 
 pause_collection()  # until all tests are imported
-# Pools of workers fork from a process that has imported what the workers of most tests use.
-preload_on_demand(
-    "offline_gcrl.collect.collector", "offline_gcrl.evaluation.videos", "offline_gcrl.training.module"
-)  # fmt: skip
+USED_BY_WORKERS = (
+    "offline_gcrl.collect.collector offline_gcrl.evaluation.videos offline_gcrl.training.module"
+)
+# Pools of workers fork from a process that has imported what the workers of most tests use, or of the tests to run.
+preload_on_demand(*os.environ.get(PRELOADED, USED_BY_WORKERS).split())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -44,6 +44,7 @@ from offline_gcrl.episodes.schema import EPISODES_SCHEMA, frames_schema, steps_s
 from offline_gcrl.evaluation.results import EPISODE_COLUMNS
 from offline_gcrl.report.results import load_results
 from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.support.imports import PRELOADED
 from offline_gcrl.training.batches.fields import FIELDS
 from offline_gcrl.training.speed import accelerator
 
@@ -488,6 +489,7 @@ def test_an_agent_added_by_the_page_is_checked_and_conforms(tmp_path: Path) -> N
     def run(*command: str) -> str:
         environment = {  # The tests of this project share nothing with those that run here.
             **{k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")},
+            PRELOADED: "offline_gcrl.collect.collector",  # All that the workers of these tests use.
             "PYTHONPATH": str(project),
             "PATH": f"{BIN}:{os.environ['PATH']}",
         }
