@@ -40,6 +40,11 @@ FAST = slow_unless([*own_losses(), *NETWORKS], MAPPED)
 """One variant of each loss and of each task network; the others run in the slow suite."""
 
 
+def shallow(algorithm: str, changed: dict[str, Any], seed: int = 0) -> Any:
+    """An agent with one hidden layer: how updates are run does not depend on the depth of its networks."""
+    return make_agent(algorithm, {"hidden": [8], **changed}, seed)
+
+
 def make_train(**changed: Any) -> Train:
     return Train.model_validate({"updates": 1000, "snapshots": 10, **changed})
 
@@ -264,7 +269,7 @@ def not_recorded(work: Work) -> Work:
 
 @pytest.mark.parametrize("variant", FAST, ids=str)
 def test_recorded_updates_are_the_updates(variant: Any) -> None:
-    plain, recorded = make_agent(*variant), make_agent(*variant)
+    plain, recorded = shallow(*variant), shallow(*variant)
     one_by_one = PlainUpdater(plain, plain.loss, adam(plain))
     captured = CapturedUpdater(PlainUpdater(recorded, recorded.loss, adam(recorded)), not_recorded)
     told, first = [], 0
@@ -301,7 +306,7 @@ def test_nothing_of_an_update_waits_for_the_host(variant: Any) -> None:
 
     Whatever asks for a value of it raises, and so does what mixes it with a tensor of the host.
     """
-    agents = [make_agent(*variant, seed=seed).to("meta") for seed in range(2)]
+    agents = [shallow(*variant, seed=seed).to("meta") for seed in range(2)]
     descent: Any = torch.optim.SGD(agents[0].parameter_groups())  # Adam asks for a real device.
     count = max(2, period(descent))  # Each group of parameters steps.
     batches = {name: values.to("meta") for name, values in chunk(count).items()}
@@ -378,8 +383,8 @@ def test_members_of_an_ensemble_compute_the_same_in_batched_products(
 @pytest.mark.parametrize("variant", FAST, ids=str)
 def test_stacked_seeds_learn_what_each_learns_alone(variant: Any) -> None:
     """In float64: Adam divides by the gradient, and makes steps of rounding where a gradient is zero."""
-    alone = [make_agent(*variant, seed=seed).double() for seed in range(2)]
-    stacked = [make_agent(*variant, seed=seed).double() for seed in range(2)]
+    alone = [shallow(*variant, seed=seed).double() for seed in range(2)]
+    stacked = [shallow(*variant, seed=seed).double() for seed in range(2)]
     together = StackedUpdater(stacked, [adam(agent) for agent in stacked])
     apart = [PlainUpdater(agent, agent.loss, adam(agent)) for agent in alone]
     for start in (0, 3):
