@@ -19,11 +19,11 @@ from conftest import RECIPES, ROOT, SmallDataset
 from offline_gcrl.config import Dataset, Params, load_params, resolve
 from offline_gcrl.evaluation.results import EPISODE_COLUMNS, SeedResult, learning_curve
 from offline_gcrl.figures.scenes import dataset_scene
-from offline_gcrl.figures.style import colours, dashes
+from offline_gcrl.figures.style import STYLE, colours, dashes
 from offline_gcrl.figures.success import curves_figure, success_figure
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.report import films as films_module
-from offline_gcrl.report.drawing import inline_svg
+from offline_gcrl.report.drawing import NumberedFigure, hindsight_pictures, inline_svg
 from offline_gcrl.report.exports import cell_text, saving
 from offline_gcrl.report.facts import Folders, settings_of_agents
 from offline_gcrl.report.findings import all_findings
@@ -59,6 +59,28 @@ def few_resamples() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("offline_gcrl.statistics.intervals.RESAMPLES", 100)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hindsight_figures_drawn_once() -> Iterator[None]:
+    """All pages here have the same statistics of hindsight goals, whose figures are drawn once per dataset name."""
+    drawn: dict[str, list[NumberedFigure]] = {}
+
+    def pictures(dataset: str, statistics: Mapping[str, Any]) -> list[NumberedFigure]:
+        key = json.dumps([dataset, statistics])
+        if key not in drawn:
+            drawn[key] = hindsight_pictures(dataset, statistics)
+        return drawn[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("offline_gcrl.report.content.hindsight_pictures", pictures)
+        yield
+
+
+@pytest.fixture
+def plain_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures without the layout that makes room for all labels, for tests of the text around the figures."""
+    monkeypatch.setitem(STYLE, "figure.constrained_layout.use", False)
 
 
 def evaluated_episodes(
@@ -334,6 +356,7 @@ def test_the_page_is_one_file_that_fetches_nothing(page: str) -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/)", page)
 
 
+@pytest.mark.usefixtures("plain_layout")
 def test_every_reference_has_its_target_and_no_id_occurs_twice(project: Project) -> None:
     project.add()
     project.add("fetch-reach", dimensions=3, tasks=("fetch-reach",))
@@ -363,6 +386,7 @@ def test_the_same_inputs_give_the_same_page(usual: Project, page: str) -> None:
     assert usual.page() == page
 
 
+@pytest.mark.usefixtures("plain_layout")
 def test_pictures_and_videos_have_descriptions_for_screen_readers(project: Project) -> None:
     project.add()
     film = project.folders.results / MAZE / "gciql/seed-0/rollouts.mp4"
@@ -379,6 +403,7 @@ def test_pictures_and_videos_have_descriptions_for_screen_readers(project: Proje
     assert {found.get("scope") for tag, found in elements if tag == "th"} == {"col", "row"}
 
 
+@pytest.mark.usefixtures("plain_layout")
 def test_videos_beyond_the_limit_are_named_and_not_embedded(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,6 +463,7 @@ def test_lengths_in_figures_are_rounded_but_text_is_not() -> None:
     assert not re.search(r"<path[^>]+\d\.\d{3}", svg)
 
 
+@pytest.mark.usefixtures("plain_layout")
 def test_datasets_without_an_environment_say_so_and_others_are_evaluated(project: Project) -> None:
     project.add()
     project.add_data("fetch-reach")
@@ -462,6 +488,7 @@ def test_missing_results_are_an_error_that_says_what_to_do(project: Project) -> 
         project.results(project.params(seeds=3))
 
 
+@pytest.mark.usefixtures("plain_layout")
 def test_several_tasks_have_a_table_of_success_by_task(project: Project) -> None:
     project.add(tasks=("near", "far"))
     params = project.params()
@@ -473,6 +500,7 @@ def test_several_tasks_have_a_table_of_success_by_task(project: Project) -> None
     assert "| far | 0.60 [" in markdown_report(project.results(params))
 
 
+@pytest.mark.usefixtures("plain_layout")
 def test_goals_of_several_tasks_have_no_common_map(project: Project) -> None:
     project.add(tasks=("near", "far"))
     page = project.page()
@@ -506,6 +534,7 @@ def test_one_task_has_no_table_of_tasks(page: str) -> None:
     assert "Success by task" not in page
 
 
+@pytest.mark.usefixtures("plain_layout")
 @pytest.mark.parametrize("dimensions", [1, 3])
 def test_goals_are_mapped_where_they_can_be_drawn(project: Project, dimensions: int) -> None:
     project.add(dimensions=dimensions)
@@ -514,6 +543,7 @@ def test_goals_are_mapped_where_they_can_be_drawn(project: Project, dimensions: 
     assert ("The map shows the first two of three dimensions." in page) == (dimensions == 3)
 
 
+@pytest.mark.usefixtures("plain_layout")
 def test_goals_of_many_dimensions_have_no_map_and_the_page_says_why(project: Project) -> None:
     project.add(dimensions=29)
     page = project.page()
@@ -534,6 +564,7 @@ def test_walls_are_those_of_the_maze_and_a_suite_of_several_has_none() -> None:
     assert dataset_scene(two).walls == ()
 
 
+@pytest.mark.usefixtures("plain_layout")
 def test_a_dataset_card_is_shown_where_there_is_one(project: Project) -> None:
     project.add()
     folder = project.folders.cards / MAZE
@@ -552,6 +583,7 @@ def test_a_dataset_card_is_shown_where_there_is_one(project: Project) -> None:
     assert "idle transitions 0.75%" in Elements(page).text
 
 
+@pytest.mark.usefixtures("plain_layout")
 def test_names_from_recipes_cannot_break_the_page(usual: Project) -> None:
     params = usual.params()
     dataset = usual.datasets(params)[MAZE].model_copy(update={"title": "a <b> & c"})
@@ -609,6 +641,7 @@ def assert_links_lead_to_files(output: Path) -> None:
     assert not [file for file in files if not (output / file).is_file()]
 
 
+@pytest.mark.usefixtures("plain_layout")
 def test_several_datasets_have_tables_and_figures_of_their_own_and_of_all_together(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -762,6 +795,7 @@ def test_nothing_is_wider_than_the_screen_of_phone_or_desk(
         assert needed <= inside
 
 
+@pytest.mark.usefixtures("plain_layout")
 def test_training_settings_of_single_agents_are_shown(project: Project) -> None:
     params = project.params(agents=("gciql", "bc"))
     assert not any(name.startswith("train.") for name in settings_of_agents(params, MAZE))
