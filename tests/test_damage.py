@@ -237,6 +237,7 @@ class Report(Stage):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("offline_gcrl.statistics.intervals.RESAMPLES", 10)
             patch.setattr(Figure, "savefig", without_drawing)
+            patch.setattr(Figure, "draw_without_rendering", lambda figure: None)
             results = self.project.results(params)
             datasets, folders = self.project.datasets(params), self.project.folders
             write_report(params, datasets, results, folders, output / "reports")

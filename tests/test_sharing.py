@@ -13,6 +13,7 @@ from test_report import Project
 from offline_gcrl.config.outputs import ROUTING_COLUMNS
 from offline_gcrl.evaluation.results import EPISODE_COLUMNS, SeedResult, learning_curve, task_curves
 from offline_gcrl.figures.routing import routing_overlap
+from offline_gcrl.figures.style import STYLE
 from offline_gcrl.report.findings import load_findings, sharing_models
 from offline_gcrl.report.sharing import cost_sentences, cost_table
 from offline_gcrl.report.writing import write_report
@@ -262,7 +263,9 @@ def reported(tmp_path_factory: pytest.TempPathFactory, dataset: SmallDataset) ->
     pl.concat(tables).write_parquet(project.folders.results / name / "bc/routing.parquet")
     params = project.params([name], ["bc"])
     datasets, results = project.datasets(params), project.results(params)
-    write_report(params, datasets, results, project.folders, project.root / "reports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STYLE, "figure.constrained_layout.use", False)  # The texts are tested here.
+        write_report(params, datasets, results, project.folders, project.root / "reports")
     findings = load_findings(params, datasets[name], results[name], project.folders.results / name)
     assert sharing_models({name: findings}) == {}  # One suite is not enough.
     return project.root / "reports"
