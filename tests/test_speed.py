@@ -223,7 +223,7 @@ def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [{"compile": True}, {"precision": "bf16"}, {"accelerator": "gpu"}],
+    [{"algorithm": "bc", "compile": True}, {"precision": "bf16"}, {"accelerator": "gpu"}],
     ids=["compiled", "bf16", "gpu"],
 )
 def test_a_killed_run_resumes_to_the_same_bytes_by_every_path(
