@@ -1,7 +1,8 @@
 # `make repro` installs the package and runs the pipeline; `make test` installs the tools and runs all checks and tests.
 PYTHON ?= python3.11
 VENV := .venv
-PIP := pip==26.3  # resolves the packages in a third of the time of pip 23, which Python 3.11 brings
+# Resolves the packages in a third of the time of pip 23, which Python 3.11 brings.
+PIP := pip==26.3
 # Modules are compiled when they are first imported; pip would compile all of them, which takes a minute.
 INSTALL := pip install --quiet --disable-pip-version-check --no-compile --constraint requirements.lock --editable
 SEARCHES := $(basename $(notdir $(wildcard docs/searches/*.yaml)))

@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 
 SECONDS_PER_CELL = SECONDS_TO_START = 180
 FIRST_CELL = "import gc\ngc.disable()\n%reset -f"
-"""Torch and MLflow are imported without garbage collection, which takes a third of that time; no variables remain."""
+"""No garbage is collected, which takes a third of the time of importing Torch and MLflow; no variables remain."""
 
 
 @contextmanager

@@ -62,19 +62,19 @@ def few_resamples() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def hindsight_figures_drawn_once() -> Iterator[None]:
-    """All pages here have the same statistics of hindsight goals, whose figures are drawn once per dataset name."""
+def hindsight_figures_drawn_once() -> Iterator[dict[str, list[NumberedFigure]]]:
+    """All pages here have the same statistics of hindsight goals, whose figures are drawn once per name and layout."""
     drawn: dict[str, list[NumberedFigure]] = {}
 
     def pictures(dataset: str, statistics: Mapping[str, Any]) -> list[NumberedFigure]:
-        key = json.dumps([dataset, statistics])
+        key = json.dumps([dataset, statistics, STYLE["figure.constrained_layout.use"]])
         if key not in drawn:
             drawn[key] = hindsight_pictures(dataset, statistics)
         return drawn[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("offline_gcrl.report.content.hindsight_pictures", pictures)
-        yield
+        yield drawn
 
 
 @pytest.fixture
@@ -382,7 +382,10 @@ def test_the_page_shows_agents_rates_and_verdict(usual: Project, page: str) -> N
         assert setting in text
 
 
-def test_the_same_inputs_give_the_same_page(usual: Project, page: str) -> None:
+def test_the_same_inputs_give_the_same_page(
+    usual: Project, page: str, hindsight_figures_drawn_once: dict[str, list[NumberedFigure]]
+) -> None:
+    hindsight_figures_drawn_once.clear()
     assert usual.page() == page
 
 
