@@ -25,9 +25,9 @@ from offline_gcrl.support.files import atomic_directory, write_json
 from offline_gcrl.support.memory import free_memory, in_gib
 
 LAYOUT = "layout.json"
+"""The names, types and shapes of the tensors in a folder; written last."""
 ROWS_PER_PART = 2**20
 """Rows of a part that is made in memory before it is written."""
-"""The names, types and shapes of the tensors in a folder; written last."""
 TYPES = {str(kind).removeprefix("torch."): kind for kind in (torch.float32, torch.int64, torch.int32, torch.int8, torch.uint8)}  # fmt: skip
 
 Tensors = dict[str, Tensor]
