@@ -31,7 +31,7 @@ from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.instructions import Vocabulary
 from offline_gcrl.policies.policy import Policy, load_policy, save_policy
 from offline_gcrl.report.exports import cell_text
-from offline_gcrl.report.sentences import sentences_table
+from offline_gcrl.report.sentences import sentences_by_task_table, sentences_table
 from offline_gcrl.support.errors import PolicyError, SettingsError
 from offline_gcrl.support.files import write_json
 from offline_gcrl.tracking.policies import signature
@@ -490,6 +490,7 @@ def test_a_film_has_different_sentences_from_one_start(
 def test_the_report_has_a_row_for_each_kind_of_episode() -> None:
     table = pl.DataFrame(
         {
+            "task": ["a", "a", "a", "a"],
             "set": ["seen", "seen", "phrasing", "seen"],
             "given": ["sentence", "sentence", "sentence", "none"],
             "success_any": [True, False, True, False],
@@ -499,9 +500,11 @@ def test_the_report_has_a_row_for_each_kind_of_episode() -> None:
 
     class Found:
         instructed = (table, table)
+        column = "success"
 
     class Silent:
         instructed = ()
+        column = "success"
 
     shown = sentences_table("maze", {"a": Found(), "b": Silent()})
     rows = [list(map(cell_text, row)) for row in shown.rows]
@@ -511,6 +514,32 @@ def test_the_report_has_a_row_for_each_kind_of_episode() -> None:
     ]  # fmt: skip
     assert rows[0][2].startswith("0.50 [")
     assert rows[0][3].startswith("0.00 [")
+    assert "becomes true" in shown.caption
+    assert not sentences_by_task_table("maze", {"a": Found()}).rows
+
+
+def test_the_report_on_a_suite_has_a_row_for_each_task() -> None:
+    table = pl.DataFrame(
+        {
+            "task": ["open", "close", "open", "close", "open"],
+            "set": ["seen", "seen", "phrasing", "phrasing", "seen"],
+            "given": ["sentence", "sentence", "sentence", "sentence", "wrong"],
+            "success_any": [True, False, True, True, False],
+            "success": [False, False, False, False, False],
+        }
+    )
+
+    class Found:
+        instructed = (table,)
+        column = "success_any"
+
+    assert "becomes true" not in sentences_table("doors", {"a": Found()}).caption
+    shown = sentences_by_task_table("doors", {"a": Found()})
+    assert shown.heading == [
+        "agent", "task", "seen sentences", "unseen phrasings", "wrong sentences",
+    ]  # fmt: skip
+    rows = [[cell_text(cell).split(" ")[0] for cell in row] for row in shown.rows]
+    assert rows == [["a", "open", "1.00", "1.00", "0.00"], ["a", "close", "0.00", "1.00", ""]]
 
 
 def test_a_statement_becomes_true_only_before_the_last_state_of_which_it_is_true() -> None:

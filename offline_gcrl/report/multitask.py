@@ -17,7 +17,7 @@ from offline_gcrl.report.multitask_figures import (
 )
 from offline_gcrl.report.results import Results
 from offline_gcrl.report.routing import routing_pictures
-from offline_gcrl.report.sentences import sentences_table
+from offline_gcrl.report.sentences import sentences_by_task_table, sentences_table
 from offline_gcrl.report.sharing import cost_sentences, cost_table, model_sentences
 from offline_gcrl.statistics.contrasts import Contrast
 from offline_gcrl.statistics.forgetting import SEQUENCE_METRICS, SequentialResult
@@ -157,6 +157,7 @@ def _dataset_lines(dataset: str, agents: Findings) -> list[str]:
         ("Wrong identifiers", wrong_table(dataset, agents)),
         ("Unseen goals", zero_shot_table(dataset, agents)),
         ("Sentences", sentences_table(dataset, agents)),
+        ("Sentences in each task", sentences_by_task_table(dataset, agents)),
     ):
         if table.rows:
             lines += [f"### {title}", "", *_lines(table)]
@@ -195,6 +196,7 @@ def page_content(dataset: str, findings: Findings) -> dict[str, Any] | None:
     curves, sequences = _curves_picture(dataset, findings), sequences_of(findings)
     wrong, held_out = wrong_table(dataset, findings), zero_shot_table(dataset, findings)
     routing, spoken = routing_pictures(dataset, findings), sentences_table(dataset, findings)
+    spoken_tasks = sentences_by_task_table(dataset, findings)
     tables = (wrong, held_out, spoken)
     if not (curves or sequences or routing or any(table.rows for table in tables)):
         return None
@@ -217,6 +219,7 @@ def page_content(dataset: str, findings: Findings) -> dict[str, Any] | None:
         "zero_shot": held_out if held_out.rows else None,
         "wrong": wrong if wrong.rows else None,
         "spoken": spoken if spoken.rows else None,
+        "spoken_tasks": spoken_tasks if spoken_tasks.rows else None,
     }
 
 
