@@ -291,6 +291,11 @@ def add_results(folder: Path, seed: int, tasks: Sequence[str]) -> None:
     final.head(30).with_columns(held_out=True).write_parquet(
         folder / f"seed-{seed}/held_out.parquet"
     )
+    told = [
+        final.with_columns(set=pl.lit("phrasing"), given=pl.lit("sentence")),
+        final.with_columns(success=False, set=pl.lit("seen"), given=pl.lit("none")),
+    ]
+    pl.concat(told).write_parquet(folder / f"seed-{seed}/instructed.parquet")
 
 
 def test_the_report_shows_the_routing_weights_of_modular_policies(reported: Path) -> None:
@@ -330,6 +335,18 @@ def test_the_report_shows_every_task_separately(reported: Path) -> None:
     table = pl.read_csv(reported / "tasks.csv")
     own = table.filter(pl.col("task") == "pointmaze-umaze", pl.col("metric") == "success_rate")
     assert own["mean"].to_list() == [0.9]
+
+
+def test_the_report_shows_the_success_with_sentences_in_each_task(reported: Path) -> None:
+    table = pl.read_csv(reported / "tables/sentences-tasks-pointmaze-suite.csv")
+    assert table["task"].to_list() == ["pointmaze-umaze", "pointmaze-medium", "pointmaze-large"]
+    umaze = "| bc | pointmaze-umaze | 0.90 ["
+    lines = (reported / "multitask.md").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith(umaze)]
+    assert "| 0.00 [" in line
+    assert (
+        "Success of policies with sentences in each task" in (reported / "index.html").read_text()
+    )
 
 
 def test_the_report_shows_transfer_costs_and_controls(reported: Path) -> None:
