@@ -4,7 +4,7 @@ from pathlib import Path
 
 import this_project  # noqa: F401 - first: it decides which copy of the package is imported
 
-from offline_gcrl.config import load_dataset, load_params
+from offline_gcrl.config import RESOLVED, load_dataset, load_params
 from offline_gcrl.support.cluster import use_cluster
 from offline_gcrl.support.digests import sealed_directory
 from offline_gcrl.support.processes import preload
@@ -15,7 +15,9 @@ def main() -> None:
     """Fill the Minari root ``datasets/minari/<dataset>``."""
     (name,) = stage_arguments(__doc__, "dataset")
     from offline_gcrl.collect.collector import collect_source, max_steps_per_episode
+    from offline_gcrl.collect.kept import CODE, inputs
     from offline_gcrl.collect.published import fetch_published
+    from offline_gcrl.support.unfinished import FOLDER, Unfinished
 
     with stage("collect", name):
         chosen = load_params().cluster
@@ -25,9 +27,11 @@ def main() -> None:
             (recipe, source) for recipe in load_dataset(name).recipes for source in recipe.sources
         ]
         output = Path("datasets/minari") / name
+        unfinished = Unfinished(FOLDER / "collect" / name)
+        kept = unfinished.parts(inputs(RESOLVED / f"{name}.json"), CODE)
         steps = 0
         with sealed_directory(output) as root:
-            for recipe, source in sources:
+            for number, (recipe, source) in enumerate(sources):
                 if source.collect is None:
                     fetch_published(source.dataset, root, source.address)
                     continue
@@ -39,7 +43,10 @@ def main() -> None:
                     def on_steps(count: int, bars: Bars = bars, part: str = part) -> None:
                         bars.advance(part, count)
 
-                    steps += collect_source(recipe, source, root, on_steps=on_steps).total_steps
+                    steps += collect_source(
+                        recipe, source, root, on_steps=on_steps, kept=kept / str(number)
+                    ).total_steps
+        unfinished.remove()
         close(f"{len(sources)} source(s), {steps:,} steps collected, in {output}")
 
 

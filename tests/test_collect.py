@@ -31,6 +31,33 @@ def test_any_number_of_workers_collects_the_same_data(
         )
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_stopped_collection_continues_after_the_episodes_that_it_kept(
+    damaged: bool, dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("offline_gcrl.collect.kept.SECONDS", 0.0)
+    source, folder = dataset.recipe.sources[0], tmp_path / "kept"
+
+    def stop_after_four(steps: int) -> None:
+        if len(list(folder.iterdir())) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect_source(dataset.recipe, source, tmp_path / "a", 1, stop_after_four, folder)
+    groups = sorted(folder.iterdir())
+    if damaged:
+        groups[2].write_bytes(groups[2].read_bytes()[:-1] + b"?")
+    written = [group.stat().st_mtime_ns for group in groups]
+    collect_source(dataset.recipe, source, tmp_path / "b", 1, kept=folder)
+    equal = 2 if damaged else 4
+    assert f"{equal} episodes are kept" in capsys.readouterr().out
+    again = [group.stat().st_mtime_ns for group in groups]
+    assert [a == b for a, b in zip(again, written, strict=True)] == [n < equal for n in range(4)]
+    data = f"{source.dataset}/data/main_data.hdf5"
+    assert (tmp_path / "b" / data).read_bytes() == (dataset.minari / data).read_bytes()
+
+
 def test_episodes_differ_from_each_other(dataset: SmallDataset) -> None:
     data = opened(dataset.minari, dataset.recipe.sources[0].dataset)
     starts = {tuple(episode.observations["observation"][0]) for episode in data}

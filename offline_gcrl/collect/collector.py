@@ -21,6 +21,7 @@ import numpy as np
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from numpy.typing import NDArray
 
+from offline_gcrl.collect.kept import continued
 from offline_gcrl.collect.policies import accepts, check_policy, make_policy, reset_options
 from offline_gcrl.config import Collect, Environment, Recipe, Selection, Source
 from offline_gcrl.environments.making import reported_success, seeded_episode, shared_environment
@@ -49,6 +50,7 @@ def collect_source(
     root: Path,
     workers: int | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
+    kept: Path | None = None,
 ) -> minari.MinariDataset:
     """Collect one source of a recipe into a Minari root.
 
@@ -58,17 +60,21 @@ def collect_source(
         root: the Minari root.
         workers: number of processes; if left out, one per core. The data does not depend on it.
         on_steps: called with the number of steps of each finished episode.
+        kept: folder of the source's finished episodes, with which a killed collection continues; if left out, a
+            killed collection starts again.
     """
     assert recipe.environment is not None
     assert source.collect is not None
     assert source.episodes is not None
     environment, collect = recipe.environment, source.collect
     evaluation = recipe.evaluation and shared_environment(recipe.evaluation.environment)
-    jobs = (
-        EpisodeJob(environment, collect, recipe.goal.desired, index)
-        for index in range(source.episodes)
-    )
-    episodes = ordered_map(collect_episode, jobs, workers or cores())
+    count, desired = source.episodes, recipe.goal.desired
+
+    def episodes_from(first: int) -> Iterator[EpisodeBuffer]:
+        jobs = (EpisodeJob(environment, collect, desired, index) for index in range(first, count))
+        return ordered_map(collect_episode, jobs, workers or cores())
+
+    episodes = continued(kept, episodes_from) if kept else episodes_from(0)
     if collect.cut_at_success:
         episodes = (piece for episode in episodes for piece in cut_at_success(episode))
     with minari_root(root):
