@@ -45,6 +45,31 @@ def test_a_preset_gives_the_published_settings_of_the_family(
     assert not settings.normalise
 
 
+@pytest.mark.parametrize(
+    ("dataset", "same", "crop"),
+    [
+        ("ogbench-visual-puzzle-3x3-play", "ogbench-puzzle-3x3-play", 0.5),
+        ("ogbench-visual-antmaze-medium-stitch", "ogbench-antmaze-medium-stitch", 0.0),
+    ],
+)
+def test_a_dataset_of_images_has_the_settings_of_its_states_and_an_encoder(
+    dataset: str, same: str, crop: float
+) -> None:
+    for algorithm in ("bc", *WITH_VALUES):
+        settings = preset_settings("ogbench", algorithm, dataset)
+        assert settings.pop("images") == {"encoder": "impala_small", "random_crop": crop}
+        assert settings.pop("low_actor_rep_grad", False) == (algorithm == "hiql")
+        assert settings == preset_settings("ogbench", algorithm, same)
+
+
+def test_the_images_of_a_preset_are_settings_of_every_agent(tmp_path: Path) -> None:
+    for algorithm in ("bc", *WITH_VALUES):
+        settings = settings_of(
+            tmp_path, "ogbench-visual-cube-single-play", algorithm=algorithm, preset="ogbench"
+        )
+        assert (settings.images.encoder, settings.images.random_crop) == ("impala_small", 0.5)
+
+
 def test_keys_of_the_section_go_before_those_of_the_preset(tmp_path: Path) -> None:
     name = "ogbench-cube-single-play"
     section = {"algorithm": "gciql", "preset": "ogbench", "hidden": [64, 64]}

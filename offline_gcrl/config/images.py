@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 from pydantic_core import PydanticCustomError
 
 from offline_gcrl.config.reading import Section
+from offline_gcrl.config.sources import Environment
 
 CHANNELS = 3
 """Red, green and blue."""
@@ -13,6 +14,14 @@ BRIGHTEST = 255
 """Value of a pixel at full brightness."""
 SMALLEST = 32
 """Images have more numbers than any vector, by which networks tell them apart."""
+
+WRONG = (
+    "set 'goal', how the image of a goal is rendered, or 'recorded', the key of images in the data",
+    "'recorded' images are not rendered; leave 'camera' and 'goal' out, or leave 'recorded' out",
+    "'environment' renders with its own camera; leave 'camera' out",
+    "'state' and 'goal.reset' are for states that another environment renders; set 'environment' to it",
+)
+"""What is wrong with settings that do not fit together, in the order of the checks of ``Images``."""
 
 
 class Camera(Section):
@@ -35,11 +44,13 @@ class GoalImage(Section):
     """Indices of the simulator's positions that are set to the numbers of the goal."""
     site: str | None = None
     """A site that is moved to the goal: the simulator runs while the motion-capture body pulls the arm."""
+    reset: bool = False
+    """The state in which the environment observed its goal during ``reset``, as OGBench's arms do."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if (self.qpos is None) == (self.site is None):
-            raise PydanticCustomError("images", "set either 'qpos' or 'site'")
+        if (self.qpos is not None) + (self.site is not None) + self.reset != 1:
+            raise PydanticCustomError("images", "set either 'qpos' or 'site', or 'reset: true'")
         return self
 
 
@@ -58,21 +69,28 @@ class Images(Section):
     if left out, states are rendered."""
     camera: Camera = Camera()
     """The camera that states are rendered with."""
+    environment: Environment | None = None
+    """An environment with the same states that renders them itself, with its own camera, colours and shadows, such as a visual
+    environment of OGBench. It needs ``set_state`` and ``render``."""
+    state: tuple[str, ...] = ()
+    """Infos that ``set_state`` of ``environment`` takes besides positions and velocities, such as ``button_states``."""
     goal: GoalImage | None = None
     """How the image of a goal is made in evaluation; required for rendered images."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        if self.recorded is None and self.goal is None:
-            raise PydanticCustomError(
-                "images",
-                "set 'goal', how the image of a goal is rendered, or 'recorded', the key of images in the data",
-            )
-        if self.recorded is not None and (self.goal or self.camera != Camera()):
-            raise PydanticCustomError(
-                "images",
-                "'recorded' images are not rendered; leave 'camera' and 'goal' out, or leave 'recorded' out",
-            )
+    def _fits_together(self) -> Self:
+        renders = self.environment is not None
+        wrong = (
+            (self.recorded is None or renders) and self.goal is None,
+            self.recorded is not None
+            and not renders
+            and bool(self.goal or self.camera != Camera()),
+            renders and self.camera != Camera(),
+            not renders and bool(self.state or (self.goal and self.goal.reset)),
+        )
+        for is_wrong, words in zip(wrong, WRONG, strict=True):
+            if is_wrong:
+                raise PydanticCustomError("images", words)
         return self
 
     @property

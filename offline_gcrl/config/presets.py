@@ -74,6 +74,11 @@ DUAL: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("ogbench-*", {"expectile": 0.7}),
 )
 """Settings of dual goal representations (hyperparameters.sh of their release); the first matching pattern counts."""
+VISUAL = "ogbench-visual-"
+"""How names of datasets of images begin. The rest of the name is that of the dataset with the same states, whose settings
+count."""
+ARMS = ("ogbench-cube-*", "ogbench-scene-*", "ogbench-puzzle-*")
+"""Datasets of arms, whose images are cropped at random."""
 WITH_VALUES = ("gcivl", "gciql", "qrl", "crl", "hiql", "saw")
 """Algorithms with settings for each family; behaviour cloning has the same settings for all families."""
 PRESETS = ("ogbench",)
@@ -91,7 +96,8 @@ def preset_settings(preset: str, algorithm: str, dataset: str) -> dict[str, Any]
         Plain values by key of the agent's section.
     """
     assert preset in PRESETS, preset
-    settings = {**COMMON, **FIXED.get(algorithm, {})}
+    settings = {**COMMON, **FIXED.get(algorithm, {}), **_of_images(algorithm, dataset)}
+    dataset = _with_states(dataset)
     family = next((family for family in OGBENCH if _matches(dataset, family.patterns)), None)
     if family is None or algorithm not in WITH_VALUES:
         return settings
@@ -113,7 +119,21 @@ def preset_settings(preset: str, algorithm: str, dataset: str) -> dict[str, Any]
 
 def dual_settings(dataset: str) -> dict[str, Any]:
     """The settings of ``goal_encoder: dual`` that are published for a dataset."""
-    return _first(DUAL, dataset)
+    return _first(DUAL, _with_states(dataset))
+
+
+def _with_states(dataset: str) -> str:
+    """The name of the dataset with the same states."""
+    return dataset.replace(VISUAL, "ogbench-", 1) if dataset.startswith(VISUAL) else dataset
+
+
+def _of_images(algorithm: str, dataset: str) -> dict[str, Any]:
+    """What differs in a dataset of images: the encoder, random crops for arms, and the gradient of HIQL's representation."""
+    if not dataset.startswith(VISUAL):
+        return {}
+    crop = 0.5 if _matches(_with_states(dataset), ARMS) else 0.0
+    settings: dict[str, Any] = {"images": {"encoder": "impala_small", "random_crop": crop}}
+    return settings | ({"low_actor_rep_grad": True} if algorithm == "hiql" else {})
 
 
 def _first(table: tuple[tuple[str, Mapping[str, Any]], ...], dataset: str) -> dict[str, Any]:

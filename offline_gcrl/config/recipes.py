@@ -100,11 +100,13 @@ class Recipe(Section):
                 "'images' are rendered in the recipe's 'environment', which is missing; for images in the data, set "
                 "'images.recorded' to their key",
             )
-        if self.images.recorded is not None and self.evaluation is not None:
+        renders = self.images.recorded is None or self.images.environment is not None
+        if self.evaluation is not None and not renders:
             raise PydanticCustomError(
                 "images",
                 "the camera of 'images.recorded' is unknown, so evaluation cannot render what policies would see; set "
-                "'evaluation: null', or render the images of the data, too, with 'images.goal' instead of 'images.recorded'",
+                "'evaluation: null', or name the environment that renders such images in 'images.environment', or render the images of "
+                "the data, too, with 'images.goal' instead of 'images.recorded'",
             )
 
 

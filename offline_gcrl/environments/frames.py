@@ -16,13 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from offline_gcrl.config import Camera, Environment, Images
 from offline_gcrl.environments.cameras import from_above, names_marker, simplify, simulated
 from offline_gcrl.environments.making import can_render, make_environment, seeded_episode
+from offline_gcrl.environments.twins import REMEDY, TwinRenderer
 from offline_gcrl.support.errors import RenderingError, SettingsError
 
 Frame = NDArray[np.uint8]
-REMEDY = (
-    "images need an off-screen GL library: on Debian and Ubuntu, install libegl1 and libegl-mesa0, or libosmesa6, and "
-    "leave MUJOCO_GL unset; a program that imports mujoco before offline_gcrl must set MUJOCO_GL=egl"
-)
 PULLS, STEPS_PER_PULL = 40, 20
 """How often the motion-capture body is moved towards a goal, and steps of the simulator after each move."""
 LARGEST_PULL = 0.03
@@ -130,13 +127,19 @@ def _attach_motion_capture(model: Any, data: Any) -> None:
                 data.mocap_quat[number] = data.xquat[pulled]
 
 
+Renderer = FrameRenderer | TwinRenderer
+
+
 @lru_cache(maxsize=8)
-def shared_renderer(environment: str, images: str) -> FrameRenderer:
+def shared_renderer(environment: str, images: str) -> Renderer:
     """The renderer that this process shares, given the settings as JSON; GL contexts do not survive a fork."""
+    settings = Images.model_validate_json(images)
+    if settings.environment is not None:
+        return TwinRenderer(settings)
     made = make_environment(Environment.model_validate_json(environment))
     with seeded_episode(made, 0):  # An episode that runs must not notice.
         made.reset(seed=0)  # Some environments have no model before it.
-    return FrameRenderer(made, Images.model_validate_json(images))
+    return FrameRenderer(made, settings)
 
 
 def _renderer(model: Any, images: Images) -> mujoco.Renderer:

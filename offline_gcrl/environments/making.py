@@ -1,6 +1,7 @@
 """Creating Gymnasium environments from settings, with errors that name the missing package or key."""
 
 import difflib
+import inspect
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,8 @@ import gymnasium  # noqa: E402
 import gymnasium_robotics  # noqa: E402
 import numpy as np  # noqa: E402
 
-from offline_gcrl.config import Environment, Goal, Recipe  # noqa: E402
+from offline_gcrl.config import Environment, Goal, Images, Recipe  # noqa: E402
+from offline_gcrl.environments.arms import adapted  # noqa: E402
 from offline_gcrl.environments.robots import cache_lookups  # noqa: E402
 from offline_gcrl.environments.selection import as_tree, evaluated_goal, select  # noqa: E402
 from offline_gcrl.goals.success import size_mismatch  # noqa: E402
@@ -47,7 +49,7 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             environment = gymnasium.make(
                 settings.id, disable_env_checker=True, **{**settings.kwargs, **extra}
             )
-            environment = _with_one_action_space(environment)
+            environment = adapted(environment)
         except ModuleNotFoundError as error:
             # For `module:id`, Gymnasium raises a new error; its cause names the missing module.
             package = error.name or getattr(error.__cause__, "name", None)
@@ -106,20 +108,6 @@ def seeded_episode(environment: gymnasium.Env[Any, Any], seed: int) -> Iterator[
         np.random.set_state(before)
 
 
-def _with_one_action_space(
-    environment: gymnasium.Env[Any, Any],
-) -> gymnasium.Env[Any, Any]:
-    """The environment with one action space, which can be seeded.
-
-    OGBench's arms create a new action space at every access, and draw from it in ``reset``.
-    """
-    inner = environment.unwrapped
-    if inner.action_space is not inner.action_space:
-        kind = type(inner)
-        inner.__class__ = type(kind.__name__, (kind,), {"action_space": inner.action_space})
-    return environment
-
-
 def reported_success(info: dict[str, Any]) -> bool | None:
     """The success that an environment reports, under the key of mazes or of Fetch; None if it reports none."""
     success = info.get("success", info.get("is_success"))
@@ -139,11 +127,39 @@ def check_environments(recipe: Recipe, where: str) -> None:
         published = not any(source.collect for source in recipe.sources)
         goal = recipe.goal.model_copy(update={"desired": None}) if published else recipe.goal
         _check_environment(recipe.environment, goal, f"{where}: ")
+    if recipe.images is not None and recipe.images.environment is not None:
+        _check_renders(recipe.images, f"{where}: images.")
     if recipe.evaluation is not None:
         goal, settings = evaluated_goal(recipe), recipe.evaluation.environment
         options = first_options(recipe)
         _check_environment(settings, goal, f"{where}: evaluation.", options)
         _check_fixed_tasks(recipe, f"{where}: evaluation.fixed_tasks")
+
+
+def _check_renders(images: Images, where: str) -> None:
+    """Check that the environment of images can be set to a state, which consists of positions and the given infos.
+
+    Raises:
+        SettingsError: it has no ``set_state``, or that takes other infos.
+    """
+    assert images.environment is not None
+    if not can_render():  # Some environments render when they are created.
+        return
+    try:
+        environment = shared_environment(images.environment)
+    except SettingsError as error:
+        raise SettingsError(f"{where}{error}") from None
+    name, set_state = images.environment.id, getattr(environment.unwrapped, "set_state", None)
+    if set_state is None:
+        raise SettingsError(
+            f"{where}environment.id: {name} has no 'set_state', by which it would be set to the states of the data"
+        )
+    takes = [*inspect.signature(set_state).parameters][2:]
+    if takes != [*images.state]:
+        raise SettingsError(
+            f"{where}state: 'set_state' of {name} takes {' and '.join(takes) or 'nothing'} besides positions and velocities; "
+            f"write [{', '.join(takes)}]"
+        )
 
 
 def first_options(recipe: Recipe) -> dict[str, Any] | None:

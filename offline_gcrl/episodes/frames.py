@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from offline_gcrl.config import Recipe, Source
 from offline_gcrl.config.outputs import FRAMES
 from offline_gcrl.environments.frames import shared_renderer
+from offline_gcrl.environments.twins import POSITIONS
 from offline_gcrl.episodes.reading import stored_episodes
 from offline_gcrl.episodes.recorded import recorded_frames
 from offline_gcrl.episodes.schema import frames_schema
@@ -30,8 +31,7 @@ from offline_gcrl.support.processes import cores, ordered_map
 
 EPISODES_PER_WORKER = 2
 """Episodes that wait in memory for each process."""
-POSITIONS = "qpos"
-"""The info that contains the positions of the simulator."""
+WORDS = {POSITIONS: "positions of the simulator"}
 Opened = tuple[Recipe, Source, minari.MinariDataset]
 
 
@@ -43,8 +43,8 @@ class FramesJob:
     """Settings of the environment, as JSON."""
     images: str
     """Settings of the images, as JSON."""
-    positions: NDArray[np.float64]
-    """(T + 1, qpos)"""
+    states: NDArray[np.float64]
+    """(T + 1, state): positions of the simulator, and the infos of ``images.state``."""
 
 
 def write_frames(
@@ -101,32 +101,32 @@ def _is_recorded(recipe: Recipe) -> bool:
 def render(job: FramesJob) -> NDArray[np.uint8]:
     """The images of one episode, (T + 1, height, width, 3)."""
     renderer = shared_renderer(job.environment, job.images)
-    return np.stack([renderer.frame(positions) for positions in job.positions])
+    return np.stack([renderer.frame(state) for state in job.states])
 
 
 def _jobs(recipe: Recipe, source: Source, data: minari.MinariDataset) -> Iterator[FramesJob]:
     assert recipe.environment is not None
     assert recipe.images is not None
     settings = recipe.environment.model_dump_json(), recipe.images.model_dump_json()
-    taken = range(taken_episodes(source, data))
+    names, taken = (POSITIONS, *recipe.images.state), range(taken_episodes(source, data))
     for index, (raw, _) in enumerate(stored_episodes(source, data, taken)):
         where = f"dataset '{source.dataset}', episode {index}"
-        yield FramesJob(*settings, _positions(raw, where))
+        yield FramesJob(*settings, np.concatenate([_info(raw, name, where) for name in names], 1))
 
 
-def _positions(raw: dict[str, Any], where: str) -> NDArray[np.float64]:
-    """The positions of an episode.
+def _info(raw: dict[str, Any], name: str, where: str) -> NDArray[np.float64]:
+    """An info of all states of an episode, (T + 1, size).
 
     Raises:
-        DataError: there are none, or not one for each state.
+        DataError: there is none, or not one for each state.
     """
     infos = raw["infos"]
-    if POSITIONS not in infos:
+    if name not in infos:
         raise DataError(
-            f"{where}: has no info '{POSITIONS}', the positions of the simulator that images are rendered from; collect "
+            f"{where}: has no info '{name}', the {WORDS.get(name, 'part of the state')} that images are rendered from; collect "
             "the data again, or leave 'images' out of the recipe"
         )
-    positions = np.asarray(infos[POSITIONS], dtype=np.float64)
-    if len(positions) != len(raw["actions"]) + 1 or not np.isfinite(positions).all():
-        raise DataError(f"{where}: '{POSITIONS}' is not one finite vector for each state")
-    return positions
+    values = np.asarray(infos[name], dtype=np.float64)
+    if len(values) != len(raw["actions"]) + 1 or not np.isfinite(values).all():
+        raise DataError(f"{where}: '{name}' is not one finite vector for each state")
+    return values

@@ -20,9 +20,12 @@ Frame = NDArray[np.uint8]
 def with_goals(jobs: Sequence[EpisodeJob]) -> list[EpisodeJob]:
     """The first episode with the goals of several, from the same start, until the goal is reached.
 
-    There are none for policies that see no goals.
+    There are none for policies that see no goals, and none where a goal has an image only in its own episode.
     """
     if not jobs or not load_policy(jobs[0].policy).inputs.sees_goals:
+        return []
+    how = jobs[0].images.goal if jobs[0].images else None
+    if how is not None and how.reset:
         return []
     return [replace(jobs[0], chosen_goal=goal_of(job), stop_at_success=True) for job in jobs]
 

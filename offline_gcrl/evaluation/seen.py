@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline_gcrl.config import Environment, Images, Selection
-from offline_gcrl.environments.frames import FrameRenderer, shared_renderer
+from offline_gcrl.environments.frames import Renderer, shared_renderer
 from offline_gcrl.environments.selection import select
 from offline_gcrl.policies.policy import Policy
 from offline_gcrl.policies.seeing import IMAGE, STATE
@@ -39,7 +39,7 @@ class Given:
     ) -> None:
         self.environment, self.selected = environment, selected
         self.inputs, self.sizes = policy.inputs, policy.dimensions
-        self.renderer: FrameRenderer | None = None
+        self.renderer: Renderer | None = None
         if policy.dimensions.image is None:
             return
         if images is None:
