@@ -1,7 +1,7 @@
 """Convert a file to a Minari dataset that a recipe can name.
 
 d4rl: an HDF5 file with observations, actions, rewards, terminals, timeouts, infos/...
-ogbench: an .npz file with observations, actions, terminals, and others such as qpos
+ogbench: an .npz file with observations, actions, terminals, and others such as qpos; observations can be images
 robomimic: an HDF5 file with data/demo_0/obs/..., data/demo_0/actions, ...
 lerobot: a folder with a LeRobot dataset of version 3.0
 log: a CSV or Parquet file with a row per step and the columns episode, observation_0, ..., action_0, ...
@@ -26,6 +26,7 @@ from offline_gcrl.convert.lerobot import left_out, lerobot_columns, own_name, re
 from offline_gcrl.convert.lerobot_images import NONE, chosen_image
 from offline_gcrl.convert.recipe import RecipeOptions, draft_recipe
 from offline_gcrl.convert.robomimic import image_keys
+from offline_gcrl.convert.visual import IMAGE, is_visual, visual_columns, with_states
 from offline_gcrl.convert.writing import bounded_actions, write_dataset
 from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.support.files import write_text
@@ -39,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     with stage("convert", f"{given.file} to {given.dataset}"):
         recipe = _recipe_file(given.recipe, given.replace)
-        environment = _environment(given)
-        layout = _layout(given)
+        environment, layout = _environment(given), _layout(given)
+        if environment is not None and layout.is_visual:
+            environment = with_states(environment)
         file = inspect_file(given.file, layout, given.ends)
         actions, source = bounded_actions(file, environment, given.action_low, given.action_high)
         options = RecipeOptions(
@@ -198,11 +200,11 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _layout(given: argparse.Namespace) -> Layout:
-    """The layout of the file, with the images of a LeRobot dataset.
+    """The layout of the file, with its images if it has any.
 
     Raises:
         SettingsError: the options of images do not fit the file.
-        DataError: the LeRobot dataset has no valid ``meta/info.json``.
+        DataError: the LeRobot dataset has no valid ``meta/info.json``, or the .npz file has other images than OGBench's.
     """
     layout = LAYOUTS[given.layout]
     if layout.name != "lerobot":
@@ -210,7 +212,12 @@ def _layout(given: argparse.Namespace) -> Layout:
             raise SettingsError(
                 "--image and --image-size apply to LeRobot datasets; leave them out"
             )
-        return layout
+        if layout.name != "ogbench":
+            return layout
+        check_kind(given.file, layout.name)
+        if not is_visual(given.file):
+            return layout
+        return replace(layout, columns=visual_columns, image=IMAGE)
     check_kind(given.file, layout.name)
     image, size = chosen_image(given.file, read_info(given.file), given.image), given.image_size
     if size is not None and (image is None or min(size) < SMALLEST):

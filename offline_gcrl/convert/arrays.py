@@ -27,6 +27,11 @@ class Layout:
     image: str | None = None
     """The array of images, (rows, height, width, 3) bytes, that the recipe names; None if it names none."""
 
+    @property
+    def is_visual(self) -> bool:
+        """Whether it is that of OGBench's visual files."""
+        return self.name == "ogbench" and self.image is not None
+
 
 LAYOUTS = {
     layout.name: layout

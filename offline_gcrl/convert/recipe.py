@@ -7,6 +7,7 @@ from typing import Any
 from offline_gcrl.config import Environment, Recipe
 from offline_gcrl.config.reading import as_yaml, validated
 from offline_gcrl.convert.layouts import InspectedFile
+from offline_gcrl.convert.visual import FURTHER, shown_goals, state_of, with_images
 from offline_gcrl.environments.making import (
     check_environments,
     first_options,
@@ -42,16 +43,21 @@ def draft_recipe(
     """
     goal, remarks = _goal(file, options)
     where = f"recipe of '{dataset}'"
-    evaluation, environment = None, None
+    evaluation, environment, images = None, None, _images(file)
+    shown = _shown(file, options)
+    if shown is not None and goal["achieved"] == "observation":
+        goal |= dict.fromkeys(("observation", "achieved"), shown["observation"])
     if options.environment is not None:
         environment = options.environment.model_dump(exclude_defaults=True)
-        evaluation = _evaluation(file, goal, options.environment)
+        evaluation = _evaluation(file, goal, options.environment, shown)
         if evaluation is None:
             remarks.append(
                 f"{options.environment.id} has no goal of {_goal_size(file, goal)} dimensions, so the recipe has "
                 "no evaluation (--goal-columns sets the columns of goals)"
             )
-    if file.image_size and evaluation:
+    if shown is not None and evaluation:
+        images |= shown["images"]
+    elif images and evaluation:
         evaluation = None
         remarks.append(
             "the recipe has no evaluation, because the camera of the recorded images is unknown; --image none leaves images out"
@@ -60,7 +66,7 @@ def draft_recipe(
         "title": f"{dataset}, made from {file.path.name}",
         "environment": environment,
         "sources": [{"dataset": dataset, "kind": options.kind}],
-        **_images(file),
+        **({"images": images} if images else {}),
         "goal": goal,
         "evaluation": evaluation,
         "task": dataset.split("/")[-1].lstrip("_-"),
@@ -77,13 +83,27 @@ def _images(file: InspectedFile) -> dict[str, Any]:
     if file.layout.image is None or file.image_size is None:
         return {}
     height, width = file.image_size
-    return {
-        "images": {
-            "height": height,
-            "width": width,
-            "recorded": file.layout.image.replace("/", "."),
-        }
+    name = file.infos[file.layout.image].replace("/", ".")
+    return {"height": height, "width": width, "recorded": f"infos.{name}"}
+
+
+def _shown(file: InspectedFile, options: RecipeOptions) -> dict[str, Any] | None:
+    """How states and goals of a visual file are selected and rendered in evaluation; None if they cannot be."""
+    if not file.layout.is_visual or options.environment is None or options.goal_columns:
+        return None
+    visual, names = with_images(options.environment), state_of(file.sizes)
+    if visual is None:
+        return None
+    shown = shown_goals(options.environment, file.sizes["observations"], names)
+    if shown is None:
+        return None
+    further = [name for name in names if name in FURTHER]
+    images = {
+        "environment": visual.model_dump(exclude_defaults=True),
+        **({"state": further} if further else {}),
+        "goal": shown["goal"],
     }
+    return {**shown, "images": images}
 
 
 def _goal(file: InspectedFile, options: RecipeOptions) -> tuple[dict[str, Any], list[str]]:
@@ -149,9 +169,19 @@ def _goal_size(file: InspectedFile, goal: dict[str, Any]) -> int:
 
 
 def _evaluation(
-    file: InspectedFile, goal: dict[str, Any], settings: Environment
+    file: InspectedFile,
+    goal: dict[str, Any],
+    settings: Environment,
+    selected: dict[str, Any] | None,
 ) -> dict[str, Any] | None:
-    """Section ``evaluation`` of the recipe; None if the environment has no goals of this size."""
+    """Section ``evaluation`` of the recipe; None if the environment has no goals of this size.
+
+    Args:
+        file: the file.
+        goal: the goal spec.
+        settings: the environment.
+        selected: ``desired``, where it is known, as for visual files.
+    """
     environment = make_environment(settings)
     tasks = getattr(
         environment.unwrapped, "num_tasks", None
@@ -162,11 +192,11 @@ def _evaluation(
     shown = {"desired_goal": tree.get("desired_goal"), "infos.goal": tree["infos"].get("goal")}
     size = _goal_size(file, goal)
     fitting = [key for key, value in shown.items() if getattr(value, "size", None) == size]
-    if not fitting:
+    if not fitting and selected is None:
         return None
     evaluation: dict[str, Any] = {
         "environment": settings.model_dump(exclude_defaults=True),
-        "desired": fitting[0],
+        "desired": selected["desired"] if selected else fitting[0],
     }
     if tasks:
         numbers = list(range(1, tasks + 1))
