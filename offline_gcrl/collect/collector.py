@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from offline_gcrl.collect.kept import continued
 from offline_gcrl.collect.policies import accepts, check_policy, make_policy, reset_options
 from offline_gcrl.config import Collect, Environment, Recipe, Selection, Source
+from offline_gcrl.environments.actions import OrderedActions
 from offline_gcrl.environments.making import reported_success, seeded_episode, shared_environment
 from offline_gcrl.environments.selection import as_tree, select
 from offline_gcrl.support.errors import DataError, SettingsError
@@ -157,8 +158,9 @@ def _run_episode(
     random = np.random.default_rng(policy_seed)
     options = reset_options(job.collect, environment, random)
     observation, info = environment.reset(seed=reset_seed, options=options)
-    policy = make_policy(job.collect, environment, random)
-    space = environment.action_space
+    known, converted = _known_to_policies(environment)
+    policy = make_policy(job.collect, known, random)
+    space = known.action_space
     assert isinstance(space, gymnasium.spaces.Box)
 
     observations, infos = [observation], [_recorded_info(environment, job, observation, info)]
@@ -166,9 +168,8 @@ def _run_episode(
     ended = False
     while not ended:
         noise = job.collect.noise * random.normal(size=space.shape)
-        action = np.clip(policy.act(observation, info) + noise, space.low, space.high).astype(
-            space.dtype
-        )
+        chosen = np.clip(policy.act(observation, info) + noise, space.low, space.high)
+        action = converted(chosen.astype(space.dtype))
         observation, reward, terminated, truncated, info = environment.step(action)
         ended = terminated or truncated
         observations.append(observation)
@@ -188,6 +189,15 @@ def _run_episode(
         truncations=truncations,
         infos=_stacked(infos),
     )
+
+
+def _known_to_policies(
+    environment: gymnasium.Env[Any, Any],
+) -> tuple[gymnasium.Env[Any, Any], Callable[[NDArray[Any]], NDArray[Any]]]:
+    """The environment that policies are written for, and the conversion of its actions to those that are recorded."""
+    if isinstance(environment, OrderedActions):
+        return environment.env, environment.reverse_action
+    return environment, lambda action: action
 
 
 def cut_at_success(episode: EpisodeBuffer) -> Iterator[EpisodeBuffer]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from offline_gcrl.config.reading import Section, Seed
@@ -14,6 +14,21 @@ class Environment(Section):
     id: str
     """Id for ``gymnasium.make``; ``module:id`` imports the module first, which registers the id."""
     kwargs: dict[str, Any] = {}
+    action_order: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
+    """Order and signs of the dimensions of actions, so that similar environments need different actions: for each
+    dimension of the environment's own action, the number of the policy's dimension, counted from 1 and negative for the
+    opposite sign. ``[-1, 2]`` mirrors the first of two. If left out, actions are those of the environment."""
+
+    @field_validator("action_order")
+    @classmethod
+    def _names_every_dimension(cls, order: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if order is not None and sorted(map(abs, order)) != list(range(1, len(order) + 1)):
+            raise PydanticCustomError(
+                "action_order",
+                "{order} must have each number from 1 to {size} once, with or without a minus",
+                {"order": str(list(order)), "size": len(order)},
+            )
+        return order
 
 
 class Collect(Section):

@@ -19,6 +19,7 @@ import gymnasium_robotics  # noqa: E402
 import numpy as np  # noqa: E402
 
 from offline_gcrl.config import Environment, Goal, Images, Recipe  # noqa: E402
+from offline_gcrl.environments.actions import OrderedActions  # noqa: E402
 from offline_gcrl.environments.arms import adapted  # noqa: E402
 from offline_gcrl.environments.robots import cache_lookups  # noqa: E402
 from offline_gcrl.environments.selection import as_tree, evaluated_goal, select  # noqa: E402
@@ -40,7 +41,8 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
     """Create the environment of a recipe; ``extra`` are further arguments of ``gymnasium.make``.
 
     Raises:
-        SettingsError: the environment id is unknown, its package is missing, or it does not accept an argument.
+        SettingsError: the environment id is unknown, its package is missing, or it does not accept an argument, or the
+            order of actions does not fit its action space.
     """
     with warnings.catch_warnings():
         # The passive checker warns of float64 observations outside float32 bounds, which no stage uses.
@@ -68,6 +70,8 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
         except TypeError as error:
             raise SettingsError(f"environment.kwargs of {settings.id}: {error}") from None
     cache_lookups(environment)
+    if settings.action_order is not None:
+        environment = OrderedActions(environment, settings.action_order)
     return environment
 
 
