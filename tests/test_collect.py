@@ -1,15 +1,20 @@
 """Collecting is reproducible and follows the published schema, and demonstrators reach their goals."""
 
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import minari
 import numpy as np
 import pytest
 from conftest import SmallDataset, small_recipe
+from gymnasium import spaces
 
+from offline_gcrl.cards.replay import replay_source
 from offline_gcrl.collect.collector import collect_source
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import Collect, Environment, Evaluation, Part
+from offline_gcrl.environments.actions import OrderedActions
 from offline_gcrl.environments.making import check_environments, make_environment
 from offline_gcrl.support.errors import DataError, SettingsError
 
@@ -87,6 +92,44 @@ def test_recorded_actions_replay_to_the_recorded_observations(dataset: SmallData
         seen = [observation["observation"]]
         seen += [environment.step(action)[0]["observation"] for action in episode.actions]
         np.testing.assert_array_equal(np.stack(seen), episode.observations["observation"])
+
+
+def test_mazes_with_ordered_actions_have_the_same_movements_with_other_actions(
+    tmp_path: Path,
+) -> None:
+    turned, plain = (
+        small_recipe(f"pointmaze-opposed-{name}", steps=150) for name in ("rotated-90", "identity")
+    )
+    ours, theirs = (
+        list(collect_source(recipe, recipe.sources[0], tmp_path, workers=1))
+        for recipe in (turned, plain)
+    )
+    for mine, other in zip(ours, theirs, strict=True):
+        for key, states in mine.observations.items():
+            np.testing.assert_array_equal(states, other.observations[key])
+        # The force (x, y) is the policy's action (y, -x), turned by 90 degrees.
+        np.testing.assert_array_equal(mine.actions[:, 0], other.actions[:, 1])
+        np.testing.assert_array_equal(mine.actions[:, 1], -other.actions[:, 0])
+    replay = replay_source(turned, turned.sources[0], tmp_path)
+    assert (replay.outcome, replay.largest_difference) == ("same", 0.0)
+    stored = opened(tmp_path, turned.sources[0].dataset).recover_environment()
+    assert isinstance(stored, OrderedActions)
+    np.testing.assert_array_equal(stored.action(np.array([0.5, 1.0])), [-1.0, 0.5])
+
+
+def test_bounds_follow_the_order_of_actions() -> None:
+    class Uneven(gymnasium.Env[Any, Any]):
+        action_space = spaces.Box(np.array([-1.0, -2.0]), np.array([3.0, 4.0]), dtype=np.float64)
+
+    ordered = OrderedActions(Uneven(), (-2, 1))
+    np.testing.assert_array_equal(ordered.action_space.low, [-2.0, -3.0])
+    np.testing.assert_array_equal(ordered.action_space.high, [4.0, 1.0])
+
+
+def test_an_order_that_does_not_fit_the_actions_is_an_error() -> None:
+    settings = Environment(id="PointMaze_UMaze-v3", action_order=(-1, 2, 3))
+    with pytest.raises(SettingsError, match=r"action_order: \[-1, 2, 3\] does not fit .*Box"):
+        make_environment(settings)
 
 
 def test_the_waypoint_demonstrator_reaches_several_goals_in_sequence(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Errors in settings name the file, the key, the expected value and the nearest valid name."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,27 @@ def test_settings_of_specialists_do_not_apply_to_the_multi_task_policy() -> None
     assert sequence.for_specialist == Train(updates=100, snapshots=2)
 
 
+def test_listed_snapshots_end_with_the_last_update() -> None:
+    train = Train(updates=100, snapshots=(5, 20, 50), specialists=True, specialist_updates=30)
+    assert train.snapshot_updates == (5, 20, 50, 100)
+    assert train.for_specialist.snapshot_updates == (5, 20, 30)
+    assert Train(updates=100, snapshots=(50, 100)).snapshot_updates == (50, 100)
+    assert Train(updates=100, snapshots=4).snapshot_updates == (25, 50, 75, 100)
+
+
+@pytest.mark.parametrize(
+    ("order", "is_valid"),
+    [([1, -2], True), ([2, 1], True), ([1, 1], False), ([0, 1], False), ([1, 3], False)],
+)
+def test_an_order_of_actions_names_every_dimension_once(order: list[int], is_valid: bool) -> None:
+    content = json.dumps({"id": "Any-v0", "action_order": order})
+    if is_valid:
+        assert Environment.model_validate_json(content).action_order == tuple(order)
+    else:
+        with pytest.raises(ValueError, match="must have each number from 1 to 2 once"):
+            Environment.model_validate_json(content)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -115,6 +137,10 @@ def test_settings_of_specialists_do_not_apply_to_the_multi_task_policy() -> None
         ("train.updates", "many", "train.updates: .* integer, not 'many'"),
         ("train.batchsize", 3, "train.batchsize: unknown key; did you mean 'batch_size'?"),
         ("train.snapshots", 7, "train: 'updates' .* must be a multiple of 'snapshots'"),
+        ("train.snapshots", [10, 30, 20], "train: 'snapshots' must be increasing .*, and 20 is not above"),
+        ("train.snapshots", [10, 9999], "train: 'snapshots' has 9999, after the last of 2400 updates"),
+        ("train.snapshots", [], "train.snapshots"),
+        ("train", {"updates": 600, "snapshots": [300], "sequence": {}}, "train: 'sequence' divides training into equal parts .*; set 'snapshots' to a number"),
         ("train.per_dataset", {"fetch-rech": {}}, "no recipe 'fetch-rech'; did you mean 'fetch-reach'?"),
         ("train.per_dataset", {"fetch-reach": {"updates": -1}}, r"train.per_dataset.fetch-reach.updates"),
         ("evaluate.video.sizes", 3, "evaluate.video.sizes: unknown key; did you mean 'size'?"),

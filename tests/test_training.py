@@ -85,6 +85,18 @@ def test_a_killed_run_resumes_to_the_same_bytes(make_job: Jobs, algorithm: str) 
         assert (killed.output / name).read_bytes() == (whole.output / name).read_bytes()
 
 
+def test_snapshots_after_listed_updates_do_not_change_the_policy(make_job: Jobs) -> None:
+    even, listed = make_job("even", "bc"), make_job("listed", "bc", snapshots=[1, 20, 33])
+    train_seed(even, listen)
+    run_killed_at(listed, 40)  # After the third of four checkpoints.
+    train_seed(listed, listen)
+    names = {file.name for file in (listed.output / "snapshots").glob("*.pt")}
+    assert names == {f"update-{number:08d}.pt" for number in (1, 20, 33, 60)}
+    for file in ("policy.pt", "snapshots/update-00000020.pt", "snapshots/update-00000060.pt"):
+        policies = (load_policy(job.output / file).actor.state_dict() for job in (even, listed))
+        torch.testing.assert_close(*policies, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped bit", "missing snapshot"])
 def test_a_damaged_checkpoint_is_discarded_and_training_ends_as_without(
     make_job: Jobs, damage: str, capsys: pytest.CaptureFixture[str]

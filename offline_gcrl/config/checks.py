@@ -293,7 +293,8 @@ def _check_several_tasks(
     """Settings of multi-task training must fit the tasks of the dataset, and the agent."""
     where = dotted(key) or f"'{settings.algorithm}'"
     names = [recipe.task for recipe in dataset.recipes]
-    check_tasks_of(train.tasks, train.sequence, names, train.snapshots, dataset.name, path)
+    snapshots = len(train.snapshot_updates)
+    check_tasks_of(train.tasks, train.sequence, names, snapshots, dataset.name, path)
     if train.tasks and train.tasks.sampling == "uncertainty" and not settings.has_ensemble:
         raise SettingsError(
             f"{path}: train.tasks.sampling: 'uncertainty' is measured by the disagreement of two values or critics, "

@@ -94,7 +94,7 @@ def check_tasks_of(
         tasks: section ``train.tasks``.
         sequence: section ``train.sequence``.
         names: tasks of the dataset.
-        snapshots: ``train.snapshots``.
+        snapshots: number of snapshots.
         dataset: its name, for errors.
         path: the file of the settings, for errors.
 

@@ -1,5 +1,6 @@
 """Section ``train`` of ``params.yaml``: how agents are trained."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -29,8 +30,10 @@ class Train(Section):
 
     updates: PositiveInt
     batch_size: PositiveInt = 256
-    snapshots: PositiveInt = 10
-    """Number of snapshots of the policy, for the learning curve; training can resume from each of them."""
+    snapshots: PositiveInt | Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = 10
+    """Snapshots of the policy, for the learning curve; training can resume from each of them. A number: that many, at
+    equal distances. A list such as ``[100, 200, 500]``: after these numbers of updates, and at the end; specialists with
+    fewer updates leave out the later ones."""
     updates_per_step: PositiveInt = 25
     """Updates per Lightning ``training_step``; affects the speed only."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -116,7 +119,33 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
+    def _listed_snapshots_are_in_order(self) -> Self:
+        if isinstance(self.snapshots, int):
+            return self
+        wrong = [second for first, second in pairwise(self.snapshots) if second <= first]
+        if wrong:
+            raise PydanticCustomError(
+                "snapshots",
+                "'snapshots' must be increasing numbers of updates, and {wrong} is not above the one before it",
+                {"wrong": wrong[0]},
+            )
+        if self.snapshots[-1] > self.updates:
+            raise PydanticCustomError(
+                "snapshots",
+                "'snapshots' has {last}, after the last of {updates} updates; leave it out, or set more 'updates'",
+                {"last": self.snapshots[-1], "updates": self.updates},
+            )
+        if self.sequence is not None:
+            raise PydanticCustomError(
+                "snapshots",
+                "'sequence' divides training into equal parts that end with a snapshot; set 'snapshots' to a number",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _updates_divide_into_snapshots(self) -> Self:
+        if not isinstance(self.snapshots, int):
+            return self
         for key in ("updates", "specialist_updates"):
             updates = getattr(self, key)
             if updates is not None and updates % self.snapshots:
@@ -126,6 +155,14 @@ class Train(Section):
                     {"key": key, "updates": updates, "snapshots": self.snapshots},
                 )
         return self
+
+    @property
+    def snapshot_updates(self) -> tuple[int, ...]:
+        """The numbers of updates after which there is a snapshot, in increasing order; the last is the end."""
+        if isinstance(self.snapshots, int):
+            size = self.updates // self.snapshots
+            return tuple(size * (number + 1) for number in range(self.snapshots))
+        return (*(number for number in self.snapshots if number < self.updates), self.updates)
 
     @property
     def has_task_gradients(self) -> bool:

@@ -203,7 +203,7 @@ class Learner:
 
     def _updates_until(self, number: int) -> int:
         """Updates in a number of rounds."""
-        return number * self.job.train.updates // self.job.train.snapshots
+        return self.job.train.snapshot_updates[number - 1]
 
     def _snapshot(self, number: int) -> Path:
         """File of the policy after a number of rounds."""

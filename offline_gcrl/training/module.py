@@ -50,9 +50,11 @@ class TrainingModule(L.LightningModule):
         self.recent: list[tuple[int, dict[str, Tensor]]] = []
 
     @property
-    def updates_a_round(self) -> int:
-        """Updates between two snapshots."""
-        return self.train_settings.updates // self.train_settings.snapshots
+    def round_updates(self) -> tuple[int, int]:
+        """Numbers of updates before and after the current round, which ends with a snapshot."""
+        ends = (0, *self.train_settings.snapshot_updates)
+        number = self.first_round + self.current_epoch
+        return ends[number], ends[number + 1]
 
     @property
     def updates_per_step(self) -> int:
@@ -111,15 +113,15 @@ class RoundOfChunks:
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks of at most ``updates_per_step`` updates, in order."""
         module = self.module
-        start = (module.first_round + module.current_epoch) * module.updates_a_round
-        end, size = start + module.updates_a_round, module.updates_per_step
+        (start, end), size = module.round_updates, module.updates_per_step
         for first in range(start, end, size):
             count = min(size, end - first)
             yield first, count, module.batches(first, count)
 
     def __len__(self) -> int:
         """Chunks in a round."""
-        return -(-self.module.updates_a_round // self.module.updates_per_step)
+        start, end = self.module.round_updates
+        return -(-(end - start) // self.module.updates_per_step)
 
 
 def updater_for(learners: list[Learner], plan: Plan) -> Updater:
@@ -223,7 +225,7 @@ def _sampler(job: TrainingJob, data: DeviceData, split: str) -> BatchSampler:
 def _fit(learners: list[Learner], plan: Plan, on_event: Listener, ranks: Ranks) -> None:
     """Train seeds that are at the same round until the last round."""
     train = learners[0].job.train
-    left = train.snapshots - learners[0].round
+    left = len(train.snapshot_updates) - learners[0].round
     if left == 0:
         return
     trainer = L.Trainer(
@@ -232,6 +234,7 @@ def _fit(learners: list[Learner], plan: Plan, on_event: Listener, ranks: Ranks) 
         strategy=ExplicitDDP(ranks) if ranks.world > 1 else "auto",
         use_distributed_sampler=False,  # Every rank makes the global batch.
         max_epochs=left,
+        reload_dataloaders_every_n_epochs=1,  # Rounds may differ in length.
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

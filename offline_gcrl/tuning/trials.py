@@ -172,9 +172,7 @@ class SnapshotReports:
     ) -> None:
         self.jobs, self.measure, self.report = jobs, measure, report
         self.done = {job.seed: 0 for job in jobs}
-        train = jobs[0].train
-        size = train.updates // train.snapshots
-        self.left = list(range(size, train.updates, size))
+        self.left = list(jobs[0].train.snapshot_updates[:-1])
 
     def follow(self, event: Event) -> None:
         """Report the snapshots that are complete with this event, which has points if a round has ended."""
