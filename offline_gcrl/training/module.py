@@ -105,23 +105,22 @@ Chunk = tuple[int, int, dict[str, Tensor]]
 
 
 class RoundOfChunks:
-    """The chunks of the current round of training."""
+    """The chunks of the round of training that is current when this is made."""
 
     def __init__(self, module: TrainingModule) -> None:
         self.module = module
+        self.start, self.end = module.round_updates
 
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks of at most ``updates_per_step`` updates, in order."""
-        module = self.module
-        (start, end), size = module.round_updates, module.updates_per_step
-        for first in range(start, end, size):
-            count = min(size, end - first)
-            yield first, count, module.batches(first, count)
+        size = self.module.updates_per_step
+        for first in range(self.start, self.end, size):
+            count = min(size, self.end - first)
+            yield first, count, self.module.batches(first, count)
 
     def __len__(self) -> int:
         """Chunks in a round."""
-        start, end = self.module.round_updates
-        return -(-(end - start) // self.module.updates_per_step)
+        return -(-(self.end - self.start) // self.module.updates_per_step)
 
 
 def updater_for(learners: list[Learner], plan: Plan) -> Updater:
