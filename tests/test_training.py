@@ -86,7 +86,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(make_job: Jobs, algorithm: str) 
 
 
 def test_snapshots_after_listed_updates_do_not_change_the_policy(make_job: Jobs) -> None:
-    even, listed = make_job("even", "bc"), make_job("listed", "bc", snapshots=[1, 20, 33])
+    even, listed = make_job("even", "bc"), make_job("listed", "bc", snapshots=(1, 20, 33))
     train_seed(even, listen)
     run_killed_at(listed, 40)  # After the third of four checkpoints.
     train_seed(listed, listen)

@@ -256,10 +256,10 @@ def all_findings(
 
 def sharing_models(findings: Mapping[str, Findings]) -> dict[str, SharingModel]:
     """The fitted model of sharing of each agent that has specialists on suites of several sizes."""
-    points: dict[str, list[tuple[int, float]]] = {}
+    costs: dict[str, list[SharingCost]] = {}
     for agents in findings.values():
         for agent, found in agents.items():
             if found.cost is not None:
-                points.setdefault(agent, []).append((found.cost.tasks, found.cost.ratio.mean))
-    models = {agent: fit_sharing(own) for agent, own in points.items()}
+                costs.setdefault(agent, []).append(found.cost)
+    models = {agent: fit_sharing(own) for agent, own in costs.items()}
     return {agent: model for agent, model in models.items() if model is not None}

@@ -8,9 +8,10 @@ import polars as pl
 from offline_gcrl.evaluation.results import summarise_by_task
 from offline_gcrl.report.drawing import NumberedFigure, inline_svg
 from offline_gcrl.report.exports import TABLES, Cell, File, Save, Table, figure_files, markdown
-from offline_gcrl.report.findings import AgentFindings, Findings
+from offline_gcrl.report.findings import AgentFindings, Findings, sharing_models
 from offline_gcrl.report.multitask_figures import (
     Curves,
+    sharing_figure,
     success_matrix_figure,
     task_curves_figure,
     transfer_figure,
@@ -181,6 +182,21 @@ def draw_multitask(findings: Mapping[str, Findings], save: Save) -> None:
         for agent, found in agents.items():
             if found.transfers:
                 save(transfer_figure(found.transfers), f"transfer-{dataset}-{agent}")
+    if models := sharing_models(findings):
+        save(sharing_figure(models), "sharing")
+
+
+def sharing_pictures(findings: Mapping[str, Findings]) -> list[NumberedFigure]:
+    """The cost of sharing by the number of tasks, if there are suites of several sizes."""
+    models = sharing_models(findings)
+    if not models:
+        return []
+    caption = (
+        "Updates of the multi-task policy until its tasks are learned over those of one specialist, with 95% intervals, "
+        "and the fitted line c f + K (1 - f)."
+    )
+    picture = inline_svg(sharing_figure(models), "sharing", caption)
+    return [NumberedFigure([picture], caption, figure_files("sharing"))]
 
 
 def _task_curves(findings: Findings) -> tuple[dict[str, Curves], dict[str, Curves]]:

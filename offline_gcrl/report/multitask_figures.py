@@ -13,6 +13,7 @@ from offline_gcrl.figures.style import PALETTE, STYLE, colours, without_common_s
 from offline_gcrl.statistics.contrasts import Contrast
 from offline_gcrl.statistics.forgetting import SequentialResult
 from offline_gcrl.statistics.intervals import Estimate
+from offline_gcrl.statistics.transfer import SharingModel
 
 MULTITASK, SPECIALIST = PALETTE[0], PALETTE[1]
 WIDTH = 6.4
@@ -117,6 +118,51 @@ def _legend(
             label = f"specialists of {agent}"
             handles += figure.axes[0].plot([], [], color=colour, linestyle=dashes, label=label)
     figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8)
+
+
+def sharing_figure(models: Mapping[str, SharingModel]) -> Figure:
+    """Updates of a multi-task policy over those of one specialist, by the number of tasks, with the fitted lines.
+
+    Args:
+        models: the model of sharing that was fitted to suites of several sizes, by agent.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(4.4, 3.2))
+        largest = max(cost.tasks for model in models.values() for cost in model.costs)
+        sizes = np.array([1.0, largest])
+        for values, label in (
+            (sizes, "nothing shared: $r_K = K$"),
+            (sizes**0, "everything shared: $r_K = 1$"),
+        ):
+            dashes = (0, (4, 3)) if label.startswith("nothing") else (0, (1, 2))
+            axes.plot(sizes, values, color="#666666", linewidth=1.0, linestyle=dashes, label=label)
+        for agent, colour in colours(list(models)).items():
+            _draw_sharing(axes, agent, models[agent], colour)
+        axes.set_xticks(sorted({cost.tasks for model in models.values() for cost in model.costs}))
+        axes.set_xlim(0.6, largest + 0.4)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("tasks in the suite, $K$")
+        axes.set_ylabel("updates over those of\none specialist, $r_K$")
+        figure.legend(loc="outside upper left", fontsize=8)
+        return figure
+
+
+def _draw_sharing(axes: Axes, agent: str, model: SharingModel, colour: str) -> None:
+    sizes = [cost.tasks for cost in model.costs]
+    ratios = [cost.ratio.mean for cost in model.costs]
+    slope, intercept = np.polyfit(sizes, ratios, 1)
+    line = np.array([min(sizes), max(sizes)])
+    axes.plot(line, intercept + slope * line, color=colour, linewidth=1.2, alpha=0.6)
+    ends = np.array(
+        [
+            [cost.ratio.mean - cost.ratio.low for cost in model.costs],
+            [cost.ratio.high - cost.ratio.mean for cost in model.costs],
+        ]
+    )
+    label = f"{agent}: $f$ = {model.shared.mean:.2f}"
+    if model.interference is not None:
+        label += f", $c$ = {model.interference.mean:.2f}"
+    axes.errorbar(sizes, ratios, ends, fmt="o", color=colour, markersize=5, capsize=3, label=label)
 
 
 def success_matrix_figure(agents: Mapping[str, SequentialResult]) -> Figure:

@@ -19,6 +19,7 @@ from offline_gcrl.report.exports import cell_text
 from offline_gcrl.report.facts import Folders, versions
 from offline_gcrl.report.films import embedded_films
 from offline_gcrl.report.findings import Findings
+from offline_gcrl.report.multitask import sharing_pictures
 from offline_gcrl.report.results import Results, aggregate_datasets
 from offline_gcrl.report.sharing import model_sentences
 from offline_gcrl.report.tables import comparison_table
@@ -70,6 +71,7 @@ def page_content(
         "overall": _overall(overall),
         "datasets": [_dataset(subject) for subject in subjects],
         "sharing_models": model_sentences(findings),
+        "sharing_pictures": sharing_pictures(findings),
         "colours": _colours(params.experiment.agents),
         "versions": versions(),
         "style": (HERE / "page.css").read_text("utf-8"),

@@ -80,10 +80,16 @@ def cost_sentences(cost: SharingCost | None) -> list[str]:
 
 def model_sentence(agent: str, model: SharingModel) -> str:
     """The shared fraction and the interference, fitted to suites of several sizes."""
-    interference = "undefined" if model.interference is None else f"{model.interference:.2f}"
+    if model.interference is None:
+        interference = "is not determined, because f may be zero"
+    else:
+        interference = f"= {interval(model.interference)}"
+    sizes = ", ".join(str(cost.tasks) for cost in model.costs)
+    ratios = ", ".join(interval(cost.ratio) for cost in model.costs)
     return (
-        f"{agent}: shared fraction f = {model.shared:.2f}, interference c = {interference}, assuming that both are "
-        "the same in all suites."
+        f"{agent}: suites of {sizes} tasks need {ratios} times the updates of one specialist. A line through these gives the "
+        f"shared fraction f = {interval(model.shared)}; the interference c {interference}. Both are assumed to be the same "
+        "in all suites, and the intervals resample training seeds."
     )
 
 

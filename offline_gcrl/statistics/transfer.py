@@ -101,6 +101,8 @@ class SharingCost:
     ratio: Estimate
     """Updates of the multi-task policy over those of a specialist: 1 if everything is shared without interference, K if
     nothing is shared."""
+    resampled: NDArray[np.float64]
+    """The ratio in resamples of the training seeds, (resamples,)."""
 
     @property
     def tasks(self) -> int:
@@ -205,10 +207,8 @@ def sharing_cost(
     separate = float(np.mean([cost.specialist.updates for cost in compared if cost.specialist]))
     joint = float(np.mean([cost.multitask.updates for cost in compared if cost.multitask]))
     ratios = _resampled_ratios(multitask, specialists, compared)
-    low, high = np.quantile(ratios, TAILS)
-    ratio = joint / separate
-    interval = Estimate(ratio, min(ratio, float(low)), max(ratio, float(high)))
-    return SharingCost(costs, batch_size, joint, separate, interval)
+    interval = _estimate(np.array([joint / separate, *ratios]))
+    return SharingCost(costs, batch_size, joint, separate, interval, np.array(ratios))
 
 
 def _resampled_ratios(
@@ -235,30 +235,46 @@ def _resampled_ratios(
 
 @dataclass(frozen=True)
 class SharingModel:
-    """Parameters f and c of the cost of sharing, fitted to suites of several sizes."""
+    """Parameters f and c of the cost of sharing, fitted to suites of several sizes, with 95% intervals."""
 
-    shared: float
-    """The share f that is common to all tasks."""
-    interference: float | None
-    """The factor c of interference; None if nothing is shared."""
+    shared: Estimate
+    """The share f that is common to all tasks; outside of 0 to 1 where the model does not explain the costs."""
+    interference: Estimate | None
+    """The factor c of interference; None if f may be zero, which leaves c undetermined."""
+    costs: tuple[SharingCost, ...]
+    """The suites, from the smallest to the largest."""
 
 
-def fit_sharing(points: Sequence[tuple[int, float]]) -> SharingModel | None:
+def fit_sharing(costs: Sequence[SharingCost]) -> SharingModel | None:
     """Fit f and c of ratio = c f + K (1 - f), which is linear in K, by least squares.
 
     One suite gives one equation for two unknowns, so suites of at least two sizes are needed. The fit assumes that f and
-    c are the same in all suites.
+    c are the same in all suites. The intervals resample the training seeds of each suite independently.
 
     Args:
-        points: number of tasks K of each suite, and updates of its multi-task policy over those of a specialist.
+        costs: the cost of sharing in each suite.
 
     Returns:
         The fit; None if all suites have the same size.
     """
-    sizes = np.array([size for size, _ in points], dtype=np.float64)
+    ordered = tuple(sorted(costs, key=lambda cost: cost.tasks))
+    sizes = np.array([cost.tasks for cost in ordered], dtype=np.float64)
     if len(np.unique(sizes)) < 2:
         return None
-    ratios = np.array([ratio for _, ratio in points])
-    slope, intercept = np.polyfit(sizes, ratios, 1)
-    shared = 1.0 - float(slope)
-    return SharingModel(shared, float(intercept) / shared if shared > 1e-9 else None)
+    random = np.random.default_rng(0)
+    count = min(len(cost.resampled) for cost in ordered)
+    draws = [random.permutation(cost.resampled)[:count] for cost in ordered]
+    ratios = np.column_stack([[cost.ratio.mean for cost in ordered], np.stack(draws, 1).T])
+    slopes, intercepts = np.polyfit(sizes, ratios, 1)
+    shared = _estimate(1.0 - slopes)
+    positive = min(shared.mean, shared.low) > 1e-9
+    with np.errstate(divide="ignore"):
+        interference = _estimate(intercepts / (1.0 - slopes)) if positive else None
+    return SharingModel(shared, interference, ordered)
+
+
+def _estimate(values: NDArray[np.float64]) -> Estimate:
+    """The first value as the mean, with the interval of the others, which are resamples."""
+    low, high = np.quantile(values[1:], TAILS)
+    mean = float(values[0])
+    return Estimate(mean, min(mean, float(low)), max(mean, float(high)))
