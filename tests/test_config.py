@@ -104,6 +104,13 @@ def test_listed_snapshots_end_with_the_last_update() -> None:
     assert Train(updates=100, snapshots=4).snapshot_updates == (25, 50, 75, 100)
 
 
+def test_actions_have_the_same_order_in_evaluation_as_in_the_data(project: Path) -> None:
+    recipe = project.parent / "datasets/recipes/pointmaze-opposed-mirrored-x.yaml"
+    recipe.write_text(recipe.read_text().replace("    action_order: [-1, 2]\n", ""))
+    with pytest.raises(SettingsError, match=r"order' is \[-1, 2\] and 'evaluation.* is left out"):
+        load_recipe("pointmaze-opposed-mirrored-x", recipe.parent)
+
+
 @pytest.mark.parametrize(
     ("order", "is_valid"),
     [([1, -2], True), ([2, 1], True), ([1, 1], False), ([0, 1], False), ([1, 3], False)],

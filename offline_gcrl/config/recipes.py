@@ -84,11 +84,26 @@ class Recipe(Section):
                 "environment", "sources with 'collect' need the recipe's 'environment'"
             )
         self._check_images()
+        self._check_actions()
         if self.evaluation and not (self.evaluation.desired or self.goal.desired):
             raise PydanticCustomError(
                 "desired", "evaluation needs a goal; select it in 'evaluation.desired'"
             )
         return self
+
+    def _check_actions(self) -> None:
+        """Policies act in evaluation as in the data, so both environments have the same order of actions."""
+        if self.environment is None or self.evaluation is None:
+            return
+        orders = (self.environment.action_order, self.evaluation.environment.action_order)
+        if orders[0] != orders[1]:
+            own, other = (None if order is None else str(list(order)) for order in orders)
+            raise PydanticCustomError(
+                "action_order",
+                "'environment.action_order' is {own} and 'evaluation.environment.action_order' is {other}; set both to "
+                "the same order",
+                {"own": own or "left out", "other": other or "left out"},
+            )
 
     def _check_images(self) -> None:
         """Rendered images need an environment, and recorded ones cannot be made in evaluation."""
