@@ -21,11 +21,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from offline_gcrl.support.versions import installed_version
 
 VERSIONED = (
     ("python", None),
@@ -222,10 +223,7 @@ def processor() -> str:
 
 
 def _version(package: str | None) -> str:
-    try:
-        return platform.python_version() if package is None else version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    return platform.python_version() if package is None else installed_version(package)
 
 
 def _measured(measurement: Measurement) -> str:

@@ -7,7 +7,6 @@ import hashlib
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from minari.data_collector.episode_buffer import EpisodeBuffer
@@ -15,6 +14,7 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 from offline_gcrl.support.digests import digest_of
 from offline_gcrl.support.files import write_bytes
 from offline_gcrl.support.terminal import note
+from offline_gcrl.support.versions import installed_version
 
 SECONDS = 30.0
 """Interval at which finished episodes are written; a shorter collection writes none."""
@@ -32,7 +32,7 @@ def inputs(resolved: Path) -> list[object]:
     Args:
         resolved: the file of the resolved recipe, which contains the digests of the user's own environments.
     """
-    return [digest_of(resolved), *map(_version, PACKAGES)]
+    return [digest_of(resolved), *map(installed_version, PACKAGES)]
 
 
 def continued(
@@ -86,10 +86,3 @@ def _read(folder: Path, first: int) -> list[EpisodeBuffer]:
 
 def _path(folder: Path, first: int) -> Path:
     return folder / f"{first:08d}{SUFFIX}"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

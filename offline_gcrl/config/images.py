@@ -15,14 +15,6 @@ BRIGHTEST = 255
 SMALLEST = 32
 """Images have more numbers than any vector, by which networks tell them apart."""
 
-WRONG = (
-    "set 'goal', how the image of a goal is rendered, or 'recorded', the key of images in the data",
-    "'recorded' images are not rendered; leave 'camera' and 'goal' out, or leave 'recorded' out",
-    "'environment' renders with its own camera; leave 'camera' out",
-    "'state' and 'goal.reset' are for states that another environment renders; set 'environment' to it",
-)
-"""What is wrong with settings that do not fit together, in the order of the checks of ``Images``."""
-
 
 class Camera(Section):
     """A free camera; what is left out is that of the environment, or, for mazes, a camera above the centre."""
@@ -79,19 +71,31 @@ class Images(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        renders = self.environment is not None
-        wrong = (
-            (self.recorded is None or renders) and self.goal is None,
-            self.recorded is not None
-            and not renders
-            and bool(self.goal or self.camera != Camera()),
-            renders and self.camera != Camera(),
-            not renders and bool(self.state or (self.goal and self.goal.reset)),
-        )
-        for is_wrong, words in zip(wrong, WRONG, strict=True):
-            if is_wrong:
-                raise PydanticCustomError("images", words)
+        if self.can_be_rendered and self.goal is None:
+            raise PydanticCustomError(
+                "images",
+                "set 'goal', how the image of a goal is rendered, or 'recorded', the key of images in the data",
+            )
+        if not self.can_be_rendered and (self.goal or self.camera != Camera()):
+            raise PydanticCustomError(
+                "images",
+                "'recorded' images are not rendered; leave 'camera' and 'goal' out, or leave 'recorded' out",
+            )
+        if self.environment is not None and self.camera != Camera():
+            raise PydanticCustomError(
+                "images", "'environment' renders with its own camera; leave 'camera' out"
+            )
+        if self.environment is None and (self.state or (self.goal and self.goal.reset)):
+            raise PydanticCustomError(
+                "images",
+                "'state' and 'goal.reset' are for states that another environment renders; set 'environment' to it",
+            )
         return self
+
+    @property
+    def can_be_rendered(self) -> bool:
+        """Whether images can be rendered, in evaluation at least; otherwise the camera is unknown."""
+        return self.recorded is None or self.environment is not None
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -97,12 +97,12 @@ class Recipe(Section):
             return
         orders = (self.environment.action_order, self.evaluation.environment.action_order)
         if orders[0] != orders[1]:
-            own, other = (None if order is None else str(list(order)) for order in orders)
+            own, other = ("left out" if order is None else str(list(order)) for order in orders)
             raise PydanticCustomError(
                 "action_order",
                 "'environment.action_order' is {own} and 'evaluation.environment.action_order' is {other}; set both to "
                 "the same order",
-                {"own": own or "left out", "other": other or "left out"},
+                {"own": own, "other": other},
             )
 
     def _check_images(self) -> None:
@@ -115,8 +115,7 @@ class Recipe(Section):
                 "'images' are rendered in the recipe's 'environment', which is missing; for images in the data, set "
                 "'images.recorded' to their key",
             )
-        renders = self.images.recorded is None or self.images.environment is not None
-        if self.evaluation is not None and not renders:
+        if self.evaluation is not None and not self.images.can_be_rendered:
             raise PydanticCustomError(
                 "images",
                 "the camera of 'images.recorded' is unknown, so evaluation cannot render what policies would see; set "

@@ -11,7 +11,7 @@ from offline_gcrl.convert.visual import FURTHER, shown_goals, state_of, with_ima
 from offline_gcrl.environments.making import (
     check_environments,
     first_options,
-    make_environment,
+    shared_environment,
     shown_sizes,
 )
 from offline_gcrl.environments.selection import as_tree, evaluated_goal
@@ -182,13 +182,12 @@ def _evaluation(
         settings: the environment.
         selected: ``desired``, where it is known, as for visual files.
     """
-    environment = make_environment(settings)
+    environment = shared_environment(settings)
     tasks = getattr(
         environment.unwrapped, "num_tasks", None
     )  # OGBench numbers its starts and goals.
     options = {"task_id": 1} if tasks else None
     tree = as_tree(*environment.reset(seed=0, options=options))
-    environment.close()
     shown = {"desired_goal": tree.get("desired_goal"), "infos.goal": tree["infos"].get("goal")}
     size = _goal_size(file, goal)
     fitting = [key for key, value in shown.items() if getattr(value, "size", None) == size]
@@ -211,11 +210,10 @@ def _check_sizes(recipe: Recipe, file: InspectedFile, where: str) -> None:
     if recipe.evaluation is None:
         return
     settings = recipe.evaluation.environment
-    environment = make_environment(settings)
+    environment = shared_environment(settings)
     shown = shown_sizes(environment, evaluated_goal(recipe), f"{where}: ", first_options(recipe))
     if shown["observation"] != file.sizes["observations"]:
         raise SettingsError(
             f"{where}: observations of {settings.id} have {shown['observation']} dimensions, and those of "
             f"{file.path} {file.sizes['observations']}; leave --environment out, or name that of this data"
         )
-    environment.close()

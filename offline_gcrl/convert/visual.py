@@ -15,7 +15,7 @@ from offline_gcrl.config import Environment
 from offline_gcrl.config.images import CHANNELS
 from offline_gcrl.convert.columns import Columns, JoinedColumn, npz_columns
 from offline_gcrl.environments.arms import GOAL_STATE
-from offline_gcrl.environments.making import make_environment
+from offline_gcrl.environments.making import shared_environment
 from offline_gcrl.environments.selection import as_tree
 from offline_gcrl.support.errors import DataError
 
@@ -95,7 +95,7 @@ def shown_goals(settings: Environment, size: int, names: list[str]) -> dict[str,
     Returns:
         ``observation``, ``desired`` and ``goal`` of a recipe, the last one for its images.
     """
-    made = make_environment(settings)
+    made = shared_environment(settings)
     inner: Any = made.unwrapped
     tree = as_tree(*made.reset(seed=0, options={"task_id": 1}))
     if getattr(tree["observation"], "size", None) == size:

@@ -5,7 +5,6 @@ Data and evaluation use the same renderer, which has a model and a state of its 
 
 import atexit
 import copy
-import os
 from functools import lru_cache
 from typing import Any
 
@@ -15,8 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from offline_gcrl.config import Camera, Environment, Images
 from offline_gcrl.environments.cameras import from_above, names_marker, simplify, simulated
-from offline_gcrl.environments.making import can_render, make_environment, seeded_episode
-from offline_gcrl.environments.twins import REMEDY, TwinRenderer
+from offline_gcrl.environments.making import (
+    GL_REMEDY,
+    make_environment,
+    prepare_rendering,
+    seeded_episode,
+)
+from offline_gcrl.environments.twins import TwinRenderer
 from offline_gcrl.support.errors import RenderingError, SettingsError
 
 Frame = NDArray[np.uint8]
@@ -143,14 +147,11 @@ def shared_renderer(environment: str, images: str) -> Renderer:
 
 
 def _renderer(model: Any, images: Images) -> mujoco.Renderer:
-    if not can_render():
-        raise RenderingError(REMEDY)
-    # A thread per core in each of several processes would cost time; read by Mesa when it starts.
-    os.environ.setdefault("LP_NUM_THREADS", "0")
+    prepare_rendering()
     try:
         return mujoco.Renderer(model, images.height, images.width)
     except Exception as error:  # MuJoCo passes on any exception of the GL library.
-        raise RenderingError(f"the GL library does not work ({error}); {REMEDY}") from error
+        raise RenderingError(f"the GL library does not work ({error}); {GL_REMEDY}") from error
 
 
 def _camera(environment: Any, original: Any, settings: Camera) -> mujoco.MjvCamera:

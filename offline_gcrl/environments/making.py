@@ -24,7 +24,7 @@ from offline_gcrl.environments.arms import adapted  # noqa: E402
 from offline_gcrl.environments.robots import cache_lookups  # noqa: E402
 from offline_gcrl.environments.selection import as_tree, evaluated_goal, select  # noqa: E402
 from offline_gcrl.goals.success import size_mismatch  # noqa: E402
-from offline_gcrl.support.errors import DataError, SettingsError  # noqa: E402
+from offline_gcrl.support.errors import DataError, RenderingError, SettingsError  # noqa: E402
 
 gymnasium.register_envs(gymnasium_robotics)
 
@@ -35,6 +35,24 @@ EXTRAS = ("ogbench", "metaworld")
 def can_render() -> bool:
     """Whether a GL library for rendering is available."""
     return os.environ["MUJOCO_GL"].lower() not in ("disabled", "disable", "off", "false", "0")
+
+
+GL_REMEDY = (
+    "images need an off-screen GL library: on Debian and Ubuntu, install libegl1 and libegl-mesa0, or libosmesa6, and "
+    "leave MUJOCO_GL unset; a program that imports mujoco before offline_gcrl must set MUJOCO_GL=egl"
+)
+
+
+def prepare_rendering() -> None:
+    """Check that images can be rendered, and let each renderer use one thread; to be called before the first renderer.
+
+    Raises:
+        RenderingError: there is no GL library.
+    """
+    if not can_render():
+        raise RenderingError(GL_REMEDY)
+    # A thread per core in each of several processes would cost time; read by Mesa when it starts.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
 
 
 def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, Any]:

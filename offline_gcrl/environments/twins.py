@@ -4,7 +4,6 @@ OGBench has a visual environment for each arm and each maze of an ant: the same 
 """
 
 import atexit
-import os
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from offline_gcrl.config import Images
 from offline_gcrl.environments.cameras import simulated
-from offline_gcrl.environments.making import can_render, make_environment, seeded_episode
+from offline_gcrl.environments.making import make_environment, prepare_rendering, seeded_episode
 from offline_gcrl.support.errors import DataError, RenderingError, SettingsError
 
 Frame = NDArray[np.uint8]
-REMEDY = (
-    "images need an off-screen GL library: on Debian and Ubuntu, install libegl1 and libegl-mesa0, or libosmesa6, and "
-    "leave MUJOCO_GL unset; a program that imports mujoco before offline_gcrl must set MUJOCO_GL=egl"
-)
 POSITIONS = "qpos"
 """The info that contains the positions of the simulator."""
 RENDERERS = ("_renderer", "custom_renderer")
@@ -35,10 +30,7 @@ class TwinRenderer:
     """
 
     def __init__(self, images: Images) -> None:
-        if not can_render():
-            raise RenderingError(REMEDY)
-        # A thread per core in each of several processes would cost time; read by Mesa when it starts.
-        os.environ.setdefault("LP_NUM_THREADS", "0")
+        prepare_rendering()
         assert images.environment is not None
         self.images, self.name = images, images.environment.id
         size = {"height": images.height, "width": images.width}

@@ -150,9 +150,8 @@ def sharing_figure(models: Mapping[str, SharingModel]) -> Figure:
 def _draw_sharing(axes: Axes, agent: str, model: SharingModel, colour: str) -> None:
     sizes = [cost.tasks for cost in model.costs]
     ratios = [cost.ratio.mean for cost in model.costs]
-    slope, intercept = np.polyfit(sizes, ratios, 1)
-    line = np.array([min(sizes), max(sizes)])
-    axes.plot(line, intercept + slope * line, color=colour, linewidth=1.2, alpha=0.6)
+    line = np.array([min(sizes), max(sizes)], dtype=np.float64)
+    axes.plot(line, model.fitted(line), color=colour, linewidth=1.2, alpha=0.6)
     ends = np.array(
         [
             [cost.ratio.mean - cost.ratio.low for cost in model.costs],

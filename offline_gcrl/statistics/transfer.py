@@ -241,8 +241,14 @@ class SharingModel:
     """The share f that is common to all tasks; outside of 0 to 1 where the model does not explain the costs."""
     interference: Estimate | None
     """The factor c of interference; None if f may be zero, which leaves c undetermined."""
+    intercept: float
+    """The fitted line, c f + K (1 - f), at no tasks: c f."""
     costs: tuple[SharingCost, ...]
     """The suites, from the smallest to the largest."""
+
+    def fitted(self, tasks: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The fitted line for suites of these numbers of tasks."""
+        return self.intercept + (1.0 - self.shared.mean) * tasks
 
 
 def fit_sharing(costs: Sequence[SharingCost]) -> SharingModel | None:
@@ -270,7 +276,7 @@ def fit_sharing(costs: Sequence[SharingCost]) -> SharingModel | None:
     positive = min(shared.mean, shared.low) > 1e-9
     with np.errstate(divide="ignore"):
         interference = _estimate(intercepts / (1.0 - slopes)) if positive else None
-    return SharingModel(shared, interference, ordered)
+    return SharingModel(shared, interference, float(intercepts[0]), ordered)
 
 
 def _estimate(values: NDArray[np.float64]) -> Estimate:
