@@ -8,21 +8,23 @@ INSTALL := pip install --quiet --disable-pip-version-check --no-compile --constr
 SEARCHES := $(basename $(notdir $(wildcard docs/searches/*.yaml)))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all extras study tune known-search needs-git check format ui experiments datasets docs screenshots notebooks bench claims lock clean cluster push pull
+.PHONY: repro test test-all extras study tune known-search needs-git check lint format ui experiments datasets docs screenshots notebooks bench claims lock clean cluster push pull
 
 repro: needs-git $(VENV)/.run  ## run the stages that have changed, from raw data to report
 	dvc repro
 
-test: check                    ## run all checks and tests
+test: lint                     ## run all checks and tests (types are one of the tests)
 	pytest
 
-test-all: check                ## run all checks and tests, and the pipeline for every recipe (hours)
+test-all: lint                 ## run all checks and tests, and the pipeline for every recipe (hours)
 	pytest -m ""
 
-check: $(VENV)/.dev            ## check format, lint and types
+check: lint                    ## check format, lint and types
+	mypy
+
+lint: $(VENV)/.dev
 	ruff format --check .
 	ruff check .
-	mypy
 
 format: $(VENV)/.dev           ## format the code, and apply the fixes of the linter
 	ruff format .

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Each of the two test processes computes in one thread: threads would wait for each other on two cores.
+# Each test process computes in one thread: threads would wait for each other on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import minari
@@ -37,8 +37,8 @@ preload_on_demand(*os.environ.get(PRELOADED, USED_BY_WORKERS).split())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest file first, so that it does not run alone at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)
+    """Start the longest files first, so that none runs alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def pytest_collection_finish() -> None:

@@ -6,22 +6,44 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, made_once
 
 BIN = Path(sys.executable).parent
+TINY: dict[str, Any] = {
+    "experiment": {"name": "tiny", "datasets": ["tiny-maze"], "agents": ["gciql", "bc"], "seeds": [0, 1]},
+    "train": {"updates": 40, "batch_size": 32, "snapshots": 2},
+    "evaluate": {"episodes": 3, "curve_episodes": 1, "video": {"episodes": 1, "size": 64}},
+}  # fmt: skip
 
 
+def add_tiny_maze(recipes: Path) -> None:
+    """The default dataset with a few short episodes."""
+    recipe = yaml.safe_load((recipes / "pointmaze-umaze.yaml").read_text())
+    recipe["environment"]["kwargs"]["max_episode_steps"] = 100
+    for source, episodes in zip(recipe["sources"], (6, 3), strict=True):
+        source["episodes"] = episodes
+        del source["share"]
+    recipe["evaluation"]["environment"]["kwargs"]["max_episode_steps"] = 50
+    (recipes / "tiny-maze.yaml").write_text(yaml.safe_dump(recipe))
+
+
+@dataclass(frozen=True)
 class Project:
-    """A fresh clone of the repository with settings of its own."""
+    """A clone of the repository with settings of its own."""
 
-    def __init__(self, folder: Path, params: dict[str, Any]) -> None:
-        self.folder = folder
-        self.experiment = params["experiment"]["name"]
+    folder: Path
+    experiment: str
+
+    @classmethod
+    def cloned(cls, folder: Path, params: dict[str, Any]) -> "Project":
+        """A fresh clone."""
         tracked = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"],
             cwd=ROOT,
@@ -34,7 +56,9 @@ class Project:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
         subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-        self.change(lambda content: content.update(params))
+        project = cls(folder, params["experiment"]["name"])
+        project.change(lambda content: content.update(params))
+        return project
 
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
@@ -82,3 +106,29 @@ class Project:
 def stages_that_ran(output: str) -> set[str]:
     """Names of the stages that ran, by what DVC printed."""
     return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def finished_project(factory: pytest.TempPathFactory) -> Project:
+    """A project with a tiny maze after its first run, for one file of tests; the run is made once for all of them."""
+    finished = made_once(factory, "finished-project", run_tiny_project)
+    folder = factory.mktemp("project") / "repo"
+    shutil.copytree(finished, folder.parent, symlinks=True, dirs_exist_ok=True)
+    return Project(folder, TINY["experiment"]["name"])
+
+
+def run_tiny_project(folder: Path) -> None:
+    """Make a project with a tiny maze in ``folder/repo``, and run all of its stages."""
+    project = Project.cloned(folder / "repo", TINY)
+    add_tiny_maze(project.folder / "datasets/recipes")
+    stages = {
+        "check",
+        "collect@tiny-maze",
+        "ingest@tiny-maze",
+        "describe@tiny-maze",
+        "relabel@tiny-maze",
+        "report",
+    }
+    stages |= {
+        f"{stage}@tiny-maze-{agent}" for stage in ("train", "evaluate") for agent in ("bc", "gciql")
+    }
+    assert project.repro() == stages

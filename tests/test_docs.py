@@ -51,7 +51,8 @@ from offline_gcrl.training.speed import accelerator
 DOCS = ROOT / "docs"
 BIN = Path(sys.executable).parent
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-pytestmark = pytest.mark.timeout(600)  # building the pages takes as long as the machine is busy
+# Building the pages takes as long as the machine is busy.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 # ---------------------------------------------------------------------------------------- the site

@@ -168,7 +168,9 @@ def test_dvc_runs_every_recipe_of_a_family(family: str, tmp_path: Path) -> None:
         },
     }
     experiment = {**SMALL["experiment"], "datasets": names}
-    project = Project(tmp_path / "repo", {**SMALL, "experiment": experiment, "evaluate": evaluate})
+    project = Project.cloned(
+        tmp_path / "repo", {**SMALL, "experiment": experiment, "evaluate": evaluate}
+    )
     for name in set(names) & set(PUBLISHED):
         published_look_alike(load_recipe(name, RECIPES), tmp_path / "minari", episodes=3, steps=60)
     project.dvc("repro", "--keep-going")

@@ -34,6 +34,8 @@ from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.policy import save_policy
 from offline_gcrl.training.module import train_seed
 
+pytestmark = pytest.mark.long
+
 GOAL = {"success": {"kind": "distance", "tolerance": 0.45}}
 SETTINGS: dict[str, Any] = {
     "updates": 60, "batch_size": 32, "snapshots": 3, "updates_per_step": 7, "hidden": [16, 16],

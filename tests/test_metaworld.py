@@ -302,7 +302,7 @@ def test_multi_task_cloning_of_mt10_runs_through_dvc(tmp_path: Path) -> None:
         "evaluate": {"episodes": 20, "curve_episodes": 10, "video": {"episodes": 2, "size": 64}},
         "agents": {"mt": agent},
     }  # fmt: skip
-    project = Project(tmp_path / "repo", params)
+    project = Project.cloned(tmp_path / "repo", params)
     project.repro()
     results = project.folder / "results/metaworld-mt10/mt/seed-0"
     evaluated = pl.read_parquet(results / "episodes.parquet")

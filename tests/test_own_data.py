@@ -718,7 +718,7 @@ def test_every_step_of_the_page_on_own_data_works(maze: Arrays, tmp_path: Path) 
         "train": {"updates": 40, "batch_size": 32, "snapshots": 2},
         "evaluate": {"episodes": 3, "curve_episodes": 1, "video": {"episodes": 1, "size": 64}},
     }
-    project = Project(tmp_path / "repo", small)
+    project = Project.cloned(tmp_path / "repo", small)
     write_hdf5(classic(maze), project.folder / "maze2d.hdf5")
     write_npz(maze, project.folder / "play.npz")
     for language, content in BLOCKS:

@@ -34,6 +34,8 @@ from offline_gcrl.training.speed import CompiledLoss, Plan, onednn_is_accurate, 
 from offline_gcrl.training.stacked import StackedLoss, StackedUpdater
 from offline_gcrl.training.updates import PlainUpdater, period
 
+pytestmark = pytest.mark.long
+
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 FAST = slow_unless([*own_losses(), *NETWORKS], MAPPED)
