@@ -1,9 +1,9 @@
-"""Evaluation: episodes of FetchReach in worker processes, compared with a plain Gymnasium loop."""
+"""Evaluation: episodes of FetchReach and PointMaze in worker processes, compared with a plain Gymnasium loop."""
 
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import torch
 
 from benchmarks.harness import Measurement, cpu_seconds, main
 from offline_gcrl.agents import agent_type, settings_type
-from offline_gcrl.config import Evaluate, resolve
-from offline_gcrl.environments.making import shared_environment
+from offline_gcrl.config import Dataset, Evaluate, resolve
+from offline_gcrl.environments.making import shared_environment, shown_sizes
 from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, episode_jobs
 from offline_gcrl.evaluation.rollouts import run_episode, run_episodes
 from offline_gcrl.networks.conditioning import Dimensions
@@ -23,29 +23,50 @@ from offline_gcrl.policies.policy import Policy, load_policy, save_policy
 from offline_gcrl.policies.scaling import Scaling
 from offline_gcrl.support.processes import cores, preload
 
-EPISODES, STEPS, ROUNDS = 80, 50, 3
+ROUNDS = 3
+TARGET = 1.3
+
+
+@dataclass(frozen=True)
+class Case:
+    """Episodes of a dataset, each until its time limit or, in a maze, until its goal is reached."""
+
+    dataset: str
+    title: str
+    episodes: int
+
+
+FETCH = Case("fetch-reach", "FetchReach", 80)
+MAZE = Case("pointmaze-umaze", "PointMaze UMaze", 200)
 
 
 def measurements() -> Iterator[Measurement]:
     """Steps per CPU-second, cores in use, and the policy's share of a step."""
     torch.set_num_threads(1)
     preload("offline_gcrl.evaluation.rollouts")
-    dataset = resolve("fetch-reach")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "policy.pt"
-        save_untrained(path)
-        jobs = episode_jobs(path, dataset, Evaluate(episodes=EPISODES), 0, FINAL)
-        policy = load_policy(path)
-        assert jobs[0].evaluation.environment is not None
-        environment = shared_environment(jobs[0].evaluation.environment)
-        yield from rates(jobs, policy)
-        run_episode(jobs[0])
-        yield shares(jobs, policy, environment)
+        for case in (FETCH, MAZE):
+            jobs = untrained_jobs(case, Path(folder) / f"{case.dataset}.pt")
+            yield from rates(case, jobs)
+            if case is FETCH:
+                run_episode(jobs[0])
+                yield shares(jobs)
 
 
-def save_untrained(path: Path) -> None:
-    """Save an untrained policy of the default size for FetchReach."""
-    dimensions = Dimensions(observation=10, goal=3, action=4)
+def untrained_jobs(case: Case, path: Path) -> list[EpisodeJob]:
+    """Evaluation episodes of an untrained policy of the default size, which is saved to ``path``."""
+    dataset = resolve(case.dataset)
+    jobs = episode_jobs(path, dataset, Evaluate(episodes=case.episodes), 0, FINAL)
+    environment = shared_environment(jobs[0].evaluation.environment)
+    sizes = shown_sizes(environment, jobs[0].goal)
+    assert isinstance(environment.action_space, gymnasium.spaces.Box)
+    actions = environment.action_space.shape[0]
+    save_untrained(path, Dimensions(sizes["observation"], sizes["desired_goal"], actions), dataset)
+    return jobs
+
+
+def save_untrained(path: Path, dimensions: Dimensions, dataset: Dataset) -> None:
+    """Save an untrained policy with two hidden layers of 128."""
     settings = settings_type("bc").model_validate(
         {
             "algorithm": "bc",
@@ -57,45 +78,49 @@ def save_untrained(path: Path) -> None:
     )
     torch.manual_seed(0)
     agent = agent_type("bc")(settings, dimensions)
-    scaling = Scaling((0.0,) * 10, (1.0,) * 10, (0.0,) * 3, (1.0,) * 3, (-1.0,) * 4, (1.0,) * 4)
-    save_policy(path, agent, "bc", settings, scaling, dimensions, ("fetch-reach",), {"updates": 0})
+    sizes = (dimensions.observation, dimensions.goal, dimensions.action)
+    (shift, scale), (goal_shift, goal_scale) = (((0.0,) * n, (1.0,) * n) for n in sizes[:2])
+    bounds = (-1.0,) * sizes[2], (1.0,) * sizes[2]
+    scaling = Scaling(shift, scale, goal_shift, goal_scale, *bounds)
+    save_policy(path, agent, "bc", settings, scaling, dimensions, (dataset.name,), {"updates": 0})
 
 
-def rates(jobs: list[EpisodeJob], policy: Policy) -> Iterator[Measurement]:
+def rates(case: Case, jobs: list[EpisodeJob]) -> Iterator[Measurement]:
     """A plain loop and worker processes in turn; the rate of the workers includes their start-up."""
-    name = jobs[0].evaluation.environment.id
-    environment = gymnasium.make(name, **jobs[0].evaluation.environment.kwargs)
+    settings, policy = jobs[0].evaluation.environment, load_policy(jobs[0].policy)
+    environment = gymnasium.make(settings.id, **settings.kwargs)
     seeds = [job.seed for job in jobs]
     plain_loop(environment, policy, seeds[:5])
     list(run_episodes(jobs[: 2 * cores()]))
     plain, ours, used = [], [], []
     for _ in range(ROUNDS):
         spent = cpu_seconds()
-        plain_loop(environment, policy, seeds)
-        plain.append(EPISODES * STEPS / (cpu_seconds() - spent))
+        steps = plain_loop(environment, policy, seeds)
+        plain.append(steps / (cpu_seconds() - spent))
         spent, began = cpu_seconds(), time.perf_counter()
-        list(run_episodes(jobs))
+        steps = sum(row["length"] for row in run_episodes(jobs))
         spent, seconds = cpu_seconds() - spent, time.perf_counter() - began
-        ours.append(EPISODES * STEPS / spent)
+        ours.append(steps / spent)
         used.append(spent / seconds)
     middle = [float(np.median(values)) for values in (plain, ours)]
     yield Measurement(
-        f"FetchReach, {EPISODES} episodes",
+        f"{case.title}, {case.episodes} episodes",
         [mine / theirs for mine, theirs in zip(ours, plain, strict=True)],
-        at_least=1.1,
+        at_least=TARGET,
         detail=f"plain loop {middle[0]:,.0f} steps/CPU-s, ours {middle[1]:,.0f} steps/CPU-s",
         floor=f"{raw_steps(environment):,.0f} steps/CPU-s: MuJoCo alone",
     )
     yield Measurement(
-        "cores in use during these episodes",
+        f"{case.title}: cores in use during these episodes",
         used,
         "cores",
         detail=f"of {cores()}; fewer if the machine does other work",
     )
 
 
-def plain_loop(environment: gymnasium.Env[Any, Any], policy: Policy, seeds: list[int]) -> None:
-    """A usual loop with Gymnasium, and the network in torch."""
+def plain_loop(environment: gymnasium.Env[Any, Any], policy: Policy, seeds: list[int]) -> int:
+    """A usual loop with Gymnasium, and the network in torch; returns the number of steps."""
+    steps = 0
     for seed in seeds:
         observation, _ = environment.reset(seed=seed)
         ended = False
@@ -106,30 +131,31 @@ def plain_loop(environment: gymnasium.Env[Any, Any], policy: Policy, seeds: list
                 action = policy.actor(state, goal)[0].clamp(-1.0, 1.0).numpy()
             observation, _, terminated, truncated, _ = environment.step(action)
             ended = terminated or truncated
+            steps += 1
+    return steps
 
 
 def raw_steps(environment: gymnasium.Env[Any, Any], count: int = 500) -> float:
     """Environment steps per CPU-second of the simulator alone."""
     robot: Any = environment.unwrapped
+    substeps = robot.n_substeps if hasattr(robot, "n_substeps") else robot.point_env.frame_skip
     environment.reset(seed=0)
     began = time.process_time()
     for _ in range(count):
-        mujoco.mj_step(robot.model, robot.data, nstep=robot.n_substeps)
+        mujoco.mj_step(robot.model, robot.data, nstep=substeps)
     return count / (time.process_time() - began)
 
 
-def shares(
-    jobs: list[EpisodeJob], policy: Policy, environment: gymnasium.Env[Any, Any]
-) -> Measurement:
+def shares(jobs: list[EpisodeJob]) -> Measurement:
     """The policy's share of the time of an episode, and its share with the network in torch."""
-    state, goal = np.zeros(10), np.zeros(3)
-    batch = np.zeros((1, 10))
+    policy = load_policy(jobs[0].policy)
+    state, goal = np.zeros(policy.dimensions.observation), np.zeros(policy.dimensions.goal)
+    batch = state[None]
     found, torch_cost = [], []
     for _ in range(ROUNDS):
         spent = time.process_time()
-        for job in jobs[:10]:
-            run_episode(replace(job))
-        step = (time.process_time() - spent) / (10 * STEPS)
+        steps = sum(run_episode(replace(job))["length"] for job in jobs[:10])
+        step = (time.process_time() - spent) / steps
         found.append(100.0 * seconds_per_call(lambda: policy.act(state, goal)) / step)
         torch_cost.append(100.0 * seconds_per_call(lambda: policy.act(batch, goal)) / step)
     return Measurement(

@@ -174,6 +174,31 @@ def test_cached_lookups_of_joints_sites_and_gripper_change_no_bit(name: str) -> 
         shown = [environment.step(action)[0] for environment in (ours, plain)]
 
 
+@pytest.mark.parametrize("reward", ["sparse", "dense"])
+@pytest.mark.parametrize("continuing", [True, False])
+def test_shorter_steps_of_mazes_change_no_bit(reward: str, continuing: bool) -> None:
+    name, options = "PointMaze_UMaze-v3", {"reward_type": reward, "continuing_task": continuing}
+    ours = make_environment(Environment(id=name, kwargs=options))
+    plain = gymnasium.make(name, disable_env_checker=True, **options)
+    assert "compute_terminated" in vars(ours.unwrapped)
+    random = np.random.default_rng(0)
+    ended = 0
+    for episode in range(20):
+        shown = [environment.reset(seed=episode) for environment in (ours, plain)]
+        for _ in range(300):
+            for key in shown[0][0]:
+                assert shown[0][0][key].tobytes() == shown[1][0][key].tobytes()
+            assert shown[0][1:] == shown[1][1:]
+            # Towards the goal at full force, so that velocities reach their limit and some episodes end.
+            towards = np.sign(shown[0][0]["desired_goal"] - shown[0][0]["achieved_goal"])
+            action = np.float32(towards * random.uniform(0.5, 1, 2))
+            shown = [environment.step(action) for environment in (ours, plain)]
+            if shown[0][2]:
+                break
+        ended += shown[0][2]
+    assert ended == 0 if continuing else ended > 3
+
+
 def test_uniform_actions_equal_those_of_numpy() -> None:
     space = gymnasium.spaces.Box(np.float32([-1.0, 0.3]), np.float32([0.7, 1.1]))
     environment = SimpleNamespace(action_space=space)

@@ -50,6 +50,17 @@ def test_it_follows_the_goal(policy: Policy) -> None:
     )
 
 
+def test_a_goal_that_was_changed_in_place_is_read_again(policy: Policy) -> None:
+    goal = np.ones(2)
+    first = policy.act(np.ones(5), goal)
+    goal *= -1.0
+    assert np.array_equal(policy.act(np.ones(5), goal), policy.act([1.0] * 5, [-1.0] * 2))
+    assert np.array_equal(policy.act(np.ones(5), -goal), first)
+    goal[0] = np.nan
+    with pytest.raises(PolicyError, match="the goal is not finite"):
+        policy.act(np.ones(5), goal)
+
+
 def test_wrong_shapes_and_tasks_are_named(policy: Policy) -> None:
     with pytest.raises(PolicyError, match=r"takes observations of shape \(5,\) .* not \(4,\)"):
         policy.act(np.zeros(4), np.zeros(2))

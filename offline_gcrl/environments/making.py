@@ -21,6 +21,7 @@ import numpy as np  # noqa: E402
 from offline_gcrl.config import Environment, Goal, Images, Recipe  # noqa: E402
 from offline_gcrl.environments.actions import OrderedActions  # noqa: E402
 from offline_gcrl.environments.arms import adapted  # noqa: E402
+from offline_gcrl.environments.mazes import shorten_steps  # noqa: E402
 from offline_gcrl.environments.robots import cache_lookups  # noqa: E402
 from offline_gcrl.environments.selection import as_tree, evaluated_goal, select  # noqa: E402
 from offline_gcrl.goals.success import size_mismatch  # noqa: E402
@@ -88,6 +89,7 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
         except TypeError as error:
             raise SettingsError(f"environment.kwargs of {settings.id}: {error}") from None
     cache_lookups(environment)
+    shorten_steps(environment)
     if settings.action_order is not None:
         environment = OrderedActions(environment, settings.action_order)
     return environment

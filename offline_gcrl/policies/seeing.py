@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,14 @@ IMAGE, STATE = "image", "state"
 """Keys of an observation that consists of an image and a state."""
 
 
+@dataclass
+class LastGoal:
+    """The goal vector that was read last: an episode usually has one goal, which is then read at its first step only."""
+
+    read: tuple[tuple[str, bytes], NDArray[np.float32]] | None = None
+    """Type and numbers of the given goal, and the vector that networks read, (goal,)."""
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Reads what a policy is given."""
@@ -26,6 +34,7 @@ class Inputs:
     scaling: Scaling
     dimensions: Dimensions
     vision: Vision
+    last: LastGoal = field(default_factory=LastGoal, compare=False, repr=False)
 
     @property
     def sees_states(self) -> bool:
@@ -78,9 +87,21 @@ class Inputs:
         """
         shape = self.dimensions.image
         if shape is None or not self.sees_goals:
-            return self.scaling.goals(checked_input(given, "goal", self.dimensions.goal))
+            return self._goal_vector(given)
         read = pixels(_image_of(given), "goal", shape)
         return np.zeros_like(read) if self.vision.goal == "black" else read
+
+    def _goal_vector(self, given: Any) -> NDArray[np.float32]:
+        """A normalised goal, or a batch."""
+        key = None
+        if isinstance(given, np.ndarray) and given.ndim == 1:
+            key, last = (given.dtype.str, given.tobytes()), self.last.read
+            if last is not None and last[0] == key:
+                return last[1]
+        vector = self.scaling.goals(checked_input(given, "goal", self.dimensions.goal))
+        if key is not None:
+            self.last.read = key, vector
+        return vector
 
 
 def _image_of(given: Any) -> Any:
