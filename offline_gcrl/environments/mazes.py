@@ -21,11 +21,10 @@ REACHED = 0.45
 
 def shorten_steps(environment: gymnasium.Env[Any, Any]) -> None:
     """Replace two functions of a PointMaze environment; other environments are not changed."""
-    maze = environment.unwrapped
+    maze: Any = environment.unwrapped
     if type(maze) is PointMazeEnv:
-        point: Any = maze.point_env
-        point._clip_velocity = _velocity_limit(point)
-        maze.compute_terminated = _termination_test(maze)  # type: ignore[method-assign]
+        maze.point_env._clip_velocity = _velocity_limit(maze.point_env)
+        maze.compute_terminated = _termination_test(maze)
 
 
 def _velocity_limit(point: Any) -> Any:
