@@ -19,7 +19,7 @@ from offline_gcrl.support import warm
 
 HEAVY = "offline_gcrl.hindsight.draws"
 SCRIPT = f"""
-import json, os, sys, tempfile, time
+import atexit, json, os, sys, tempfile, time
 from pathlib import Path
 import this_project
 from offline_gcrl.support import warm
@@ -39,7 +39,11 @@ if __name__ == "__main__":
         if sys.argv[1] == "sleep":
             Path("pid").write_text(str(os.getpid()))
             time.sleep(100)
-    sys.exit(3 if sys.argv[1] == "fails" else 0)
+    if sys.argv[1] == "raises":
+        atexit.register(print, "at exit")
+        print("not flushed", end=" ")
+        raise RuntimeError("a defect")
+    sys.exit({{"fails": 3, "says": "error: a sentence"}}.get(sys.argv[1], 0))
 """
 GONE = f"""{sys.executable} -c "
 import os, socket
@@ -103,6 +107,20 @@ def test_later_stages_run_in_forks_and_are_what_they_are_in_processes_of_their_o
     ] * 4  # Workers start none.
     assert (first["imported"], fails["imported"]) == ([False, False], [True, True])
     wait_for(lambda: not warm.address(project, run.pid).exists(), "the warm process outlived DVC")
+
+
+def test_a_fork_ends_as_an_interpreter_does(project: Path) -> None:
+    echo = "echo status $?"
+    run = start(project, "RUN check first", "RUN train raises", echo, "RUN train says", echo)
+    out, err = run.communicate(timeout=120)
+    assert out.count('"in_fork": true') == 2
+    assert [line for line in out.splitlines() if "status" in line or "at exit" in line] == [
+        "not flushed at exit",
+        "status 1",
+        "status 1",
+    ]
+    assert err.startswith("Traceback")
+    assert err.endswith("RuntimeError: a defect\nerror: a sentence\n")
 
 
 def test_without_dvc_there_is_no_warm_process(project: Path) -> None:
