@@ -18,11 +18,12 @@ from test_agents import (
     snapshot,
 )
 from test_training import Jobs, listen, make_job, run_killed_at, weights  # noqa: F401
+from torch import Tensor
 from torch.func import stack_module_state
 
 from offline_gcrl.config import Train
 from offline_gcrl.config.outputs import CHECKPOINT
-from offline_gcrl.networks.mlp import GELU, sigmoid_gelu
+from offline_gcrl.networks.mlp import GELU, GradientFromOutput, sigmoid_gelu
 from offline_gcrl.networks.values import Ensemble
 from offline_gcrl.policies.policy import load_policy
 from offline_gcrl.support.errors import OfflineGCRLError
@@ -65,6 +66,25 @@ def chunk(count: int, seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 # -------------------------------------------------------------------------------------------- GELU
+
+
+def test_relu_in_a_compiled_loss_has_the_gradients_of_torchs() -> None:
+    inputs = torch.linspace(-2.0, 2.0, 9, dtype=torch.float64, requires_grad=True)  # with 0
+
+    def gradients(relu: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        outputs = relu(inputs).square().sum()
+        (first,) = torch.autograd.grad(outputs, inputs, create_graph=True)
+        return [first, *torch.autograd.grad(first.square().sum(), inputs)]
+
+    def grad_of_grad(relu: Callable[[Tensor], Tensor]) -> Tensor:
+        loss = torch.func.grad(lambda x: relu(x).pow(3).sum())
+        result: Tensor = torch.func.vmap(torch.func.grad(lambda x: loss(x).sum()))(inputs[:, None])
+        return result
+
+    own: Callable[[Tensor], Tensor] = GradientFromOutput.apply
+    for found, expected in zip(gradients(own), gradients(torch.relu), strict=True):
+        assert torch.equal(found, expected)
+    assert torch.equal(grad_of_grad(own), grad_of_grad(torch.relu))
 
 
 def test_both_forms_of_gelu_are_the_tanh_approximation_with_finite_gradients_everywhere() -> None:

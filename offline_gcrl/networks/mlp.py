@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +33,43 @@ def sigmoid_gelu(inputs: Tensor) -> Tensor:
     )
 
 
+class ReLU(nn.ReLU):
+    """ReLU, whose gradient in a compiled loss is computed from the output.
+
+    torch's compiler would store which inputs are negative as Booleans, and storing these takes six times as long as the
+    function itself. The output is stored in any case, as the input of the next layer.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Any shape to the same."""
+        if torch.compiler.is_dynamo_compiling() and torch.is_grad_enabled():
+            outputs: Tensor = GradientFromOutput.apply(inputs)  # type: ignore[no-untyped-call]
+            return outputs
+        return super().forward(inputs)
+
+
+class GradientFromOutput(torch.autograd.Function):
+    """ReLU with the gradient g sign(relu(x)), which is torch's, and which has a gradient itself."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(inputs: Tensor) -> Tensor:
+        return inputs.relu()
+
+    @staticmethod
+    def setup_context(context: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        context.save_for_backward(output)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        output: Tensor = context.saved_tensors[0]
+        return gradient * output.sign()
+
+
 LAYER_NORM_EPSILON = 1.0e-6
 """Epsilon of LayerNorm in flax, and so in OGBench's agents; torch's default is 1e-5."""
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": GELU, "tanh": nn.Tanh}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": ReLU, "gelu": GELU, "tanh": nn.Tanh}
 
 
 class MLP(nn.Sequential):
