@@ -55,14 +55,17 @@ class GradientFromOutput(torch.autograd.Function):
 
     @staticmethod
     def forward(inputs: Tensor) -> Tensor:
+        """Any shape to the same."""
         return inputs.relu()
 
     @staticmethod
     def setup_context(context: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Keep the output."""
         context.save_for_backward(output)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
+        """The gradient of the output, of any shape, to that of the input."""
         output: Tensor = context.saved_tensors[0]
         return gradient * output.sign()
 
