@@ -1,6 +1,8 @@
 """Evaluation gives the same table for any number of workers, and intervals with correct coverage."""
 
+import gc
 import json
+import weakref
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from offline_gcrl.config import Evaluate, Goal, Video
 from offline_gcrl.environments.cameras import as_pixels, prepare, shows_goal
 from offline_gcrl.environments.making import can_render, make_environment
 from offline_gcrl.environments.selection import as_tree
+from offline_gcrl.evaluation import videos
 from offline_gcrl.evaluation.jobs import CURVE, FINAL, episode_jobs, evaluation_seeds
 from offline_gcrl.evaluation.results import episode_table, learning_curve, summarise
 from offline_gcrl.evaluation.rollouts import has_reached, run_episode, run_episodes
@@ -29,7 +32,7 @@ from offline_gcrl.evaluation.videos import (
     with_circle,
     write_videos,
 )
-from offline_gcrl.policies.policy import save_policy
+from offline_gcrl.policies.policy import load_policy, save_policy
 from offline_gcrl.statistics.intervals import (
     across_seeds,
     means_at_once,
@@ -268,6 +271,46 @@ def test_a_video_shows_the_episodes(policy: Path, tmp_path: Path) -> None:
         row, column = divmod(place, 2)
         found = last[24 + 120 * (row + 1) - 3, 96 * column + 48]
         assert np.abs(found - np.array(colour)).max() < 25
+
+
+@pytest.mark.skipif(not can_render(), reason="no GL library")
+def test_an_environment_that_is_freed_late_blackens_no_picture(
+    policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(*arguments: Any, **named: Any) -> Any:
+        environment = make_environment(*arguments, **named)
+        environment.unwrapped.itself = environment.unwrapped  # type: ignore[attr-defined]
+        return environment
+
+    monkeypatch.setattr(videos, "make_environment", make)
+    jobs = episode_jobs(policy, as_dataset(small_recipe()), Evaluate(), 0, FINAL)
+    loaded, settings, usual = load_policy(policy), Video(size=96), gc.get_threshold()
+    gc.collect()
+    gc.freeze()  # With little else to collect, all generations are collected often.
+    gc.collect()
+    gc.set_threshold(1000, 1, 1)
+    try:
+        for job in jobs[:2]:
+            for picture in videos._rendered_episode(job, loaded, settings):
+                assert np.median(picture[:96]) > 20
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
+
+
+@pytest.mark.skipif(not can_render(), reason="no GL library")
+def test_an_episode_leaves_no_environment_of_a_maze_behind() -> None:
+    settings = small_recipe().evaluation
+    assert settings is not None
+    environment = make_environment(settings.environment)
+    maze = weakref.ref(environment.unwrapped)
+    gc.disable()
+    try:
+        environment.close()
+        del environment
+        assert maze() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not can_render(), reason="no GL library")

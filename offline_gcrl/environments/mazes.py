@@ -42,12 +42,16 @@ def _velocity_limit(point: Any) -> Any:
 
 
 def _termination_test(maze: Any) -> Any:
-    """A replacement of ``MazeEnv.compute_terminated`` for one state."""
+    """A replacement of ``MazeEnv.compute_terminated`` for one state.
+
+    It does not refer to the maze: a maze that refers to itself would outlive its episode, with its GL context.
+    """
+    continuing_task = maze.continuing_task
 
     def compute_terminated(
         achieved_goal: NDArray[Any], desired_goal: NDArray[Any], info: Any
     ) -> bool:
-        if maze.continuing_task:
+        if continuing_task:
             return False
         difference = achieved_goal - desired_goal
         return math.sqrt(difference.dot(difference)) <= REACHED

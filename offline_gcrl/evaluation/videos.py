@@ -4,9 +4,10 @@ In mazes, a circle shows where the goal counts as reached. The video of episodes
 subgoals of the path, and the current one.
 """
 
+import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -176,8 +177,24 @@ def _rendered_episode(job: EpisodeJob, policy: Policy, settings: Video) -> list[
         width=settings.size,
         height=settings.size,
     )
-    with closing(environment), seeded_episode(environment, job.seed):
+    with _without_collection(), closing(environment), seeded_episode(environment, job.seed):
         return _resampled(list(_frames(environment, policy, job)))
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Collect no garbage within the block.
+
+    An earlier environment with reference cycles is freed by a collection. Its renderer then deletes its GL objects by
+    their numbers, which are those of the present renderer: all further pictures of the episode would be black.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _frames(
