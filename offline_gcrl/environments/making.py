@@ -1,6 +1,7 @@
 """Creating Gymnasium environments from settings, with errors that name the missing package or key."""
 
 import difflib
+import gc
 import inspect
 import os
 import warnings
@@ -130,6 +131,22 @@ def seeded_episode(environment: gymnasium.Env[Any, Any], seed: int) -> Iterator[
         yield
     finally:
         np.random.set_state(before)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Collect no garbage within the block, in which an episode is rendered.
+
+    An earlier environment with reference cycles is freed by a collection. Its renderer then deletes its GL objects by
+    their numbers, which are those of the present renderer: all further pictures of the episode would be black.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def reported_success(info: dict[str, Any]) -> bool | None:

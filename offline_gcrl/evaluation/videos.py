@@ -4,10 +4,9 @@ In mazes, a circle shows where the goal counts as reached. The video of episodes
 subgoals of the path, and the current one.
 """
 
-import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +26,12 @@ from offline_gcrl.config.outputs import (
     ROLLOUTS,
 )
 from offline_gcrl.environments.cameras import as_pixels, prepare, shows_goal
-from offline_gcrl.environments.making import can_render, make_environment, seeded_episode
+from offline_gcrl.environments.making import (
+    can_render,
+    make_environment,
+    seeded_episode,
+    without_collection,
+)
 from offline_gcrl.evaluation.goal_images import goal_image, put_in_corner, with_goals
 from offline_gcrl.evaluation.instructed import different_sentences
 from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, Instructed
@@ -177,24 +181,8 @@ def _rendered_episode(job: EpisodeJob, policy: Policy, settings: Video) -> list[
         width=settings.size,
         height=settings.size,
     )
-    with _without_collection(), closing(environment), seeded_episode(environment, job.seed):
+    with without_collection(), closing(environment), seeded_episode(environment, job.seed):
         return _resampled(list(_frames(environment, policy, job)))
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Collect no garbage within the block.
-
-    An earlier environment with reference cycles is freed by a collection. Its renderer then deletes its GL objects by
-    their numbers, which are those of the present renderer: all further pictures of the episode would be black.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _frames(
