@@ -65,7 +65,7 @@ def chunk(count: int, seed: int = 0) -> dict[str, torch.Tensor]:
     return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
 
 
-# -------------------------------------------------------------------------------------------- GELU
+# ------------------------------------------------------------------------------------- activations
 
 
 def test_relu_in_a_compiled_loss_has_the_gradients_of_torchs() -> None:
