@@ -15,6 +15,8 @@ import pytest
 import yaml
 from conftest import ROOT, made_once
 
+from offline_gcrl.support import warm
+
 BIN = Path(sys.executable).parent
 TINY: dict[str, Any] = {
     "experiment": {"name": "tiny", "datasets": ["tiny-maze"], "agents": ["gciql", "bc"], "seeds": [0, 1]},
@@ -61,7 +63,9 @@ class Project:
         return project
 
     def environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
+        """The variables of this process, with which all runs of DVC in this project share a warm process."""
+        others = ("DVC_", "MLFLOW_", "PYTEST_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(others)}
         git = {
             f"GIT_{role}_{part}": "test@localhost"
             for role in ("AUTHOR", "COMMITTER")
@@ -69,7 +73,8 @@ class Project:
         }
         minari_path = str(self.folder.parent / "minari")
         path = f"{BIN}:{kept['PATH']}"
-        return {**kept, **git, "PATH": path, "MINARI_DATASETS_PATH": minari_path}
+        session = {warm.SESSION: str(os.getpid())}
+        return {**kept, **git, **session, "PATH": path, "MINARI_DATASETS_PATH": minari_path}
 
     def dvc(self, *arguments: str, fails: bool = False) -> str:
         answer = subprocess.run(

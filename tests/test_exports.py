@@ -73,7 +73,8 @@ def test_a_figure_for_papers_has_the_width_of_a_column_or_page_and_embeds_its_fo
     for name in ("one", "two"):
         figure, axes = plt.subplots(*panels, figsize=(5.0, 3.0), squeeze=False)
         axes[0, 0].set_title("success")
-        save_for_paper(figure, tmp_path / f"{name}.pdf")
+        with mpl.rc_context({"pdf.compression": 0}):
+            save_for_paper(figure, tmp_path / f"{name}.pdf")
         plt.close(figure)
     content = (tmp_path / "one.pdf").read_bytes()
     box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) [\d.]+ \]", content)
@@ -81,6 +82,9 @@ def test_a_figure_for_papers_has_the_width_of_a_column_or_page_and_embeds_its_fo
     assert float(box[1]) == pytest.approx(72 * expected)
     assert b"/FontFile2" in content
     assert b"/Type3" not in content
+    font = content[content.index(b"stream\n\x00\x01\x00\x00") :]  # The start of a TrueType font.
+    assert b"glyf" in font
+    assert not [table for table in (b"GPOS", b"GSUB", b"GDEF") if table in font]
     assert content == (tmp_path / "two.pdf").read_bytes()
 
 

@@ -71,7 +71,8 @@ def project(tmp_path: Path) -> Path:
 def start(project: Path, *commands: str, **changed: str) -> subprocess.Popen[str]:
     """A run of DVC with these commands, one after the other."""
     lines = [re.sub("RUN (check|train)", rf"{sys.executable} pipelines/\1.py", c) for c in commands]
-    environment = {**os.environ, "DVC_STAGE": "train", **changed}
+    ours = {name: v for name, v in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    environment = {**ours, "DVC_STAGE": "train", **changed}
     pipe = subprocess.PIPE
     return subprocess.Popen(
         ["sh", "-c", "\n".join(["trap : INT", *lines])], cwd=project, env=environment, stdout=pipe, stderr=pipe, text=True,
@@ -102,9 +103,8 @@ def test_later_stages_run_in_forks_and_are_what_they_are_in_processes_of_their_o
     assert status == {"status": 3}
     assert fails["arguments"] == ["fails", "y"]
     assert fails["folder"] == first["folder"]
-    assert [line["sockets"] for line in (first, fails, other, last)] == [
-        1
-    ] * 4  # Workers start none.
+    # Workers start none, and the process ends at the first stage that it does not fit.
+    assert [line["sockets"] for line in (first, fails, other, last)] == [1, 1, 0, 0]
     assert (first["imported"], fails["imported"]) == ([False, False], [True, True])
     wait_for(lambda: not warm.address(project, run.pid).exists(), "the warm process outlived DVC")
 
@@ -131,9 +131,50 @@ def test_without_dvc_there_is_no_warm_process(project: Path) -> None:
 
 
 def test_where_a_socket_is_impossible_files_keep_their_usual_modes(tmp_path: Path) -> None:
-    warm._start_warm_process(tmp_path, tmp_path / ("x" * 120), os.getpid())
+    path = tmp_path / ("x" * 120)
+    warm._start_warm_process(tmp_path, path, os.getpid(), own_group=False)
     (tmp_path / "folder").mkdir()
     assert (tmp_path / "folder").stat().st_mode & 0o700 == 0o700
+
+
+def test_runs_of_a_session_share_a_warm_process_until_the_code_changes(project: Path) -> None:
+    changed = "echo '# changed' >> pipelines/check.py"
+    shell = subprocess.Popen(["sleep", "100"])
+    session = {warm.SESSION: str(shell.pid)}
+    runs = [
+        told(start(project, *commands, **session))
+        for commands in (
+            ["RUN train a"],
+            ["RUN train b"],
+            [changed, "RUN train c"],
+            ["RUN train d"],
+        )
+    ]
+    assert [line["in_fork"] for (line,) in runs] == [True, True, False, True]
+    assert [line["imported"] for (line,) in runs][0::3] == [[True, True]] * 2
+    assert warm.address(project, shell.pid).exists()
+    shell.kill()
+    shell.wait()
+    wait_for(lambda: not warm.address(project, shell.pid).exists(), "it outlived its session")
+
+
+def test_a_kill_of_a_run_leaves_the_warm_process_of_the_session(project: Path) -> None:
+    shell = subprocess.Popen(["sleep", "100"])
+    session = {warm.SESSION: str(shell.pid)}
+    run = start(project, "RUN train sleep", **session)
+    wait_for(lambda: (project / "pid").exists() and (project / "pid").read_text(), "no stage")
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    wait_for(lambda: has_ended(int((project / "pid").read_text())), "the stage outlived its script")
+    (line,) = told(start(project, "RUN train b", **session))
+    assert line["in_fork"]
+    shell.kill()
+    shell.wait()
+
+
+def test_a_session_that_is_no_process_number_is_named(project: Path) -> None:
+    run = start(project, "RUN train a", **{warm.SESSION: "mine"})
+    assert "OFFLINE_GCRL_SESSION: 'mine' is not the number of a process" in run.communicate()[1]
 
 
 @pytest.mark.parametrize("ended", ["dvc", "script", "interrupted", "terminated"])

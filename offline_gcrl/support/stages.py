@@ -42,14 +42,23 @@ def place_of_stage(folder: Path = Path()) -> str:
 def stages_of(folder: Path = Path()) -> tuple[str, Items] | None:
     """The name of the experiment and all stages; None if the files of the project do not give them."""
     try:
-        contents = ((folder / file).read_text("utf-8") for file in ("dvc.yaml", "params.yaml"))
-        # libyaml is ten times as fast; this is a part of the start of every stage.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        stages, params = (yaml.load(text, loader) for text in contents)  # noqa: S506 - safe
+        stages, params = (read_dvc_file(folder / file) for file in ("dvc.yaml", "params.yaml"))
         experiment = str(params["experiment"].get("name", ""))
         return experiment, stage_items(stages["stages"], params)
     except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError):
         return None  # The stage itself names what is wrong with its settings.
+
+
+def read_dvc_file(path: Path) -> Any:
+    """The content of a YAML file that DVC writes or has read.
+
+    Raises:
+        OSError: the file cannot be read.
+        yaml.YAMLError: it is not YAML.
+    """
+    # libyaml is ten times as fast; this is a part of the start of every stage.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text("utf-8"), loader)  # noqa: S506 - safe
 
 
 def stage_items(stages: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

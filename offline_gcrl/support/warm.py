@@ -8,6 +8,10 @@ the warm process (`warm_process`).
 A stage runs in the script's own process if there is no warm process, if the code has changed since its imports, or if
 the environment variables differ. Outside DVC there is none. A script that ends takes its stage with it, and the warm
 process ends with DVC.
+
+Several runs of DVC share a warm process if the environment variable `SESSION` has the number of a process that is alive
+during all of them: ``export OFFLINE_GCRL_SESSION=$$`` in a shell. The warm process then ends with that process, or at
+the first stage whose code or environment variables differ from its own.
 """
 
 import json
@@ -38,6 +42,8 @@ NUMBER = struct.Struct("!i")
 
 STAGE = "OFFLINE_GCRL_STAGE"
 """Environment variable that is set within a stage: in forks of the warm process, and in workers, which import the script."""
+SESSION = "OFFLINE_GCRL_SESSION"
+"""Environment variable with the number of the process whose runs of DVC share a warm process."""
 in_fork = False
 """Whether this process is a fork of the warm process."""
 
@@ -51,25 +57,43 @@ def hand_over(root: Path, dvc: int) -> None:
     """
     if STAGE in os.environ or "DVC_STAGE" not in os.environ or not hasattr(socket, "send_fds"):
         return
+    session = _session()
     os.environ[STAGE] = str(os.getpid())
-    path, is_heavy = address(root, dvc), Path(sys.argv[0]).stem in HEAVY
+    path, is_heavy = address(root, session or dvc), Path(sys.argv[0]).stem in HEAVY
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(path))
         except OSError:  # There is none yet.
-            if not is_heavy:
-                _start_warm_process(root, path, dvc)
-            return
+            if session or not is_heavy:
+                _start_warm_process(root, path, session or dvc, own_group=session is not None)
+            if not (session and is_heavy and _connects(connection, path)):
+                return
         connection.settimeout(SECONDS_OF_WAITING if is_heavy else SECONDS_OF_READY)
         status = _run_in_fork(connection)
     if status is not None:
         sys.exit(status)
 
 
-def address(root: Path, dvc: int) -> Path:
-    """The socket of the warm process of one run of DVC in one project."""
+def _session() -> int | None:
+    """The process that shares a warm process among its runs of DVC, or nothing."""
+    text = os.environ.get(SESSION)
+    if text and not text.isdecimal():
+        sys.exit(f"error: {SESSION}: '{text}' is not the number of a process; export {SESSION}=$$")
+    return int(text) if text else None
+
+
+def _connects(connection: socket.socket, path: Path) -> bool:
+    try:
+        connection.connect(str(path))
+    except OSError:  # It could not be started.
+        return False
+    return True
+
+
+def address(root: Path, owner: int) -> Path:
+    """The socket of the warm process of one project and one owner: a run of DVC, or the process of a session."""
     project = zlib.crc32(str(root).encode())
-    return Path(tempfile.gettempdir()) / f"offline-gcrl-{os.getuid()}-{project:08x}-{dvc}.socket"
+    return Path(tempfile.gettempdir()) / f"offline-gcrl-{os.getuid()}-{project:08x}-{owner}.socket"
 
 
 def comparable(environment: Mapping[str, str]) -> dict[str, str]:
@@ -78,8 +102,15 @@ def comparable(environment: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in environment.items() if not k.startswith("DVC_") and k not in own}
 
 
-def _start_warm_process(root: Path, path: Path, dvc: int) -> None:
-    """Start it with a socket that listens already, so that the next script finds it."""
+def _start_warm_process(root: Path, path: Path, owner: int, own_group: bool) -> None:
+    """Start it with a socket that listens already, so that the next script finds it.
+
+    Args:
+        root: folder of the project.
+        path: address of the socket.
+        owner: number of the process that ends it by its own end.
+        own_group: whether it survives a kill of all processes of DVC's group.
+    """
     with socket.socket(socket.AF_UNIX) as listener, suppress(OSError):
         path.unlink(missing_ok=True)  # Of a process that was killed.
         previous = os.umask(0o177)
@@ -91,12 +122,12 @@ def _start_warm_process(root: Path, path: Path, dvc: int) -> None:
         program = (
             f"import sys; sys.path.insert(0, {str(root)!r})\n"
             "from offline_gcrl.support.warm_process import serve\n"
-            f"serve({str(root)!r}, {listener.fileno()}, {dvc})"
+            f"serve({str(root)!r}, {listener.fileno()}, {owner})"
         )
         nothing = subprocess.DEVNULL
         subprocess.Popen(
             [sys.executable, "-c", program], stdin=nothing, stdout=nothing, stderr=nothing,
-            pass_fds=[listener.fileno()],
+            pass_fds=[listener.fileno()], start_new_session=own_group,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The warm process of one ``dvc repro``: it imports what the stages import, and runs each stage in a fork of itself.
+"""The warm process of a ``dvc repro``: it imports what the stages import, and runs each stage in a fork of itself.
 
 It has a single thread, so that forks start in a defined state. The workers of a stage are forks, too: its fork server
 is a fork that has imported everything, instead of a new interpreter.
@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from contextlib import suppress
 from importlib import import_module
@@ -26,6 +27,13 @@ from offline_gcrl.support.imports import pause_collection, resume_collection
 
 IMPORTED_BY_WORKERS = {"offline_gcrl.training.jobs": "offline_gcrl.training.module"}
 """What the workers of a module import, in addition to what scripts import."""
+IMPORTED_DURING_STAGES = (
+    "matplotlib.backends.backend_pdf",
+    "matplotlib.backends.backend_svg",
+    "mlflow.pyfunc.loaders",
+    "mlflow.store.tracking.sqlalchemy_store",
+)
+"""What MLflow and Matplotlib import at their first use, which takes more than a second in each stage that uses them."""
 FRESH = "offline_gcrl.support.terminal"
 """The module that every fork imports again, because it looks at the terminal when it is imported."""
 INTERRUPTED = 130
@@ -49,23 +57,23 @@ class Imported(NamedTuple):
     code: dict[str, tuple[int, int]]
 
 
-def serve(root: str, listener: int, dvc: int) -> None:
-    """Import everything, then run stages in forks until DVC ends.
+def serve(root: str, listener: int, owner: int) -> None:
+    """Import everything, then run stages in forks until the owner ends.
 
     Args:
         root: folder of the project.
         listener: a socket that listens for scripts.
-        dvc: number of the process whose end is also the end of this one.
+        owner: number of the process whose end is also the end of this one: DVC, or the process of a session.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # A terminal sends it to the stages, too.
     imported = Imported(warm.comparable(os.environ), code_state(Path(root)))
     with socket.socket(fileno=listener) as scripts:
         try:
-            _import_all(Path(root), dvc)
-            stage = _next_stage(scripts, Path(root), dvc, imported)
+            _import_all(Path(root), owner)
+            stage = _next_stage(scripts, Path(root), owner, imported)
         finally:
-            if not warm.in_fork:
-                warm.address(Path(root), dvc).unlink(missing_ok=True)
+            if not warm.in_fork and scripts.fileno() >= 0:
+                warm.address(Path(root), owner).unlink(missing_ok=True)
     if stage is not None:
         _run(stage)
 
@@ -76,7 +84,7 @@ def code_state(root: Path) -> dict[str, tuple[int, int]]:
     return {str(file): (file.stat().st_mtime_ns, file.stat().st_size) for file in files}
 
 
-def _import_all(root: Path, dvc: int) -> None:
+def _import_all(root: Path, owner: int) -> None:
     """Import what the scripts in ``pipelines/`` import from the package, at any place, and what workers import."""
     trees = [ast.parse(path.read_text()) for path in sorted((root / "pipelines").glob("*.py"))]
     nodes = [node for tree in trees for node in ast.walk(tree)]
@@ -84,26 +92,45 @@ def _import_all(root: Path, dvc: int) -> None:
     modules |= {IMPORTED_BY_WORKERS.get(module, module) for module in modules}
     pause_collection()
     for module in sorted(modules):
-        if module.startswith("offline_gcrl.") and _is_running(dvc):
+        if module.startswith("offline_gcrl.") and _is_running(owner):
+            import_module(module)
+    for module in IMPORTED_DURING_STAGES:
+        if module.partition(".")[0] in sys.modules and _is_running(owner):
             import_module(module)
     resume_collection()
 
 
-def _next_stage(listener: socket.socket, root: Path, dvc: int, imported: Imported) -> Stage | None:
-    """The stage of this process, in a fork; nothing in the warm process itself, once DVC has ended."""
+def _next_stage(
+    listener: socket.socket, root: Path, owner: int, imported: Imported
+) -> Stage | None:
+    """The stage of this process, in a fork; nothing in the warm process itself, once it must end.
+
+    It ends with its owner, or once a stage needs other code or environment variables: the next run starts another one.
+    """
     scripts: dict[int, socket.socket] = {}
-    while _is_running(dvc):
-        wait = SECONDS_BETWEEN_LOOKS_AT_STAGES if scripts else SECONDS_BETWEEN_LOOKS
-        if select.select([listener], [], [], wait)[0]:
-            stage = _accept(listener)
-            if stage is not None and _forks(stage, root, imported, scripts):
+    while _is_running(owner) and (scripts or listener.fileno() >= 0):
+        stage = _request(
+            listener, SECONDS_BETWEEN_LOOKS_AT_STAGES if scripts else SECONDS_BETWEEN_LOOKS
+        )
+        if stage is not None and _fits(stage, root, imported):
+            if _forks(stage, scripts):
                 return stage
+        elif stage is not None:
+            warm.address(root, owner).unlink(missing_ok=True)
+            listener.close()
+            _answer(stage, warm.REFUSED)
+            stage.script.close()
         _report_ends(scripts)
     return None
 
 
-def _accept(listener: socket.socket) -> Stage | None:
-    """What a script asks for; nothing if the script does not wait, and has gone."""
+def _request(listener: socket.socket, seconds: float) -> Stage | None:
+    """What a script asks for; nothing if none asks in this time, or if it does not wait, and has gone."""
+    if listener.fileno() < 0:
+        time.sleep(seconds)
+        return None
+    if not select.select([listener], [], [], seconds)[0]:
+        return None
     script, _ = listener.accept()
     script.settimeout(5.0)
     try:
@@ -115,30 +142,33 @@ def _accept(listener: socket.socket) -> Stage | None:
     return Stage(request, files, script)
 
 
-def _forks(stage: Stage, root: Path, imported: Imported, scripts: dict[int, socket.socket]) -> bool:
-    """Fork a process for a stage, or refuse it; true in the fork.
+def _fits(stage: Stage, root: Path, imported: Imported) -> bool:
+    """Whether a stage needs what this process has imported."""
+    return Imported(warm.comparable(stage.request["environment"]), code_state(root)) == imported
+
+
+def _forks(stage: Stage, scripts: dict[int, socket.socket]) -> bool:
+    """Fork a process for a stage; true in the fork.
 
     Args:
         stage: what a script asks for.
-        root: folder of the project.
-        imported: what the imports of this process depend on; if that has changed, the script must run the stage.
         scripts: gets the connection to the script by the number of the fork.
     """
-    environment = warm.comparable(stage.request["environment"])
-    if Imported(environment, code_state(root)) == imported:
-        fork = os.fork()
-        if not fork:
-            warm.in_fork = True
-            return True
-        scripts[fork] = stage.script
-        answer = warm.ACCEPTED + warm.NUMBER.pack(fork)
-    else:
-        answer = warm.REFUSED
+    fork = os.fork()
+    if not fork:
+        warm.in_fork = True
+        return True
+    scripts[fork] = stage.script
+    _answer(stage, warm.ACCEPTED + warm.NUMBER.pack(fork))
+    return False
+
+
+def _answer(stage: Stage, answer: bytes) -> None:
+    """Send an answer to the script, and close its files here."""
     for file in stage.files:
         os.close(file)
     with suppress(OSError):  # The script may have been killed; its stage, if any, ends with it.
         stage.script.sendall(answer)
-    return False
 
 
 def _is_running(process: int) -> bool:

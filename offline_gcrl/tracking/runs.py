@@ -11,10 +11,11 @@ from typing import Any
 
 import mlflow.data
 import polars as pl
-import yaml
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunData, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+
+from offline_gcrl.support.stages import read_dvc_file
 
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100  # Limits of one `log_batch` call.
 CHARACTERS_OF_PARAM = 500
@@ -160,7 +161,7 @@ def mark_failed_on_error(runs: Iterable[TrackedRun]) -> Iterator[None]:
 def dvc_digest(lock: str, stage: str) -> str | None:
     """The MD5 digest of a stage's first output in ``dvc.lock``; None outside of DVC."""
     path = Path(lock)
-    stages = (yaml.safe_load(path.read_text()) or {}).get("stages", {}) if path.exists() else {}
+    stages = (read_dvc_file(path) or {}).get("stages", {}) if path.exists() else {}
     outs = stages.get(stage, {}).get("outs", [{}])
     digest: str | None = outs[0].get("md5")
     return digest.split(".")[0] if digest else None
