@@ -3,7 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 # Resolves the packages in a third of the time of pip 23, which Python 3.11 brings.
 PIP := pip==26.3
-# Modules are compiled when they are first imported; pip would compile all of them, which takes a minute.
+# Modules are compiled when they are first imported; pip would compile all of them, which takes a minute. Many container
+# images forbid Python to keep what it compiled; each process would then compile again, which takes 8 s.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := pip install --quiet --disable-pip-version-check --no-compile --constraint requirements.lock --editable
 SEARCHES := $(basename $(notdir $(wildcard docs/searches/*.yaml)))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
