@@ -54,7 +54,7 @@ class Train(Section):
     """Largest share of free memory, or of the memory of the GPU, for the data of all training processes."""
     resident: Resident = Resident()
     """Sets of data that are in memory in turn, with ``data: resident``."""
-    precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Precision of matrix products in the loss; weights, gradients and checkpoints are always float32. ``tf32`` needs a
     GPU. ``auto``: ``tf32`` on a GPU that has it; ``bf16`` on a processor that multiplies it, if a layer has 256 units."""
     seeds_together: Literal["auto", "processes", "stacked"] = "auto"

@@ -99,8 +99,11 @@ def plan_for(train: Train, settings: AgentSettings) -> Plan:
     """
     device: Device = "cuda" if accelerator(train.accelerator) == "gpu" else "cpu"
     notes: list[str] = []
-    wide = max(settings.hidden) >= WORTH_ROUTING
-    routed = device == "cpu" and wide and _or_note(onednn_is_accurate(), NOT_ACCURATE, notes)
+    precision = _precision(train, settings, device, notes)
+    worth_routing = precision == "fp32" and max(settings.hidden) >= WORTH_ROUTING
+    routed = (
+        device == "cpu" and worth_routing and _or_note(onednn_is_accurate(), NOT_ACCURATE, notes)
+    )
     wanted = _pays_back(train, settings, device) if train.compile == "auto" else train.compile
     wanted = wanted and not train.has_task_gradients
     together = train.seeds_together
@@ -113,7 +116,7 @@ def plan_for(train: Train, settings: AgentSettings) -> Plan:
         device=device,
         matmul="onednn" if routed else "default",
         compile=wanted and _or_note(has_compiler(device), NO_COMPILER, notes),
-        precision=_precision(train, settings, device, notes),
+        precision=precision,
         stacked=together == "stacked" or (together == "auto" and device == "cuda" and not apart),
         notes=tuple(notes),
     )
@@ -135,7 +138,8 @@ def _precision(
             chosen = "tf32"
         elif device == "cpu" and max(settings.hidden) >= WORTH_ROUTING and multiplies_bfloat16():
             chosen = "bf16"
-    notes.append(f"train.precision: auto is {chosen} here")
+    if chosen != "fp32":
+        notes.append(f"train.precision: auto is {chosen} here")
     return chosen
 
 
