@@ -52,7 +52,7 @@ DOCS = ROOT / "docs"
 BIN = Path(sys.executable).parent
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 # Building the pages takes as long as the machine is busy.
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long(seconds=70), pytest.mark.timeout(600)]
 
 
 # ---------------------------------------------------------------------------------------- the site

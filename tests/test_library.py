@@ -34,7 +34,7 @@ from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.policy import save_policy
 from offline_gcrl.training.module import train_seed
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.long(seconds=50)
 
 GOAL = {"success": {"kind": "distance", "tolerance": 0.45}}
 SETTINGS: dict[str, Any] = {

@@ -16,7 +16,7 @@ from project import Project, finished_project, stages_that_ran
 from offline_gcrl import load_policy
 from offline_gcrl.commands.experiments import experiments_table
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long(seconds=60), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from project import Project, finished_project
 
 from offline_gcrl.config import load_recipe
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long(seconds=70), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

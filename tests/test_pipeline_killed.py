@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from project import Project, finished_project
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long(seconds=40), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from offline_gcrl.training.speed import CompiledLoss, Plan, onednn_is_accurate, 
 from offline_gcrl.training.stacked import StackedLoss, StackedUpdater
 from offline_gcrl.training.updates import PlainUpdater, period
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.long(seconds=40)
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
