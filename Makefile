@@ -79,7 +79,7 @@ screenshots: $(VENV)/.dev      ## update the pictures in docs/images from the re
 notebooks: $(VENV)/.dev        ## execute the notebooks with the results of `make repro`
 	python notebooks/execute.py notebooks/*.ipynb
 
-bench: $(VENV)/.dev            ## compare the speed of every part with alternatives (at most 21 minutes on 2 cores)
+bench: $(VENV)/.dev            ## compare the speed of every part with alternatives (at most 22 minutes on 2 cores)
 	$(INSTALL) '.[bench]'
 	OMP_NUM_THREADS=1 python -m benchmarks.run
 

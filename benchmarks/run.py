@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 BUDGETS = {
     "relabel": 150,
     "ingest": 120,
-    "training": 270,
+    "training": 330,
     "agents": 300,
     "gpu": 600,
     "evaluation": 120,
@@ -29,7 +29,7 @@ BUDGETS = {
     "growth": 150,
     "scale": 60,
 }
-"""Time limit of each part in seconds, 21 minutes in total without a GPU. A part that reaches its limit is ended, and its
+"""Time limit of each part in seconds, 22 minutes in total without a GPU. A part that reaches its limit is ended, and its
 finished measurements are kept."""
 INTRODUCTION = """# Results
 
