@@ -16,7 +16,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import minari
 import numpy as np
 import pytest
-import torch
 from filelock import FileLock
 from gymnasium import spaces
 from minari.data_collector.episode_buffer import EpisodeBuffer
@@ -28,7 +27,6 @@ from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.support.imports import PRELOADED, pause_collection, resume_collection
 from offline_gcrl.support.processes import preload_on_demand
-from offline_gcrl.support.warm_process import fork_the_fork_server
 
 pause_collection()  # until all tests are imported
 USED_BY_WORKERS = (
@@ -48,11 +46,9 @@ def _seconds_of_file(item: pytest.Item) -> int:
     return marker.kwargs["seconds"] if marker else 0
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Everything is imported now, and workers need not import it again."""
+def pytest_collection_finish() -> None:
+    """Everything is imported now."""
     resume_collection()
-    if session.items and not torch.cuda.is_available():  # A fork cannot use a GPU of its parent.
-        fork_the_fork_server()
 
 
 ROOT = Path(__file__).parent.parent

@@ -214,7 +214,7 @@ def _run(stage: Stage) -> None:
     os.environ.update(stage.request["environment"])
     sys.argv = stage.request["arguments"]
     sys.modules.pop(FRESH, None)
-    fork_the_fork_server()
+    _fork_the_fork_server()
     threading.Thread(target=_end_with_script, args=(stage.script,), daemon=True).start()
     script = Path(sys.argv[0]).resolve()
     sys.path[0] = str(script.parent)
@@ -257,8 +257,8 @@ def _end_with_script(script: socket.socket) -> None:
     os._exit(1)
 
 
-def fork_the_fork_server() -> None:
-    """Start the fork server of this process's workers as a fork of it, with all that it has imported.
+def _fork_the_fork_server() -> None:
+    """Start the fork server of this stage's workers as a fork of this process.
 
     This is ``multiprocessing.forkserver.ensure_running`` with a fork instead of a new interpreter; the module has no
     function for it.
