@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from fontTools.subset import Options
 
 mpl.use("agg")
 
@@ -71,6 +70,8 @@ def _without_tables_of_layout() -> Iterator[None]:
     Reading them takes 40% of the time in which a figure is saved. Matplotlib has no option for it, and fontTools has the
     default of its option ``drop_tables`` here.
     """
+    from fontTools.subset import Options  # Slow to import, and only PDFs need it.
+
     before = Options._drop_tables_default
     Options._drop_tables_default = [*before, "GDEF", "GPOS", "GSUB", "MATH", "kern"]
     try:

@@ -61,9 +61,7 @@ def hand_over(root: Path, dvc: int) -> None:
     os.environ[STAGE] = str(os.getpid())
     path, is_heavy = address(root, session or dvc), Path(sys.argv[0]).stem in HEAVY
     with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(str(path))
-        except OSError:  # There is none yet.
+        if not _connects(connection, path):
             if session or not is_heavy:
                 _start_warm_process(root, path, session or dvc, own_group=session is not None)
             if not (session and is_heavy and _connects(connection, path)):
@@ -83,9 +81,10 @@ def _session() -> int | None:
 
 
 def _connects(connection: socket.socket, path: Path) -> bool:
+    """Connect to the warm process; false if there is none, or none could be started."""
     try:
         connection.connect(str(path))
-    except OSError:  # It could not be started.
+    except OSError:
         return False
     return True
 
