@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import pytest
 import yaml
-from conftest import ROOT, made_once
+from conftest import ROOT
 
 from offline_gcrl.support import warm
 
@@ -74,7 +73,8 @@ class Project:
         minari_path = str(self.folder.parent / "minari")
         path = f"{BIN}:{kept['PATH']}"
         session = {warm.SESSION: str(os.getpid())}
-        return {**kept, **git, **session, "PATH": path, "MINARI_DATASETS_PATH": minari_path}
+        own = {"PATH": path, "MINARI_DATASETS_PATH": minari_path, "HF_HUB_OFFLINE": "1"}
+        return {**kept, **git, **session, **own}
 
     def dvc(self, *arguments: str, fails: bool = False) -> str:
         answer = subprocess.run(
@@ -113,16 +113,8 @@ def stages_that_ran(output: str) -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", output))
 
 
-def finished_project(factory: pytest.TempPathFactory) -> Project:
-    """A project with a tiny maze after its first run, for one file of tests; the run is made once for all of them."""
-    finished = made_once(factory, "finished-project", run_tiny_project)
-    folder = factory.mktemp("project") / "repo"
-    shutil.copytree(finished, folder.parent, symlinks=True, dirs_exist_ok=True)
-    return Project(folder, TINY["experiment"]["name"])
-
-
-def run_tiny_project(folder: Path) -> None:
-    """Make a project with a tiny maze in ``folder/repo``, and run all of its stages."""
+def run_tiny_project(folder: Path) -> Project:
+    """A project with a tiny maze in ``folder/repo`` after its first run."""
     project = Project.cloned(folder / "repo", TINY)
     add_tiny_maze(project.folder / "datasets/recipes")
     stages = {
@@ -137,3 +129,4 @@ def run_tiny_project(folder: Path) -> None:
         f"{stage}@tiny-maze-{agent}" for stage in ("train", "evaluate") for agent in ("bc", "gciql")
     }
     assert project.repro() == stages
+    return project

@@ -1,27 +1,37 @@
-"""The whole pipeline through DVC, on a tiny dataset: what a run leaves, what runs again, and experiments."""
+"""The whole pipeline through DVC, on a tiny dataset: what a run leaves, what runs again, experiments, and killed stages.
+
+The tests share one project, and so a warm process: each project has its own, which takes seconds to start.
+"""
 
 import csv
 import io
 import json
+import os
 import re
+import shutil
+import signal
 import subprocess
+import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ROOT
-from project import Project, finished_project, stages_that_ran
+from conftest import RECIPES, ROOT, published_look_alike
+from project import Project, run_tiny_project, stages_that_ran
 
 from offline_gcrl import load_policy
 from offline_gcrl.commands.experiments import experiments_table
+from offline_gcrl.config import load_recipe
 
-pytestmark = [pytest.mark.long(seconds=60), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long(seconds=150), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return finished_project(tmp_path_factory)
+    return run_tiny_project(tmp_path_factory.mktemp("project"))
 
 
 def test_a_run_leaves_data_policies_results_and_a_report(project: Project) -> None:
@@ -89,19 +99,6 @@ def test_metrics_are_dvcs(project: Project) -> None:
     assert "success_rate" in project.dvc("metrics", "show", "--json")
 
 
-def test_a_misspelt_key_ends_at_once_with_its_name(project: Project) -> None:
-    original = (project.folder / "params.yaml").read_text()
-    project.change(lambda params: params["agents"]["gciql"].update(expectil=0.9))
-    said = project.dvc("repro", fails=True)
-    (project.folder / "params.yaml").write_text(original)
-    assert "params.yaml: agents.gciql.expectil: unknown key; did you mean 'expectile'?" in " ".join(
-        said.split()
-    )
-    assert "Running stage 'check'" in said
-    assert "Running stage 'train" not in said
-    assert "Traceback" not in said
-
-
 def test_a_queued_experiment_reruns_its_agent_only_and_lands_in_the_same_store(
     project: Project,
 ) -> None:
@@ -122,3 +119,123 @@ def test_a_queued_experiment_reruns_its_agent_only_and_lands_in_the_same_store(
     assert re.fullmatch(r"\d\.\d\d \[\d\.\d\d, \d\.\d\d\]", tried["gciql on tiny-maze"])
     changed = json.loads(project.dvc("params", "diff", "HEAD", "tried", "--json"))
     assert changed["params.yaml"]["agents.gciql.learning_rate"]["new"] == 0.002
+
+
+KILLED = {
+    "report": "reports",
+    "evaluate@tiny-maze-gciql": "results/tiny-maze/gciql",
+    "train@tiny-maze-gciql": "models/tiny-maze/gciql",
+    "relabel@tiny-maze": "datasets/hindsight/tiny-maze",
+    "ingest@tiny-maze": "datasets/parquet/tiny-maze",
+    "collect@tiny-maze": "datasets/minari/tiny-maze",
+}
+"""Last stage first: each still has what it works on."""
+
+
+def kill_in_the_middle(project: Project, stage: str, target: Path) -> None:
+    """Remove a stage's output, run it again, and kill everything once it has begun to write."""
+    shutil.rmtree(target)
+    process = subprocess.Popen(
+        ["dvc", "repro", "-s", stage],
+        cwd=project.folder,
+        env=project.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    checkpoints = project.folder / "checkpoints"
+
+    def has_begun() -> bool:
+        if stage.startswith("train"):  # Killed after the first checkpoint, so that it resumes.
+            return any(checkpoints.rglob("last.ckpt"))
+        partial = target.parent.glob(f".{target.name}.*partial")
+        return any(path.is_file() for folder in partial for path in folder.rglob("*"))
+
+    while not has_begun():
+        assert process.poll() is None, f"{stage} ended before it could be killed"
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not target.exists() or {path.name for path in target.iterdir()} <= {".gitignore"}
+
+
+def test_stages_killed_in_the_middle_are_made_whole(project: Project) -> None:
+    before = project.outputs()
+    cache = project.folder / ".dvc/cache"
+    shutil.rmtree(cache / "runs")  # Nothing to restore outputs from, and nothing to resume.
+    shutil.rmtree(project.folder / "checkpoints")
+    for path, md5 in before.items():
+        if path.startswith(tuple(KILLED.values())):
+            (cache / "files/md5" / md5[:2] / md5[2:]).unlink(missing_ok=True)
+    for stage, output in KILLED.items():
+        kill_in_the_middle(project, stage, project.folder / output)
+    assert project.repro() == set(KILLED)
+    assert project.outputs() == before
+    assert not list(project.folder.rglob(".*.partial"))
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What a run did for which a training seed and a published dataset were added."""
+
+    before: dict[Path, bytes]
+    """Policies of the seeds before."""
+    saved: dict[Path, int]
+    """Times at which their last checkpoints were written, in nanoseconds."""
+    stages: set[str]
+
+
+@pytest.fixture(scope="module")
+def growth(project: Project) -> Growth:
+    def grow(params: Any) -> None:
+        datasets = ["tiny-maze", "pointmaze-umaze-d4rl"]
+        params["experiment"].update(datasets=datasets, agents=["gciql"], seeds=[0, 1, 2])
+        params["evaluate"]["video"]["episodes"] = 0
+
+    policies = project.folder.glob("models/tiny-maze/gciql/seed-*/policy.pt")
+    before = {path: path.read_bytes() for path in policies}
+    checkpoints = project.folder.glob("checkpoints/tiny-maze/gciql/*/*/last.ckpt")
+    saved = {path: path.stat().st_mtime_ns for path in checkpoints}
+    project.change(grow)
+    said = project.dvc("repro", "collect@pointmaze-umaze-d4rl", fails=True)
+    assert "D4RL/pointmaze/umaze-v2/data/main_data.hdf5" in "".join(said.split())
+    recipe = load_recipe("pointmaze-umaze-d4rl", RECIPES)
+    published_look_alike(recipe, project.folder.parent / "minari", episodes=2, steps=400)
+    return Growth(before, saved, project.repro())
+
+
+def test_a_seed_added_later_leaves_the_others_alone(project: Project, growth: Growth) -> None:
+    assert len(growth.before) == 2
+    assert len(growth.saved) >= 2
+    for path, content in growth.before.items():
+        assert path.read_bytes() == content
+    for path, written in growth.saved.items():
+        assert path.stat().st_mtime_ns == written  # Not trained again.
+    assert (project.folder / "models/tiny-maze/gciql/seed-2/policy.pt").exists()
+    ran = {stage for stage in growth.stages if "tiny-maze" in stage}
+    assert ran == {"train@tiny-maze-gciql", "evaluate@tiny-maze-gciql"}
+
+
+def test_published_data_runs_through_the_pipeline_once_it_is_there(
+    project: Project, growth: Growth
+) -> None:
+    added = "pointmaze-umaze-d4rl"
+    assert {f"collect@{added}", f"train@{added}-gciql"} <= growth.stages
+    schema = json.loads((project.folder / f"datasets/parquet/{added}/schema.json").read_text())
+    counts = schema["counts"]["sources"]["D4RL/pointmaze/umaze-v2"]
+    assert counts["episodes"] >= counts["successful_episodes"] > 2
+    metrics = json.loads((project.folder / "reports/metrics.json").read_text())
+    assert metrics[added]["gciql"]["success_rate"]["episodes"] == 9
+
+
+def test_a_misspelt_key_ends_at_once_with_its_name(project: Project) -> None:
+    original = (project.folder / "params.yaml").read_text()
+    project.change(lambda params: params["agents"]["gciql"].update(expectil=0.9))
+    said = project.dvc("repro", fails=True)
+    (project.folder / "params.yaml").write_text(original)
+    assert "params.yaml: agents.gciql.expectil: unknown key; did you mean 'expectile'?" in " ".join(
+        said.split()
+    )
+    assert "Running stage 'check'" in said
+    assert "Running stage 'train" not in said
+    assert "Traceback" not in said
