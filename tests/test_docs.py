@@ -88,7 +88,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Page]:
     """All pages, built as `make docs` builds them."""
     folder = tmp_path_factory.mktemp("site")
     with process_pool(1) as pool:  # Its worker has imported most of what the build imports.
-        assert pool.submit(build_site, folder).result() == (0, "")
+        status, warnings = pool.submit(build_site, folder).result()
+    assert status == 0, warnings
     return {path: Page(path) for path in (folder / "html").rglob("*.html")}
 
 
