@@ -6,6 +6,8 @@ A study of many hours can run in parts, on several machines, each with some of t
 part, this script adds the episodes in ``results/`` to ``docs/measured/<study>/episodes.parquet``, where they replace
 those of the same dataset, agent and training seed. It then writes every table as CSV and LaTeX next to them, and prints
 it in Markdown for ``docs/results.md``. Without ``results/`` it only writes and prints the tables.
+
+A study whose papers print success rates also has its learning curves, in ``curves.parquet`` and as a figure.
 """
 
 import argparse
@@ -15,8 +17,11 @@ from typing import Any
 
 import polars as pl
 
+from offline_gcrl.config.outputs import LEARNING_CURVE
 from offline_gcrl.config.published import PublishedNumbers, load_published
-from offline_gcrl.evaluation.results import summarise
+from offline_gcrl.evaluation.results import curve_across_seeds, summarise
+from offline_gcrl.figures.style import save
+from offline_gcrl.figures.success import SeedCurves, curves_figure
 from offline_gcrl.report.exports import Cell, Table, as_csv, as_latex, markdown
 from offline_gcrl.statistics.intervals import Estimate
 from offline_gcrl.support.files import write_text
@@ -34,12 +39,20 @@ VALUES = (
     "discounted_return",
     "steps_to_goal",
 )
+CURVES, FIGURE = "curves.parquet", "learning_curves.svg"
+CURVE_KEY = ("dataset", "agent", "training_seed")
 METRICS = {
-    "success_rate": ("success (last step)", 1.0),
-    "final_distance": ("final distance (cm)", 100.0),
-    "discounted_return": ("discounted return", 1.0),
+    "discounted_return": {
+        "success_rate": ("success (last step)", 1.0),
+        "final_distance": ("final distance (cm)", 100.0),
+        "discounted_return": ("discounted return", 1.0),
+    },
+    "success_rate": {
+        "success_rate": ("success", 1.0),
+        "steps_to_goal": ("steps to the goal", 1.0),
+    },
 }
-"""Column and unit of each metric."""
+"""Column and unit of each metric of a table, by the metric that the papers print."""
 
 
 def main() -> None:
@@ -54,7 +67,10 @@ def main() -> None:
     episodes = joined([*parts, *results_in(given.results)])
     folder.mkdir(parents=True, exist_ok=True)
     write_parquet(episodes, path)
-    for table in tables(episodes, load_published(given.study)):
+    numbers = load_published(given.study)
+    if has_curves(numbers):
+        write_curves(given.results, folder)
+    for table in tables(episodes, numbers):
         for name, text in files_of(table).items():
             write_text(folder / name, text)
         print(f"{table.caption}\n", *markdown(table), "", sep="\n")
@@ -77,10 +93,47 @@ def results_in(folder: Path) -> Iterator[pl.DataFrame]:
                 )
 
 
-def joined(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """All episodes in a fixed order; later parts replace the same episodes of earlier ones."""
-    key = [*KEY, "episode"]
+def joined(parts: Sequence[pl.DataFrame], key: Sequence[str] = (*KEY, "episode")) -> pl.DataFrame:
+    """All rows in a fixed order; later parts replace rows of earlier ones with the same key."""
     return pl.concat(parts).unique(key, keep="last").sort(key)
+
+
+def has_curves(numbers: PublishedNumbers) -> bool:
+    """Whether a study has learning curves, which are success rates."""
+    return numbers.tables[0].metric == "success_rate"
+
+
+def write_curves(results: Path, folder: Path) -> None:
+    """Add the learning curves in a folder of results to those of a study, and draw all of them."""
+    path = folder / CURVES
+    parts = [pl.read_parquet(path)] if path.exists() else []
+    curves = joined([*parts, *curves_in(results)], (*CURVE_KEY, "update"))
+    write_parquet(curves, path)
+    save(curves_figure(*curves_by_agent(curves)), folder / FIGURE)
+
+
+def curves_in(folder: Path) -> Iterator[pl.DataFrame]:
+    """The learning curve of every policy in a folder of results, with its key."""
+    for path in sorted(folder.glob(f"*/*/seed-*/{LEARNING_CURVE}")):
+        dataset, agent, seed = path.parts[-4:-1]
+        number = pl.lit(int(seed.removeprefix("seed-")), pl.Int64)
+        key = zip((pl.lit(dataset), pl.lit(agent), number), CURVE_KEY, strict=True)
+        yield pl.read_parquet(path).select(*(part.alias(name) for part, name in key), pl.all())
+
+
+def curves_by_agent(
+    curves: pl.DataFrame,
+) -> tuple[dict[str, dict[str, pl.DataFrame]], dict[str, SeedCurves]]:
+    """The learning curve across seeds and those of single seeds, by dataset and agent."""
+    over: dict[str, dict[str, pl.DataFrame]] = {}
+    single: dict[str, dict[str, list[pl.DataFrame]]] = {}
+    for (dataset, agent), group in curves.group_by("dataset", "agent", maintain_order=True):
+        seeds = [
+            seed.drop(CURVE_KEY) for _, seed in group.group_by("training_seed", maintain_order=True)
+        ]
+        over.setdefault(str(dataset), {})[str(agent)] = curve_across_seeds(seeds)
+        single.setdefault(str(dataset), {})[str(agent)] = seeds if len(seeds) > 1 else []
+    return over, dict(single)
 
 
 def tables(episodes: pl.DataFrame, numbers: PublishedNumbers) -> Iterator[Table]:
@@ -95,7 +148,9 @@ def tables(episodes: pl.DataFrame, numbers: PublishedNumbers) -> Iterator[Table]
 
 
 def _table(dataset: str, episodes: pl.DataFrame, numbers: PublishedNumbers) -> Table:
-    """One row per agent and level of noise: seeds, metrics with 95% intervals, and the printed discounted return."""
+    """One row per agent and level of noise: seeds, metrics with 95% intervals, and the printed number."""
+    printed_metric = numbers.tables[0].metric
+    columns = METRICS[printed_metric]
     has_noise = episodes["noise"].null_count() == 0
     rows: list[list[Cell]] = []
     for agent in _in_order(episodes, numbers, dataset):
@@ -104,24 +159,28 @@ def _table(dataset: str, episodes: pl.DataFrame, numbers: PublishedNumbers) -> T
             metrics = summarise(seeds)
             printed = _printed(numbers, dataset, agent, noise)
             level: list[Cell] = [f"{noise:g}"] if has_noise else []
-            values = [_scaled(metrics[name], scale) for name, (_, scale) in METRICS.items()]
+            values = [_scaled(metrics[name], scale) for name, (_, scale) in columns.items()]
             rows.append([agent, *level, len(seeds), *values, printed])
     heading = [
         "agent",
         *(["noise"] if has_noise else []),
         "seeds",
-        *(title for title, _ in METRICS.values()),
+        *(title for title, _ in columns.values()),
         "printed",
     ]
     name = f"{dataset}-noise" if has_noise else dataset
     what = f"{dataset} with noise on the actions" if has_noise else dataset
+    printed_name = printed_metric.replace("_", " ")
     caption = (
-        f"{what}: means over training seeds with 95% intervals, and the printed discounted return."
+        f"{what}: means over training seeds with 95% intervals, and the printed {printed_name}."
     )
     return Table(name, caption, heading, rows)
 
 
-def _scaled(values: Mapping[str, Any], scale: float) -> Estimate:
+def _scaled(values: Mapping[str, Any], scale: float) -> Cell:
+    """A metric with its interval; a dash if no episode has it."""
+    if values["mean"] is None:
+        return "-"
     return Estimate(*(values[part] * scale for part in ("mean", "low", "high")))
 
 

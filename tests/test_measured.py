@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from conftest import ROOT
 
+from offline_gcrl.config.outputs import LEARNING_CURVE
 from offline_gcrl.config.published import load_published
 from offline_gcrl.evaluation.results import EPISODE_COLUMNS
 from offline_gcrl.report.exports import markdown
@@ -19,8 +20,17 @@ def test_tables_of_the_docs_are_those_of_the_episodes(study: str) -> None:
     folder = ROOT / measured.MEASURED / study
     episodes = pl.read_parquet(folder / measured.EPISODES)
     page = (ROOT / "docs/results.md").read_text()
+    numbers = load_published(study, ROOT / "docs/published")
     files = {measured.EPISODES}
-    for table in measured.tables(episodes, load_published(study, ROOT / "docs/published")):
+    if measured.has_curves(numbers):
+        files |= {measured.CURVES, measured.FIGURE}
+        policies = (
+            table.select(measured.CURVE_KEY).unique().sort(measured.CURVE_KEY)
+            for table in (episodes, pl.read_parquet(folder / measured.CURVES))
+        )
+        assert next(policies).equals(next(policies))
+        assert f"measured/{study}/{measured.FIGURE}" in page
+    for table in measured.tables(episodes, numbers):
         assert "\n".join(markdown(table)[2:]) in page, (
             f"{table.name}: python docs/measured.py {study}"
         )
@@ -62,3 +72,36 @@ def test_results_of_a_further_part_are_added_and_those_of_the_same_seed_replaced
     assert [cell.mean for cell in row[2:5]] == pytest.approx([1.0, 2.0, 35.0])  # type: ignore[union-attr]
     assert row[5] == "18.9"
     assert noisy.rows[0][:3] == ["gofar", "0.5", 1]
+
+
+def test_curves_of_a_further_seed_are_added_and_drawn_with_those_of_before(tmp_path: Path) -> None:
+    def write(seed: int, rates: list[float]) -> None:
+        folder = tmp_path / f"results/maze/hiql/seed-{seed}"
+        folder.mkdir(parents=True)
+        curve = pl.DataFrame({"update": [10, 20], "mean": rates, "low": 0.0, "high": 1.0, "episodes": 10})  # fmt: skip
+        curve.write_parquet(folder / LEARNING_CURVE)
+        measured.write_curves(tmp_path / "results", tmp_path)
+
+    write(0, [0.0, 0.4])
+    write(1, [0.2, 0.8])
+    curves = pl.read_parquet(tmp_path / measured.CURVES)
+    assert curves["training_seed"].to_list() == [0, 0, 1, 1]
+    over, single = measured.curves_by_agent(curves)
+    assert over["maze"]["hiql"]["mean"].to_list() == pytest.approx([0.1, 0.6])
+    assert [len(curve) for curve in single["maze"]["hiql"]] == [2, 2]
+    assert "hiql" in (tmp_path / measured.FIGURE).read_text()
+
+
+def test_a_metric_that_no_episode_has_is_a_dash() -> None:
+    episodes = pl.DataFrame(
+        {
+            "dataset": "ogbench-cube-single-play", "agent": "crl", "training_seed": 0, "noise": None,
+            "episode": [0, 1], "success": False, "success_any": False, "final_distance": 1.0,
+            "return": 0.0, "discounted_return": 0.0, "steps_to_goal": None,
+        },
+        schema_overrides={"noise": pl.Float64, "steps_to_goal": pl.Int32},
+    )  # fmt: skip
+    (table,) = measured.tables(episodes, load_published("ogbench", ROOT / "docs/published"))
+    (row,) = table.rows
+    assert row[:2] == ["crl", 1]
+    assert row[3:] == ["-", "0.19 ± 0.02"]
