@@ -121,8 +121,11 @@ def test_long_runs_of_large_networks_are_compiled_and_routed_where_that_is_accur
     plan = plan_for(long, settings)
     assert plan.compile == speed.has_compiler("cpu")
     assert plan.matmul == ("onednn" if onednn_is_accurate() else "default")
-    assert not plan_for(long.model_copy(update={"compile": False}), settings).compile
-    assert not plan_for(long.model_copy(update={"updates": 1000}), settings).compile
+    assert (speed.COMPILED in plan.notes) == plan.compile
+    for changed in ({"compile": False}, {"updates": 1000}):
+        other = plan_for(long.model_copy(update=changed), settings)
+        assert not other.compile
+        assert speed.COMPILED not in other.notes
 
 
 def test_on_a_gpu_the_longest_runs_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

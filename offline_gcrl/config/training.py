@@ -44,7 +44,7 @@ class Train(Section):
     """``ddp``: the devices have copies of the weights and average their gradients (Lightning's DDP). ``auto``: ``ddp``
     with several devices."""
     compile: Literal["auto"] | bool = "auto"
-    """Whether the loss is compiled, which takes one to two minutes; ``auto``: if the run is long enough to save that
+    """Whether the loss is compiled, which takes up to three minutes; ``auto``: if the run is long enough to save that
     time."""
     data: Literal["auto", "memory", "mapped", "resident"] = "auto"
     """``memory``: the data is read into memory. ``mapped``: it is written to files in ``datasets/arrays``, which are

@@ -54,7 +54,7 @@ class Plan:
     stacked: bool
     """Whether the seeds train in one batched update instead of one process per seed."""
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    """One line per fast path that was wanted and is not available, and the precision if it was chosen here."""
+    """One line per fast path that was wanted and is not available, and per choice that was made here."""
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
@@ -110,8 +110,6 @@ def plan_for(train: Train, settings: AgentSettings) -> Plan:
     routed = (
         device == "cpu" and worth_routing and _or_note(onednn_is_accurate(), NOT_ACCURATE, notes)
     )
-    wanted = _pays_back(train, settings, device) if train.compile == "auto" else train.compile
-    wanted = wanted and not train.has_task_gradients
     together = train.seeds_together
     apart = bool(train.tasks or train.sequence) or train.devices > 1
     if device == "cuda" and train.devices > max(1, torch.cuda.device_count()):
@@ -121,7 +119,7 @@ def plan_for(train: Train, settings: AgentSettings) -> Plan:
     return Plan(
         device=device,
         matmul="onednn" if routed else "default",
-        compile=wanted and _or_note(has_compiler(device), NO_COMPILER, notes),
+        compile=_compiles(train, settings, device, notes),
         precision=precision,
         stacked=together == "stacked" or (together == "auto" and device == "cuda" and not apart),
         notes=tuple(notes),
@@ -149,6 +147,16 @@ def _precision(
     return chosen
 
 
+def _compiles(train: Train, settings: AgentSettings, device: Device, notes: list[str]) -> bool:
+    wanted = _pays_back(train, settings, device) if train.compile == "auto" else train.compile
+    if not wanted or train.has_task_gradients:
+        return False
+    possible = _or_note(has_compiler(device), NO_COMPILER, notes)
+    if possible and train.compile == "auto":
+        notes.append(COMPILED)
+    return possible
+
+
 def multiplies_bfloat16() -> bool:
     """Whether the processor has instructions that multiply bfloat16: AMX, or AVX-512 with BF16."""
     has = torch.cpu.get_capabilities()
@@ -156,6 +164,9 @@ def multiplies_bfloat16() -> bool:
 
 
 NOT_ACCURATE = "oneDNN rounds float32 on this processor: matrices are multiplied the slower way"
+COMPILED = (
+    "train.compile: auto compiles the loss here, so the first update takes up to three minutes"
+)
 NO_COMPILER = "no C++ compiler (g++, or the one that CXX names): the loss is not compiled"
 
 
