@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offline_gcrl.config.outputs import GRADIENTS
-from offline_gcrl.figures.style import PALETTE, STYLE, save, without_common_start
+from offline_gcrl.figures.style import PALETTE, STYLE, save, updates_axis, without_common_start
 from offline_gcrl.support.digests import intact
 
 
@@ -87,5 +87,4 @@ def _draw_agreement(axes: Axes, cosines: pl.DataFrame) -> None:
         )
     axes.axhline(0.0, color="#888888", linewidth=1)
     axes.set_ylim(-1.05, 1.05)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("updates")
+    updates_axis(axes)

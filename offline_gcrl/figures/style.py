@@ -10,7 +10,9 @@ import matplotlib as mpl
 mpl.use("agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLUMN, PAGE = 3.3, 6.8
 """Widths of figures for papers, in inches: one column, and both columns of a page."""
@@ -78,6 +80,14 @@ def _without_tables_of_layout() -> Iterator[None]:
         yield
     finally:
         Options._drop_tables_default = before
+
+
+def updates_axis(axes: Axes) -> None:
+    """Set up a horizontal axis of updates: whole numbers from 0, with separators of thousands."""
+    axes.set_xlabel("updates")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
 def colours(agents: Sequence[str]) -> dict[str, str]:

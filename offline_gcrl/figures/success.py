@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offline_gcrl.figures.style import STYLE, band_opacity, colours, dashes
+from offline_gcrl.figures.style import STYLE, band_opacity, colours, dashes, updates_axis
 
 LABEL_HEIGHT = 0.07  # Height of a curve's name in units of the success rate.
 EDGE = 0.05  # Distance to 0 or 1 at which the label of a rate would leave the axes.
@@ -78,9 +78,8 @@ def curves_figure(
                     _draw_points(axes, single["update"], single["mean"], colour)
             _name_curves(axes, agents)
             axes.set_title(dataset)
-            axes.set_xlabel("updates")
+            updates_axis(axes)
             axes.set_ylim(0, 1)
-            axes.set_xlim(left=0)
         for axes in panels[:, 0]:
             axes.set_ylabel("success rate, 95% interval")
         return figure
