@@ -444,6 +444,14 @@ def test_names_of_curves_do_not_overlap_and_are_within_the_axes() -> None:
     assert min(np.diff(heights)) >= 0.069
 
 
+def test_an_agent_has_the_same_colour_in_the_learning_curves_of_all_datasets() -> None:
+    curve = pl.DataFrame({"update": [1, 2], "mean": 0.5, "low": 0.4, "high": 0.6})
+    figure = curves_figure({MAZE: {"bc": curve, "gciql": curve}, "other": {"gciql": curve}})
+    (_, first), (second,) = (axes.lines for axes in figure.axes)
+    assert first.get_color() == second.get_color()
+    plt.close(figure)
+
+
 def test_labels_of_rates_near_0_and_1_stay_within_the_axes() -> None:
     rates = {name: {"mean": rate, "low": rate, "high": rate} for name, rate in (("a", 1.0), ("b", 0.5), ("c", 0.0))}  # fmt: skip
     metrics = {MAZE: {name: {"success_rate": rate} for name, rate in rates.items()}}

@@ -58,12 +58,16 @@ def curves_figure(
 ) -> Figure:
     """Learning curves: success rate over updates with 95% intervals, one panel per dataset.
 
+    An agent has the same colour in all panels.
+
     Args:
         curves: update, mean, low, high, by dataset and agent.
         seeds: the curve of each training seed (update, mean), by dataset and agent.
     """
     columns = min(len(curves), PANELS_PER_ROW)
     rows = -(-len(curves) // columns)
+    names = list(dict.fromkeys(agent for agents in curves.values() for agent in agents))
+    colour_of, style_of = colours(names), dashes(names)
     with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(
             rows, columns, figsize=(0.8 + 4.4 * columns, 3.1 * rows), squeeze=False, sharey=True
@@ -71,12 +75,12 @@ def curves_figure(
         for axes in panels.flat[len(curves) :]:
             axes.set_visible(False)
         for axes, (dataset, agents) in zip(panels.flat, curves.items(), strict=False):
-            style_of = dashes(list(agents))
-            for agent, colour in colours(list(agents)).items():
-                _draw_curve(axes, agents[agent], colour, style_of[agent], band_opacity(len(agents)))
+            for agent, curve in agents.items():
+                colour = colour_of[agent]
+                _draw_curve(axes, curve, colour, style_of[agent], band_opacity(len(agents)))
                 for single in (seeds or {}).get(dataset, {}).get(agent, ()):
                     _draw_points(axes, single["update"], single["mean"], colour)
-            _name_curves(axes, agents)
+            _name_curves(axes, agents, colour_of)
             axes.set_title(dataset)
             updates_axis(axes)
             axes.set_ylim(0, 1)
@@ -137,9 +141,8 @@ def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str, style: Any, opacit
     axes.plot(update, mean, color=colour, linestyle=style, marker="o", markersize=3, clip_on=False)
 
 
-def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame]) -> None:
+def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame], colour: Mapping[str, str]) -> None:
     """Write the name of each curve next to its end; names that would overlap are moved apart."""
-    colour = colours(list(agents))
     places = _apart({name: float(curve["mean"][-1]) for name, curve in agents.items()})
     for agent, place in places.items():
         axes.annotate(
