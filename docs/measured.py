@@ -11,7 +11,7 @@ A study whose papers print success rates also has its learning curves, in ``curv
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ from offline_gcrl.support.tables import write_parquet
 
 MEASURED = Path("docs/measured")
 EPISODES = "episodes.parquet"
-KEY = ("dataset", "agent", "training_seed", "noise")
+POLICY = ("dataset", "agent", "training_seed")
+"""What a policy was trained with."""
+KEY = (*POLICY, "noise", "episode")
 """What an episode was run with; ``noise`` is null without noise on the actions."""
 VALUES = (
     "success",
@@ -40,7 +42,6 @@ VALUES = (
     "steps_to_goal",
 )
 CURVES, FIGURE = "curves.parquet", "learning_curves.svg"
-CURVE_KEY = ("dataset", "agent", "training_seed")
 METRICS = {
     "discounted_return": {
         "success_rate": ("success (last step)", 1.0),
@@ -62,11 +63,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     given = parser.parse_args()
     folder = MEASURED / given.study
-    path = folder / EPISODES
-    parts = [pl.read_parquet(path)] if path.exists() else []
-    episodes = joined([*parts, *results_in(given.results)])
     folder.mkdir(parents=True, exist_ok=True)
-    write_parquet(episodes, path)
+    episodes = add(results_in(given.results), folder / EPISODES, KEY)
     numbers = load_published(given.study)
     if has_curves(numbers):
         write_curves(given.results, folder)
@@ -79,21 +77,30 @@ def main() -> None:
 def results_in(folder: Path) -> Iterator[pl.DataFrame]:
     """The episodes of every policy in a folder of results, without and with noise, with their keys."""
     for path in sorted(folder.glob("*/*/seed-*/episodes.parquet")):
-        dataset, agent, seed = path.parts[-4:-1]
         for found in (path, path.with_name("noisy.parquet")):
             if found.exists():
                 table = pl.read_parquet(found)
                 noise = pl.col("noise") if "noise" in table.columns else pl.lit(None, pl.Float64)
-                number = pl.lit(int(seed.removeprefix("seed-")), pl.Int64)
-                key = (pl.lit(dataset), pl.lit(agent), number, noise)
-                yield table.select(
-                    *(part.alias(name) for part, name in zip(key, KEY, strict=True)),
-                    "episode",
-                    *VALUES,
-                )
+                yield table.select(*policy_of(found), noise.alias("noise"), "episode", *VALUES)
 
 
-def joined(parts: Sequence[pl.DataFrame], key: Sequence[str] = (*KEY, "episode")) -> pl.DataFrame:
+def policy_of(path: Path) -> Iterator[pl.Expr]:
+    """The values of ``POLICY`` for a file of results, from the folders in which it is."""
+    dataset, agent, seed = path.parts[-4:-1]
+    number = pl.lit(int(seed.removeprefix("seed-")), pl.Int64)
+    for name, value in zip(POLICY, (pl.lit(dataset), pl.lit(agent), number), strict=True):
+        yield value.alias(name)
+
+
+def add(parts: Iterable[pl.DataFrame], path: Path, key: Sequence[str]) -> pl.DataFrame:
+    """Add rows to those of a file, and return all of them."""
+    earlier = [pl.read_parquet(path)] if path.exists() else []
+    rows = joined([*earlier, *parts], key)
+    write_parquet(rows, path)
+    return rows
+
+
+def joined(parts: Sequence[pl.DataFrame], key: Sequence[str] = KEY) -> pl.DataFrame:
     """All rows in a fixed order; later parts replace rows of earlier ones with the same key."""
     return pl.concat(parts).unique(key, keep="last").sort(key)
 
@@ -105,35 +112,29 @@ def has_curves(numbers: PublishedNumbers) -> bool:
 
 def write_curves(results: Path, folder: Path) -> None:
     """Add the learning curves in a folder of results to those of a study, and draw all of them."""
-    path = folder / CURVES
-    parts = [pl.read_parquet(path)] if path.exists() else []
-    curves = joined([*parts, *curves_in(results)], (*CURVE_KEY, "update"))
-    write_parquet(curves, path)
+    curves = add(curves_in(results), folder / CURVES, (*POLICY, "update"))
     save(curves_figure(*curves_by_agent(curves)), folder / FIGURE)
 
 
 def curves_in(folder: Path) -> Iterator[pl.DataFrame]:
     """The learning curve of every policy in a folder of results, with its key."""
     for path in sorted(folder.glob(f"*/*/seed-*/{LEARNING_CURVE}")):
-        dataset, agent, seed = path.parts[-4:-1]
-        number = pl.lit(int(seed.removeprefix("seed-")), pl.Int64)
-        key = zip((pl.lit(dataset), pl.lit(agent), number), CURVE_KEY, strict=True)
-        yield pl.read_parquet(path).select(*(part.alias(name) for part, name in key), pl.all())
+        yield pl.read_parquet(path).select(*policy_of(path), pl.all())
 
 
 def curves_by_agent(
     curves: pl.DataFrame,
-) -> tuple[dict[str, dict[str, pl.DataFrame]], dict[str, SeedCurves]]:
+) -> tuple[Mapping[str, Mapping[str, pl.DataFrame]], Mapping[str, SeedCurves]]:
     """The learning curve across seeds and those of single seeds, by dataset and agent."""
     over: dict[str, dict[str, pl.DataFrame]] = {}
     single: dict[str, dict[str, list[pl.DataFrame]]] = {}
     for (dataset, agent), group in curves.group_by("dataset", "agent", maintain_order=True):
         seeds = [
-            seed.drop(CURVE_KEY) for _, seed in group.group_by("training_seed", maintain_order=True)
+            seed.drop(POLICY) for _, seed in group.group_by("training_seed", maintain_order=True)
         ]
         over.setdefault(str(dataset), {})[str(agent)] = curve_across_seeds(seeds)
         single.setdefault(str(dataset), {})[str(agent)] = seeds if len(seeds) > 1 else []
-    return over, dict(single)
+    return over, single
 
 
 def tables(episodes: pl.DataFrame, numbers: PublishedNumbers) -> Iterator[Table]:

@@ -25,7 +25,7 @@ def test_tables_of_the_docs_are_those_of_the_episodes(study: str) -> None:
     if measured.has_curves(numbers):
         files |= {measured.CURVES, measured.FIGURE}
         policies = (
-            table.select(measured.CURVE_KEY).unique().sort(measured.CURVE_KEY)
+            table.select(measured.POLICY).unique().sort(measured.POLICY)
             for table in (episodes, pl.read_parquet(folder / measured.CURVES))
         )
         assert next(policies).equals(next(policies))
