@@ -90,7 +90,7 @@ def make_updater(settings: AgentSettings, fast: Plan) -> PlainUpdater:
     """An untrained agent with its optimizer."""
     torch.manual_seed(0)
     agent = agent_type(settings.algorithm)(settings, DIMENSIONS)
-    optimizer = torch.optim.Adam(agent.parameter_groups(), fused=True)
+    optimizer = fast.adam(agent.parameter_groups())
     return PlainUpdater(agent, fast.prepared(agent.loss), optimizer)
 
 

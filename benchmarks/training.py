@@ -255,7 +255,7 @@ def make_updater(size: Size, plan: Plan, seed: int = 0) -> PlainUpdater:
     content = {"algorithm": "gciql", "hidden": size.hidden}
     settings = settings_type("gciql").model_validate_json(json.dumps(content))
     agent = agent_type("gciql")(settings, DIMENSIONS)
-    optimizer = torch.optim.Adam(agent.parameter_groups(), fused=True)
+    optimizer = plan.adam(agent.parameter_groups())
     return PlainUpdater(agent, plan.prepared(agent.loss), optimizer)
 
 

@@ -28,6 +28,7 @@ from offline_gcrl.networks.values import Ensemble
 from offline_gcrl.policies.policy import load_policy
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.training import speed
+from offline_gcrl.training.adam import FusedAdam
 from offline_gcrl.training.captured import CapturedUpdater, Work, recorded_by_cuda
 from offline_gcrl.training.jobs import TrainingJob, fingerprint, train_seeds
 from offline_gcrl.training.module import train_seed, train_together
@@ -53,7 +54,9 @@ def make_train(**changed: Any) -> Train:
 
 
 def adam(agent: Any, **options: Any) -> torch.optim.Adam:
-    return torch.optim.Adam(agent.parameter_groups(), fused=True, **options)
+    if options:
+        return torch.optim.Adam(agent.parameter_groups(), fused=True, **options)
+    return FusedAdam(agent.parameter_groups())
 
 
 def doubled(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

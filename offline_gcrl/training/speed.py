@@ -18,6 +18,7 @@ from torch import Tensor
 from offline_gcrl.agents import Batch, Losses
 from offline_gcrl.config import AgentSettings, Train
 from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.training.adam import FusedAdam
 from offline_gcrl.training.updates import LossFunction
 
 WORTH_ROUTING = 256
@@ -79,10 +80,10 @@ class Plan:
         torch's fused kernel gives each 65,536 weights to one multiprocessor, so it uses few of a GPU's. The compiled
         step uses all.
         """
+        if self.device == "cpu":
+            return FusedAdam(groups)
         fused = not self._compiles_steps
-        return torch.optim.Adam(
-            groups, fused=fused, foreach=not fused, capturable=self.device == "cuda"
-        )
+        return torch.optim.Adam(groups, fused=fused, foreach=not fused, capturable=True)
 
     def prepared_step(self, step: Callable[[], Any]) -> Callable[[], Any]:
         """A step of the optimizer or of the targets, compiled on a GPU where planned."""

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from offline_gcrl.agents import Agent, Batch, Losses
-from offline_gcrl.networks.targets import move_targets
 from offline_gcrl.training.speed import NO_FAST_PATHS, Plan
 from offline_gcrl.training.updates import PlainUpdater
 
@@ -38,22 +37,17 @@ class StackedUpdater(PlainUpdater):
         self.agents, self.optimizers = agents, optimizers
         self.stack, self.stacked_buffers = stack_module_state(modules)
         self.names = {id(weight): name for name, weight in modules[0].named_parameters()}
-        self.moves = [
-            (self._stacked(targets), self._stacked(sources), rate)
-            for targets, sources, rate in agents[0].target_pairs()
-        ]
         loss = StackedLoss(modules[0], self.stack | self.stacked_buffers)
         optimizer = plan.adam(
             {**group, "params": self._stacked(group["params"])}
             for group in agents[0].parameter_groups()
         )
         super().__init__(agents[0], plan.prepared(loss), optimizer, plan.prepared_step)
+        self.moves = [
+            (self._stacked(targets), self._stacked(sources), rate)
+            for targets, sources, rate in self.moves
+        ]
         self._take_optimizer_states()
-
-    def move_targets(self) -> None:
-        """Move the targets of all seeds."""
-        for targets, sources, rate in self.moves:
-            move_targets(targets, sources, rate)
 
     def buffers(self) -> dict[str, Tensor]:
         """The running state of all seeds, by name."""

@@ -55,6 +55,7 @@ class PlainUpdater:
     ) -> None:
         self.agent, self.loss_function, self.optimizer = agent, loss_function, optimizer
         self.step, self.move = prepare(optimizer.step), prepare(self.move_targets)
+        self.moves = agent.target_pairs()
         self.ranks = ranks
 
     def run(self, batches: dict[str, Tensor], first: int, count: int) -> dict[str, Tensor]:
@@ -77,7 +78,7 @@ class PlainUpdater:
 
     def move_targets(self) -> None:
         """Move the targets of the agent."""
-        for targets, sources, rate in self.agent.target_pairs():
+        for targets, sources, rate in self.moves:
             move_targets(targets, sources, rate)
 
     def set_state(self, info: Mapping[str, Tensor]) -> None:

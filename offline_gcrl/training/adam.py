@@ -1,0 +1,89 @@
+"""Adam on a CPU, without the work in Python that torch does for each parameter at every step."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Lists(NamedTuple):
+    """The tensors of one parameter group, as torch's fused kernel takes them."""
+
+    options: dict[str, Any]
+    """The parameter group, with its learning rate."""
+    parameters: list[Tensor]
+    means: list[Tensor]
+    squares: list[Tensor]
+    counts: list[Tensor]
+
+
+class FusedAdam(torch.optim.Adam):
+    """torch's fused Adam with the same results, bit for bit.
+
+    torch collects the tensors of its kernel again at every step. With small networks that takes longer than the kernel.
+    Here they are collected after the first step.
+    """
+
+    _lists: tuple[Lists, ...] = ()
+
+    def __init__(self, groups: Any, **options: Any) -> None:
+        super().__init__(groups, fused=True, **options)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step of the parameters that have gradients."""
+        gradients = [[p.grad for p in lists.parameters] for lists in self._collected()]
+        if closure or not gradients or any(map(_is_mixed, gradients)):
+            loss: float | None = super().step(closure)
+            return loss
+        for lists, own in zip(self._lists, gradients, strict=True):
+            if own[0] is not None:
+                _step(lists, own)
+        return None
+
+    def _collected(self) -> tuple[Lists, ...]:
+        """The lists of all groups; none before each parameter has its state, which torch creates at its first step."""
+        first = self.param_groups[0]["params"][0]
+        if not self._lists or self._lists[0].means[0] is not self.state[first].get("exp_avg"):
+            complete = all(
+                self.state.get(p) for group in self.param_groups for p in group["params"]
+            )
+            self._lists = tuple(map(self._of_group, self.param_groups)) if complete else ()
+        return self._lists
+
+    def _of_group(self, group: dict[str, Any]) -> Lists:
+        states = [self.state[parameter] for parameter in group["params"]]
+        names = ("exp_avg", "exp_avg_sq", "step")
+        return Lists(group, group["params"], *([state[name] for state in states] for name in names))
+
+
+def _is_mixed(gradients: list[Tensor | None]) -> bool:
+    """Whether some parameters of a group have gradients, and others have none."""
+    return len({gradient is None for gradient in gradients}) > 1
+
+
+def _step(lists: Lists, gradients: list[Any]) -> None:
+    options = lists.options
+    torch._foreach_add_(lists.counts, 1)
+    torch._fused_adam_(
+        lists.parameters,
+        gradients,
+        lists.means,
+        lists.squares,
+        [],
+        lists.counts,
+        lr=options["lr"],
+        beta1=options["betas"][0],
+        beta2=options["betas"][1],
+        weight_decay=options["weight_decay"],
+        eps=options["eps"],
+        amsgrad=False,
+        maximize=False,
+    )
