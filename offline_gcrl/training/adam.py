@@ -16,6 +16,8 @@ class Lists(NamedTuple):
     means: list[Tensor]
     squares: list[Tensor]
     counts: list[Tensor]
+    """The number of steps of each parameter: views of the elements of ``all_counts``."""
+    all_counts: Tensor
 
 
 class FusedAdam(torch.optim.Adam):
@@ -60,8 +62,13 @@ class FusedAdam(torch.optim.Adam):
 
     def _of_group(self, group: dict[str, Any]) -> Lists:
         states = [self.state[parameter] for parameter in group["params"]]
-        names = ("exp_avg", "exp_avg_sq", "step")
-        return Lists(group, group["params"], *([state[name] for state in states] for name in names))
+        all_counts = torch.stack([state["step"] for state in states])
+        for state, count in zip(states, all_counts.unbind(), strict=True):
+            state["step"] = count
+        means, squares, counts = (
+            [state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step")
+        )
+        return Lists(group, group["params"], means, squares, counts, all_counts)
 
 
 def _is_mixed(gradients: list[Tensor | None]) -> bool:
@@ -71,7 +78,7 @@ def _is_mixed(gradients: list[Tensor | None]) -> bool:
 
 def _step(lists: Lists, gradients: list[Any]) -> None:
     options = lists.options
-    torch._foreach_add_(lists.counts, 1)
+    lists.all_counts.add_(1)
     torch._fused_adam_(
         lists.parameters,
         gradients,
