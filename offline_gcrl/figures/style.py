@@ -82,9 +82,9 @@ def _without_tables_of_layout() -> Iterator[None]:
         Options._drop_tables_default = before
 
 
-def updates_axis(axes: Axes) -> None:
+def updates_axis(axes: Axes, label: str = "updates") -> None:
     """Set up a horizontal axis of updates: whole numbers from 0, with separators of thousands."""
-    axes.set_xlabel("updates")
+    axes.set_xlabel(label)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")

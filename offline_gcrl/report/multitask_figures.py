@@ -9,7 +9,13 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offline_gcrl.figures.style import PALETTE, STYLE, colours, without_common_start
+from offline_gcrl.figures.style import (
+    PALETTE,
+    STYLE,
+    colours,
+    updates_axis,
+    without_common_start,
+)
 from offline_gcrl.statistics.contrasts import Contrast
 from offline_gcrl.statistics.forgetting import SequentialResult
 from offline_gcrl.statistics.intervals import Estimate
@@ -78,9 +84,9 @@ def task_curves_figure(
             for boundary in boundaries:
                 axes.axvline(boundary, color="#888888", linewidth=0.8, linestyle=(0, (4, 3)))
             axes.set_title(names[number], fontsize=8)
-            axes.tick_params(labelbottom=number + columns >= len(tasks))
+            axes.tick_params(labelbottom=number + columns >= len(tasks), labelsize=8)
             axes.set_ylim(0, 1.04)
-            axes.set_xlim(left=0)
+            updates_axis(axes, label="")
         figure.supxlabel("updates", fontsize=9)
         figure.supylabel("success rate", fontsize=9)
         _legend(figure, agents, specialists)
