@@ -103,6 +103,27 @@ def test_a_step_after_loading_uses_the_loaded_state() -> None:
     assert same(expected, found)
 
 
+def test_a_step_uses_the_learning_rates_and_groups_that_it_was_given_later() -> None:
+    expected, found = network(), network()
+    plain, fused = torchs(expected), FusedAdam(groups(found))
+    for layers, optimizer in ((expected, plain), (found, fused)):
+        added = nn.Parameter(torch.zeros(2))
+        layers[0].register_parameter("added", added)
+        for number in range(STEPS):
+            set_gradients(layers, number, ())
+            if number == 2:
+                optimizer.param_groups[0]["lr"] = 0.1
+            if number == 3:
+                state = optimizer.state_dict()  # It shares the tensors of the state.
+                state["param_groups"][1]["lr"] = 0.2
+                optimizer.load_state_dict(state)
+            if number == 4:
+                optimizer.add_param_group({"params": [added]})
+            optimizer.step()
+    assert same(expected, found)
+    assert added.any()
+
+
 def test_a_step_uses_a_state_that_was_replaced() -> None:
     """Seeds that trained stacked get their states as new tensors."""
     layers = network()

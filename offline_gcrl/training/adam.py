@@ -23,8 +23,8 @@ class Lists(NamedTuple):
 class FusedAdam(torch.optim.Adam):
     """torch's fused Adam with the same results, bit for bit.
 
-    torch collects the tensors of its kernel again at every step. With small networks that takes longer than the kernel.
-    Here they are collected after the first step.
+    torch collects the tensors of its kernel again at every step. With small networks that takes about as long as the
+    kernel. Here they are collected once, after the first step.
     """
 
     _lists: tuple[Lists, ...] = ()
@@ -33,7 +33,10 @@ class FusedAdam(torch.optim.Adam):
         super().__init__(groups, fused=True, **options)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the gradients of all parameters."""
+        """Drop the gradients of all parameters, or set them to zero."""
+        if not set_to_none:
+            super().zero_grad(set_to_none)
+            return
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
@@ -52,13 +55,19 @@ class FusedAdam(torch.optim.Adam):
 
     def _collected(self) -> tuple[Lists, ...]:
         """The lists of all groups; none before each parameter has its state, which torch creates at its first step."""
-        first = self.param_groups[0]["params"][0]
-        if not self._lists or self._lists[0].means[0] is not self.state[first].get("exp_avg"):
-            complete = all(
-                self.state.get(p) for group in self.param_groups for p in group["params"]
-            )
+        if not self._are_current():
+            parameters = [p for group in self.param_groups for p in group["params"]]
+            complete = all(self.state.get(parameter) for parameter in parameters)
             self._lists = tuple(map(self._of_group, self.param_groups)) if complete else ()
         return self._lists
+
+    def _are_current(self) -> bool:
+        """Whether the lists have the tensors of the state, which loading and stacked training replace."""
+        return len(self._lists) == len(self.param_groups) and all(
+            lists.options is group
+            and lists.means[0] is self.state[lists.parameters[0]].get("exp_avg")
+            for lists, group in zip(self._lists, self.param_groups, strict=True)
+        )
 
     def _of_group(self, group: dict[str, Any]) -> Lists:
         states = [self.state[parameter] for parameter in group["params"]]
