@@ -32,15 +32,10 @@ def test_the_default_run_has_the_same_results_and_time_in_both_introductions() -
     def results(page: str) -> list[str]:
         return re.findall(r"^\| (?:gofar|gciql|bc) \|.* \|$", page, re.MULTILINE)
 
-    def time(page: str) -> str:
-        (found,) = re.findall(
-            r"pipeline.{,30} (\S+ to \d+ minutes) on 2 cores after installing", page
-        )
-        return str(found)
-
     assert results(README) == results(STARTED)
     assert len(results(README)) == 3
-    assert time(README) == time(STARTED)
+    assert "2.5 to 4 minutes on 2 cores after installing" in README
+    assert "2.5 to 4 minutes on 2 cores after installing" in STARTED
 
 
 def test_the_time_of_the_benchmarks_is_the_sum_of_their_limits() -> None:

@@ -1,6 +1,6 @@
 """Adam on a CPU, without the work in Python that torch does for each parameter at every step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -29,8 +29,8 @@ class FusedAdam(torch.optim.Adam):
 
     _lists: tuple[Lists, ...] = ()
 
-    def __init__(self, groups: Any, **options: Any) -> None:
-        super().__init__(groups, fused=True, **options)
+    def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
+        super().__init__(groups, fused=True)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or set them to zero."""
