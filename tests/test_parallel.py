@@ -12,6 +12,7 @@ import pytest
 from ended import has_ended
 
 from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.support.imports import OBJECTS_BETWEEN_COLLECTIONS
 from offline_gcrl.support.processes import balanced_workers, cores, ordered_map
 
 
@@ -35,12 +36,14 @@ def test_a_killed_worker_ends_the_work_with_an_error_of_the_package() -> None:
         list(ordered_map(die, range(9), workers=2))
 
 
-def start_of_a_worker(_: int) -> tuple[bool, bool, bool]:
-    return "gymnasium_robotics" in sys.modules, gc.isenabled(), gc.get_freeze_count() > 10_000
+def start_of_a_worker(_: int) -> tuple[bool, bool, bool, int]:
+    is_imported = "gymnasium_robotics" in sys.modules
+    return is_imported, gc.isenabled(), gc.get_freeze_count() > 10_000, gc.get_threshold()[0]
 
 
 def test_workers_start_with_the_preloaded_modules_and_collect_their_own_garbage() -> None:
-    assert list(ordered_map(start_of_a_worker, [0], workers=1)) == [(True, True, True)]
+    (start,) = ordered_map(start_of_a_worker, [0], workers=1)
+    assert start == (True, True, True, OBJECTS_BETWEEN_COLLECTIONS)
 
 
 @pytest.mark.parametrize(("jobs", "rounds"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (8, 4)])

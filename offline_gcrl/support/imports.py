@@ -11,6 +11,9 @@ from importlib import import_module
 PRELOADED = "OFFLINE_GCRL_PRELOADED"
 """Environment variable with the names of the modules that a fork server imports, separated by spaces."""
 
+OBJECTS_BETWEEN_COLLECTIONS = 50_000
+"""Number of new objects after which garbage is collected. With Python's 700, tests and the documentation take 6% to 12% longer."""
+
 
 def pause_collection() -> None:
     """Collect no garbage until ``resume_collection``."""
@@ -18,8 +21,9 @@ def pause_collection() -> None:
 
 
 def resume_collection() -> None:
-    """Collect garbage among the objects that are created from now on."""
+    """Collect garbage among the objects that are created from now on, and less often than Python does."""
     gc.freeze()
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     gc.enable()
 
 
