@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from offline_gcrl.report.drawing import NumberedFigure, hindsight_pictures, inli
 from offline_gcrl.report.exports import cell_text, saving
 from offline_gcrl.report.facts import Folders, settings_of_agents
 from offline_gcrl.report.findings import all_findings
+from offline_gcrl.report.multitask_figures import task_curves_figure
 from offline_gcrl.report.page import overall_aggregates, page_content, render_page
 from offline_gcrl.report.results import (
     AgentResults,
@@ -442,6 +444,22 @@ def test_names_of_curves_do_not_overlap_and_are_within_the_axes() -> None:
     plt.close(figure)
     assert 0.03 < heights[0] < heights[-1] < 0.97
     assert min(np.diff(heights)) >= 0.069
+
+
+@pytest.mark.parametrize("updates", [2_400, 20_000, 99_000, 200_000, 1_000_000])
+def test_labels_of_updates_in_small_panels_do_not_touch(updates: int) -> None:
+    curve = pl.DataFrame({"update": [1, updates], "mean": 0.5, "low": 0.4, "high": 0.6})
+    figure = task_curves_figure({"bc": dict.fromkeys("abcd", curve)}, {})
+    figure.draw_without_rendering()
+    extents = [
+        label.get_window_extent()
+        for axes in figure.axes
+        for label in axes.get_xticklabels()
+        if label.get_position()[0] <= axes.get_xlim()[1]
+    ]
+    plt.close(figure)
+    gaps = [right.x0 - left.x1 for left, right in pairwise(extents)]
+    assert min(gaps) >= 4  # half a digit
 
 
 def test_an_agent_has_the_same_colour_in_the_learning_curves_of_all_datasets() -> None:

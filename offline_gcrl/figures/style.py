@@ -12,7 +12,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 COLUMN, PAGE = 3.3, 6.8
 """Widths of figures for papers, in inches: one column, and both columns of a page."""
@@ -83,11 +83,12 @@ def _without_tables_of_layout() -> Iterator[None]:
 
 
 def updates_axis(axes: Axes, label: str = "updates") -> None:
-    """Set up a horizontal axis of updates: whole numbers from 0, with separators of thousands."""
+    """Set up a horizontal axis of the updates drawn: whole numbers from 0, ``20,000`` or, of long trainings, ``200k``."""
     axes.set_xlabel(label)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
-    axes.xaxis.set_major_formatter("{x:,.0f}")
+    is_long = axes.get_xlim()[1] >= 100_000  # Labels of seven characters touch in small panels.
+    axes.xaxis.set_major_formatter(EngFormatter(sep="") if is_long else "{x:,.0f}")
 
 
 def colours(agents: Sequence[str]) -> dict[str, str]:
