@@ -23,9 +23,9 @@ from sphinx.util.nodes import find_pending_xref_condition
 
 import offline_gcrl
 from offline_gcrl import __version__
-from offline_gcrl.support.imports import pause_collection
+from offline_gcrl.support.imports import pause_collection, resume_collection
 
-pause_collection()  # A build creates little garbage and millions of objects, which would be searched again and again.
+pause_collection()  # The imports below create millions of objects, which would be searched again and again.
 
 write_reference("offline_gcrl", offline_gcrl.__path__, HERE / "api")
 
@@ -33,6 +33,7 @@ write_reference("offline_gcrl", offline_gcrl.__path__, HERE / "api")
 for module in pkgutil.walk_packages(offline_gcrl.__path__, "offline_gcrl."):
     if not module.name.endswith("__main__"):
         import_module(module.name)
+resume_collection()
 
 # Sphinx reads only files in its folder and does not follow links out of it.
 shutil.rmtree(HERE / "notebooks", ignore_errors=True)
