@@ -3,36 +3,40 @@
     python docs/measured.py gofar
 
 A study of many hours can run in parts, on several machines, each with some of the training seeds and datasets. After a
-part, this script adds the episodes in ``results/`` to ``docs/measured/<study>/episodes.parquet``, where they replace
-those of the same dataset, agent and training seed. It then writes every table as CSV and LaTeX next to them, and prints
-it in Markdown for ``docs/results.md``. Without ``results/`` it only writes and prints the tables.
+part, this script adds the episodes in ``results/`` to ``docs/measured/<study>/episodes.parquet``. The episodes of a
+policy replace all those that are there of the same dataset, agent and training seed. It then writes every table as CSV
+and LaTeX next to them, and prints it in Markdown for ``docs/results.md``. Without ``results/`` it only writes and prints
+the tables. Which policies belong to the study is in the ``params.yaml`` next to the results.
 
 A study whose papers print success rates also has its learning curves, in ``curves.parquet`` and as a figure.
 """
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from offline_gcrl.config.outputs import LEARNING_CURVE
+from offline_gcrl.config import PARAMS, Params, load_params
+from offline_gcrl.config.outputs import EPISODES, LEARNING_CURVE, NOISY_EPISODES
 from offline_gcrl.config.published import PublishedNumbers, load_published
 from offline_gcrl.evaluation.results import curve_across_seeds, summarise
 from offline_gcrl.figures.style import save
 from offline_gcrl.figures.success import SeedCurves, curves_figure
 from offline_gcrl.report.exports import Cell, Table, as_csv, as_latex, markdown
 from offline_gcrl.statistics.intervals import Estimate
-from offline_gcrl.support.files import write_text
+from offline_gcrl.support.digests import intact
+from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.files import atomic_file, write_text
 from offline_gcrl.support.tables import write_parquet
+from offline_gcrl.support.terminal import close, stage
 
 MEASURED = Path("docs/measured")
-EPISODES = "episodes.parquet"
 POLICY = ("dataset", "agent", "training_seed")
-"""What a policy was trained with."""
-KEY = (*POLICY, "noise", "episode")
-"""What an episode was run with; ``noise`` is null without noise on the actions."""
+"""Columns with what a policy was trained on and with."""
+Policy = tuple[str, str, int]
 VALUES = (
     "success",
     "success_any",
@@ -62,47 +66,108 @@ def main() -> None:
     parser.add_argument("study", help="name of a file in docs/published")
     parser.add_argument("--results", type=Path, default=Path("results"))
     given = parser.parse_args()
-    folder = MEASURED / given.study
-    folder.mkdir(parents=True, exist_ok=True)
-    episodes = add(results_in(given.results), folder / EPISODES, KEY)
-    numbers = load_published(given.study)
-    if has_curves(numbers):
-        write_curves(given.results, folder)
-    for table in tables(episodes, numbers):
-        for name, text in files_of(table).items():
-            write_text(folder / name, text)
-        print(f"{table.caption}\n", *markdown(table), "", sep="\n")
+    with stage("measured", given.study, again=f"python docs/measured.py {given.study}"):
+        numbers, folder = load_published(given.study), MEASURED / given.study
+        found = policies_in(given.results, given.study)
+        episodes = add(episodes_of(found), folder / EPISODES)
+        if has_curves(numbers):
+            write_curves(found, folder)
+        for table in tables(episodes, numbers):
+            for name, text in files_of(table).items():
+                write_text(folder / name, text)
+            print(f"\n{table.caption}\n", *markdown(table), sep="\n")
+        close(f"{len(found)} policies added; the study is in {folder}")
 
 
-def results_in(folder: Path) -> Iterator[pl.DataFrame]:
-    """The episodes of every policy in a folder of results, without and with noise, with their keys."""
-    for path in sorted(folder.glob("*/*/seed-*/episodes.parquet")):
-        for found in (path, path.with_name("noisy.parquet")):
-            if found.exists():
-                table = pl.read_parquet(found)
-                noise = pl.col("noise") if "noise" in table.columns else pl.lit(None, pl.Float64)
-                yield table.select(*policy_of(found), noise.alias("noise"), "episode", *VALUES)
+def policies_in(results: Path, study: str) -> dict[Policy, Path]:
+    """The folders of results of a study, by dataset, agent and training seed.
+
+    Args:
+        results: folder with all results of a project; ``params.yaml`` is next to it. It need not exist.
+        study: value of ``experiment.published``.
+
+    Raises:
+        DataError: the project runs another study, or a policy has been trained or evaluated with other settings.
+    """
+    if not results.is_dir():
+        return {}
+    params = load_params(results.parent / PARAMS)
+    if params.experiment.published != study:
+        raise DataError(
+            f"{results}: experiment.published in {params.path} is {params.experiment.published}, not {study}; "
+            f"`make study NAME={study}` makes its results"
+        )
+    experiment, found = params.experiment, {}
+    for policy in product(experiment.datasets, experiment.agents, experiment.seeds):
+        folder = results / policy[0] / policy[1] / f"seed-{policy[2]}"
+        if (folder / EPISODES).exists():
+            _check_settings(folder, params, policy)
+            found[policy] = folder
+    return found
 
 
-def policy_of(path: Path) -> Iterator[pl.Expr]:
-    """The values of ``POLICY`` for a file of results, from the folders in which it is."""
-    dataset, agent, seed = path.parts[-4:-1]
-    number = pl.lit(int(seed.removeprefix("seed-")), pl.Int64)
-    for name, value in zip(POLICY, (pl.lit(dataset), pl.lit(agent), number), strict=True):
-        yield value.alias(name)
+def _check_settings(folder: Path, params: Params, policy: Policy) -> None:
+    """A folder of results can be that of an earlier run with other settings."""
+    dataset, agent, _ = policy
+    made = pl.read_parquet(intact(folder / EPISODES), columns=["update"])
+    updates = params.train_for(dataset, agent).updates
+    episodes = params.evaluate_for(dataset).episodes
+    if len(made.filter(update=updates)) != episodes or len(made) != episodes:
+        raise DataError(
+            f"{folder}: is not of {episodes} episodes after {updates:,} updates, as {params.path} asks for; run `dvc repro`"
+        )
 
 
-def add(parts: Iterable[pl.DataFrame], path: Path, key: Sequence[str]) -> pl.DataFrame:
-    """Add rows to those of a file, and return all of them."""
-    earlier = [pl.read_parquet(path)] if path.exists() else []
-    rows = joined([*earlier, *parts], key)
-    write_parquet(rows, path)
+def episodes_of(policies: Mapping[Policy, Path]) -> list[pl.DataFrame]:
+    """The episodes of every policy, without and with noise, with their keys."""
+    return [
+        _with_noise(pl.read_parquet(intact(path))).select(
+            *_keys(policy), "noise", "episode", *VALUES
+        )
+        for policy, folder in policies.items()
+        for path in (folder / EPISODES, folder / NOISY_EPISODES)
+        if path.exists()
+    ]
+
+
+def _with_noise(episodes: pl.DataFrame) -> pl.DataFrame:
+    """Episodes with their level of noise, which is null without noise."""
+    noise = pl.col("noise") if "noise" in episodes.columns else pl.lit(None)
+    return episodes.with_columns(noise.cast(pl.Float64).alias("noise"))
+
+
+def _keys(policy: Policy) -> list[pl.Expr]:
+    """The values of ``POLICY`` as columns."""
+    types = (pl.String, pl.String, pl.Int64)
+    return [
+        pl.lit(value, dtype).alias(name)
+        for value, dtype, name in zip(policy, types, POLICY, strict=True)
+    ]
+
+
+def add(parts: Sequence[pl.DataFrame], path: Path, row: str = "episode") -> pl.DataFrame:
+    """Add the rows of policies to those in a file, and return all of them.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    earlier = pl.read_parquet(path) if path.exists() else None
+    if not parts:
+        if earlier is None:
+            raise DataError(f"{path}: no such file, and there are no results to make it of")
+        return earlier
+    rows = joined(earlier, pl.concat(parts), row)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as partial:
+        write_parquet(rows, partial)
     return rows
 
 
-def joined(parts: Sequence[pl.DataFrame], key: Sequence[str] = KEY) -> pl.DataFrame:
-    """All rows in a fixed order; later parts replace rows of earlier ones with the same key."""
-    return pl.concat(parts).unique(key, keep="last").sort(key)
+def joined(earlier: pl.DataFrame | None, later: pl.DataFrame, row: str = "episode") -> pl.DataFrame:
+    """All rows in a fixed order; those of a policy replace all earlier ones of the same policy."""
+    kept = [] if earlier is None else [earlier.join(later, on=POLICY, how="anti")]
+    order = [name for name in (*POLICY, "noise", row) if name in later.columns]
+    return pl.concat([*kept, later.select(kept[0].columns if kept else later.columns)]).sort(order)
 
 
 def has_curves(numbers: PublishedNumbers) -> bool:
@@ -110,16 +175,14 @@ def has_curves(numbers: PublishedNumbers) -> bool:
     return numbers.tables[0].metric == "success_rate"
 
 
-def write_curves(results: Path, folder: Path) -> None:
-    """Add the learning curves in a folder of results to those of a study, and draw all of them."""
-    curves = add(curves_in(results), folder / CURVES, (*POLICY, "update"))
+def write_curves(policies: Mapping[Policy, Path], folder: Path) -> None:
+    """Add the learning curves of policies to those of a study, and draw all of them."""
+    parts = [
+        pl.read_parquet(intact(path / LEARNING_CURVE)).select(*_keys(policy), pl.all())
+        for policy, path in policies.items()
+    ]
+    curves = add(parts, folder / CURVES, "update")
     save(curves_figure(*curves_by_agent(curves)), folder / FIGURE)
-
-
-def curves_in(folder: Path) -> Iterator[pl.DataFrame]:
-    """The learning curve of every policy in a folder of results, with its key."""
-    for path in sorted(folder.glob(f"*/*/seed-*/{LEARNING_CURVE}")):
-        yield pl.read_parquet(path).select(*policy_of(path), pl.all())
 
 
 def curves_by_agent(
