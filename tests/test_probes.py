@@ -311,6 +311,12 @@ def test_a_region_without_goals_is_an_error() -> None:
         check_region(wide, "maze.yaml")
 
 
+def test_a_region_of_all_goals_is_an_error() -> None:
+    everywhere = short(UMAZE, held_out=Region(low=(-50.0, -50.0), high=(50.0, 50.0)))
+    with pytest.raises(SettingsError, match="the goals of all 200 resets of .* set a smaller"):
+        check_region(everywhere, "maze.yaml")
+
+
 @pytest.mark.parametrize(
     ("low", "high", "message"),
     [((1.0, 0.0), (0.0, 1.0), "'low' must not be above 'high'"), ((1.0,), (2.0, 3.0), "as many")],

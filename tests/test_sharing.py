@@ -117,9 +117,19 @@ def test_seen_goals_are_those_of_the_final_evaluation_outside_the_region() -> No
     every = [episodes({"left": 0.5}).with_columns(held_out=~pl.col("success"))]
     held_out = [episodes({"left": 0.25}, seed=9).with_columns(held_out=True)]
     contrast = zero_shot(every, held_out)
+    assert contrast is not None
     assert contrast.first.mean == 1.0
     assert contrast.second.mean == 0.25
     assert contrast.difference.low > 0.5
+
+
+def test_seeds_without_episodes_of_seen_goals_are_left_out_of_the_comparison() -> None:
+    seen = episodes({"left": 0.5}, seed=0).with_columns(held_out=False)
+    unseen = [episodes({"left": 0.25}, seed).with_columns(held_out=True) for seed in (0, 1)]
+    contrast = zero_shot([seen, unseen[1]], unseen)
+    assert contrast is not None
+    assert (contrast.first.mean, contrast.episodes) == (0.5, len(unseen[0]))
+    assert zero_shot(unseen, unseen) is None
 
 
 def rising(needed: float, final: float = 1.0, seeds: int = 3) -> Curve:

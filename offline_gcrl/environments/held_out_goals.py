@@ -60,7 +60,7 @@ def goal_at_reset(
 
 
 def check_region(recipe: Recipe, where: str) -> None:
-    """Check that the held-out region of a recipe fits its goals, and that episodes have goals in it.
+    """Check that the held-out region of a recipe fits its goals, and contains the goals of some episodes but not of all.
 
     Raises:
         SettingsError: naming the recipe (``where``), the key and the remedy.
@@ -78,4 +78,8 @@ def check_region(recipe: Recipe, where: str) -> None:
             "give one number per dimension"
         )
     candidates = np.random.SeedSequence(0).generate_state(TRIES)
-    held_out_seeds(recipe, candidates, 1, where)
+    if len(held_out_seeds(recipe, candidates, TRIES, where)) == TRIES:
+        raise SettingsError(
+            f"{where}: held_out: the goals of all {TRIES} resets of {recipe.evaluation.environment.id} are between "
+            f"{list(recipe.held_out.low)} and {list(recipe.held_out.high)}; set a smaller region, so that some goals are seen"
+        )

@@ -149,7 +149,7 @@ class AgentFindings:
 
     @cached_property
     def zero_shot(self) -> Contrast | None:
-        """Success on goals seen in training and on held-out goals; None if no goals were held out."""
+        """Success on goals seen in training and on held-out goals; None if there are no episodes of one of the two."""
         return zero_shot(self.episodes, self.held_out, self.column) if self.held_out else None
 
     @cached_property

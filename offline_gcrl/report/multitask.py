@@ -20,7 +20,7 @@ from offline_gcrl.report.results import Results
 from offline_gcrl.report.routing import routing_pictures
 from offline_gcrl.report.sentences import sentences_by_task_table, sentences_table
 from offline_gcrl.report.sharing import cost_sentences, cost_table, model_sentences
-from offline_gcrl.statistics.contrasts import Contrast
+from offline_gcrl.statistics.contrasts import Contrast, success_rate
 from offline_gcrl.statistics.forgetting import SEQUENCE_METRICS, SequentialResult
 from offline_gcrl.statistics.intervals import Estimate
 
@@ -92,12 +92,14 @@ def wrong_table(dataset: str, findings: Findings) -> Table:
 
 
 def zero_shot_table(dataset: str, findings: Findings) -> Table:
-    """Success on goals that training saw and on held-out goals, one row per agent."""
+    """Success on goals that training saw and on held-out goals, one row per agent; dashes without episodes of seen goals."""
     heading = ["agent", "seen goals", "unseen goals", "difference"]
     rows: list[list[Cell]] = [
         [agent, *_contrast(found.zero_shot)]
+        if found.zero_shot
+        else [agent, "-", success_rate(found.held_out, found.column), "-"]
         for agent, found in findings.items()
-        if found.zero_shot is not None
+        if found.held_out
     ]
     caption = f"Success on seen and unseen goals of {dataset}. {ZERO_SHOT_NOTE}"
     return Table(f"unseen-goals-{dataset}", caption, heading, rows)

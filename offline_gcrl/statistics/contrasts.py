@@ -113,14 +113,21 @@ def wrong_identifiers(right: Tables, wrong: Tables, column: str = "success") -> 
     return contrasts
 
 
-def zero_shot(every: Tables, held_out: Tables, column: str = "success") -> Contrast:
-    """Success with seen goals minus success with unseen goals.
+def zero_shot(every: Tables, held_out: Tables, column: str = "success") -> Contrast | None:
+    """Success with seen goals minus success with unseen goals, of the training seeds with episodes of both.
 
     Args:
         every: all episodes of the final evaluation; those with unseen goals are left out.
         held_out: the episodes with unseen goals.
         column: column of successes.
+
+    Returns:
+        The contrast; None if no episode has a seen goal, as in an evaluation of a few episodes.
     """
     tasks = held_out[0]["task"].unique().implode()
     seen = [table.filter(~pl.col("held_out") & pl.col("task").is_in(tasks)) for table in every]
-    return unpaired_contrast("held-out goals", seen, held_out, column)
+    both = [(first, second) for first, second in zip(seen, held_out, strict=True) if len(first)]
+    if not both:
+        return None
+    first, second = zip(*both, strict=True)
+    return unpaired_contrast("held-out goals", first, second, column)

@@ -6,7 +6,12 @@ import polars as pl
 
 from offline_gcrl.evaluation.probes import ProbeResults
 from offline_gcrl.evaluation.results import HEADLINES, SUCCESS_COLUMNS, SeedResult
-from offline_gcrl.statistics.contrasts import paired_contrast, wrong_identifiers, zero_shot
+from offline_gcrl.statistics.contrasts import (
+    paired_contrast,
+    success_rate,
+    wrong_identifiers,
+    zero_shot,
+)
 from offline_gcrl.statistics.intervals import Estimate, rate_across_seeds
 from offline_gcrl.statistics.transfer import average_transfer, transfers
 
@@ -59,12 +64,10 @@ def _metrics(
     flat |= _with_noise(probes, seeds, column)
     tested = [seed for seed in seeds if seed in probes.held_out]
     if tested:
-        contrast = zero_shot(
-            [results[seed].episodes for seed in tested],
-            [probes.held_out[seed] for seed in tested],
-            column,
-        )
-        flat |= _parts("seen", contrast.first) | _parts("held_out", contrast.second)
+        unseen = [probes.held_out[seed] for seed in tested]
+        flat |= _parts("held_out", success_rate(unseen, column))
+        contrast = zero_shot([results[seed].episodes for seed in tested], unseen, column)
+        flat |= _parts("seen", contrast.first) if contrast else {}
     return flat
 
 
