@@ -14,8 +14,13 @@ from offline_gcrl.cards.replay import replay_source
 from offline_gcrl.collect.collector import collect_source
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import Collect, Environment, Evaluation, Part
+from offline_gcrl.environments import making
 from offline_gcrl.environments.actions import OrderedActions
-from offline_gcrl.environments.making import check_environments, make_environment
+from offline_gcrl.environments.making import (
+    check_environments,
+    make_environment,
+    shared_environment,
+)
 from offline_gcrl.support.errors import DataError, SettingsError
 
 
@@ -219,3 +224,23 @@ def test_environments_are_checked_before_any_work(dataset: SmallDataset) -> None
 def test_a_wrong_argument_of_an_environment_is_named() -> None:
     with pytest.raises(SettingsError, match="environment.kwargs of FetchReach-v4: .*tolerance"):
         make_environment(Environment(id="FetchReach-v4", kwargs={"tolerance": 1}))
+    with pytest.raises(SettingsError, match="of FetchReach-v4: ValueError: .*positive.*, line"):
+        make_environment(Environment(id="FetchReach-v4", kwargs={"max_episode_steps": 0}))
+
+
+def test_a_reset_that_fails_is_named(dataset: SmallDataset) -> None:
+    evaluation = dataset.recipe.evaluation
+    assert evaluation is not None
+    kwargs = {**evaluation.environment.kwargs, "maze_map": [[1, 1], [1, 1]]}
+    walled = evaluation.environment.model_copy(update={"kwargs": kwargs})
+    recipe = dataset.recipe.model_copy(
+        update={"evaluation": evaluation.model_copy(update={"environment": walled})}
+    )
+    with pytest.raises(SettingsError, match=r"here.yaml: evaluation.environment.* of Point.*line"):
+        check_environments(recipe, "here.yaml")
+
+
+def test_an_infinite_argument_reaches_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Environment(id="CartPole-v1", kwargs={"limit": float("inf")})
+    monkeypatch.setattr(making, "make_environment", lambda settings: settings.kwargs["limit"])
+    assert shared_environment(settings) == float("inf")

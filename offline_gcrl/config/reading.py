@@ -41,10 +41,18 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
 
 class Section(BaseModel):
-    """A group of settings: frozen and strictly typed; unknown keys, NaN and infinity are errors."""
+    """A group of settings: frozen and strictly typed; unknown keys, NaN and infinity are errors.
+
+    Arguments of other packages' functions, whose types are unknown, may be infinite, and JSON preserves them.
+    """
 
     model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",
+        use_attribute_docstrings=True,
     )
 
 

@@ -4,6 +4,7 @@ import difflib
 import gc
 import inspect
 import os
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,12 @@ from offline_gcrl.environments.mazes import shorten_steps  # noqa: E402
 from offline_gcrl.environments.robots import cache_lookups  # noqa: E402
 from offline_gcrl.environments.selection import as_tree, evaluated_goal, select  # noqa: E402
 from offline_gcrl.goals.success import size_mismatch  # noqa: E402
-from offline_gcrl.support.errors import DataError, RenderingError, SettingsError  # noqa: E402
+from offline_gcrl.support.errors import (  # noqa: E402
+    DataError,
+    OfflineGCRLError,
+    RenderingError,
+    SettingsError,
+)
 
 gymnasium.register_envs(gymnasium_robotics)
 
@@ -61,8 +67,8 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
     """Create the environment of a recipe; ``extra`` are further arguments of ``gymnasium.make``.
 
     Raises:
-        SettingsError: the environment id is unknown, its package is missing, or it does not accept an argument, or the
-            order of actions does not fit its action space.
+        SettingsError: the environment id is unknown, its package is missing, it raises an error with these arguments, or
+            the order of actions does not fit its action space.
     """
     with warnings.catch_warnings():
         # The passive checker warns of float64 observations outside float32 bounds, which no stage uses.
@@ -87,13 +93,24 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
             ) from None
         except gymnasium.error.Error as error:
             raise SettingsError(f"environment.id: '{settings.id}': {error}") from None
+        except (OfflineGCRLError, MemoryError):
+            raise
         except TypeError as error:
             raise SettingsError(f"environment.kwargs of {settings.id}: {error}") from None
+        except Exception as error:
+            raise SettingsError(f"environment.kwargs of {settings.id}: {_shown(error)}") from error
     cache_lookups(environment)
     shorten_steps(environment)
     if settings.action_order is not None:
         environment = OrderedActions(environment, settings.action_order)
     return environment
+
+
+def _shown(error: Exception) -> str:
+    """An error of an environment, with its type and the place that raised it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = str(error) or "no message"
+    return f"{type(error).__name__}: {said} ({place.filename}, line {place.lineno})"
 
 
 def _remedy(package: str | None) -> str:
@@ -277,13 +294,17 @@ def shown_sizes(
         Sizes by the names of the columns in ``steps.parquet``; without ``desired_goal`` if the goal spec has none.
 
     Raises:
-        SettingsError: the observation has no such key or column.
+        SettingsError: the observation has no such key or column, or the reset raises an error.
     """
     shown = environment.spec.id if environment.spec else "the environment"
     try:
         tree = as_tree(*environment.reset(seed=0, options=options))
     except DataError as error:
         raise SettingsError(f"{where}environment.id: {shown}: {error}") from None
+    except Exception as error:
+        raise SettingsError(
+            f"{where}environment.id: the first reset of {shown} raised {_shown(error)}"
+        ) from error
     sizes = {}
     for role in ("observation", "achieved", "desired"):
         selection = getattr(goal, role)
