@@ -132,6 +132,7 @@ def test_an_order_of_actions_names_every_dimension_once(order: list[int], is_val
         ("train.per_agent", {"gciqll": {}}, "train.per_agent: no section agents.gciqll; did you mean"),
         ("train.per_agent", {"gciql": {"updatez": 3}}, "train.per_agent.gciql.updatez: unknown key; did you mean"),
         ("train.per_agent", [1], "train.per_agent: expected names of agents"),
+        ("train.per_agent", {"gciql": {"per_dataset": {}}}, "train.per_agent.gciql: 'per_dataset' is a key of train alone"),
         ("experiment.datasets", ["pointmaze-umaz"], "no recipe 'pointmaze-umaz'; did you mean 'pointmaze-umaze'?"),
         ("experiment.agents", ["gciqll"], "no section agents.gciqll; did you mean 'gciql'?"),
         ("experiment.seeds", [], "experiment.seeds: .* at least 1 item"),
@@ -351,6 +352,20 @@ def test_numbers_of_episodes_follow_from_shares_and_the_requested_size() -> None
         SettingsError, match=r"pointmaze-umaze-d4rl.yaml: 'full_episodes' is missing"
     ):
         counts("pointmaze-umaze-d4rl", "full")
+    assert counts("pointmaze-umaze-d4rl") == [None]
+    assert counts("pointmaze-umaze-d4rl", 25) == [25]
+
+
+def test_one_number_of_episodes_is_not_divided_among_sources_without_numbers(project: Path) -> None:
+    path = project.parent / "datasets/recipes/pointmaze-umaze-d4rl.yaml"
+    recipe = yaml.safe_load(path.read_text())
+    recipe["sources"].append({"dataset": "D4RL/pointmaze/open-v2", "kind": "exploration"})
+    path.write_text(yaml.safe_dump(recipe))
+    assert resolve(path.stem, folder=path.parent).recipes[0].sources[1].episodes is None
+    with pytest.raises(
+        SettingsError, match=r"d4rl.yaml: sources.0: 'episodes' is missing, by which"
+    ):
+        resolve(path.stem, 25, path.parent)
 
 
 def test_a_dataset_is_read_as_it_was_resolved(tmp_path: Path) -> None:

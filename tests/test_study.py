@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -216,6 +217,18 @@ def test_a_study_that_is_killed_continues_and_repeats_nothing_that_is_done(proje
     assert "params.yaml has the settings of this study" in output
     assert "work: " in output
     assert "3 of 3 done" in output
+
+
+def test_a_study_without_git_copies_the_settings_of_before(project: Path) -> None:
+    shutil.rmtree(project / ".git")
+    (project / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+    (project / "go").touch()
+    before = (project / "params.yaml").read_text()
+    output, _ = started(project, "letters").communicate(timeout=60)
+    assert "the settings of before are in params.1.yaml" in output
+    assert "3 of 3 done" in output
+    assert "git" not in output
+    assert (project / "params.1.yaml").read_text() == before
 
 
 def test_changes_of_params_that_belong_to_no_study_are_kept(project: Path) -> None:

@@ -5,8 +5,10 @@ is a folder of ``docs/experiments`` whose file of the same name has the settings
 killed continues with the same command: stages that are done are not repeated, and training resumes from its checkpoints.
 """
 
+import shutil
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 from offline_gcrl.config import PARAMS, nearest
@@ -40,7 +42,8 @@ def main() -> None:
             raise SettingsError(
                 f"at least one stage did not succeed; the others are kept, and `{again}` continues"
             )
-        close(f"the report is reports/index.html; git checkout {PARAMS} restores the settings")
+        restored = f"; git checkout {PARAMS} restores the settings" if has_git() else ""
+        close(f"the report is reports/index.html{restored}")
 
 
 def study_settings(name: str, size: str | None = None, folder: Path = STUDIES) -> str:
@@ -82,19 +85,38 @@ def merge(general: dict[str, object], special: dict[str, object]) -> dict[str, o
 def use_settings(settings: str, again: str) -> None:
     """Write the settings to ``params.yaml``, unless they are there from an earlier run of the study.
 
+    Git has the settings of before; without Git they are copied to a file next to it.
+
     Raises:
-        SettingsError: ``params.yaml`` has other changes, which would be lost.
+        SettingsError: ``params.yaml`` has changes that are not in Git, which would be lost.
     """
     if PARAMS.exists() and PARAMS.read_text("utf-8") == settings:
         note(f"{PARAMS} has the settings of this study; stages that are done are not repeated")
         return
     command = ["git", "diff", "--quiet", "HEAD", "--", str(PARAMS)]
-    if subprocess.run(command, capture_output=True).returncode != 0:
+    if not has_git():
+        note(f"the settings of before are in {_copied(PARAMS)}")
+    elif subprocess.run(command, capture_output=True).returncode != 0:
         raise SettingsError(
             f"{PARAMS} has changes that would be overwritten; commit them, save them (git stash) or discard them "
             f"(git checkout {PARAMS}), then `{again}`"
         )
     write_text(PARAMS, settings)
+
+
+def has_git() -> bool:
+    """Whether the project is in a Git repository; DVC can do without (``core.no_scm``)."""
+    command = ["git", "rev-parse", "--git-dir"]
+    return shutil.which("git") is not None and not subprocess.run(command, capture_output=True).returncode  # fmt: skip
+
+
+def _copied(path: Path) -> Path:
+    """A copy of a file next to it, with the first number that is free; none of a file that does not exist."""
+    numbered = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
+    copy = next(name for name in numbered if not name.exists())
+    if path.exists():
+        write_text(copy, path.read_text("utf-8"))
+    return copy
 
 
 def run_stages() -> int:

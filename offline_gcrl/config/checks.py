@@ -168,8 +168,8 @@ def check_agent(
         SettingsError: naming file, key, expectation and remedy.
     """
     section, known = params.agents[agent], recipe_names(params.path.parent / RECIPES)
-    for_dataset(settings_type, section, ("agents", agent), "", params.path)
     check_per_dataset(section, ("agents", agent), known, params.path)
+    for_dataset(settings_type, section, ("agents", agent), "", params.path)
     runs = params.experiment.datasets if agent in params.experiment.agents else ()
     patterns = section.get("per_dataset") or {}
     readable = [name for name in known if name not in unusable]

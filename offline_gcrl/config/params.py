@@ -118,6 +118,12 @@ def _check_agents_of_training(params: Params) -> None:
             f"{params.path}: train.per_agent: expected names of agents, each with keys and values"
         )
     _check_known_agents(params, special, "train.per_agent")
+    for agent, own in special.items():
+        if "per_dataset" in own:
+            raise SettingsError(
+                f"{params.path}: train.per_agent.{agent}: 'per_dataset' is a key of train alone; write the settings of one "
+                "agent on one dataset as another agent, with a section of its own in agents"
+            )
     for dataset in ("", *(params.train.get("per_dataset") or {})):
         for agent in (None, *special):
             named = params.train_for(dataset, agent).specialists

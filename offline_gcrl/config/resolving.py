@@ -131,19 +131,33 @@ def _counted(recipe: Recipe, episodes: int | Literal["full"] | None, path: Path)
                 f"{path}: 'full_episodes' is missing, and collect.episodes of params.yaml is 'full'; set a "
                 "number there"
             )
+        if recipe.sources[0].collect is None and len(recipe.sources) == 1:
+            return recipe  # Its published size is that of the published dataset.
         episodes = recipe.full_episodes
     total = episodes or recipe.episodes
-    weights = [source.share or source.episodes for source in recipe.sources]
-    if total is None or None in weights:
+    if total is None:
         return recipe
     if episodes is None and not any(source.share for source in recipe.sources):
         return recipe
-    counts = _apportioned(total, [float(weight or 0.0) for weight in weights])
+    counts = _apportioned(total, _weights(recipe, path))
     sources = tuple(
         source.model_copy(update={"episodes": count, "share": None})
         for source, count in zip(recipe.sources, counts, strict=True)
     )
     return recipe.model_copy(update={"sources": sources, "episodes": total})
+
+
+def _weights(recipe: Recipe, path: Path) -> list[float]:
+    """The relative sizes of the sources; the only source of a recipe needs none."""
+    weights = [source.share or source.episodes for source in recipe.sources]
+    if len(weights) == 1:
+        return [1.0]
+    if None in weights:
+        raise SettingsError(
+            f"{path}: sources.{weights.index(None)}: 'episodes' is missing, by which collect.episodes of params.yaml is "
+            "divided among the sources; set a number there"
+        )
+    return [float(weight or 0.0) for weight in weights]
 
 
 def _apportioned(total: int, weights: Sequence[float]) -> list[int]:

@@ -61,7 +61,8 @@ def check_source(recipe: Recipe, source: Source, data: minari.MinariDataset, roo
             )
     if taken_episodes(source, data) > data.total_episodes:
         raise DataError(
-            f"{where} has {data.total_episodes} episodes, but its recipe asks for {source.episodes}"
+            f"{where} has {data.total_episodes} episodes, but its recipe asks for {source.episodes}, or collect.episodes "
+            "of params.yaml does"
         )
 
 
