@@ -172,6 +172,20 @@ def test_data_without_environment_is_trained_on_and_not_evaluated(tmp_path: Path
         )
 
 
+def test_data_without_goals_is_evaluated_on_those_of_a_given_environment(tmp_path: Path) -> None:
+    sizes = {"observation": 4, "achieved_goal": 2}
+    write_minari("own/data-v0", tmp_path, episode_buffers(sizes), space_of(sizes))
+    data = minari.MinariDataset(tmp_path / "own/data-v0/data")
+    goal, maze = {**GOAL, "desired": None}, "PointMaze_UMaze-v3"
+    settings: dict[str, Any] = {"updates": 3, "hidden": [8], "actor_goals": {"future": 1.0}}
+    policy = og.train(og.load_dataset(data, goal=goal, environment=maze), agent="bc", **settings)
+    alone = og.train(og.load_dataset(data, goal=goal), agent="bc", **settings)
+    found = [og.evaluate(policy, episodes=2), og.evaluate(alone, episodes=2, environment=maze)]
+    assert found[0].equals(found[1])
+    with pytest.raises(og.OfflineGCRLError, match="no environment 'Nonsense-v9'"):
+        og.load_dataset(data, goal=goal, environment="Nonsense-v9")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

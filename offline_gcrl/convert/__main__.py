@@ -24,8 +24,9 @@ from offline_gcrl.convert.kinds import check_kind
 from offline_gcrl.convert.layouts import InspectedFile, inspect_file
 from offline_gcrl.convert.lerobot import left_out, lerobot_columns, own_name, read_info
 from offline_gcrl.convert.lerobot_images import NONE, chosen_image
+from offline_gcrl.convert.logs import log_remarks
 from offline_gcrl.convert.recipe import RecipeOptions, draft_recipe
-from offline_gcrl.convert.robomimic import image_keys
+from offline_gcrl.convert.robomimic import robomimic_remarks
 from offline_gcrl.convert.visual import IMAGE, is_visual, visual_columns, with_states
 from offline_gcrl.convert.writing import bounded_actions, write_dataset
 from offline_gcrl.support.errors import SettingsError
@@ -231,11 +232,12 @@ def _layout(given: argparse.Namespace) -> Layout:
 
 
 def _not_read(file: InspectedFile) -> list[str]:
-    """Remarks on arrays that are not read."""
+    """Remarks on arrays that are not read, and on columns that are."""
     if file.layout.name == "lerobot":
         return left_out(file.path, file.layout.image)
-    keys = image_keys(file.path) if file.layout.name == "robomimic" else []
-    return [f"'{key}' is left out: agents read vectors" for key in keys]
+    if file.layout.name == "log":
+        return log_remarks(file.path)
+    return robomimic_remarks(file.path) if file.layout.name == "robomimic" else []
 
 
 def _remarks(file: InspectedFile) -> list[str]:

@@ -27,6 +27,7 @@ Ends = Literal["either", "terminals", "timeouts"]
 
 
 GOALS = ("achieved_goal", "desired_goal")
+ORIGINAL = ("goal", "desired_goal")
 KNOWN = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
 
 
@@ -83,7 +84,7 @@ class InspectedFile:
     @property
     def goal(self) -> str | None:
         """Name of the array of original goals; None if there is none."""
-        return next((name for name, key in self.infos.items() if key == "goal"), None)
+        return next((name for name, key in self.infos.items() if key in ORIGINAL), None)
 
 
 def inspect_file(path: Path, layout: Layout, ends: Ends = "either") -> InspectedFile:
@@ -193,7 +194,7 @@ def _nested(file: InspectedFile, values: dict[str, NDArray[Any]], length: int) -
     infos: dict[str, Any] = {}
     for name, key in file.infos.items():
         array = values[name]
-        if key == "goal" and len(array) == length:
+        if key in ORIGINAL and len(array) == length:
             array = np.concatenate([array, array[-1:]])
         *above, leaf = key.split("/")
         place = infos

@@ -1,14 +1,15 @@
 """Logs of one row per step in CSV or Parquet, with a column of episodes.
 
 Columns are recognised by their names: ``episode``; ``step``, by which the rows of an episode must increase;
-``observation_0``, ``observation_1``, ... or any others that begin with ``observation`` or ``obs``; likewise ``action``;
-``reward``; ``terminated`` or ``done``. In Parquet, ``observation`` and ``action`` may be columns of lists. All other
-columns of numbers become infos.
+``observation_0``, ``observation_1``, ... or any others that begin with ``observation`` or ``obs``; likewise ``action``
+and the goals ``achieved_goal``, ``desired_goal`` and ``goal``; ``reward``; ``terminated`` or ``done``. In Parquet, vectors
+may be columns of lists. All other columns of numbers become infos.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ STEP = ("step", "timestep", "frame_index", "t")
 REWARD = ("reward", "rewards", "next.reward")
 TERMINAL = ("terminated", "terminal", "terminals", "done", "dones", "next.done")
 VECTORS = {"observations": ("observation", "obs"), "actions": ("action", "act")}
+GOALS = {f"infos/{name}": (name,) for name in ("achieved_goal", "desired_goal", "goal")}
 
 
 @contextmanager
@@ -47,16 +49,26 @@ def columns_of(table: pl.DataFrame, path: Path) -> Columns:
     starts = _starts(table[episode], path, episode)
     if step is not None:
         _check_order(table[step], starts, path, step)
-    names = {name: _vector(table, prefixes, path) for name, prefixes in VECTORS.items()}
-    found: dict[str, Column] = {
-        name: ArrayColumn(_matrix(table, own, path)) for name, own in names.items()
-    }
+    lasts = np.append(starts[1:], len(table)) - 1
+    names = {name: _vector(table.columns, prefixes) for name, prefixes in (VECTORS | GOALS).items()}
+    for name, prefixes in VECTORS.items():
+        if not names[name]:
+            raise DataError(
+                f"{path}: no column begins with {' or '.join(map(repr, prefixes))}; {nearest(prefixes[0], table.columns)}"
+            )
     scalars = {"rewards": _named(table, REWARD), "terminals": _named(table, TERMINAL)}
+    after = [*names["actions"], *([scalars["rewards"]] if scalars["rewards"] else [])]
+    table = _without_outcome(table, after, lasts)
+    found: dict[str, Column] = {
+        name: ArrayColumn(_matrix(table, own, path)) for name, own in names.items() if own
+    }
     for name, column in scalars.items():
         if column is not None:
             found[name] = ArrayColumn(_matrix(table, [column], path)[:, 0])
+    if scalars["terminals"] is not None:
+        _check_terminals(found["terminals"], lasts, path, scalars["terminals"])
     ends = np.zeros(len(table), dtype=np.int8)
-    ends[np.append(starts[1:], len(table)) - 1] = 1
+    ends[lasts] = 1
     found["timeouts"] = ArrayColumn(ends)
     used = {episode, step, *scalars.values(), *(each for own in names.values() for each in own)}
     others = [name for name in table.columns if name not in used and _is_number(table[name])]
@@ -65,7 +77,7 @@ def columns_of(table: pl.DataFrame, path: Path) -> Columns:
 
 def _read(path: Path) -> pl.DataFrame:
     try:
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             return pl.read_csv(path, infer_schema_length=None)
         return pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -78,23 +90,50 @@ def _named(table: pl.DataFrame, names: Sequence[str]) -> str | None:
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def _vector(table: pl.DataFrame, prefixes: Sequence[str], path: Path) -> list[str]:
-    """Columns of a vector: those that begin with a prefix, in the order of their numbers or of the file.
+def _vector(columns: Sequence[str], prefixes: Sequence[str]) -> list[str]:
+    """Columns of a vector: those that begin with a prefix.
 
-    Raises:
-        DataError: there is none.
+    Names that differ in one number only are in the order of that number, and their groups in the order of the file.
     """
-    for prefix in prefixes:
-        pattern = re.compile(rf"{prefix}s?(?:[._\[/-].*)?", re.IGNORECASE)
-        found = [name for name in table.columns if pattern.fullmatch(name)]
-        if found:
-            numbers = [re.findall(r"\d+", name) for name in found]
-            if all(len(each) == 1 for each in numbers):
-                return sorted(found, key=lambda name: int(re.findall(r"\d+", name)[0]))
-            return found
-    raise DataError(
-        f"{path}: no column begins with {' or '.join(map(repr, prefixes))}; {nearest(prefixes[0], table.columns)}"
-    )
+    pattern = re.compile(rf"(?:{'|'.join(prefixes)})s?(?:\d.*|[._\[/-].*)?", re.IGNORECASE)
+    groups: dict[str, list[str]] = {}
+    for name in columns:
+        if pattern.fullmatch(name):
+            groups.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+    return [name for stem, group in groups.items() for name in _by_number(stem, group)]
+
+
+def _by_number(stem: str, names: list[str]) -> list[str]:
+    if stem.count("#") != 1:
+        return names
+    return sorted(names, key=lambda name: int("".join(re.findall(r"\d", name))))
+
+
+def _without_outcome(
+    table: pl.DataFrame, names: Sequence[str], lasts: NDArray[np.int64]
+) -> pl.DataFrame:
+    """Fill missing actions and rewards in the last rows of episodes, which are left out because no state follows them.
+
+    The numbers of the row before are used, because bounds of actions can come from the data.
+    """
+    is_last = pl.Series(np.isin(np.arange(len(table)), lasts))
+    filled = []
+    for name in names:
+        column = table[name].fill_nan(None) if table[name].dtype.is_float() else table[name]
+        missing = is_last & column.is_null()
+        near = column.fill_null(strategy="forward").fill_null(strategy="backward")
+        filled.append(near.zip_with(missing, table[name]).alias(name))
+    return table.with_columns(filled)
+
+
+def _check_terminals(terminals: Column, lasts: NDArray[np.int64], path: Path, name: str) -> None:
+    marked = np.flatnonzero(terminals.values)  # type: ignore[attr-defined]
+    early = np.setdiff1d(marked, lasts)
+    if len(early):
+        raise DataError(
+            f"{path}: '{name}' marks row {early[0]} as the end of an episode, and rows of the same episode follow; correct the "
+            "column of episodes, or rename or delete this one"
+        )
 
 
 def _matrix(table: pl.DataFrame, names: Sequence[str], path: Path) -> NDArray[Any]:
@@ -137,9 +176,59 @@ def _starts(episode: pl.Series, path: Path, name: str) -> NDArray[np.int64]:
 
 
 def _check_order(step: pl.Series, starts: NDArray[np.int64], path: Path, name: str) -> None:
-    increases = np.append(True, np.diff(step.to_numpy()) > 0)
-    increases[starts] = True
-    if not increases.all():
+    """Check that steps, numbers or times, increase within each episode."""
+    if not (step.dtype.is_temporal() or step.dtype.is_numeric()):
         raise DataError(
-            f"{path}: '{name}' does not increase in row {int(increases.argmin())}; sort the rows of each episode by it"
+            f"{path}: '{name}' has values of type {step.dtype}, expected numbers or times; convert it, or rename it"
         )
+    # Differences of unsigned integers would not be negative.
+    rises = step.to_physical().cast(pl.Float64).diff().fill_null(1.0).to_numpy() > 0
+    rises[starts] = True
+    if not rises.all():
+        raise DataError(
+            f"{path}: '{name}' does not increase in row {int(rises.argmin())}; sort the rows of each episode by it"
+        )
+
+
+def log_remarks(path: Path) -> list[str]:
+    """Which columns are the observation and the action, and where whole steps are missing."""
+    table = _read(path)
+    lines = [
+        f"{what}: {numbered([(name, _size(table[name])) for name in _vector(table.columns, prefixes)])}"
+        for what, prefixes in (
+            ("observation", VECTORS["observations"]),
+            ("action", VECTORS["actions"]),
+        )
+    ]
+    step, episode = _named(table, STEP), _named(table, EPISODE)
+    if step is None or episode is None or not table[step].dtype.is_integer():
+        return lines
+    rises = table[step].cast(pl.Int64).diff().to_numpy()
+    same = (table[episode] == table[episode].shift(1)).fill_null(False).to_numpy()
+    values, counts = np.unique(rises[same], return_counts=True)
+    gaps = np.flatnonzero(same & (rises != values[counts.argmax()])) if len(values) > 1 else []
+    if len(gaps):
+        lines.append(
+            f"'{step}' jumps in {len(gaps):,} rows, first in row {gaps[0]}: there the transition is longer than one step"
+        )
+    return lines
+
+
+def numbered(parts: Sequence[tuple[str, int]]) -> str:
+    """Names of the parts of a vector with their columns, such as ``0 to 2 position, 3 angle``.
+
+    Parts whose names differ in their numbers only are given as the first and the last one.
+    """
+    words, first = [], 0
+    for _, group in groupby(parts, key=lambda part: re.sub(r"\d+", "#", part[0])):
+        names, sizes = zip(*group, strict=True)
+        stop = first + sum(sizes)
+        columns = f"{first}" if stop == first + 1 else f"{first} to {stop - 1}"
+        words.append(f"{columns} {' ... '.join(dict.fromkeys((names[0], names[-1])))}")
+        first = stop
+    return ", ".join(words)
+
+
+def _size(column: pl.Series) -> int:
+    """Numbers per row of a column."""
+    return int(column.list.len().max()) if isinstance(column.dtype, pl.List) else 1  # type: ignore[arg-type]

@@ -110,7 +110,7 @@ def _goal(file: InspectedFile, options: RecipeOptions) -> tuple[dict[str, Any], 
     """The goal spec, and remarks; the goal is the given columns of the observation, or the full state."""
     size = file.sizes[file.goal] if file.goal else 0
     _check_constant(options)
-    if "achieved_goal" in file.goal_keys and options.tolerance is not None:
+    if "achieved_goal" in file.goal_keys and options.tolerance and not options.goal_columns:
         desired = "infos.desired_goal" if "desired_goal" in file.goal_keys else None
         success = {"kind": "distance", "tolerance": options.tolerance}
         return {"achieved": "infos.achieved_goal", "desired": desired, "success": success}, []
@@ -137,11 +137,13 @@ def _goal(file: InspectedFile, options: RecipeOptions) -> tuple[dict[str, Any], 
     constant = {"constant": list(options.desired_constant)} if options.desired_constant else None
     goal: dict[str, Any] = {
         "achieved": {"key": "observation", "columns": columns},
-        "desired": "infos.goal" if uses_file else constant,
+        "desired": f"infos.{file.infos[file.goal]}" if file.goal and uses_file else constant,
         "success": {"kind": "distance", "tolerance": options.tolerance},
     }
-    remark = f"the goals in the file, of {size} dimensions, are not used"
-    return goal, [remark] if size and not uses_file else []
+    unused = [] if uses_file or not size else [f"the goals in the file, of {size} dimensions,"]
+    if "achieved_goal" in file.goal_keys:
+        unused.append("the achieved goals in the file")
+    return goal, [f"{what} are not used" for what in unused]
 
 
 def _check_constant(options: RecipeOptions) -> None:

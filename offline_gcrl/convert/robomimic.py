@@ -20,6 +20,7 @@ from offline_gcrl.convert.columns import (
     JoinedColumn,
     readable,
 )
+from offline_gcrl.convert.logs import numbered
 from offline_gcrl.support.errors import DataError
 
 PREFIX = "demo_"
@@ -82,12 +83,18 @@ def vector_keys(observation: Any) -> list[str]:
     )
 
 
-def image_keys(path: Path) -> list[str]:
-    """Keys of the observation that are left out."""
+def robomimic_remarks(path: Path) -> list[str]:
+    """The keys of which the observation is made, and those that are left out."""
     with readable(path), h5py.File(path, "r") as file:
         data = file["data"]
         observation = data[next(name for name in data if name.startswith(PREFIX))]["obs"]
-        return sorted(set(observation) - set(vector_keys(observation)))
+        used = vector_keys(observation)
+        sizes = [int(np.prod(observation[key].shape[1:])) for key in used]
+        left = sorted(set(observation) - set(used))
+    return [
+        f"observation: {numbered([*zip(used, sizes, strict=True)])}",
+        *(f"'{key}' is left out: agents read vectors" for key in left),
+    ]
 
 
 def _chained(path: Path, demos: list[Any], name: str) -> ChainedColumn:

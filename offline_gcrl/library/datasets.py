@@ -22,7 +22,6 @@ from offline_gcrl.config import (
     RESOLVED,
     Dataset,
     Environment,
-    Evaluation,
     Goal,
     Recipe,
     Relabel,
@@ -49,8 +48,8 @@ from offline_gcrl.library.sources import (
     EnvironmentLike,
     dataset_of_minari,
     described,
-    environment_of,
     environment_settings,
+    evaluation_in,
     is_minari_id,
     packaged_recipes,
     recipe_with_source,
@@ -228,7 +227,7 @@ def with_environment(dataset: Dataset, environment: Environment) -> Dataset:
     evaluation = (
         former.model_copy(update={"environment": environment})
         if former
-        else Evaluation(environment=environment)
+        else evaluation_in(environment, recipe.goal)
     )
     changed = recipe.model_copy(update={"evaluation": evaluation})
     check_environments(changed.model_copy(update={"environment": None}), dataset.name)
@@ -304,7 +303,7 @@ def _from_minari(
         raise DataError(
             f"{LOAD}: '{name}' is a selection of its episodes; pass the complete dataset, with 'episodes' for the first ones"
         )
-    dataset = dataset_of_minari(data, goal, place or environment_of(data), episodes)
+    dataset = dataset_of_minari(data, goal, place, episodes)
     dataset = _checked(dataset, is_given=place is not None)
     folder = TemporaryFolder()
     root = folder.path / "minari"

@@ -17,6 +17,7 @@ from offline_gcrl.config import (
     Environment,
     Evaluation,
     Goal,
+    Part,
     Recipe,
     Source,
     load_recipe,
@@ -27,6 +28,8 @@ from offline_gcrl.support.errors import SettingsError
 
 LOAD = Path("load_dataset()")
 """The name of the function in errors about its arguments."""
+DESIRED = (Part(key="desired_goal"),)
+"""Where the environments of Gymnasium-Robotics and others show the goal of an episode."""
 EnvironmentLike = str | Mapping[str, Any] | EnvSpec | gymnasium.Env[Any, Any] | Environment
 """An environment: its id, the section ``environment`` of a recipe, a spec, or an environment that has a spec."""
 
@@ -103,7 +106,7 @@ def dataset_of_minari(
     Args:
         data: the Minari dataset.
         goal: the section ``goal`` of a recipe.
-        environment: where policies are evaluated; None for data without an environment.
+        environment: where policies are evaluated; None for the environment that the data names, if it has goals.
         episodes: number of episodes to use, from the first on; None for all.
 
     Raises:
@@ -112,16 +115,21 @@ def dataset_of_minari(
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", data.id).lstrip("-_")
     spec = goal if isinstance(goal, Goal) else validated(Goal, dict(goal), LOAD, ("goal",))
     source = {"dataset": data.id, "kind": "demonstration", "episodes": episodes}
-    evaluated = environment is not None and spec.desired is not None
+    place = environment or (environment_of(data) if spec.desired else None)
     recipe = Recipe(
         title=data.id,
         sources=(validated(Source, source, LOAD),),
         goal=spec,
-        evaluation=Evaluation(environment=environment) if environment and evaluated else None,
+        evaluation=evaluation_in(place, spec) if place else None,
         task=name,
         instruction="",
     )
     return Dataset(name=name, title=recipe.title, recipes=(recipe,))
+
+
+def evaluation_in(environment: Environment, goal: Goal) -> Evaluation:
+    """Evaluation in an environment, whose goals are under its own key if the data has none."""
+    return Evaluation(environment=environment, desired=None if goal.desired else DESIRED)
 
 
 def environment_of(data: minari.MinariDataset) -> Environment | None:
