@@ -96,6 +96,15 @@ def test_settings_of_specialists_do_not_apply_to_the_multi_task_policy() -> None
     assert sequence.for_specialist == Train(updates=100, snapshots=2)
 
 
+def test_a_list_with_a_wrong_item_is_not_also_called_too_short(project: Path) -> None:
+    change(project, "experiment.seeds", [-1])
+    with pytest.raises(SettingsError) as raised:
+        load_params(project)
+    assert str(raised.value).splitlines() == [
+        f"{project}: experiment.seeds.0: Input should be greater than or equal to 0, not -1"
+    ]
+
+
 def test_listed_snapshots_end_with_the_last_update() -> None:
     train = Train(updates=100, snapshots=(5, 20, 50), specialists=True, specialist_updates=30)
     assert train.snapshot_updates == (5, 20, 50, 100)

@@ -186,6 +186,17 @@ def test_data_without_goals_is_evaluated_on_those_of_a_given_environment(tmp_pat
         og.load_dataset(data, goal=goal, environment="Nonsense-v9")
 
 
+def test_what_is_no_source_and_no_policy_ends_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(og.OfflineGCRLError, match="source: expected a name, a path or .* not dict"):
+        og.load_dataset({})  # type: ignore[arg-type]
+    with pytest.raises(og.OfflineGCRLError, match=r"evaluate\(\): policy: expected a .* not 5"):
+        og.evaluate(5)  # type: ignore[arg-type]
+    for name, message in (("my arm.yaml", "its name is not made of"), ("a.yml", "end with .yaml")):
+        (tmp_path / name).touch()
+        with pytest.raises(og.OfflineGCRLError, match=message):
+            og.load_dataset(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -288,11 +299,12 @@ def test_an_exported_policy_acts_as_the_policy(
     saved: og.TrainedPolicy, traced_once: None, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     exported = torch.export.load(saved.export(tmp_path / "policy.pt2")).module()
+    assert not any(weights.requires_grad for weights in exported.parameters())
 
     def run(**inputs: Any) -> Any:
         return exported(**{name: torch.from_numpy(array) for name, array in inputs.items()})
 
-    assert differences(saved, lambda **inputs: run(**inputs).detach().numpy()).max() <= 1e-5
+    assert differences(saved, lambda **inputs: run(**inputs).numpy()).max() <= 1e-5
     request.getfixturevalue("onnx_extra")
     import onnxruntime
 

@@ -188,8 +188,20 @@ def validated(
         # Through JSON, because its strict mode reads lists as tuples and converts no other types.
         return section.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
-        lines = [f"{path}: {_explain(details, key, section)}" for details in error.errors()]
+        found = _without_consequences(error.errors())
+        lines = [f"{path}: {_explain(details, key, section)}" for details in found]
         raise SettingsError("\n".join(lines)) from None
+
+
+def _without_consequences(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Errors without those of lists that are too short only because an item is not valid."""
+    places = [details["loc"] for details in errors]
+    return [
+        details
+        for details in errors
+        if details["type"] != "too_short"
+        or not any(place[:-1] == details["loc"] for place in places)
+    ]
 
 
 def _explain(details: ErrorDetails, key: tuple[str, ...], section: type[Section]) -> str:

@@ -113,6 +113,8 @@ def _file(name: str, folder: Path, suffix: str = ".yaml") -> Path:
 
 def _load(name: str, folder: Path) -> Recipe | Suite:
     path = _file(name, folder)
+    if path.exists() and not NAME.fullmatch(name):
+        raise SettingsError(f"{path}: its name is not made of {NAME_IN_WORDS}; rename the file")
     if path.is_symlink() and not path.exists():
         raise SettingsError(f"{path}: is a link to {path.readlink()}, which does not exist")
     if not path.exists():

@@ -10,6 +10,7 @@ The dataset is written to the local Minari root (MINARI_DATASETS_PATH, or ~/.min
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -39,6 +40,7 @@ BOUNDS = "{} action, one number for all dimensions or one per dimension, without
 def main(arguments: Sequence[str] | None = None) -> None:
     """Convert one file, and print or write a recipe for the dataset."""
     given = _parser().parse_args(arguments)
+    sys.path.insert(0, str(Path("environments").resolve()))  # As in the stages.
     with stage("convert", f"{given.file} to {given.dataset}"):
         recipe = _recipe_file(given.recipe, given.replace)
         environment, layout = _environment(given), _layout(given)

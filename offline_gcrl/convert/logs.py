@@ -206,8 +206,8 @@ def log_remarks(path: Path) -> list[str]:
     rises = table[step].cast(pl.Int64).diff().to_numpy()
     same = (table[episode] == table[episode].shift(1)).fill_null(False).to_numpy()
     values, counts = np.unique(rises[same], return_counts=True)
-    gaps = np.flatnonzero(same & (rises != values[counts.argmax()])) if len(values) > 1 else []
-    if len(gaps):
+    if len(values) > 1:
+        gaps = np.flatnonzero(same & (rises != values[counts.argmax()]))
         lines.append(
             f"'{step}' jumps in {len(gaps):,} rows, first in row {gaps[0]}: there the transition is longer than one step"
         )

@@ -118,7 +118,10 @@ def _remedy(package: str | None) -> str:
     name = str(package).split(".")[0]
     if name in EXTRAS:
         return "`make extras` installs it"
-    return f"put {name}.py, or a folder {name}, into the folder environments/, or install the package that provides it"
+    return (
+        f"put {name}.py, or a folder {name}, into the folder environments/ (which programs of your own need in PYTHONPATH), "
+        "or install the package that provides it"
+    )
 
 
 def shared_environment(settings: Environment) -> gymnasium.Env[Any, Any]:

@@ -46,6 +46,7 @@ from offline_gcrl.library.processes import without_main_module
 from offline_gcrl.library.sources import (
     LOAD,
     EnvironmentLike,
+    check_arguments,
     dataset_of_minari,
     described,
     environment_settings,
@@ -141,7 +142,7 @@ def load_dataset(
         OfflineGCRLError: the source is unknown, its data is broken, or the goal or the environment does not fit it.
     """
     place = environment_settings(environment) if environment is not None else None
-    _check_number(episodes)
+    check_arguments(source, episodes)
     if isinstance(source, minari.MinariDataset):
         return _from_minari(source, goal, place, episodes)
     if goal is None and is_remote(source):
@@ -166,11 +167,6 @@ def load_dataset(
         f"{LOAD}: '{name}' is no folder, no file, no Minari id such as 'D4RL/pointmaze/umaze-v2' and no recipe; "
         f"{nearest(name, _recipes())}"
     )
-
-
-def _check_number(episodes: int | None) -> None:
-    if episodes is not None and (type(episodes) is not int or episodes < 1):
-        raise SettingsError(f"{LOAD}: episodes: expected a positive whole number, not {episodes!r}")
 
 
 def _recipes() -> list[str]:

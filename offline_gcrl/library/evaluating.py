@@ -92,7 +92,11 @@ def evaluation_episodes(
     Raises:
         OfflineGCRLError: as ``evaluate``.
     """
-    several = [policy] if isinstance(policy, PolicyLike) else list(policy)
+    several = [policy] if isinstance(policy, PolicyLike) else policy
+    if not isinstance(several, Sequence) or not all(isinstance(x, PolicyLike) for x in several):
+        raise PolicyError(
+            f"{EVALUATE}: policy: expected a policy, the path of one, or a list of them, not {policy!r:.60}"
+        )
     loaded = [item if isinstance(item, TrainedPolicy) else load_policy(item) for item in several]
     if not loaded:
         raise PolicyError("evaluate() needs at least one policy")

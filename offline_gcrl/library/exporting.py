@@ -5,6 +5,7 @@ the networks, and the scaling to the bounds of the action space.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -124,9 +125,9 @@ def _exported(policy: Policy) -> torch.export.ExportedProgram:
     example = {name: torch.from_numpy(values) for name, values in _inputs(policy, 3).items()}
     batch = torch.export.Dim("batch")
     shapes = {name: {0: batch} for name in example}
-    return torch.export.export(
-        CompletePolicy(policy).eval(), (), kwargs=example, dynamic_shapes=shapes
-    )
+    # A copy, because the actions of a file that is loaded need no gradients, and the policy may be trained further.
+    complete = deepcopy(CompletePolicy(policy)).eval().requires_grad_(False)
+    return torch.export.export(complete, (), kwargs=example, dynamic_shapes=shapes)
 
 
 def _inputs(policy: Policy, count: int) -> dict[str, NDArray[Any]]:

@@ -34,6 +34,22 @@ EnvironmentLike = str | Mapping[str, Any] | EnvSpec | gymnasium.Env[Any, Any] | 
 """An environment: its id, the section ``environment`` of a recipe, a spec, or an environment that has a spec."""
 
 
+def check_arguments(source: object, episodes: object) -> None:
+    """Check the types of the arguments of ``load_dataset``.
+
+    Raises:
+        SettingsError: naming the argument and what it must be.
+    """
+    if not isinstance(source, str | Path | minari.MinariDataset):
+        raise SettingsError(
+            f"{LOAD}: source: expected a name, a path or a Minari dataset, not {type(source).__name__}"
+        )
+    if isinstance(source, str | Path) and str(source).endswith(".yml"):
+        raise SettingsError(f"{LOAD}: {source}: files of recipes end with .yaml; rename it")
+    if episodes is not None and (type(episodes) is not int or episodes < 1):
+        raise SettingsError(f"{LOAD}: episodes: expected a positive whole number, not {episodes!r}")
+
+
 def packaged_recipes() -> Path:
     """The folder of the recipes: in an installed wheel, or in the project that this package belongs to."""
     package = Path(offline_gcrl.__file__).parent

@@ -66,8 +66,8 @@ def _metrics(
     if tested:
         unseen = [probes.held_out[seed] for seed in tested]
         flat |= _parts("held_out", success_rate(unseen, column))
-        contrast = zero_shot([results[seed].episodes for seed in tested], unseen, column)
-        flat |= _parts("seen", contrast.first) if contrast else {}
+        known = zero_shot([results[seed].episodes for seed in tested], unseen, column)
+        flat |= _parts("seen", known.first) if known else {}
     return flat
 
 

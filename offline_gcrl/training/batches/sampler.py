@@ -118,7 +118,7 @@ def check_fields(sampling: Sampling) -> None:
     for name in sampling.fields:
         if name not in FIELDS:
             raise SettingsError(
-                f"an agent asks for the batch field '{name}', which does not exist{nearest(name, FIELDS)}; "
+                f"an agent asks for the batch field '{name}', which does not exist; {nearest(name, FIELDS)}; "
                 "fields are functions in offline_gcrl/training/batches/fields.py"
             )
 
