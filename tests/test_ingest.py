@@ -10,12 +10,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import SmallDataset
+from conftest import SmallDataset, as_dataset
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offline_gcrl.config import Goal, Part
+from offline_gcrl.config import Goal, Part, Region
 from offline_gcrl.episodes import blocks
 from offline_gcrl.episodes.blocks import Block
 from offline_gcrl.episodes.dataset import open_episodes
@@ -24,7 +24,7 @@ from offline_gcrl.episodes.moments import Moments
 from offline_gcrl.episodes.reading import read_episode, read_episodes
 from offline_gcrl.episodes.schema import FORMAT
 from offline_gcrl.episodes.writing import Writer
-from offline_gcrl.support.errors import DataError
+from offline_gcrl.support.errors import DataError, SettingsError
 from offline_gcrl.support.files import write_json
 
 SPACE = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -103,6 +103,14 @@ def test_the_same_data_gives_the_same_bytes(dataset: SmallDataset, tmp_path: Pat
     ingest(dataset.resolved, dataset.minari, tmp_path)
     for name in ("steps.parquet", "episodes.parquet", "schema.json"):
         assert (tmp_path / name).read_bytes() == (dataset.parquet / name).read_bytes()
+
+
+def test_a_held_out_region_of_another_size_than_the_goals_is_refused(
+    dataset: SmallDataset, tmp_path: Path
+) -> None:
+    recipe = dataset.recipe.model_copy(update={"held_out": Region(low=(0.0,), high=(1.0,))})
+    with pytest.raises(SettingsError, match="held_out: a goal has 2 dimensions, and 'low' has 1"):
+        ingest(as_dataset(recipe), dataset.minari, tmp_path)
 
 
 def test_the_schema_names_versions_counts_and_spaces(dataset: SmallDataset) -> None:

@@ -146,6 +146,18 @@ def test_next_observations_keep_the_last_action_and_what_ended_the_episode(
         assert not episode.truncations.any()
 
 
+def test_next_observations_that_continue_in_the_next_episode_are_reported(
+    maze: Arrays, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remark = f"the last state of {EPISODES - 1} episodes is the first of the next one"
+    main(["d4rl", write_hdf5(maze), "my/maze-v0"])
+    assert remark not in " ".join(capsys.readouterr().out.split())
+    states = maze["observations"]
+    shifted = np.concatenate([states[1:], states[-1:]])
+    main(["d4rl", write_hdf5({**maze, "next_observations": shifted}), "my/maze-v1"])
+    assert remark in " ".join(capsys.readouterr().out.split())
+
+
 def test_an_ogbench_file_becomes_episodes_of_one_more_state_than_actions(
     maze: Arrays, root: Path
 ) -> None:

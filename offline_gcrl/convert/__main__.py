@@ -22,7 +22,7 @@ from offline_gcrl.config.images import SMALLEST
 from offline_gcrl.config.reading import NAME, NAME_IN_WORDS, read_value
 from offline_gcrl.convert.arrays import LAYOUTS, Layout
 from offline_gcrl.convert.kinds import check_kind
-from offline_gcrl.convert.layouts import InspectedFile, inspect_file
+from offline_gcrl.convert.layouts import InspectedFile, continued_episodes, inspect_file
 from offline_gcrl.convert.lerobot import left_out, lerobot_columns, own_name, read_info
 from offline_gcrl.convert.lerobot_images import NONE, chosen_image
 from offline_gcrl.convert.logs import log_remarks
@@ -250,6 +250,12 @@ def _remarks(file: InspectedFile) -> list[str]:
     if not file.has_next and not file.has_last_states:
         remarks.append(
             "the last action of each episode is left out: the file has no state after it"
+        )
+    continued = continued_episodes(file) if file.has_next else 0
+    if continued:
+        remarks.append(
+            f"the last state of {continued:,} episodes is the first of the next one: if the environment was reset between them, "
+            "the last rows of 'next_observations' are wrong; delete the array, or correct these rows"
         )
     remarks += _not_read(file)
     if file.too_short:

@@ -159,6 +159,24 @@ def read_episodes(file: InspectedFile, action_dtype: Any) -> Iterator[EpisodeBuf
             yield _buffer(file, values, where, start)
 
 
+def continued_episodes(file: InspectedFile) -> int:
+    """Number of episodes whose last state, by ``next_observations``, is the first state of the next episode.
+
+    So it is in data without resets. In data with resets, such a ``next_observations`` was made by a shift of rows.
+    """
+    count, row, last = 0, 0, None
+    with file.layout.columns(file.path) as columns:
+        for start, stop in file.spans:
+            first, following = (
+                _read(file.path, name, columns, stop - row)[start - row :]
+                for name in ("observations", "next_observations")
+            )
+            row = stop
+            count += last is not None and bool(np.allclose(last, first[0]))
+            last = following[-1]
+    return count
+
+
 def _buffer(
     file: InspectedFile, values: dict[str, NDArray[Any]], where: str, start: int
 ) -> EpisodeBuffer:
