@@ -23,6 +23,7 @@ from conftest import ROOT, as_dataset, episode_buffers, space_of, write_minari
 from gymnasium import spaces
 from project import Project
 
+import offline_gcrl as og
 from offline_gcrl.cards.replay import replay_source
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import Environment, Goal, Part, Recipe, Relabel, load_recipe, resolve
@@ -719,6 +720,15 @@ def test_the_page_quotes_the_real_messages(root: Path, monkeypatch: pytest.Monke
         said = r".*".join(map(re.escape, saying.split(" ... ")))
         with pytest.raises(DataError, match=f"(?s){said}"):
             ingest(as_dataset(provoke(folder, recipe)), root, Path())
+
+
+def test_the_library_trains_on_the_data_of_the_page_without_a_recipe(root: Path) -> None:
+    arm(root)
+    page = (ROOT / "docs/library.md").read_text()
+    (program,) = re.findall(r"```python\n(arm = .*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"og": og, "np": np}
+    exec(program.replace("updates=2_000", "updates=10, hidden=[8]"), names)
+    assert names["action"].shape == (2,)
 
 
 @pytest.mark.slow
