@@ -20,7 +20,7 @@ from conftest import RECIPES, ROOT, SmallDataset
 from offline_gcrl.config import Dataset, Params, load_params, resolve
 from offline_gcrl.evaluation.results import EPISODE_COLUMNS, SeedResult, learning_curve
 from offline_gcrl.figures.scenes import dataset_scene
-from offline_gcrl.figures.style import STYLE, colours, dashes
+from offline_gcrl.figures.style import STYLE, colours, dashes, grid
 from offline_gcrl.figures.success import curves_figure, success_figure
 from offline_gcrl.hindsight.statistics import describe
 from offline_gcrl.report import films as films_module
@@ -460,6 +460,11 @@ def test_labels_of_updates_in_small_panels_do_not_touch(updates: int) -> None:
     plt.close(figure)
     gaps = [right.x0 - left.x1 for left, right in pairwise(extents)]
     assert min(gaps) >= 4  # half a digit
+
+
+def test_panels_fill_their_rows() -> None:
+    sizes = {1: (1, 1), 3: (1, 3), 4: (2, 2), 5: (2, 3), 6: (2, 3), 7: (3, 3), 9: (3, 3)}
+    assert {panels: grid(panels, 3) for panels in sizes} == sizes
 
 
 def test_an_agent_has_the_same_colour_in_the_learning_curves_of_all_datasets() -> None:

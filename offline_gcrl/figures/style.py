@@ -82,6 +82,12 @@ def _without_tables_of_layout() -> Iterator[None]:
         Options._drop_tables_default = before
 
 
+def grid(panels: int, most: int) -> tuple[int, int]:
+    """Numbers of rows and columns for panels, with at most ``most`` per row and as many in each row as possible."""
+    rows = -(-panels // most)
+    return rows, -(-panels // rows)
+
+
 def updates_axis(axes: Axes, label: str = "updates") -> None:
     """Set up a horizontal axis of the updates drawn: whole numbers from 0, ``20,000`` or, of long trainings, ``200k``."""
     axes.set_xlabel(label)

@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offline_gcrl.figures.style import STYLE, band_opacity, colours, dashes, updates_axis
+from offline_gcrl.figures.style import STYLE, band_opacity, colours, dashes, grid, updates_axis
 
 LABEL_HEIGHT = 0.07  # Height of a curve's name in units of the success rate.
 EDGE = 0.05  # Distance to 0 or 1 at which the label of a rate would leave the axes.
@@ -64,8 +64,7 @@ def curves_figure(
         curves: update, mean, low, high, by dataset and agent.
         seeds: the curve of each training seed (update, mean), by dataset and agent.
     """
-    columns = min(len(curves), PANELS_PER_ROW)
-    rows = -(-len(curves) // columns)
+    rows, columns = grid(len(curves), PANELS_PER_ROW)
     names = list(dict.fromkeys(agent for agents in curves.values() for agent in agents))
     colour_of, style_of = colours(names), dashes(names)
     with mpl.rc_context(STYLE):

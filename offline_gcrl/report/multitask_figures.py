@@ -13,6 +13,7 @@ from offline_gcrl.figures.style import (
     PALETTE,
     STYLE,
     colours,
+    grid,
     updates_axis,
     without_common_start,
 )
@@ -65,8 +66,7 @@ def task_curves_figure(
     """
     tasks = list(next(iter(agents.values())))
     names = without_common_start(tasks)
-    columns = min(PANELS_PER_ROW, len(tasks))
-    rows = -(-len(tasks) // columns)
+    rows, columns = grid(len(tasks), PANELS_PER_ROW)
     with mpl.rc_context(STYLE):
         figure, panels = plt.subplots(
             rows,
