@@ -17,6 +17,7 @@ from offline_gcrl.config import (
     Environment,
     FixedTasks,
     Relabel,
+    TaskSequence,
     Train,
     agent_settings,
     algorithm_names,
@@ -236,6 +237,20 @@ def test_settings_of_tasks_that_contradict_each_other_are_named(
     change(project, "train", {"updates": 2400, "snapshots": 8, **train})
     with pytest.raises(SettingsError, match=message):
         load_params(project)
+
+
+def test_a_task_occurs_once_in_a_sequence() -> None:
+    with pytest.raises(ValueError, match="'a' occurs twice"):
+        TaskSequence(tasks=("a", "b", "a"))
+
+
+def test_agents_with_subgoals_are_refused_where_goals_are_held_out(project: Path) -> None:
+    change(project, "agents.hiql", {"algorithm": "hiql"})
+    change(project, "experiment.agents", ["hiql"])
+    check_agent(load_params(project), "hiql", settings_type("hiql"))
+    change(project, "experiment.datasets", ["pointmaze-medium-held-out"])
+    with pytest.raises(SettingsError, match="agents.hiql: trains on low_goals and subgoals of"):
+        check_agent(load_params(project), "hiql", settings_type("hiql"))
 
 
 def test_a_sequence_needs_several_tasks(project: Path) -> None:

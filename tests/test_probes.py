@@ -242,6 +242,32 @@ def test_a_region_holds_out_goals_of_one_task_only() -> None:
     assert found.tolist() == [True, False, True, False]
 
 
+def test_training_continues_without_validation_where_its_goals_are_held_out(
+    dataset: SmallDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = dataset.episodes.table
+    last = (index["first_row"] + index["length"]).to_numpy().astype(int)
+    ends = dataset.episodes.achieved_goal[last][(index["split"] == "validation").to_numpy()]
+    region = Region(low=tuple(map(float, ends.min(0))), high=tuple(map(float, ends.max(0))))
+    recipe = dataset.recipe.model_copy(update={"held_out": region})
+    for name in ("parquet", "hindsight"):
+        (tmp_path / name).mkdir()
+    ingest(as_dataset(recipe), dataset.minari, tmp_path / "parquet")
+    finals = Relabel(k=1, strategies=("final",))
+    relabel(tmp_path / "parquet", tmp_path / "hindsight", finals, recipe.goal)
+    settings = settings_type("bc")(algorithm="bc", hidden=(8,), actor_goals={"final": 1.0})
+    job = TrainingJob(
+        "small", "bc", 0, tmp_path / "parquet", tmp_path / "hindsight",
+        Train(updates=4, batch_size=8, snapshots=2), settings,
+        tmp_path / "checkpoints/x", tmp_path / "out", arrays=tmp_path / "arrays",
+    )  # fmt: skip
+    train_seed(job, lambda event: None)
+    assert (
+        "no validation losses: in the validation episodes, no transition" in capsys.readouterr().out
+    )
+    assert (tmp_path / "out" / POLICY).exists()
+
+
 def test_validation_has_no_held_out_goals(suite: Suite) -> None:
     sampling = Sampling(fields=("tasks",), actor_goals={"original": 0.5, "random": 0.5})
     source = BatchSampler(

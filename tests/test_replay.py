@@ -52,6 +52,23 @@ def published(recipe: Recipe, number: int = 0) -> Source:
     return recipe.sources[number].model_copy(update={"collect": None, "episodes": None})
 
 
+def test_observations_of_another_size_than_the_environments_are_not_replayable(
+    dataset: SmallDataset, copied: Path
+) -> None:
+    def widen(file: h5py.File) -> None:
+        for name in file:
+            states = file[f"{name}/observations/observation"][:]
+            del file[f"{name}/observations/observation"]
+            file[f"{name}/observations/observation"] = np.hstack([states, states[:, :1]])
+
+    source = published(dataset.recipe)
+    tamper(copied, source, widen)
+    replay = replay_source(dataset.recipe, source, copied)
+    assert replay.sentence.startswith(
+        "not replayable: the recorded observation has 9 numbers, and that of the environment 8"
+    )
+
+
 def test_a_maze_replays_exactly_from_its_seeds(dataset: SmallDataset) -> None:
     replays = replay_dataset(dataset.resolved, dataset.minari)
     assert list(replays) == [source.dataset for source in dataset.recipe.sources]

@@ -173,6 +173,9 @@ def test_a_search_continues_with_more_trials_and_starts_again_with_other_setting
     assert ended(long, tmp_path / "search")[:2] == ended(short, tmp_path / "short")
     other = make_plan(choosing={"seed": 5})
     assert other.digest("data") != short.digest("data") != short.digest("other data")
+    recipe = short.dataset.recipes[0].model_copy(update={"evaluation": None})
+    elsewhere = replace(short, dataset=short.dataset.model_copy(update={"recipes": (recipe,)}))
+    assert elsewhere.digest("data") != short.digest("data")
     assert len(ended(make_plan(trials=1), tmp_path / "search", other.digest("data"))) == 1
 
 

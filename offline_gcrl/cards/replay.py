@@ -228,6 +228,10 @@ def _differences(
         ]
     except OfflineGCRLError as error:
         raise _NotReplayableError(str(error)) from None
+    if seen and seen[0].size != recorded.shape[1]:
+        raise _NotReplayableError(
+            f"the recorded observation has {recorded.shape[1]} numbers, and that of the environment {seen[0].size}"
+        )
     first = recorded[:1] if reset is None else np.empty((0, recorded.shape[1]))
     replayed = np.concatenate([first, np.stack(seen)]) if seen else first
     scale = np.maximum(1.0, np.abs(recorded))

@@ -19,8 +19,8 @@ from offline_gcrl.collect.mazes import MazeWaypointDemonstrator
 from offline_gcrl.collect.metaworld import MetaWorldDemonstrator
 from offline_gcrl.collect.ogbench import OGBenchMaze, OGBenchPlay
 from offline_gcrl.config import Collect, nearest
-from offline_gcrl.environments.making import seeded_episode
-from offline_gcrl.support.errors import SettingsError
+from offline_gcrl.environments.making import seeded_episode, shown_error
+from offline_gcrl.support.errors import OfflineGCRLError, SettingsError
 
 
 class CollectingPolicy(Protocol):
@@ -73,8 +73,11 @@ def check_policy(collect: Collect, environment: gymnasium.Env[Any, Any], where: 
             options = reset_options(collect, environment, random)
             observation, info = environment.reset(seed=0, options=options)
             make_policy(collect, environment, random).act(observation, info)
-    except (SettingsError, TypeError, ValueError, KeyError) as error:
-        raise SettingsError(f"{where}: policy '{collect.policy}' cannot act: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        said = error if isinstance(error, OfflineGCRLError) else shown_error(error)
+        raise SettingsError(f"{where}: policy '{collect.policy}' cannot act: {said}") from error
 
 
 def make_policy(

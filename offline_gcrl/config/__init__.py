@@ -53,6 +53,7 @@ from offline_gcrl.config.resolving import (
 from offline_gcrl.config.sources import Collect, Environment, Source
 from offline_gcrl.config.speech import Speech, TextEncoder
 from offline_gcrl.config.training import Resident, Train
+from offline_gcrl.config.unseen import check_held_out
 from offline_gcrl.config.vision import Vision
 
 __all__ = [
@@ -109,6 +110,7 @@ __all__ = [
     "check_episode_counts",
     "check_evaluation",
     "check_fit",
+    "check_held_out",
     "check_planner",
     "has_original_goals",
     "hidden_settings",

@@ -5,10 +5,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from offline_gcrl.config.reading import Section, nearest
+from offline_gcrl.config.reading import Section, nearest, reject_repeats
 from offline_gcrl.support.errors import SettingsError
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -78,6 +85,12 @@ class TaskSequence(Section):
     """``ewc``: weight of the penalty."""
     fisher_samples: PositiveInt = 512
     """``ewc``: number of transitions that estimate the Fisher information of a finished task."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        reject_repeats(names or ())
+        return names
 
 
 def check_tasks_of(

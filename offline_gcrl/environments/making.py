@@ -98,7 +98,9 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
         except TypeError as error:
             raise SettingsError(f"environment.kwargs of {settings.id}: {error}") from None
         except Exception as error:
-            raise SettingsError(f"environment.kwargs of {settings.id}: {_shown(error)}") from error
+            raise SettingsError(
+                f"environment.kwargs of {settings.id}: {shown_error(error)}"
+            ) from error
     cache_lookups(environment)
     shorten_steps(environment)
     if settings.action_order is not None:
@@ -106,7 +108,7 @@ def make_environment(settings: Environment, **extra: Any) -> gymnasium.Env[Any, 
     return environment
 
 
-def _shown(error: Exception) -> str:
+def shown_error(error: Exception) -> str:
     """An error of an environment, with its type and the place that raised it."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     said = str(error) or "no message"
@@ -306,7 +308,7 @@ def shown_sizes(
         raise SettingsError(f"{where}environment.id: {shown}: {error}") from None
     except Exception as error:
         raise SettingsError(
-            f"{where}environment.id: the first reset of {shown} raised {_shown(error)}"
+            f"{where}environment.id: the first reset of {shown} raised {shown_error(error)}"
         ) from error
     sizes = {}
     for role in ("observation", "achieved", "desired"):

@@ -13,6 +13,7 @@ from offline_gcrl.config import (
     Train,
     algorithm_names,
     check_fit,
+    check_held_out,
     nearest,
 )
 from offline_gcrl.config.outputs import POLICY
@@ -76,6 +77,7 @@ def train(
     train_settings, agent_settings = _checked(data, agent, updates, settings)
     table = validated(Relabel, dict(relabel or {}), TRAIN, ("relabel",))
     check_fit(agent_settings, train_settings, table, data.dataset, TRAIN)
+    check_held_out(agent_settings, data.dataset, TRAIN)
     runs = {"datasets": [data.dataset.name], "agents": [agent], "seeds": [seed]}
     validated(Experiment, runs, TRAIN)  # The seed is one that all random generators take.
     folder = TemporaryFolder()

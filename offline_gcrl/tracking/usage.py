@@ -32,7 +32,9 @@ class Usage:
             worker = self._worker(event)
             if time.monotonic() - worker.time >= SECONDS_BETWEEN_SAMPLES:
                 self._sample(worker, event)
-        except psutil.NoSuchProcess:  # The worker ended before its last event was received.
+        except (
+            psutil.Error
+        ):  # The worker ended before its last event was received, or may not be observed.
             return []
         if not event.points:
             return []

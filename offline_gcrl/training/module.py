@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from offline_gcrl.episodes.dataset import open_stored
 from offline_gcrl.support.memory import require_memory
+from offline_gcrl.support.terminal import note
 from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.batches.resident import ResidentSampler
 from offline_gcrl.training.batches.sampler import BatchSampler
+from offline_gcrl.training.batches.tables import NoneLeftError
 from offline_gcrl.training.captured import CapturedUpdater, recorded_by_cuda
 from offline_gcrl.training.events import Listener
 from offline_gcrl.training.jobs import TrainingJob
@@ -194,11 +196,12 @@ def _learners(jobs: list[TrainingJob], plan: Plan, processes: int, ranks: Ranks)
         storage=storage_for(job, processes),
         vision=job.settings.images,
     )
-    samplers = {
-        split: _sampler(job, data, split)
-        for split in ("train", "validation")
-        if episodes.has_transitions(split, job.task)
-    }
+    samplers = {"train": _sampler(job, data, "train")}
+    if episodes.has_transitions("validation", job.task):
+        try:
+            samplers["validation"] = _sampler(job, data, "validation")
+        except NoneLeftError as error:
+            note(f"no validation losses: in the validation episodes, {error}")
     return [
         Learner(
             job,

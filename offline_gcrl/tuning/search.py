@@ -25,6 +25,7 @@ from offline_gcrl.config import (
     agent_settings,
     check_episode_counts,
     check_fit,
+    check_held_out,
     nearest,
     resolve,
 )
@@ -165,6 +166,7 @@ class SearchPlan:
             self.kind, with_preset(section, self.dataset.name), self.path, ("settings",)
         )
         check_fit(found, self.train, self.relabel, self.dataset, self.path)
+        check_held_out(found, self.dataset, self.path)
         return found
 
     @property
@@ -177,11 +179,11 @@ class SearchPlan:
         """A digest of everything that the results of trials depend on.
 
         Args:
-            content: digest of the data and the code of training.
+            content: digest of the data and of the code of training and evaluation.
         """
         search = self.search.model_dump(mode="json", exclude={"trials"})
         settings = self.settings({}), self.train, self.choosing.identity
-        words = (content, json.dumps(search, sort_keys=True), *settings)
+        words = (content, json.dumps(search, sort_keys=True), *settings, self.dataset)
         return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
 
 

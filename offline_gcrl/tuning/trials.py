@@ -7,12 +7,15 @@ from pathlib import Path
 
 import polars as pl
 
+from offline_gcrl.collect.kept import PACKAGES
 from offline_gcrl.config import Evaluate
 from offline_gcrl.config.outputs import POLICY
 from offline_gcrl.evaluation.jobs import CURVE, FINAL, episode_jobs
 from offline_gcrl.evaluation.plan import run_plan
 from offline_gcrl.evaluation.results import HEADLINES, Metrics, summarise
 from offline_gcrl.statistics.comparison import Comparison, compare
+from offline_gcrl.support.files import digest
+from offline_gcrl.support.versions import installed_version
 from offline_gcrl.training.events import Event, Listener
 from offline_gcrl.training.jobs import TrainingJob, content_digest, fingerprint, train_seeds
 from offline_gcrl.tuning.search import SearchPlan, Values
@@ -35,6 +38,17 @@ class FinalResult:
     """The paired comparison; None if both are the same."""
 
 
+EVALUATING = ("environments", "evaluation", "goals", "policies")
+"""Folders of the package that run and measure episodes."""
+
+
+def evaluation_digest() -> str:
+    """Digest of the code and of the versions of packages that success rates depend on besides the weights."""
+    package = Path(__file__).parents[1]
+    files = [path for folder in EVALUATING for path in sorted((package / folder).rglob("*.py"))]
+    return " ".join([digest(files), *map(installed_version, PACKAGES)])
+
+
 class Trials:
     """Trains and evaluates the trials of a search.
 
@@ -52,7 +66,7 @@ class Trials:
     @property
     def digest(self) -> str:
         """A digest of everything that the results of trials depend on."""
-        return self.plan.digest(self.content)
+        return self.plan.digest(f"{self.content} {evaluation_digest()}")
 
     def run(self, trial: Trial, report: Report, on_event: Listener = lambda event: None) -> Outcome:
         """Train and evaluate a trial.

@@ -53,6 +53,10 @@ class GoalTable:
     """(N, columns): the labels of the sentences."""
 
 
+class NoneLeftError(DataError):
+    """No transition of a split has a goal that may be used."""
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The transitions of one split, or of one task of it, and the mixtures that their goals are drawn from."""
@@ -80,7 +84,8 @@ def read_transitions(
         ``row``, ``first_row``, ``last_row`` and ``task``, (N,) each, as in ``draw.Transitions``; and the goals by purpose.
 
     Raises:
-        DataError: the table belongs to another dataset, or lacks a strategy of a mixture; or all goals are held out.
+        DataError: the table belongs to another dataset, or lacks a strategy of a mixture.
+        NoneLeftError: all goals are held out, or none has a sentence.
     """
     path = intact(hindsight / TABLE)
     columns = {purpose: _columns(path, mixture) for purpose, mixture in chosen.by_purpose.items()}
@@ -93,7 +98,7 @@ def read_transitions(
         lambda: _parts(path, data, chosen, columns),
     )
     if not stored:
-        raise DataError(NONE_LEFT)
+        raise NoneLeftError(NONE_LEFT)
     tables = {
         purpose: GoalTable(
             stored.pop(f"{purpose}-goals"),
