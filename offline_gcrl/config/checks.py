@@ -26,21 +26,9 @@ from offline_gcrl.support.errors import SettingsError
 
 
 def agent_settings(
-    params: Params,
-    agent: str,
-    dataset: str,
-    settings_type: type[Settings],
-    *,
-    is_trained: bool = True,
+    params: Params, agent: str, dataset: str, settings_type: type[Settings]
 ) -> Settings:
     """The section ``agents.<agent>`` for one dataset, as the settings of its algorithm.
-
-    Args:
-        params: the content of ``params.yaml``.
-        agent: name of the section.
-        dataset: name of the dataset.
-        settings_type: settings of its algorithm.
-        is_trained: whether the agent is trained on the dataset; a pattern of ``per_dataset`` can match others, too.
 
     Raises:
         SettingsError: naming file, key, expectation and remedy.
@@ -54,8 +42,6 @@ def agent_settings(
     if isinstance(settings, AgentSettings):
         resolved, relabel = resolve(dataset, folder=recipes), params.relabel_for(dataset)
         check_fit(settings, params.train_for(dataset, agent), relabel, resolved, path, key)
-        if is_trained:
-            check_held_out(settings, resolved, path, key)
     return settings
 
 
@@ -190,7 +176,10 @@ def check_agent(
     readable = [name for name in known if name not in unusable]
     named = [name for name in readable if any(fnmatchcase(name, pattern) for pattern in patterns)]
     for dataset in dict.fromkeys([*runs, *named]):
-        agent_settings(params, agent, dataset, settings_type, is_trained=dataset in runs)
+        settings = agent_settings(params, agent, dataset, settings_type)
+        if dataset in runs and isinstance(settings, AgentSettings):
+            resolved = resolve(dataset, folder=params.path.parent / RECIPES)
+            check_held_out(settings, resolved, params.path, ("agents", agent))
 
 
 def check_evaluation(params: Params, dataset: Dataset) -> None:
