@@ -136,9 +136,10 @@ def test_an_action_that_is_missing_elsewhere_is_refused(capsys: pytest.CaptureFi
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("names", [("goal_0", "goal_1"), ("desired_goal_0", "desired_goal_1")])
 def test_goals_in_columns_are_the_goals_of_the_recipe(names: tuple[str, str]) -> None:
-    episodes = convert(log(**dict.fromkeys(names, 0.5)))
+    episodes = convert(log(**dict.fromkeys(names, 0.5), goal_reached=1.0))
     key = names[0].removesuffix("_0")
     assert episodes[0].infos[key].tolist() == [[0.5, 0.5]] * ROWS
+    assert episodes[0].infos["goal_reached"].shape[0] == ROWS
     recipe = yaml.safe_load(Path("datasets/recipes/my-log.yaml").read_text())
     assert recipe["goal"]["desired"] == f"infos.{key}"
 

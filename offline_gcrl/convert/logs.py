@@ -26,7 +26,9 @@ STEP = ("step", "timestep", "frame_index", "t")
 REWARD = ("reward", "rewards", "next.reward")
 TERMINAL = ("terminated", "terminal", "terminals", "done", "dones", "next.done")
 VECTORS = {"observations": ("observation", "obs"), "actions": ("action", "act")}
-GOALS = {f"infos/{name}": (name,) for name in ("achieved_goal", "desired_goal", "goal")}
+GOALS = ("achieved_goal", "desired_goal", "goal")
+ANY, NUMBER = r"s?(?:\d.*|[._\[/-].*)?", r"(?:[._\[/-]?\d+\]?)?"
+"""What may follow the prefix of a column of observations or actions, and that of a goal (not ``goal_reached``)."""
 
 
 @contextmanager
@@ -50,7 +52,8 @@ def columns_of(table: pl.DataFrame, path: Path) -> Columns:
     if step is not None:
         _check_order(table[step], starts, path, step)
     lasts = np.append(starts[1:], len(table)) - 1
-    names = {name: _vector(table.columns, prefixes) for name, prefixes in (VECTORS | GOALS).items()}
+    names = {name: _vector(table.columns, prefixes) for name, prefixes in VECTORS.items()}
+    names |= {f"infos/{goal}": _vector(table.columns, [goal], NUMBER) for goal in GOALS}
     for name, prefixes in VECTORS.items():
         if not names[name]:
             raise DataError(
@@ -90,12 +93,12 @@ def _named(table: pl.DataFrame, names: Sequence[str]) -> str | None:
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def _vector(columns: Sequence[str], prefixes: Sequence[str]) -> list[str]:
-    """Columns of a vector: those that begin with a prefix.
+def _vector(columns: Sequence[str], prefixes: Sequence[str], then: str = ANY) -> list[str]:
+    """Columns of a vector: those that begin with a prefix, after which comes what ``then`` says.
 
     Names that differ in one number only are in the order of that number, and their groups in the order of the file.
     """
-    pattern = re.compile(rf"(?:{'|'.join(prefixes)})s?(?:\d.*|[._\[/-].*)?", re.IGNORECASE)
+    pattern = re.compile(rf"(?:{'|'.join(prefixes)}){then}", re.IGNORECASE)
     groups: dict[str, list[str]] = {}
     for name in columns:
         if pattern.fullmatch(name):
@@ -182,7 +185,9 @@ def _check_order(step: pl.Series, starts: NDArray[np.int64], path: Path, name: s
             f"{path}: '{name}' has values of type {step.dtype}, expected numbers or times; convert it, or rename it"
         )
     # Differences of unsigned integers would not be negative.
-    rises = step.to_physical().cast(pl.Float64).diff().fill_null(1.0).to_numpy() > 0
+    values = step.to_physical()
+    signed = values.cast(pl.Int64 if values.dtype.is_integer() else pl.Float64)
+    rises = signed.diff().fill_null(1).to_numpy() > 0
     rises[starts] = True
     if not rises.all():
         raise DataError(
