@@ -26,10 +26,9 @@ def check_held_out(
         SettingsError: naming file, key, fields and remedy.
     """
     used = ON_THE_WAY.intersection(settings.batch_sampling.fields)
-    region = next((recipe for recipe in dataset.recipes if recipe.held_out is not None), None)
-    if used and region is not None:
+    if used and any(recipe.held_out for recipe in dataset.recipes):
         where = dotted(key) or f"'{settings.algorithm}'"
         raise SettingsError(
             f"{path}: {where}: trains on {' and '.join(sorted(used))} of the data, some of which are in the region that held_out "
-            f"of the recipe '{region.task}' holds out; use an agent without subgoals, or a recipe without held_out"
+            f"of the recipe '{dataset.name}' holds out; use an agent without subgoals, or a recipe without held_out"
         )

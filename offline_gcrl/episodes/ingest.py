@@ -104,7 +104,7 @@ def _check_region(recipe: Recipe, size: int) -> None:
     """A held-out region has one interval per dimension of the goals of its recipe."""
     if recipe.held_out is not None and len(recipe.held_out.low) != size:
         raise SettingsError(
-            f"recipe '{recipe.task}': held_out: a goal has {size} dimensions, and 'low' has {len(recipe.held_out.low)}; "
+            f"recipe of the task '{recipe.task}': held_out: a goal has {size} dimensions, and 'low' has {len(recipe.held_out.low)}; "
             "give one number per dimension"
         )
 
