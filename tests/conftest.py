@@ -112,6 +112,15 @@ def published_look_alike(recipe: Recipe, root: Path, episodes: int, steps: int) 
         )
 
 
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty local Minari root; the tests run in a folder in which they can write recipes."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
+    monkeypatch.chdir(tmp_path)
+    Path("datasets/recipes").mkdir(parents=True)
+    return tmp_path / "root"
+
+
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
     """A folder that one of the test processes makes and all of them read."""
     folder = factory.getbasetemp()

@@ -15,15 +15,6 @@ EPISODES, ROWS = 4, 11
 GOAL = ["--goal-columns", "0", "1", "--tolerance", "0.1"]
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty local Minari root; the tests run in a folder in which they can write recipes."""
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
-    monkeypatch.chdir(tmp_path)
-    Path("datasets/recipes").mkdir(parents=True)
-    return tmp_path / "root"
-
-
 def log(**columns: pl.Expr | float) -> pl.DataFrame:
     """Episodes of random actions, with two numbers as the observation and further or other columns."""
     random = np.random.default_rng(0)

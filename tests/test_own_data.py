@@ -70,15 +70,6 @@ def maze() -> Arrays:
     }
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty local Minari root; the tests run in a folder in which they can write recipes."""
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
-    monkeypatch.chdir(tmp_path)
-    Path("datasets/recipes").mkdir(parents=True)
-    return tmp_path / "root"
-
-
 def classic(maze: Arrays, **changed: Any) -> Arrays:
     """The layout of D4RL without next observations; ``None`` leaves an array out."""
     arrays = {**maze, "next_observations": None, **changed}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from offline_gcrl.config import Evaluation, Goal, Recipe
 from offline_gcrl.environments.making import seeded_episode, shared_environment
 from offline_gcrl.environments.selection import as_tree, evaluated_goal, select
-from offline_gcrl.goals.held_out import in_region
+from offline_gcrl.goals.held_out import check_size, in_region
 from offline_gcrl.support.errors import SettingsError
 
 TRIES = 200
@@ -72,11 +72,7 @@ def check_region(recipe: Recipe, where: str) -> None:
             f"{where}: held_out: the goals of evaluation.fixed_tasks are fixed; leave one of the two out"
         )
     size = len(goal_at_reset(recipe.evaluation, evaluated_goal(recipe), 0))
-    if size != len(recipe.held_out.low):
-        raise SettingsError(
-            f"{where}: held_out: a goal has {size} dimensions, and 'low' has {len(recipe.held_out.low)}; "
-            "give one number per dimension"
-        )
+    check_size(recipe.held_out, size, where)
     candidates = np.random.SeedSequence(0).generate_state(TRIES)
     if len(held_out_seeds(recipe, candidates, TRIES, where)) == TRIES:
         raise SettingsError(

@@ -20,9 +20,10 @@ from offline_gcrl.episodes.recorded import check_recorded
 from offline_gcrl.episodes.schema import FORMAT
 from offline_gcrl.episodes.shards import MEASURED, Ingestion, Shard, Span, cut, join, write_shards
 from offline_gcrl.episodes.sources import check_source, open_source, taken_episodes
+from offline_gcrl.goals.held_out import check_size
 from offline_gcrl.goals.instructions import check_sentences
 from offline_gcrl.support.digests import digest_of
-from offline_gcrl.support.errors import DataError, SettingsError
+from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.files import write_json
 from offline_gcrl.support.unfinished import Unfinished
 
@@ -93,20 +94,13 @@ def _checked(dataset: Dataset, root: Path) -> tuple[Ingestion, list[Opened]]:
         check_recorded(recipe, source, data)
     own = tuple(vector_sizes(recipe, source, data) for recipe, source, data in opened)
     for (recipe, _, _), of_source in zip(opened, own, strict=True):
-        _check_region(recipe, of_source.get("achieved_goal", of_source["observation"]))
+        if recipe.held_out is not None:
+            size = of_source.get("achieved_goal", of_source["observation"])
+            check_size(recipe.held_out, size, f"recipe of the task '{recipe.task}'")
     tasks = [recipe.task for recipe, _, _ in opened]
     sizes = common_sizes(dataset, list(zip(tasks, own, strict=True)))
     check_sentences(dataset, sizes.get("achieved_goal", sizes["observation"]), dataset.name)
     return Ingestion(dataset, root, sizes, own), opened
-
-
-def _check_region(recipe: Recipe, size: int) -> None:
-    """A held-out region has one interval per dimension of the goals of its recipe."""
-    if recipe.held_out is not None and len(recipe.held_out.low) != size:
-        raise SettingsError(
-            f"recipe of the task '{recipe.task}': held_out: a goal has {size} dimensions, and 'low' has {len(recipe.held_out.low)}; "
-            "give one number per dimension"
-        )
 
 
 def _shards(opened: list[Opened], most: int | None) -> list[Shard]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from offline_gcrl.config import Region
+from offline_gcrl.support.errors import SettingsError
 
 NONE_LEFT = (
     "no transition has a goal outside the held-out region, or with an instruction; set a smaller region in held_out of "
@@ -26,6 +27,24 @@ def in_region(goals: NDArray[Any], region: Region) -> NDArray[np.bool_]:
     own = goals[..., : len(region.low)].astype(np.float32)
     low, high = (np.array(bound, dtype=np.float32) for bound in (region.low, region.high))
     return np.asarray(((own >= low) & (own <= high)).all(-1))
+
+
+def check_size(region: Region, size: int, where: str) -> None:
+    """Check that a region has one interval per dimension of the goals.
+
+    Args:
+        region: the region.
+        size: number of dimensions of a goal.
+        where: name of the recipe, for the error.
+
+    Raises:
+        SettingsError: it has another number.
+    """
+    if len(region.low) != size:
+        raise SettingsError(
+            f"{where}: held_out: a goal has {size} dimensions, and 'low' has {len(region.low)}; "
+            "give one number per dimension"
+        )
 
 
 def held_out_goals(
