@@ -125,5 +125,4 @@ def _loss(
     imitation = ((action - a) ** 2).sum(-1).mean()
     scale = jax.lax.stop_gradient(jnp.abs(policy_q).mean())
     actor_loss = -policy_q.mean() / scale + ALPHA / 2 * imitation
-    advantage = (policy_q - v(fixed["value"], s, goal)).mean()
-    return value_loss + critic_loss + actor_loss, (value_loss, critic_loss, actor_loss, advantage)
+    return value_loss + critic_loss + actor_loss, (value_loss, critic_loss, actor_loss)

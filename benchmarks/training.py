@@ -45,7 +45,7 @@ class Size:
     def products(self) -> float:
         """Floating-point operations of the matrix products in one update.
 
-        There are forward passes through V (three), both critics (two), their targets (one) and the actor (one). A backward
+        There are forward passes through V (two), both critics (two), their targets (one) and the actor (one). A backward
         pass costs twice a forward pass, and half of that through the frozen critics, which only pass on a gradient.
         """
         state, goal, action = DIMENSIONS.observation, DIMENSIONS.goal, DIMENSIONS.action
@@ -55,7 +55,7 @@ class Size:
             units = [ends[0], *self.hidden, ends[1]]
             return 2.0 * self.batch * sum(a * b for a, b in pairwise(units))
 
-        return 5 * forward(v) + 12 * forward(q) + 3 * forward(pi)
+        return 4 * forward(v) + 12 * forward(q) + 3 * forward(pi)
 
 
 LARGE = Size("batch 1024, 3x512", 1024, [512, 512, 512], 5)
@@ -111,8 +111,6 @@ class PlainGCIQL:
         self.critics.requires_grad_(True)
         imitation = ((action - a) ** 2).sum(-1).mean()
         actor_loss = -q.mean() / q.abs().mean().detach() + 0.15 * imitation
-        with torch.no_grad():
-            advantage = (q - self.v(s, goal)).mean()
         self.optimizer.zero_grad()
         (value_loss + critic_loss + actor_loss).backward()
         self.optimizer.step()
@@ -121,7 +119,7 @@ class PlainGCIQL:
                 self.targets.parameters(), self.critics.parameters(), strict=True
             ):
                 slow.lerp_(quick, 0.005)
-        self.info = [value_loss.detach(), critic_loss.detach(), actor_loss.detach(), advantage]
+        self.info = [value_loss.detach(), critic_loss.detach(), actor_loss.detach()]
 
 
 # -------------------------------------------------------------------------------------- the measurements

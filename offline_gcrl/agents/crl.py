@@ -154,13 +154,12 @@ class Agent(nn.Module):
         """DDPG with behaviour cloning on min Q, a log ratio, which receives no gradient."""
         observations, goals, tasks = batch["observations"], batch["actor_goals"], batch["tasks"]
         critic = frozen(self.critic)
-        loss, q, info = ddpg_bc_loss(
+        return ddpg_bc_loss(
             self.actor(observations, goals, tasks),
             lambda actions: critic(observations, goals, actions, tasks).amin(0),
             self.settings.alpha,
             batch,
         )
-        return loss, info | {"actor/q_mean": q.mean()}
 
     def state_value(self, observations: Tensor, goals: Tensor, tasks: Tensor) -> Tensor:
         """Smaller Q at the policy's action, (batch,): a logarithm of how likely the goal is to be reached."""

@@ -151,15 +151,12 @@ class Agent(nn.Module):
         """DDPG with behaviour cloning on min Q, which receives no gradient."""
         observations, goals, tasks = batch["observations"], batch["actor_goals"], batch["tasks"]
         critic = frozen(self.critic)
-        loss, q, info = ddpg_bc_loss(
+        return ddpg_bc_loss(
             self.actor(observations, goals, tasks),
             lambda actions: critic(observations, goals, actions, tasks).amin(0),
             self.settings.alpha,
             batch,
         )
-        with torch.no_grad():
-            advantage = q - self.value(observations, goals, task=tasks)
-        return loss, info | {"actor/advantage": advantage.mean()}
 
     def state_value(self, observations: Tensor, goals: Tensor, tasks: Tensor) -> Tensor:
         """V(s, g), (batch,): with rewards of -1, minus the discounted number of steps to the goal."""

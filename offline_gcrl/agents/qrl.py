@@ -175,8 +175,7 @@ class Agent(nn.Module):
             return -metric(now + dynamics(torch.cat([now, actions], -1), batch["tasks"]), goals)
 
         actions = self.actor(batch["observations"], batch["actor_goals"], batch["tasks"])
-        loss, q, info = ddpg_bc_loss(actions, q_of, self.settings.alpha, batch)
-        return loss, info | {"actor/q_mean": q.mean()}
+        return ddpg_bc_loss(actions, q_of, self.settings.alpha, batch)
 
     def state_value(self, achieved_goals: Tensor, goals: Tensor, tasks: Tensor) -> Tensor:
         """-d, (batch,): minus the number of steps from one goal to another."""

@@ -46,7 +46,7 @@ def awr_loss(
 
 def ddpg_bc_loss(
     actions: Tensor, q_of: Callable[[Tensor], Tensor], alpha: float, batch: Batch
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+) -> Losses:
     """-Q(s, pi(s, g), g) / mean|Q| and alpha times the BC loss (Fujimoto and Gu 2021, as OGBench).
 
     Args:
@@ -54,20 +54,14 @@ def ddpg_bc_loss(
         q_of: the critic with frozen weights at the batch's states and goals, (batch, action) to (batch,).
         alpha: weight of the negative log-likelihood of the data's actions.
         batch: with ``actions``.
-
-    Returns:
-        The loss, Q of the policy's actions (batch,), and diagnostics.
     """
     q = q_of(actions.clamp(-1.0, 1.0))
     squared_error = (actions - batch["actions"]).square().sum(-1)
     # One scale for the batch, whatever its weights: the loss is then a sum over transitions.
     q_loss = -batch_mean(q, batch) / (q.abs().mean().detach() + 1e-6)
     loss = q_loss + alpha * 0.5 * batch_mean(squared_error, batch)
-    return (
-        loss,
-        q.detach(),
-        {
-            "actor/loss": loss.detach(),
-            "actor/mse": batch_mean(squared_error, batch).detach(),
-        },
-    )
+    return loss, {
+        "actor/loss": loss.detach(),
+        "actor/q_mean": q.detach().mean(),
+        "actor/mse": batch_mean(squared_error, batch).detach(),
+    }
