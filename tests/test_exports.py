@@ -51,6 +51,7 @@ def test_a_latex_table_has_rules_caption_and_label_and_escapes_what_latex_reads(
     assert r"\begin{tabular}{lrrr}" in text
     best, other = re.findall(r"^    (.* \\\\)$", text, re.MULTILINE)[1:]
     assert best.startswith(r"\textbf{gc\_iql} & \textbf{0.93} {\scriptsize[0.85, 0.97]} & ")
+    assert best.count(r"\textbf") == 2  # Not the columns in which another agent may be better.
     bounds = (r"{\scriptsize[$-$0.25, 0.05]}", r"{\scriptsize[41.0, 60.0]}")
     assert other == rf"bc & $-$0.10 {bounds[0]} & 50.0 {bounds[1]} & 1,200 \\"
 

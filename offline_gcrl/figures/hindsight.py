@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from offline_gcrl.figures.style import STYLE, colours
 
@@ -70,6 +70,7 @@ def draw_distances(axes: Axes, statistics: Mapping[str, Any]) -> None:
             axes.stairs(density, histogram["edges"], color=colour[name], label=name, linewidth=1.5)
     axes.set_title("Steps from transition to goal")
     axes.set_ylabel("share of goals per step")
+    axes.xaxis.set_major_locator(MaxNLocator(5))  # Labels of four digits do not touch.
     axes.set_xlabel("steps (negative: the goal is in the past)")
     axes.legend()
 

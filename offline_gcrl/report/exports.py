@@ -116,8 +116,8 @@ def as_latex(table: Table) -> str:
     """A table as a LaTeX float for documents with the package ``booktabs``."""
     lines = [_latex_row(map(_latex, table.heading))]
     for number, row in enumerate(table.rows):
-        is_best = table.has_best and number == 0
-        lines.append(_latex_row(_latex_cell(cell, is_best) for cell in row))
+        bold = _emphasised(row) if table.has_best and number == 0 else set()
+        lines.append(_latex_row(_latex_cell(cell, place in bold) for place, cell in enumerate(row)))
     heading, *rows = lines
     parts = [
         r"% Needs \usepackage{booktabs}.",
@@ -137,11 +137,16 @@ def as_latex(table: Table) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _latex_cell(cell: Cell, is_best: bool) -> str:
-    """A cell with its interval in small type, and its number in bold in the row of the best agent."""
+def _emphasised(row: Sequence[Cell]) -> set[int]:
+    """Columns of the best agent's name and of its first estimate, which made it the best; in others it may not be."""
+    return {0, next((place for place, cell in enumerate(row) if isinstance(cell, Estimate)), 0)}
+
+
+def _latex_cell(cell: Cell, is_bold: bool) -> str:
+    """A cell with its interval in small type, and its number in bold if it is emphasised."""
     number, bracket, rest = cell_text(cell).partition(" [")
-    bold = rf"\textbf{{{_latex(number)}}}" if is_best else _latex(number)
-    return rf"{bold} {{\scriptsize[{_latex(rest)}}}" if bracket else bold
+    text = rf"\textbf{{{_latex(number)}}}" if is_bold else _latex(number)
+    return rf"{text} {{\scriptsize[{_latex(rest)}}}" if bracket else text
 
 
 def _latex(text: str) -> str:
