@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from offline_gcrl.config import (
     algorithm_names,
     check_agent,
     check_evaluation,
+    check_fit,
     hidden_settings,
     load_dataset,
     load_params,
@@ -323,6 +325,28 @@ def test_a_mixture_cannot_contain_a_strategy_that_is_not_relabelled(project: Pat
         SettingsError, match=r"value_goals: 'geometric' is not in relabel\.strategies"
     ):
         agent_settings(load_params(project), "gciql", "pointmaze-umaze", settings_type("gciql"))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "message"),
+    [
+        ("wgcsl", {}, "the rewards of 'wgcsl' are 0 and 1, which needs 'sparse', not 'dense'"),
+        ("actionable_models", {}, "the rewards of 'actionable_models' are 0 and 1"),
+        ("gofar", {"reward": "sparse"}, "the rewards of 'gofar' are 0 and 1"),
+        ("gciql", {"goal_encoder": "dual"}, "'dual' learns numbers of steps"),
+        ("gofar", {}, None),
+        ("wgcsl", {"reward": "negative"}, None),
+        ("gciql", {}, None),
+    ],
+)
+def test_rewards_that_are_distances_are_refused_by_agents_of_success(
+    algorithm: str, settings: dict[str, Any], message: str | None
+) -> None:
+    agent = settings_type(algorithm).model_validate({"algorithm": algorithm, **settings})
+    maze, dense = resolve("pointmaze-umaze", folder=RECIPES), Relabel(reward="dense")
+    refused = pytest.raises(SettingsError, match=message) if message else nullcontext()
+    with refused:
+        check_fit(agent, Train(updates=10), dense, maze, Path("params.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -141,3 +141,8 @@ def test_losses_of_policies_train_the_policies_alone(hierarchical: bool) -> None
 def test_values_without_goals_are_refused() -> None:
     with pytest.raises(ValueError, match="survival values are of the time to reach a goal, which"):
         make_settings("svl", {"conditioning": "one_hot"})
+
+
+def test_original_goals_are_refused_because_their_steps_are_not_known() -> None:
+    with pytest.raises(ValueError, match="'value_goals' cannot contain original goals"):
+        make_settings("svl", {"value_goals": {"future": 0.5, "original": 0.5}})

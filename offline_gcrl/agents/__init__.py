@@ -58,7 +58,7 @@ class Agent(Protocol):
         """
 
     def target_pairs(self) -> list[TargetPair]:
-        """Targets, their sources and the rate of the lerp by which they follow after each update."""
+        """Targets, their sources and the rate of the lerp by which they move at each update, towards the weights before it."""
 
 
 def batch_mean(values: Tensor, batch: Batch) -> Tensor:

@@ -7,6 +7,7 @@ nothing bootstraps, and there are no targets. Policies are extracted as in HIQL,
 from typing import Any, Self
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from offline_gcrl.agents import Batch, Losses, batch_mean
@@ -63,6 +64,12 @@ class Settings(AgentSettings):
     @model_validator(mode="after")
     def _has_goals(self) -> Self:
         require_goal(self, "survival values are of the time to reach a goal")
+        if "original" in self.value_goals:
+            raise PydanticCustomError(
+                "original",
+                "'value_goals' cannot contain original goals, because the step at which one is reached is not known; use "
+                "hindsight goals",
+            )
         return self
 
     @property

@@ -67,6 +67,7 @@ def check_fit(
         SettingsError: naming file, key, expectation and remedy.
     """
     _check_mixtures(settings, relabel, dataset, key, path)
+    _check_rewards(settings, relabel, dataset, key, path)
     _check_several_tasks(settings, train, dataset, key, path)
     _check_devices(settings, train, key, path)
     _check_language(settings, relabel, dataset, key, path)
@@ -258,7 +259,7 @@ def _check_mixtures(
     key: tuple[str, ...],
     path: Path,
 ) -> None:
-    """Every strategy in an agent's mixtures must be in the hindsight table, and the rewards must fit the goals."""
+    """Every strategy in an agent's mixtures must be in the hindsight table, and in the data."""
     goal = dataset.recipes[0].goal
     for name, mixture in settings.goal_mixtures.items():
         for strategy in mixture:
@@ -272,16 +273,39 @@ def _check_mixtures(
                 raise SettingsError(
                     f"{path}: {dotted((*key, name))}: '{strategy}' is not in relabel.strategies; add it there"
                 )
+
+
+def _check_rewards(
+    settings: AgentSettings,
+    relabel: Relabel,
+    dataset: Dataset,
+    key: tuple[str, ...],
+    path: Path,
+) -> None:
+    """Rewards that are distances need goals with a distance, and an agent that can learn from them."""
+    goal, sampling = dataset.recipes[0].goal, settings.batch_sampling
+    if relabel.reward == "sparse":
+        return
     if relabel.reward == "dense" and not goal.success.has_distance:
         raise SettingsError(
             f"{path}: relabel.reward: 'dense' needs a success test by one distance, not '{goal.success.kind}'"
         )
-    sampling = settings.batch_sampling
+    reads_rewards = any("rewards" in field for field in sampling.fields)
+    if sampling.reward == "binary" and reads_rewards:
+        raise SettingsError(
+            f"{path}: relabel.reward: the rewards of {dotted(key) or repr(settings.algorithm)} are 0 and 1, which needs "
+            f"'sparse', not '{relabel.reward}'"
+        )
+    if sampling.representation_goals:
+        raise SettingsError(
+            f"{path}: relabel.reward: {dotted((*key, 'goal_encoder'))}: 'dual' learns numbers of steps, which needs "
+            f"'sparse', not '{relabel.reward}'"
+        )
     for name, n_step in (
         ("n_step", sampling.n_step),
         ("dual.n_step", sampling.representation_n_step),
     ):
-        if relabel.reward != "sparse" and n_step > 1:
+        if n_step > 1:
             raise SettingsError(
                 f"{path}: {dotted((*key, name))}: must be 1 with relabel.reward '{relabel.reward}', not {n_step}"
             )

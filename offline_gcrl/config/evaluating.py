@@ -63,7 +63,8 @@ class Evaluate(Section):
     conditioning succeeds less often. 0 for none. If left out, ``curve_episodes`` for suites and 0 for single
     tasks."""
     held_out_episodes: NonNegativeInt | None = None
-    """Episodes with unseen goals, for recipes with ``held_out``. If left out, the value of ``episodes``."""
+    """Episodes with unseen goals, for recipes with ``held_out``; a task of a suite has its share, also if others hold none
+    out. If left out, the value of ``episodes``."""
     instructed_episodes: PositiveInt | None = None
     """Episodes with each set of sentences, with wrong sentences and with none, for policies that take instructions about
     goals. If left out, the value of ``curve_episodes``."""

@@ -275,7 +275,7 @@ def _same(goal: NDArray[Any], other: NDArray[Any], success: Success) -> bool:
 def held_out_jobs(
     policy: Path, dataset: Dataset, settings: Evaluate, training_seed: int
 ) -> list[EpisodeJob]:
-    """Episodes with held-out goals, in equal numbers for each task that holds any out.
+    """Episodes with held-out goals: the share of one task, for each task that holds any out.
 
     Raises:
         SettingsError: no reset of the environment gives such a goal.
