@@ -147,11 +147,32 @@ def test_the_automatic_precision_is_bfloat16_where_a_processor_multiplies_it_and
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_it})
     train = make_train(precision="auto", accelerator="cpu")
     for width, wide in ((128, False), (256, True)):
-        plan = plan_for(train, make_settings("gciql", {"hidden": [width, width]}))
+        plan = plan_for(train, make_settings("bc", {"hidden": [width, width]}))
         assert plan.precision == ("bf16" if wide and has_it else "fp32")
         assert ("train.precision: auto is bf16 here" in plan.notes) == (plan.precision == "bf16")
     by_task = make_train(precision="auto", accelerator="cpu", tasks={"gradients": "pcgrad"})
-    assert plan_for(by_task, make_settings("gciql", {"hidden": [256]})).precision == "fp32"
+    assert plan_for(by_task, make_settings("bc", {"hidden": [256]})).precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "precision"),
+    [
+        ("gciql", {"actor_loss": "ddpg+bc"}, "bf16"),
+        ("gciql", {"actor_loss": "awr"}, "fp32"),
+        ("gofar", {}, "bf16"),
+        ("gcivl", {}, "fp32"),
+        ("hiql", {}, "fp32"),
+        ("qrl", {"actor_loss": "ddpg+bc"}, "fp32"),
+    ],
+)
+def test_the_automatic_precision_is_float32_if_differences_of_values_are_weights(
+    algorithm: str, settings: dict[str, Any], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    wide = make_settings(algorithm, {"hidden": [256, 256], **settings})
+    train = make_train(precision="auto", accelerator="cpu")
+    assert plan_for(train, wide).precision == precision
+    assert plan_for(make_train(precision="bf16", accelerator="cpu"), wide).precision == "bf16"
 
 
 def test_a_precision_of_gpus_is_refused_on_a_cpu() -> None:

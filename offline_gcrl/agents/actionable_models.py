@@ -59,6 +59,11 @@ class Settings(AgentSettings):
         )
 
     @property
+    def suits_bfloat16(self) -> bool:
+        """No differences of values."""
+        return True
+
+    @property
     def value_meaning(self) -> ValueMeaning:
         """Q of a reward of 1 that ends the sum; in the released form, sums of two values have no such meaning."""
         return "discounted_probability" if self.form == "paper" else "other"

@@ -36,6 +36,11 @@ class Settings(AgentSettings):
         return Sampling(fields=FIELDS, actor_goals=self.actor_goals)
 
     @property
+    def suits_bfloat16(self) -> bool:
+        """No values."""
+        return True
+
+    @property
     def has_positive_loss(self) -> bool:
         """A squared error."""
         return True

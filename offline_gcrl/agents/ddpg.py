@@ -70,6 +70,11 @@ class Settings(AgentSettings):
         return self.critics == 2
 
     @property
+    def suits_bfloat16(self) -> bool:
+        """No differences of values."""
+        return True
+
+    @property
     def value_meaning(self) -> ValueMeaning:
         """Q of rewards of -1."""
         return "discounted_cost"

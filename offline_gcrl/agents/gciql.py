@@ -81,6 +81,11 @@ class Settings(AgentSettings):
         return self.actor_loss == "awr"
 
     @property
+    def suits_bfloat16(self) -> bool:
+        """With AWR the weights are differences of values."""
+        return self.actor_loss == "ddpg+bc"
+
+    @property
     def value_meaning(self) -> ValueMeaning:
         """V of rewards of -1."""
         return "discounted_cost"

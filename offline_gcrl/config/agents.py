@@ -288,6 +288,15 @@ class AgentSettings(Section):
         return False
 
     @property
+    def suits_bfloat16(self) -> bool:
+        """Whether ``train.precision: auto`` may be bf16, which has 8 significant bits.
+
+        It may not if differences of values are weights of actions or are compared with one step: near -100, the values of
+        neighbouring states are then often equal.
+        """
+        return False
+
+    @property
     def value_meaning(self) -> ValueMeaning:
         """The meaning of the agent's ``state_value``, if it has one."""
         return "other"

@@ -141,7 +141,7 @@ def _precision(
     if not train.has_task_gradients:
         if device == "cuda" and torch.cuda.get_device_capability()[0] >= FIRST_WITH_TF32:
             chosen = "tf32"
-        elif device == "cpu" and max(settings.hidden) >= WORTH_ROUTING and multiplies_bfloat16():
+        elif device == "cpu" and _gains_by_bfloat16(settings) and settings.suits_bfloat16:
             chosen = "bf16"
     if chosen != "fp32":
         notes.append(f"train.precision: auto is {chosen} here")
@@ -156,6 +156,10 @@ def _compiles(train: Train, settings: AgentSettings, device: Device, notes: list
     if possible and train.compile == "auto":
         notes.append(COMPILED)
     return possible
+
+
+def _gains_by_bfloat16(settings: AgentSettings) -> bool:
+    return max(settings.hidden) >= WORTH_ROUTING and multiplies_bfloat16()
 
 
 def multiplies_bfloat16() -> bool:
