@@ -303,6 +303,10 @@ def test_an_interruption_during_imports_ends_a_stage_with_one_line(
     ("error", "said"),
     [
         (OSError(errno.ENOSPC, "No space left", "a/b"), "a/b: the disk is full"),
+        (
+            OSError(errno.EFBIG, "File too large", "e"),
+            "e: the file is larger than the limit of this system; raise the limit with `ulimit -f",
+        ),
         (PermissionError(errno.EACCES, "denied", "c"), "c: permission denied"),
         (
             MemoryError("cannot allocate 9 GB"),

@@ -30,6 +30,7 @@ class DivergedError(OfflineGCRLError):
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run again; finished stages are kept",
     errno.EDQUOT: "the disk quota is used up; free some space and run again; finished stages are kept",
+    errno.EFBIG: "the file is larger than the limit of this system; raise the limit with `ulimit -f unlimited`",
     errno.EACCES: "permission denied; change the owner or the mode",
     errno.EPERM: "not permitted; change the owner or the mode",
     errno.EROFS: "the file system is read-only; use a writable folder",
