@@ -1,5 +1,8 @@
 """Collecting is reproducible and follows the published schema, and demonstrators reach their goals."""
 
+import errno
+import shutil
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,11 @@ import pytest
 from conftest import SmallDataset, small_recipe
 from gymnasium import spaces
 
+import offline_gcrl as og
 from offline_gcrl.cards.replay import replay_source
 from offline_gcrl.collect.collector import collect_source
 from offline_gcrl.collect.published import fetch_published
+from offline_gcrl.collect.room import RESERVE
 from offline_gcrl.config import Collect, Environment, Evaluation, Part
 from offline_gcrl.environments import making
 from offline_gcrl.environments.actions import OrderedActions
@@ -21,7 +26,7 @@ from offline_gcrl.environments.making import (
     make_environment,
     shared_environment,
 )
-from offline_gcrl.support.errors import DataError, SettingsError
+from offline_gcrl.support.errors import REMEDIES, DataError, SettingsError, message_of
 
 
 def opened(root: Path, dataset: str) -> minari.MinariDataset:
@@ -97,6 +102,36 @@ def test_recorded_actions_replay_to_the_recorded_observations(dataset: SmallData
         seen = [observation["observation"]]
         seen += [environment.step(action)[0]["observation"] for action in episode.actions]
         np.testing.assert_array_equal(np.stack(seen), episode.observations["observation"])
+
+
+def nearly_full(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk have less room than any episode needs after some questions."""
+    real, asked = shutil.disk_usage, count()
+
+    def usage(path: Path) -> Any:
+        return real(path)._replace(free=2**40 if next(asked) < limit else RESERVE)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+
+
+@pytest.mark.parametrize(("limit", "written"), [(0, 0), (3, 2)])
+def test_a_disk_without_room_for_an_episode_ends_a_collection_before_hdf5_fails(
+    limit: int, written: int, dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, steps = dataset.recipe.sources[0], list[int]()
+    nearly_full(limit, monkeypatch)
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        collect_source(dataset.recipe, source, tmp_path / "new", 1, steps.append)
+    assert message_of(raised.value) == f"{tmp_path / 'new'}: {REMEDIES[errno.ENOSPC]}"
+    assert len(steps) == written
+
+
+def test_a_full_disk_in_the_library_is_an_error_of_the_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nearly_full(2, monkeypatch)
+    with pytest.raises(og.OfflineGCRLError, match="the disk is full; free some space"):
+        og.load_dataset("pointmaze-umaze", episodes=2)
 
 
 def test_mazes_with_ordered_actions_have_the_same_movements_with_other_actions(

@@ -1,5 +1,6 @@
 """Logs of one row per step: which columns are read, in what order, and which rows are refused."""
 
+import shutil
 from pathlib import Path
 
 import minari
@@ -8,6 +9,7 @@ import polars as pl
 import pytest
 import yaml
 
+from offline_gcrl.collect.room import RESERVE
 from offline_gcrl.convert.__main__ import main
 from offline_gcrl.convert.logs import numbered
 
@@ -133,6 +135,17 @@ def test_goals_in_columns_are_the_goals_of_the_recipe(names: tuple[str, str]) ->
     assert episodes[0].infos["goal_reached"].shape[0] == ROWS
     recipe = yaml.safe_load(Path("datasets/recipes/my-log.yaml").read_text())
     assert recipe["goal"]["desired"] == f"infos.{key}"
+
+
+@pytest.mark.usefixtures("root")
+def test_a_full_disk_ends_a_conversion_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = shutil.disk_usage(".")._replace(free=RESERVE)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(SystemExit):
+        convert(log())
+    assert "the disk is full; free some space" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.usefixtures("root")

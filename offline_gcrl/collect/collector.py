@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.collect.kept import continued
 from offline_gcrl.collect.policies import accepts, check_policy, make_policy, reset_options
+from offline_gcrl.collect.room import with_room
 from offline_gcrl.config import Collect, Environment, Recipe, Selection, Source
 from offline_gcrl.environments.actions import OrderedActions
 from offline_gcrl.environments.making import reported_success, seeded_episode, shared_environment
@@ -63,6 +64,9 @@ def collect_source(
         on_steps: called with the number of steps of each finished episode.
         kept: folder of the source's finished episodes, with which a killed collection continues; if left out, a
             killed collection starts again.
+
+    Raises:
+        OSError: the disk is full.
     """
     assert recipe.environment is not None
     assert source.collect is not None
@@ -81,7 +85,9 @@ def collect_source(
     with minari_root(root):
         return minari.create_dataset_from_buffers(
             source.dataset,
-            with_callback(episodes, lambda episode: on_steps(len(episode.rewards))),
+            with_callback(
+                with_room(episodes, root), lambda episode: on_steps(len(episode.rewards))
+            ),
             env=shared_environment(environment),
             eval_env=evaluation,
             algorithm_name=f"{collect.policy}, action noise {collect.noise}",

@@ -12,6 +12,7 @@ from minari.storage import get_dataset_path
 from numpy.typing import NDArray
 
 from offline_gcrl.collect.local import placed_atomically
+from offline_gcrl.collect.room import with_room
 from offline_gcrl.config import Environment
 from offline_gcrl.convert.layouts import InspectedFile, read_episodes
 from offline_gcrl.environments.actions import is_scalable
@@ -45,12 +46,13 @@ def write_dataset(
 
     Raises:
         DataError: the file is damaged, or the dataset exists and ``replace`` is not set.
+        OSError: the disk is full.
     """
     home: Path = get_dataset_path(dataset)
     if home.exists() and not replace:
         raise DataError(f"dataset '{dataset}' exists already, in {home}; --replace overwrites it")
     size, dtype = file.sizes["observations"], file.dtype.type
-    episodes = read_episodes(file, actions.dtype)
+    episodes = with_room(read_episodes(file, actions.dtype), home.parent)
     spec = make_environment(environment).spec if environment else None
     with placed_atomically(dataset), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "env_spec is None|`eval_env` is set to None")

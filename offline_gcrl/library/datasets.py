@@ -56,7 +56,12 @@ from offline_gcrl.library.sources import (
     recipe_with_source,
 )
 from offline_gcrl.support.digests import read_json
-from offline_gcrl.support.errors import DataError, OfflineGCRLError, SettingsError
+from offline_gcrl.support.errors import (
+    DataError,
+    OfflineGCRLError,
+    SettingsError,
+    system_errors_explained,
+)
 from offline_gcrl.support.files import atomic_directory, write_text
 from offline_gcrl.support.stores import copy_from_store, is_remote
 from offline_gcrl.support.terminal import Bars
@@ -240,7 +245,7 @@ def _from_recipe(dataset: Dataset, place: Environment | None) -> LearningData:
     folder = TemporaryFolder()
     root = folder.path / "minari"
     root.mkdir()
-    with without_main_module():
+    with without_main_module(), system_errors_explained():
         for recipe in dataset.recipes:
             for source in recipe.sources:
                 _provide(recipe, source, root)
@@ -333,7 +338,8 @@ def _ingest(dataset: Dataset, root: Path, folder: TemporaryFolder) -> LearningDa
     sources = [source for recipe in dataset.recipes for source in recipe.sources]
     total = sum(open_source(source, root).total_steps for source in sources)
     names = ["ingest", *(["images"] if dataset.images else [])]
-    with without_main_module(), Bars(names, total, "transitions") as bars:
+    progress = Bars(names, total, "transitions")
+    with without_main_module(), system_errors_explained(), progress as bars:
         on_parts = (partial(bars.advance, "ingest"), partial(bars.advance, "images"))
         schema = ingest(dataset, root, episodes, *on_parts)
     for found in schema["isolated_values"]:
