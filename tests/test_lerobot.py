@@ -276,7 +276,7 @@ LOGS = {
     "no episodes": ("a,b,episodes\n1,2,3\n", "has no column of episodes"),
     "episodes apart": ("episode,observation_0,action_0\n1,0,0\n2,0,0\n1,0,0\n", "rows of episode 1 are not together"),
     "steps that fall": ("episode,step,observation_0,action_0\n1,1,0,0\n1,0,0,0\n", "does not increase in row 1"),
-    "text": ("episode,observation_0,action_0\n1,x,0\n1,y,0\n", "has values of type String"),
+    "text": ("episode,observation_0,action_0\n1,x,0\n1,y,0\n", "'observation_0' is 'x' in row 0, expected a number"),
     "an empty cell": ("episode,observation_0,action_0\n1,0,0\n1,,0\n", "'observation_0' is empty in row 1"),
     "no action": ("episode,observation_0,torque\n1,0,0\n1,0,0\n", "no column begins with 'action' or 'act'"),
 }  # fmt: skip

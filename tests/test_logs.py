@@ -158,3 +158,98 @@ def test_goals_by_options_go_before_those_of_the_file(capsys: pytest.CaptureFixt
     assert "the achieved goals in the file are not used" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+TEXT = log().write_csv()
+LINES = TEXT.splitlines()
+
+
+def converted(text: str) -> list[minari.EpisodeData]:
+    """The episodes of the text of a CSV file after conversion."""
+    Path("log.csv").write_text(text)
+    main(["log", "log.csv", "my/text-v0", "--replace", *GOAL])
+    return list(minari.load_dataset("my/text-v0").iterate_episodes())
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize(
+    ("text", "remark"),
+    [
+        ("\n".join(f"{n or ''},{line}" for n, line in enumerate(LINES)), "columns without a name, such as the index of pandas, are left out: 1"),
+        ("\n".join(f",{line}," for line in LINES), "columns without a name, such as the index of pandas, are left out: 2"),
+        (TEXT + ",,,,\n\n", "empty rows are left out: 2"),
+        (TEXT.replace(",", " , "), None),
+        ("\n".join(f"{line}, {'False' if n else 'done'}" for n, line in enumerate(LINES)), None),
+        ("\n".join(f"{line},{'' if n else 'notes'}" for n, line in enumerate(LINES)), None),
+    ],
+    ids=["index", "unnamed", "empty rows", "spaces", "truth with spaces", "empty column"],
+)  # fmt: skip
+def test_what_other_programs_leave_in_a_csv_file_does_not_change_the_data(
+    text: str, remark: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = converted(TEXT)
+    capsys.readouterr()
+    for one, other in zip(converted(text), plain, strict=True):
+        assert np.array_equal(one.observations, other.observations)
+        assert np.array_equal(one.actions, other.actions)
+        assert not one.infos
+    said = " ".join(capsys.readouterr().out.split())
+    assert remark in said if remark else "are left out" not in said
+
+
+@pytest.mark.usefixtures("root")
+def test_nan_in_small_letters_is_nan() -> None:
+    """As NumPy writes it, here for the action of a last row."""
+    lines = LINES.copy()
+    episode, step, _, *observation = lines[ROWS].split(",")
+    lines[ROWS] = ",".join([episode, step, "nan", *observation])
+    for one, other in zip(converted("\n".join(lines)), converted(TEXT), strict=True):
+        assert np.array_equal(one.actions, other.actions)
+
+
+REFUSED = {
+    "semicolons": (TEXT.replace(",", ";"), "its values are separated by semicolons, and commas are expected"),
+    "decimal commas": (TEXT.replace(",", ";").replace(".", ","), "separated by semicolons"),
+    "tabs": (TEXT.replace(",", "\t"), "its values are separated by tabs, and commas are expected"),
+    "no rows": (LINES[0] + "\n", "log.csv: has no rows"),
+    "no episode": (TEXT.replace("\n0,3,", "\n,3,"), "'episode' is empty in row 3; fill it, or delete the row"),
+    "NA": (TEXT.replace("\n0,3,", "\n0,3,NA"), "'action_0' is 'NA"),
+    "the row of NA": (TEXT.replace("\n0,3,", "\n0,3,NA"), "in row 3, expected a number; correct it, or rename the column"),
+    "two columns": (TEXT.replace("observation_1", " observation_0"), "has several columns 'observation_0'; rename them"),
+    "an empty part": (log(**{"motor//heat": 1.0}).write_csv(), "column 'motor//heat' has an empty part"),
+    "a slash at the end": (log(**{"motor/": 1.0}).write_csv(), "column 'motor/' has an empty part"),
+    "a point": (log(**{"motor/./heat": 1.0}).write_csv(), "column 'motor/./heat' has an empty part or '.' between"),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_csv_file_that_is_no_log_is_refused_with_the_reason(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, message = REFUSED[name]
+    with pytest.raises(SystemExit):
+        converted(text)
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("name", ["log.tsv", "log.txt"])
+def test_text_of_another_suffix_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(name).write_text(TEXT)
+    with pytest.raises(SystemExit):
+        main(["log", name, "my/text-v0", *GOAL])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is no Parquet file, and a log in CSV has the suffix .csv; rename it if commas" in said
+
+
+@pytest.mark.usefixtures("root")
+def test_a_parquet_log_is_read_whatever_its_suffix_and_needs_rows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("log.pq", "log.data", "log.csv"):
+        log().write_parquet(name)
+        main(["log", name, "my/log-v0", "--replace", *GOAL])
+    with pytest.raises(SystemExit):
+        convert(log().clear())
+    assert "log.parquet: has no rows" in " ".join(capsys.readouterr().err.split())

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config import nearest
 from offline_gcrl.convert.columns import ArrayColumn, Column, Columns
+from offline_gcrl.convert.log_files import read_log
 from offline_gcrl.support.errors import DataError
 
 EPISODE = ("episode", "episode_id", "episode_index", "episode_number", "trajectory", "traj_id")
@@ -38,7 +39,7 @@ def log_columns(path: Path) -> Iterator[Columns]:
     Raises:
         DataError: the file cannot be read, a column is missing, or rows are not in the order of episodes and steps.
     """
-    yield columns_of(_read(path), path)
+    yield columns_of(read_log(path)[0], path)
 
 
 def columns_of(table: pl.DataFrame, path: Path) -> Columns:
@@ -48,6 +49,8 @@ def columns_of(table: pl.DataFrame, path: Path) -> Columns:
         raise DataError(
             f"{path}: has no column of episodes ({', '.join(EPISODE)}) but {', '.join(table.columns[:8])}"
         )
+    ids = table[episode]
+    _check_filled(ids.fill_nan(None) if ids.dtype.is_float() else ids, path)
     starts = _starts(table[episode], path, episode)
     if step is not None:
         _check_order(table[step], starts, path, step)
@@ -75,17 +78,8 @@ def columns_of(table: pl.DataFrame, path: Path) -> Columns:
     found["timeouts"] = ArrayColumn(ends)
     used = {episode, step, *scalars.values(), *(each for own in names.values() for each in own)}
     others = [name for name in table.columns if name not in used and _is_number(table[name])]
+    _check_names(others, path)
     return found | {f"infos/{name}": ArrayColumn(_matrix(table, [name], path)) for name in others}
-
-
-def _read(path: Path) -> pl.DataFrame:
-    try:
-        if path.suffix.lower() == ".csv":
-            return pl.read_csv(path, infer_schema_length=None)
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path} cannot be read; is the file complete? ({reason})") from error
 
 
 def _named(table: pl.DataFrame, names: Sequence[str]) -> str | None:
@@ -144,19 +138,42 @@ def _matrix(table: pl.DataFrame, names: Sequence[str], path: Path) -> NDArray[An
     parts = []
     for name in names:
         column = table[name]
-        if column.null_count():
-            row = int(column.is_null().arg_max() or 0)
-            raise DataError(f"{path}: '{name}' is empty in row {row}; fill it, or delete the row")
+        _check_filled(column, path)
         if isinstance(column.dtype, pl.List):
             lengths = column.list.len().unique()
             if len(lengths) != 1:
                 raise DataError(f"{path}: '{name}' has lists of {len(lengths)} different lengths")
             column = column.list.to_array(int(lengths[0]))
+        elif column.dtype == pl.String:
+            raise DataError(f"{path}: {_no_number(column)}; correct it, or rename the column")
         elif not _is_number(column):
             raise DataError(f"{path}: '{name}' has values of type {column.dtype}, expected numbers")
         values = column.cast(pl.Int8) if column.dtype == pl.Boolean else column
         parts.append(values.to_numpy().reshape(len(table), -1))
     return np.concatenate(parts, 1)
+
+
+def _check_filled(column: pl.Series, path: Path) -> None:
+    if column.null_count():
+        row = int(column.is_null().arg_max() or 0)
+        raise DataError(
+            f"{path}: '{column.name}' is empty in row {row}; fill it, or delete the row"
+        )
+
+
+def _no_number(column: pl.Series) -> str:
+    """The first text of a column that is not a number, in words."""
+    row = int(column.cast(pl.Float64, strict=False).is_null().arg_max() or 0)
+    return f"'{column.name}' is '{column[row]}' in row {row}, expected a number"
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    """Check the names of infos, which become those of groups in HDF5 between slashes."""
+    for name in names:
+        if {"", "."} & set(name.split("/")):
+            raise DataError(
+                f"{path}: the name of column '{name}' has an empty part or '.' between slashes; rename it"
+            )
 
 
 def _is_number(column: pl.Series) -> bool:
@@ -197,8 +214,8 @@ def _check_order(step: pl.Series, starts: NDArray[np.int64], path: Path, name: s
 
 def log_remarks(path: Path) -> list[str]:
     """Which columns are the observation and the action, and where whole steps are missing."""
-    table = _read(path)
-    lines = [
+    table, remarks = read_log(path)
+    lines = [*remarks] + [
         f"{what}: {numbered([(name, _size(table[name])) for name in _vector(table.columns, prefixes)])}"
         for what, prefixes in (
             ("observation", VECTORS["observations"]),
