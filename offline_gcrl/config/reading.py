@@ -24,6 +24,14 @@ Title = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed of all random generators, some of which take 32 bits."""
 Name = Annotated[str, Field(pattern=NAME.pattern)]
+MINARI_ID = r"^[A-Za-z0-9_-]{2,}(/[A-Za-z0-9_-]+)*-v\d+$"
+IN_WORDS = {
+    NAME.pattern: f"made of {NAME_IN_WORDS}",
+    MINARI_ID: "a Minari id, which ends in a version, such as my/arm-v0",
+}
+"""Patterns of texts, in the words of errors."""
+EXPECTED = "Input should be "
+"""How messages of pydantic begin."""
 
 SHOWN = 20
 """The largest number of names that an error lists in full; otherwise it lists similar names."""
@@ -184,38 +192,80 @@ def validated(
     """
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: {dotted(key) or 'the file'}: expected keys and values")
+    # Through JSON, because its strict mode reads lists as tuples and converts no other types.
+    content = json.dumps(data, default=str)
     try:
-        # Through JSON, because its strict mode reads lists as tuples and converts no other types.
-        return section.model_validate_json(json.dumps(data, default=str))
+        return section.model_validate_json(content)
     except ValidationError as error:
-        found = _without_consequences(error.errors())
-        lines = [f"{path}: {_explain(details, key, section)}" for details in found]
+        found = _by_place(error.errors(), json.loads(content))
+        lines = [f"{path}: {_explain(*item, key, section)}" for item in found.items()]
         raise SettingsError("\n".join(lines)) from None
 
 
-def _without_consequences(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Errors without those of lists that are too short only because an item is not valid."""
-    places = [details["loc"] for details in errors]
-    return [
-        details
-        for details in errors
-        if details["type"] != "too_short"
-        or not any(place[:-1] == details["loc"] for place in places)
-    ]
+Place = tuple[int | str, ...]
 
 
-def _explain(details: ErrorDetails, key: tuple[str, ...], section: type[Section]) -> str:
-    where = dotted((*key, *map(str, details["loc"])))
-    message, value = details["msg"], details["input"]
+def _by_place(errors: list[ErrorDetails], data: Any) -> dict[Place, list[ErrorDetails]]:
+    """Errors by their place in the data, without those of places above others, which follow from these.
+
+    A list without its invalid items is too short, for example. A value that can have several types has an error for each.
+    """
+    found: dict[Place, list[ErrorDetails]] = {}
+    for details in errors:
+        found.setdefault(_place(details, data), []).append(details)
+    return {
+        place: items
+        for place, items in found.items()
+        if not any(other != place and other[: len(place)] == place for other in found)
+    }
+
+
+def _place(details: ErrorDetails, data: Any) -> Place:
+    """The place of an error without the names of types, which pydantic adds where there are several."""
+    place: list[int | str] = []
+    for part in details["loc"]:
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and isinstance(part, int):
+            data = data[part] if part < len(data) else None
+        elif part != "[key]" and (details["type"] != "missing" or part != details["loc"][-1]):
+            continue
+        place.append(part)
+    return tuple(place)
+
+
+def _explain(
+    place: Place, errors: list[ErrorDetails], key: tuple[str, ...], section: type[Section]
+) -> str:
+    """One sentence about all errors of a place."""
+    errors = [item for item in errors if item["type"] == "too_short"] or errors
+    where, details = dotted((*key, *map(str, place))), errors[0]
+    value, location = details["input"], details["loc"]
     if details["type"] == "extra_forbidden":
-        return f"{where}: unknown key; {nearest(details['loc'][-1], _keys_at(section, details['loc']))}"
-    if details["type"] in {"missing", "repeated"} or isinstance(value, dict):
+        return f"{where}: unknown key; {nearest(location[-1], _keys_at(section, location))}"
+    message = " or ".join(dict.fromkeys(map(_message, errors))).replace(f" or {EXPECTED}", " or ")
+    if details["type"] in {"missing", "repeated", "too_short"} or isinstance(value, dict):
         return f"{where}: {message}" if where else message
-    hint = ""
-    if details["type"] == "literal_error":
-        choices = re.findall("'([^']+)'", details["ctx"]["expected"])
-        hint = f"; {nearest(value, choices)}"
+    choices = [choice for item in errors for choice in _choices(item)]
+    hint = f"; {nearest(value, choices)}" if choices else ""
     return f"{where}: {message}, not {value!r}{hint}"
+
+
+def _message(details: ErrorDetails) -> str:
+    """The message of pydantic, or a plainer one."""
+    if details["type"] == "too_short":
+        least = details["ctx"]["min_length"]
+        return f"needs at least {'one' if least == 1 else least}"
+    if details["type"] == "string_pattern_mismatch":
+        pattern = details["ctx"]["pattern"]
+        return f"{EXPECTED}{IN_WORDS[pattern]}" if pattern in IN_WORDS else details["msg"]
+    return details["msg"]
+
+
+def _choices(details: ErrorDetails) -> list[str]:
+    if details["type"] != "literal_error":
+        return []
+    return re.findall("'([^']+)'", details["ctx"]["expected"])
 
 
 def _keys_at(section: type[Section], location: tuple[int | str, ...]) -> list[str]:

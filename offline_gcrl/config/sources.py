@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from offline_gcrl.config.reading import Section, Seed
+from offline_gcrl.config.reading import MINARI_ID, Section, Seed
 
 
 class Environment(Section):
@@ -54,7 +54,7 @@ class Source(Section):
     dataset: Annotated[
         str,
         Field(
-            pattern=r"^[A-Za-z0-9_-]{2,}(/[A-Za-z0-9_-]+)*-v\d+$",
+            pattern=MINARI_ID,
             description="namespace/name-vN, a Minari id",
         ),
     ]
