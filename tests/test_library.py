@@ -87,6 +87,41 @@ def test_worker_processes_give_the_same_evaluation(policy: og.TrainedPolicy) -> 
     assert (one["episodes"].max(), one["seeds"].max()) == (4, 2)
 
 
+def test_numbers_and_arrays_of_numpy_are_settings(
+    data: og.LearningData, dataset: SmallDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(dataset.minari))
+    success = {"kind": "distance", "tolerance": np.float32(0.5)}
+    goal = {
+        "success": success,
+        "achieved": {"key": "observation", "columns": np.arange(2)},
+        "desired": {"key": "desired_goal", "columns": range(2)},
+    }
+    environment = {"id": "PointMaze_UMaze-v3", "kwargs": {"max_episode_steps": np.int64(9)}}
+    loaded = og.load_dataset(
+        EXPLORATION,
+        goal=goal,
+        environment=environment,
+        episodes=np.int64(2),  # type: ignore[arg-type]
+    )
+    assert loaded.recipe.goal.success.tolerance == 0.5
+    assert loaded.recipe.goal.achieved[0].columns == (0, 1)
+    assert loaded.recipe.evaluation is not None
+    assert loaded.recipe.evaluation.environment.kwargs == {"max_episode_steps": 9}
+    settings: dict[str, Any] = {
+        "updates": np.int64(3),
+        "seed": np.int32(1),
+        "hidden": np.array([8]),
+    }
+    trained = og.train(
+        data, agent="gciql", alpha=np.float32(3), relabel={"k": np.int8(3)}, **settings
+    )
+    assert trained.training["seed"] == 1
+    numbers: dict[str, Any] = {"episodes": np.int64(1), "seed": np.int64(2), "workers": np.int64(1)}
+    table = og.evaluation_episodes(trained, discount=np.float64(0.5), **numbers)
+    assert table.equals(og.evaluation_episodes(trained, 1, seed=2, discount=0.5))
+
+
 def test_data_and_policies_are_shown_as_one_line(
     data: og.LearningData, policy: og.TrainedPolicy
 ) -> None:
@@ -250,7 +285,7 @@ def test_what_does_not_fit_a_policy_is_named(policy: og.TrainedPolicy) -> None:
         (lambda: policy.act(np.zeros(4)), r"the goal is missing"),
         (lambda: policy.act({"state": np.zeros(4)}), r"no observation key 'observation'"),
         (lambda: policy.act({"observation": np.zeros(3), "desired_goal": np.zeros(2)}), r"shape"),
-        (lambda: og.evaluate(policy, episodes=0), r"evaluate\(\): episodes"),
+        (lambda: og.evaluate(policy, episodes=0), r"evaluate\(\): episodes: .*, not 0\Z"),
         (lambda: og.evaluate(policy, workers=0), r"evaluate\(\): workers"),
         (lambda: og.evaluate(policy, 2, environment="FetchReach-v4"), r"FetchReach-v4"),
         (lambda: og.evaluate(policy, episode=3), r"unknown setting 'episode'"),

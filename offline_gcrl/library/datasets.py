@@ -42,6 +42,7 @@ from offline_gcrl.episodes.sources import open_source
 from offline_gcrl.goals.instructions import Sentences
 from offline_gcrl.hindsight.relabel import relabel
 from offline_gcrl.library.folders import TemporaryFolder
+from offline_gcrl.library.plain import plain
 from offline_gcrl.library.processes import without_main_module
 from offline_gcrl.library.sources import (
     LOAD,
@@ -147,6 +148,7 @@ def load_dataset(
         OfflineGCRLError: the source is unknown, its data is broken, or the goal or the environment does not fit it.
     """
     place = environment_settings(environment) if environment is not None else None
+    episodes = plain(episodes)
     check_arguments(source, episodes)
     if isinstance(source, minari.MinariDataset):
         return _from_minari(source, goal, place, episodes)

@@ -17,6 +17,7 @@ from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, episode_jobs
 from offline_gcrl.evaluation.results import Metrics, episode_table, summarise, summarise_by_task
 from offline_gcrl.evaluation.rollouts import run_episode, run_episodes
 from offline_gcrl.library.datasets import with_environment
+from offline_gcrl.library.plain import plain
 from offline_gcrl.library.policies import TrainedPolicy, load_policy
 from offline_gcrl.library.processes import without_main_module
 from offline_gcrl.library.sources import EnvironmentLike, environment_settings
@@ -108,7 +109,9 @@ def evaluation_episodes(
         ]
         jobs = [job for jobs in plan for job in jobs]
         with Bars(["evaluating"], len(jobs), "episodes") as bars:
-            rows = with_callback(_run(jobs, workers), lambda row: bars.advance("evaluating", 1))
+            rows = with_callback(
+                _run(jobs, plain(workers)), lambda row: bars.advance("evaluating", 1)
+            )
             table = episode_table(rows)
     numbers = [number for number, jobs in enumerate(plan) for _ in jobs]
     return table.with_columns(pl.Series("policy", numbers, dtype=pl.Int32))
@@ -122,8 +125,9 @@ def _settings(episodes: int, seed: int, workers: int, settings: Mapping[str, Any
             f"{EVALUATE}: unknown setting '{min(unknown)}'; known: discount, stop_at_success"
         )
     data = {"episodes": episodes, "seed": seed, "workers": workers, **settings}
-    others = {"curve_episodes": episodes, "held_out_episodes": 0, "wrong_identifier_episodes": 0}
-    return validated(Evaluate, data | others, EVALUATE)
+    others = {"held_out_episodes": 0, "wrong_identifier_episodes": 0}
+    checked = validated(Evaluate, plain(data | others), EVALUATE)
+    return checked.model_copy(update={"curve_episodes": checked.episodes})
 
 
 def _jobs(

@@ -24,6 +24,7 @@ from offline_gcrl.config import (
     recipe_names,
 )
 from offline_gcrl.config.reading import validated
+from offline_gcrl.library.plain import plain
 from offline_gcrl.support.errors import SettingsError
 
 LOAD = Path("load_dataset()")
@@ -72,7 +73,7 @@ def environment_settings(environment: EnvironmentLike, where: Path = LOAD) -> En
     if isinstance(environment, str):
         return Environment(id=environment)
     if isinstance(environment, Mapping):
-        return validated(Environment, dict(environment), where, ("environment",))
+        return validated(Environment, plain(environment), where, ("environment",))
     spec = environment.spec if isinstance(environment, gymnasium.Env) else environment
     if not isinstance(spec, EnvSpec):
         raise SettingsError(
@@ -81,7 +82,7 @@ def environment_settings(environment: EnvironmentLike, where: Path = LOAD) -> En
         )
     limit = {} if spec.max_episode_steps is None else {"max_episode_steps": spec.max_episode_steps}
     data = {"id": _importable_id(spec), "kwargs": {**spec.kwargs, **limit}}
-    return validated(Environment, data, where, ("environment",))
+    return validated(Environment, plain(data), where, ("environment",))
 
 
 def _importable_id(spec: EnvSpec) -> str:
@@ -129,7 +130,7 @@ def dataset_of_minari(
         SettingsError: the goal, or the number of episodes, is not valid.
     """
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", data.id).lstrip("-_")
-    spec = goal if isinstance(goal, Goal) else validated(Goal, dict(goal), LOAD, ("goal",))
+    spec = goal if isinstance(goal, Goal) else validated(Goal, plain(goal), LOAD, ("goal",))
     source = {"dataset": data.id, "kind": "demonstration", "episodes": episodes}
     place = environment or (environment_of(data) if spec.desired else None)
     recipe = Recipe(

@@ -21,6 +21,7 @@ from offline_gcrl.config.overrides import with_preset
 from offline_gcrl.config.reading import validated
 from offline_gcrl.library.datasets import LearningData
 from offline_gcrl.library.folders import TemporaryFolder
+from offline_gcrl.library.plain import plain
 from offline_gcrl.library.policies import TrainedPolicy, with_dataset
 from offline_gcrl.library.processes import without_main_module
 from offline_gcrl.support.errors import SettingsError
@@ -74,8 +75,9 @@ def train(
         raise SettingsError(
             f"{TRAIN}: data: expected what load_dataset returns, not {type(data).__name__}"
         )
-    train_settings, agent_settings = _checked(data, agent, updates, settings)
-    table = validated(Relabel, dict(relabel or {}), TRAIN, ("relabel",))
+    seed = plain(seed)
+    train_settings, agent_settings = _checked(data, agent, plain(updates), plain(settings))
+    table = validated(Relabel, {} if relabel is None else plain(relabel), TRAIN, ("relabel",))
     check_fit(agent_settings, train_settings, table, data.dataset, TRAIN)
     check_held_out(agent_settings, data.dataset, TRAIN)
     runs = {"datasets": [data.dataset.name], "agents": [agent], "seeds": [seed]}
