@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ def test_an_evaluation_gives_the_episodes_and_intervals_of_the_stage(
 
 
 def test_worker_processes_give_the_same_evaluation(policy: og.TrainedPolicy) -> None:
-    one, two = (og.evaluate([policy, policy], episodes=2, workers=n) for n in (1, 2))
+    seeds = [policy, replace(policy, training={**policy.training, "seed": 1})]
+    one, two = (og.evaluate(seeds, episodes=2, workers=n) for n in (1, 2))
     assert one.equals(two)
     assert (one["episodes"].max(), one["seeds"].max()) == (4, 2)
 
@@ -120,6 +122,30 @@ def test_numbers_and_arrays_of_numpy_are_settings(
     numbers: dict[str, Any] = {"episodes": np.int64(1), "seed": np.int64(2), "workers": np.int64(1)}
     table = og.evaluation_episodes(trained, discount=np.float64(0.5), **numbers)
     assert table.equals(og.evaluation_episodes(trained, 1, seed=2, discount=0.5))
+
+
+def test_policies_of_one_evaluation_differ_in_their_training_seed_only(
+    policy: og.TrainedPolicy, tmp_path: Path
+) -> None:
+    def changed(**facts: Any) -> og.TrainedPolicy:
+        return replace(policy, training={**policy.training, "seed": 1, **facts})
+
+    settings = policy.settings.model_copy(update={"alpha": 7.5})
+    for other, message in [
+        (policy, "0 and 1 have the same training seed, 0, which would count twice"),
+        (
+            changed(dataset="other"),
+            r"0 and 1 differ in dataset \(small, other\); evaluate each agent on its",
+        ),
+        (changed(updates=59), r"differ in updates \(60, 59\)"),
+        (replace(changed(), algorithm="bc"), r"differ in algorithm \(gciql, bc\)"),
+        (replace(changed(), settings=settings), r"differ in alpha \(.*, 7.5\)"),
+    ]:
+        with pytest.raises(og.OfflineGCRLError, match=message):
+            og.evaluate([policy, other], episodes=1)
+    saved = policy.save(tmp_path)
+    with pytest.raises(og.OfflineGCRLError, match="the same training seed"):
+        og.evaluation_episodes([saved, saved.parent], episodes=1)
 
 
 def test_data_and_policies_are_shown_as_one_line(

@@ -63,7 +63,8 @@ def evaluate(
         several tasks there is also the column task, in which null means all tasks.
 
     Raises:
-        OfflineGCRLError: there is no environment, or a setting does not fit it.
+        OfflineGCRLError: there is no environment, a setting does not fit it, or the policies are not those of several
+            training seeds of one agent.
     """
     tables = evaluation_episodes(
         policy, episodes, environment=environment, seed=seed, workers=workers, **settings
@@ -100,7 +101,8 @@ def evaluation_episodes(
         )
     loaded = [item if isinstance(item, TrainedPolicy) else load_policy(item) for item in several]
     if not loaded:
-        raise PolicyError("evaluate() needs at least one policy")
+        raise PolicyError(f"{EVALUATE}: policy: needs at least one policy")
+    _check_one_agent(loaded)
     chosen = _settings(episodes, seed, workers, settings)
     with TemporaryDirectory(prefix="offline-gcrl-") as folder:
         plan = [
@@ -115,6 +117,41 @@ def evaluation_episodes(
             table = episode_table(rows)
     numbers = [number for number, jobs in enumerate(plan) for _ in jobs]
     return table.with_columns(pl.Series("policy", numbers, dtype=pl.Int32))
+
+
+def _check_one_agent(policies: Sequence[TrainedPolicy]) -> None:
+    """Check that policies differ in their training seed only: an interval is over training seeds of one agent.
+
+    Raises:
+        SettingsError: two have the same seed, or another agent, dataset or settings.
+    """
+    first = _identity(policies[0])
+    seen: dict[int, int] = {}
+    for number, policy in enumerate(policies):
+        other = _identity(policy)
+        for name in sorted(first.keys() | other.keys()):
+            if first.get(name) != other.get(name):
+                raise SettingsError(
+                    f"{EVALUATE}: policy: the policies 0 and {number} differ in {name} ({first.get(name)}, "
+                    f"{other.get(name)}); evaluate each agent on its own"
+                )
+        seed = _training_seed(policy)
+        if seed in seen:
+            raise SettingsError(
+                f"{EVALUATE}: policy: the policies {seen[seed]} and {number} have the same training seed, {seed}, which "
+                "would count twice; name one of them"
+            )
+        seen[seed] = number
+
+
+def _identity(policy: TrainedPolicy) -> dict[str, Any]:
+    """What is the same for all training seeds of an agent, by name."""
+    facts = policy.settings.model_dump() | policy.training | {"algorithm": policy.algorithm}
+    return {name: value for name, value in facts.items() if name != "seed"}
+
+
+def _training_seed(policy: TrainedPolicy) -> int:
+    return int(policy.training.get("seed", 0))
 
 
 def _settings(episodes: int, seed: int, workers: int, settings: Mapping[str, Any]) -> Evaluate:
@@ -140,8 +177,7 @@ def _jobs(
     dataset = _evaluated(policy, environment)
     check_episode_counts(settings, dataset, EVALUATE)
     copyfile(policy._file, copy)
-    seed = int(policy.training.get("seed", 0))
-    return episode_jobs(copy, dataset, settings, seed, FINAL)
+    return episode_jobs(copy, dataset, settings, _training_seed(policy), FINAL)
 
 
 def _evaluated(policy: TrainedPolicy, environment: EnvironmentLike | None) -> Dataset:
