@@ -187,6 +187,15 @@ def test_a_saved_policy_is_loaded_with_its_recipe(policy: og.TrainedPolicy, tmp_
         plain.make_env()
 
 
+def test_a_policy_is_not_saved_in_place_of_a_file(policy: og.TrainedPolicy, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file/within"):
+        with pytest.raises(
+            og.OfflineGCRLError, match="file.*: is a file, and a folder is expected"
+        ):
+            policy.save(folder)
+
+
 def test_a_policy_of_a_project_has_the_recipe_that_the_project_resolved(
     policy: og.TrainedPolicy, tmp_path: Path
 ) -> None:
@@ -215,6 +224,8 @@ def test_a_minari_dataset_is_loaded_with_the_environment_that_it_names(
         og.load_dataset(loaded.filter_episodes(lambda episode: episode.id < 2), goal=GOAL)
     with pytest.raises(og.OfflineGCRLError, match=r"goal: is missing, and no recipe describes"):
         og.load_dataset(loaded)
+    with pytest.raises(og.OfflineGCRLError, match=r"load_dataset\(\): goal: expected keys and"):
+        og.load_dataset(loaded, goal="x")  # type: ignore[arg-type]
 
 
 def test_data_without_environment_is_trained_on_and_not_evaluated(tmp_path: Path) -> None:
@@ -266,6 +277,12 @@ def test_what_is_no_source_and_no_policy_ends_with_a_sentence(tmp_path: Path) ->
         ({"expectile": 2.0}, r"train\(\): expectile: .*, not 2.0"),
         ({"updates": 0}, r"train\(\): updates: .*, not 0"),
         ({"seed": -1}, r"train\(\): seeds.0: .*, not -1"),
+        ({"relabel": 3}, r"train\(\): relabel: expected keys and values"),
+        ({"relabel": "x"}, r"train\(\): relabel: expected keys and values"),
+        (
+            {"hidden": [3_000_000, 3_000_000]},
+            r"train\(\): there is not enough memory: .* more were needed",
+        ),
         ({"relabel": {"kk": 1}}, r"train\(\): relabel.kk: unknown key"),
         (
             {"relabel": {"strategies": ["final"]}},
@@ -289,7 +306,8 @@ def test_a_wrong_setting_ends_with_a_sentence(
     [
         ("pointmaze-umazee", r"did you mean 'pointmaze-umaze'"),
         ("tests", r"tests: has no schema.json"),
-        ("missing.yaml", r"no recipe 'missing'|no such folder"),
+        ("missing.yaml", r"load_dataset\(\): missing.yaml: no such file; recipes of this"),
+        ("", r"load_dataset\(\): source: is empty; name a recipe"),
     ],
 )
 def test_an_unknown_source_ends_with_a_sentence(source: str, message: str) -> None:

@@ -1,5 +1,6 @@
 """A policy that knows its recipe: it acts on observations of its environment, and makes that environment."""
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from offline_gcrl.evaluation.seen import Given
 from offline_gcrl.library.folders import TemporaryFolder
 from offline_gcrl.policies import policy as policies
 from offline_gcrl.policies.policy import Policy, policy_file
-from offline_gcrl.support.errors import DataError, PolicyError
+from offline_gcrl.support.errors import DataError, PolicyError, message_of
 from offline_gcrl.support.files import write_bytes, write_text
 
 DATASET = "dataset"
@@ -150,8 +151,18 @@ class TrainedPolicy(Policy):
 
         Returns:
             The file of the policy.
+
+        Raises:
+            PolicyError: the folder cannot be written.
         """
-        target = Path(folder)
+        try:
+            return self._saved(Path(folder))
+        except OSError as error:
+            raise PolicyError(message_of(error) or f"{folder}: {error}") from error
+
+    def _saved(self, target: Path) -> Path:
+        if target.exists() and not target.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "", str(target))
         target.mkdir(parents=True, exist_ok=True)
         if self.dataset is not None:
             text = self.dataset.model_dump_json(indent=2, exclude_defaults=True)

@@ -26,6 +26,7 @@ from offline_gcrl.config import (
 from offline_gcrl.config.reading import validated
 from offline_gcrl.library.plain import plain
 from offline_gcrl.support.errors import SettingsError
+from offline_gcrl.support.stores import is_remote
 
 LOAD = Path("load_dataset()")
 """The name of the function in errors about its arguments."""
@@ -45,10 +46,24 @@ def check_arguments(source: object, episodes: object) -> None:
         raise SettingsError(
             f"{LOAD}: source: expected a name, a path or a Minari dataset, not {type(source).__name__}"
         )
-    if isinstance(source, str | Path) and str(source).endswith(".yml"):
-        raise SettingsError(f"{LOAD}: {source}: files of recipes end with .yaml; rename it")
+    if source == "":
+        raise SettingsError(
+            f"{LOAD}: source: is empty; name a recipe, a dataset, a file or a folder"
+        )
+    if isinstance(source, str | Path):
+        _check_recipe_file(str(source))
     if episodes is not None and (type(episodes) is not int or episodes < 1):
         raise SettingsError(f"{LOAD}: episodes: expected a positive whole number, not {episodes!r}")
+
+
+def _check_recipe_file(name: str) -> None:
+    """Check the ending of the name of a file with a recipe, and that there is such a file."""
+    if name.endswith(".yml"):
+        raise SettingsError(f"{LOAD}: {name}: files of recipes end with .yaml; rename it")
+    if name.endswith(".yaml") and not is_remote(name) and not Path(name).exists():
+        raise SettingsError(
+            f"{LOAD}: {name}: no such file; recipes of this package are named without .yaml"
+        )
 
 
 def packaged_recipes() -> Path:

@@ -25,6 +25,7 @@ from offline_gcrl.library.plain import plain
 from offline_gcrl.library.policies import TrainedPolicy, with_dataset
 from offline_gcrl.library.processes import without_main_module
 from offline_gcrl.support.errors import SettingsError
+from offline_gcrl.support.memory import naming_memory
 from offline_gcrl.support.terminal import Bars
 from offline_gcrl.training.events import Event
 from offline_gcrl.training.jobs import (
@@ -69,7 +70,7 @@ def train(
         The policy. The weights are those of the stage ``train`` with the same settings and seed.
 
     Raises:
-        OfflineGCRLError: a setting is invalid or does not fit the data, or training diverged.
+        OfflineGCRLError: a setting is invalid or does not fit the data, memory ran out, or training diverged.
     """
     if not isinstance(data, LearningData):
         raise SettingsError(
@@ -96,14 +97,23 @@ def train(
         arrays=data.folder.path / "arrays",
     )
     job = replace(job, checkpoints=job.checkpoints / fingerprint(job, content_digest(job)))
+    _run(job)
+    return with_dataset(job.output / POLICY, data.dataset, folder)
+
+
+def _run(job: TrainingJob) -> None:
+    """Train in a process of its own, and show the progress."""
     work = Work([job])
-    with without_main_module(), Bars(list(work.totals), work.totals, "updates") as bars:
+    with (
+        naming_memory(TRAIN),
+        without_main_module(),
+        Bars(list(work.totals), work.totals, "updates") as bars,
+    ):
 
         def on_event(event: Event) -> None:
             bars.update(*work.count(event))
 
         train_seeds([job], on_event)
-    return with_dataset(job.output / POLICY, data.dataset, folder)
 
 
 def _place(checkpoints: str | Path, data: LearningData, agent: str, seed: int) -> Path:

@@ -3,6 +3,8 @@
 import errno
 import re
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from offline_gcrl.support.errors import OfflineGCRLError
@@ -51,6 +53,24 @@ def memory_sentence(error: BaseException) -> str:
     where = " of the GPU" if "CUDA" in text else ""
     free = gpu.group(1) if gpu else in_gib(free_memory())
     return f"there is not enough memory{where}{needed}, {free} are free; {REMEDY}"
+
+
+@contextmanager
+def naming_memory(place: object) -> Iterator[None]:
+    """Errors of missing memory within the block as one sentence.
+
+    Args:
+        place: the file or function that the sentence names.
+
+    Raises:
+        OfflineGCRLError: memory ran out.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OfflineGCRLError(f"{place}: {memory_sentence(error)}") from error
 
 
 def require_memory(needed: int, purpose: str) -> None:
