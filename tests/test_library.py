@@ -138,7 +138,10 @@ def test_policies_of_one_evaluation_differ_in_their_training_seed_only(
             r"0 and 1 differ in dataset \(small, other\); evaluate each agent on its",
         ),
         (changed(updates=59), r"differ in updates \(60, 59\)"),
-        (replace(changed(), algorithm="bc"), r"differ in algorithm \(gciql, bc\)"),
+        (
+            replace(changed(), algorithm="bc", settings=settings),
+            r"differ in algorithm \(gciql, bc\)",
+        ),
         (replace(changed(), settings=settings), r"differ in alpha \(.*, 7.5\)"),
     ]:
         with pytest.raises(og.OfflineGCRLError, match=message):

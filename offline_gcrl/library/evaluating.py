@@ -129,7 +129,7 @@ def _check_one_agent(policies: Sequence[TrainedPolicy]) -> None:
     seen: dict[int, int] = {}
     for number, policy in enumerate(policies):
         other = _identity(policy)
-        for name in sorted(first.keys() | other.keys()):
+        for name in first | other:
             if first.get(name) != other.get(name):
                 raise SettingsError(
                     f"{EVALUATE}: policy: the policies 0 and {number} differ in {name} ({first.get(name)}, "
@@ -145,9 +145,10 @@ def _check_one_agent(policies: Sequence[TrainedPolicy]) -> None:
 
 
 def _identity(policy: TrainedPolicy) -> dict[str, Any]:
-    """What is the same for all training seeds of an agent, by name."""
-    facts = policy.settings.model_dump() | policy.training | {"algorithm": policy.algorithm}
-    return {name: value for name, value in facts.items() if name != "seed"}
+    """What is the same for all training seeds of an agent, by name, and what says most first."""
+    facts = {"algorithm": policy.algorithm, **policy.training}
+    both = facts | policy.settings.model_dump() | facts
+    return {name: value for name, value in both.items() if name != "seed"}
 
 
 def _training_seed(policy: TrainedPolicy) -> int:
