@@ -148,7 +148,8 @@ def test_policies_of_one_evaluation_differ_in_their_training_seed_only(
             og.evaluate([policy, other], episodes=1)
     saved = policy.save(tmp_path)
     with pytest.raises(og.OfflineGCRLError, match="the same training seed"):
-        og.evaluation_episodes([saved, saved.parent], episodes=1)
+        og.evaluate([saved, saved.parent], episodes=1)
+    assert og.evaluation_episodes([saved, saved.parent], 1)["policy"].to_list() == [0, 1]
 
 
 def test_data_and_policies_are_shown_as_one_line(

@@ -255,7 +255,7 @@ def _message(details: ErrorDetails) -> str:
     """The message of pydantic, or a plainer one."""
     if details["type"] == "too_short":
         least = details["ctx"]["min_length"]
-        return f"needs at least {'one' if least == 1 else least}"
+        return f"needs at least {least} item{'s' * (least > 1)}"
     if details["type"] == "string_pattern_mismatch":
         pattern = details["ctx"]["pattern"]
         return f"{EXPECTED}{IN_WORDS[pattern]}" if pattern in IN_WORDS else details["msg"]

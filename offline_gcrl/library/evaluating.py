@@ -66,8 +66,10 @@ def evaluate(
         OfflineGCRLError: there is no environment, a setting does not fit it, or the policies are not those of several
             training seeds of one agent.
     """
+    loaded = _loaded(policy)
+    _check_one_agent(loaded)
     tables = evaluation_episodes(
-        policy, episodes, environment=environment, seed=seed, workers=workers, **settings
+        loaded, episodes, environment=environment, seed=seed, workers=workers, **settings
     ).partition_by("policy", maintain_order=True)
     rows = _rows(summarise(tables), None)
     for task, metrics in summarise_by_task(tables).items():
@@ -85,24 +87,16 @@ def evaluation_episodes(
     workers: int = 1,
     **settings: Any,
 ) -> pl.DataFrame:
-    """The episodes behind ``evaluate``, with the same arguments.
+    """The episodes behind ``evaluate``, with the same arguments, also of several agents.
 
     Returns:
         A row per episode, as in ``episodes.parquet`` of the stage ``evaluate``, and a column with the number of the
         policy.
 
     Raises:
-        OfflineGCRLError: as ``evaluate``.
+        OfflineGCRLError: there is no environment, or a setting does not fit it.
     """
-    several = [policy] if isinstance(policy, PolicyLike) else policy
-    if not isinstance(several, Sequence) or not all(isinstance(x, PolicyLike) for x in several):
-        raise PolicyError(
-            f"{EVALUATE}: policy: expected a policy, the path of one, or a list of them, not {policy!r:.60}"
-        )
-    loaded = [item if isinstance(item, TrainedPolicy) else load_policy(item) for item in several]
-    if not loaded:
-        raise PolicyError(f"{EVALUATE}: policy: needs at least one policy")
-    _check_one_agent(loaded)
+    loaded = _loaded(policy)
     chosen = _settings(episodes, seed, workers, settings)
     with TemporaryDirectory(prefix="offline-gcrl-") as folder:
         plan = [
@@ -117,6 +111,17 @@ def evaluation_episodes(
             table = episode_table(rows)
     numbers = [number for number, jobs in enumerate(plan) for _ in jobs]
     return table.with_columns(pl.Series("policy", numbers, dtype=pl.Int32))
+
+
+def _loaded(policy: PolicyLike | Sequence[PolicyLike]) -> list[TrainedPolicy]:
+    several = [policy] if isinstance(policy, PolicyLike) else policy
+    if not isinstance(several, Sequence) or not all(isinstance(x, PolicyLike) for x in several):
+        raise PolicyError(
+            f"{EVALUATE}: policy: expected a policy, the path of one, or a list of them, not {policy!r:.60}"
+        )
+    if not several:
+        raise PolicyError(f"{EVALUATE}: policy: needs at least one policy")
+    return [item if isinstance(item, TrainedPolicy) else load_policy(item) for item in several]
 
 
 def _check_one_agent(policies: Sequence[TrainedPolicy]) -> None:
