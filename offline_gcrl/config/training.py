@@ -56,7 +56,8 @@ class Train(Section):
     """Sets of data that are in memory in turn, with ``data: resident``."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Precision of matrix products in the loss; weights, gradients and checkpoints are always float32. ``tf32`` needs a
-    GPU. ``auto``: ``tf32`` on a GPU that has it; ``bf16`` on a processor that multiplies it, if a layer has 256 units."""
+    GPU. ``auto``: ``tf32`` on a GPU that has it; ``bf16`` on a processor that multiplies it, if a layer has 256 units
+    and the loss of the agent has no small differences of values."""
     seeds_together: Literal["auto", "processes", "stacked"] = "auto"
     """``processes``: one process per seed. ``stacked``: all seeds in one batched update. ``auto``: stacked on a GPU,
     processes otherwise."""
