@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
-from offline_gcrl.config.reading import Name, Section
+from offline_gcrl.config.reading import Name, Section, dotted
 from offline_gcrl.config.relabelling import Discount, Mixture, Strategy
 from offline_gcrl.config.speech import OF_INSTRUCTIONS, Speech, TextEncoder, check_instructions
 from offline_gcrl.config.vision import Vision, check_vision
@@ -300,6 +300,11 @@ class AgentSettings(Section):
     def value_meaning(self) -> ValueMeaning:
         """The meaning of the agent's ``state_value``, if it has one."""
         return "other"
+
+
+def shown_agent(settings: AgentSettings, key: tuple[str, ...]) -> str:
+    """An agent in errors: its key in the file, or its algorithm if it is no part of a file."""
+    return dotted(key) or f"'{settings.algorithm}'"
 
 
 def require_goal(settings: AgentSettings, reason: str) -> None:

@@ -9,6 +9,7 @@ from offline_gcrl.config.agents import (
     VALUES_IN_STEPS,
     AgentSettings,
     algorithms_with,
+    shown_agent,
 )
 from offline_gcrl.config.evaluating import Evaluate
 from offline_gcrl.config.goals import has_original_goals
@@ -87,7 +88,7 @@ def check_fit(
 def _check_devices(settings: AgentSettings, train: Train, key: tuple[str, ...], path: Path) -> None:
     """Gradients of parts of a batch must add up to that of the batch."""
     if train.devices > 1 and settings.has_batch_statistics:
-        where = dotted(key) or f"'{settings.algorithm}'"
+        where = shown_agent(settings, key)
         raise SettingsError(
             f"{path}: train.devices: the loss of {where} has quantities of the complete batch (pairs of transitions, a "
             "mean of |Q|, a percentile or a log mean), which several devices do not have; set train.devices: 1, or "
@@ -293,7 +294,7 @@ def _check_rewards(
     reads_rewards = any("rewards" in field for field in sampling.fields)
     if sampling.reward == "binary" and reads_rewards:
         raise SettingsError(
-            f"{path}: relabel.reward: the rewards of {dotted(key) or repr(settings.algorithm)} are 0 and 1, which needs "
+            f"{path}: relabel.reward: the rewards of {shown_agent(settings, key)} are 0 and 1, which needs "
             f"'sparse', not '{relabel.reward}'"
         )
     if sampling.representation_goals:
@@ -319,7 +320,7 @@ def _check_several_tasks(
     path: Path,
 ) -> None:
     """Settings of multi-task training must fit the tasks of the dataset, and the agent."""
-    where = dotted(key) or f"'{settings.algorithm}'"
+    where = shown_agent(settings, key)
     names = [recipe.task for recipe in dataset.recipes]
     snapshots = len(train.snapshot_updates)
     check_tasks_of(train.tasks, train.sequence, names, snapshots, dataset.name, path)

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from offline_gcrl.config.agents import AgentSettings
-from offline_gcrl.config.reading import dotted
+from offline_gcrl.config.agents import AgentSettings, shown_agent
 from offline_gcrl.config.recipes import Dataset
 from offline_gcrl.support.errors import SettingsError
 
@@ -27,7 +26,7 @@ def check_held_out(
     """
     used = ON_THE_WAY.intersection(settings.batch_sampling.fields)
     if used and any(recipe.held_out for recipe in dataset.recipes):
-        where = dotted(key) or f"'{settings.algorithm}'"
+        where = shown_agent(settings, key)
         raise SettingsError(
             f"{path}: {where}: trains on {' and '.join(sorted(used))} of the data, some of which are in the region that held_out "
             f"of the recipe '{dataset.name}' holds out; use an agent without subgoals, or a recipe without held_out"

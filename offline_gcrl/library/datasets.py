@@ -41,6 +41,7 @@ from offline_gcrl.episodes.published import check_published
 from offline_gcrl.episodes.sources import open_source
 from offline_gcrl.goals.instructions import Sentences
 from offline_gcrl.hindsight.relabel import relabel
+from offline_gcrl.library.explained import explained
 from offline_gcrl.library.folders import TemporaryFolder
 from offline_gcrl.library.plain import plain
 from offline_gcrl.library.processes import without_main_module
@@ -57,12 +58,7 @@ from offline_gcrl.library.sources import (
     recipe_with_source,
 )
 from offline_gcrl.support.digests import read_json
-from offline_gcrl.support.errors import (
-    DataError,
-    OfflineGCRLError,
-    SettingsError,
-    system_errors_explained,
-)
+from offline_gcrl.support.errors import DataError, OfflineGCRLError, SettingsError
 from offline_gcrl.support.files import atomic_directory, write_text
 from offline_gcrl.support.stores import copy_from_store, is_remote
 from offline_gcrl.support.terminal import Bars
@@ -247,7 +243,7 @@ def _from_recipe(dataset: Dataset, place: Environment | None) -> LearningData:
     folder = TemporaryFolder()
     root = folder.path / "minari"
     root.mkdir()
-    with without_main_module(), system_errors_explained():
+    with without_main_module(), explained(LOAD):
         for recipe in dataset.recipes:
             for source in recipe.sources:
                 _provide(recipe, source, root)
@@ -341,7 +337,7 @@ def _ingest(dataset: Dataset, root: Path, folder: TemporaryFolder) -> LearningDa
     total = sum(open_source(source, root).total_steps for source in sources)
     names = ["ingest", *(["images"] if dataset.images else [])]
     progress = Bars(names, total, "transitions")
-    with without_main_module(), system_errors_explained(), progress as bars:
+    with without_main_module(), explained(LOAD), progress as bars:
         on_parts = (partial(bars.advance, "ingest"), partial(bars.advance, "images"))
         schema = ingest(dataset, root, episodes, *on_parts)
     for found in schema["isolated_values"]:

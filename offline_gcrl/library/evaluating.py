@@ -151,9 +151,9 @@ def _check_one_agent(policies: Sequence[TrainedPolicy]) -> None:
 
 def _identity(policy: TrainedPolicy) -> dict[str, Any]:
     """What is the same for all training seeds of an agent, by name, and what says most first."""
-    facts = {"algorithm": policy.algorithm, **policy.training}
-    both = facts | policy.settings.model_dump() | facts
-    return {name: value for name, value in both.items() if name != "seed"}
+    settings = policy.settings.model_dump(exclude={"algorithm"})
+    facts = {"algorithm": policy.algorithm, **policy.training, **settings}
+    return {name: value for name, value in facts.items() if name != "seed"}
 
 
 def _training_seed(policy: TrainedPolicy) -> int:

@@ -20,12 +20,12 @@ from offline_gcrl.config.outputs import POLICY
 from offline_gcrl.config.overrides import with_preset
 from offline_gcrl.config.reading import validated
 from offline_gcrl.library.datasets import LearningData
+from offline_gcrl.library.explained import explained
 from offline_gcrl.library.folders import TemporaryFolder
 from offline_gcrl.library.plain import plain
 from offline_gcrl.library.policies import TrainedPolicy, with_dataset
 from offline_gcrl.library.processes import without_main_module
 from offline_gcrl.support.errors import SettingsError
-from offline_gcrl.support.memory import naming_memory
 from offline_gcrl.support.terminal import Bars
 from offline_gcrl.training.events import Event
 from offline_gcrl.training.jobs import (
@@ -105,7 +105,7 @@ def _run(job: TrainingJob) -> None:
     """Train in a process of its own, and show the progress."""
     work = Work([job])
     with (
-        naming_memory(TRAIN),
+        explained(TRAIN),
         without_main_module(),
         Bars(list(work.totals), work.totals, "updates") as bars,
     ):

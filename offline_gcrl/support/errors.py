@@ -1,8 +1,6 @@
 """Errors that a user can fix. Any other exception is a bug and shows its traceback."""
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class OfflineGCRLError(Exception):
@@ -73,18 +71,6 @@ def message_of(error: BaseException) -> str | None:
             "output of the stage and run `dvc repro`, which writes it again"
         )
     return None
-
-
-@contextmanager
-def system_errors_explained() -> Iterator[None]:
-    """Within the block, errors of the system that have a remedy are errors of this package, for users of the library."""
-    try:
-        yield
-    except OSError as error:
-        message = message_of(error)
-        if message is None:
-            raise
-        raise OfflineGCRLError(message) from error
 
 
 def _first_line(error: BaseException) -> str:

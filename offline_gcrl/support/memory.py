@@ -3,11 +3,9 @@
 import errno
 import re
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.support.errors import OfflineGCRLError, message_of
 
 GIB = 2**30
 PREFIXES = "kmgtpe"
@@ -55,22 +53,9 @@ def memory_sentence(error: BaseException) -> str:
     return f"there is not enough memory{where}{needed}, {free} are free; {REMEDY}"
 
 
-@contextmanager
-def naming_memory(place: object) -> Iterator[None]:
-    """Errors of missing memory within the block as one sentence.
-
-    Args:
-        place: the file or function that the sentence names.
-
-    Raises:
-        OfflineGCRLError: memory ran out.
-    """
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OfflineGCRLError(f"{place}: {memory_sentence(error)}") from error
+def explanation(error: BaseException) -> str | None:
+    """The sentence of an error that a user can fix, missing memory included; None for a bug, whose traceback is shown."""
+    return memory_sentence(error) if is_out_of_memory(error) else message_of(error)
 
 
 def require_memory(needed: int, purpose: str) -> None:

@@ -22,14 +22,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from offline_gcrl.support.errors import message_of
 from offline_gcrl.support.imports import pause_collection, resume_collection
-from offline_gcrl.support.memory import (
-    WITHOUT_EPISODES,
-    is_out_of_memory,
-    memory_sentence,
-    stage_remark,
-)
+from offline_gcrl.support.memory import WITHOUT_EPISODES, explanation, stage_remark
 from offline_gcrl.support.numbers import duration
 from offline_gcrl.support.silence import silence
 from offline_gcrl.support.stages import end_of_stage, place_of_stage
@@ -89,7 +83,7 @@ def stage(title: str, subject: str, again: str = "dvc repro") -> Iterator[None]:
         _print(f"  [yellow]stopped[/yellow]; `{escape(again)}` continues from here")
         sys.exit(130)
     except Exception as error:
-        message = memory_sentence(error) if is_out_of_memory(error) else message_of(error)
+        message = explanation(error)
         if message is None:
             raise
         Console(stderr=True, highlight=False, soft_wrap=True).print(
