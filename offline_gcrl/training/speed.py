@@ -4,9 +4,6 @@ The choice is a function of the settings and of the capabilities of the machine,
 resumed run computes as before. It changes the last bits of weights, so it is part of the fingerprint of a checkpoint.
 """
 
-import os
-import shutil
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +16,13 @@ from offline_gcrl.agents import Batch, Losses
 from offline_gcrl.config import AgentSettings, Train
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.training.adam import FusedAdam
+from offline_gcrl.training.compiled import (
+    TOLERANCES,
+    CompiledLoss,
+    Device,
+    Precision,
+    has_compiler,
+)
 from offline_gcrl.training.updates import LossFunction
 
 WORTH_ROUTING = 256
@@ -31,14 +35,7 @@ WORTH_COMPILING_ON_A_GPU = 200_000
 """Updates from which compiling on a GPU, up to 45 s on an H100, takes less than half of the time that it saves."""
 ACCURATE = 2.0e-6
 """Relative error up to which a product of matrices counts as float32's; bfloat16 gives 3e-3."""
-TOLERANCES = {"fp32": 1.0e-4, "tf32": 5.0e-3, "bf16": 5.0e-2}
-"""Relative difference up to which a compiled loss, which adds up in another order, counts as the same."""
-
-
-Precision = Literal["fp32", "tf32", "bf16"]
-Device = Literal["cpu", "cuda"]
-OPTIONS: dict[Device, dict[str, Any]] = {"cpu": {"cpp_wrapper": True}, "cuda": {}}
-"""Options of torch's compiler. On a CPU the calls of the kernels are compiled, too, which saves a millisecond per update."""
+MatrixProducts = Literal["default", "onednn", "own"]
 FIRST_WITH_TF32 = 8
 """Compute capability of the first GPUs with TF32 (NVIDIA's Ampere)."""
 
@@ -48,8 +45,9 @@ class Plan:
     """The fast paths of a job."""
 
     device: Device
-    matmul: Literal["default", "onednn"]
-    """The library that multiplies float32 matrices on a CPU."""
+    matmul: MatrixProducts
+    """What multiplies matrices on a CPU. ``onednn``: oneDNN, in float32. ``own``: ``training.products``, in a compiled loss.
+    ``default``: torch's choice, which is MKL for float32 and oneDNN for bfloat16."""
     compile: bool
     precision: Precision
     stacked: bool
@@ -72,7 +70,9 @@ class Plan:
             loss = _in_bfloat16(loss, self.device)
         if not self.compile:
             return loss
-        return CompiledLoss(loss, TOLERANCES[self.precision], self.device)
+        return CompiledLoss(
+            loss, TOLERANCES[self.precision], self.device, own_products=self.matmul == "own"
+        )
 
     def adam(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Adam:
         """Adam over parameter groups, with its step counts on the device where updates are recorded.
@@ -107,10 +107,7 @@ def plan_for(train: Train, settings: AgentSettings) -> Plan:
     device: Device = "cuda" if accelerator(train.accelerator) == "gpu" else "cpu"
     notes: list[str] = []
     precision = _precision(train, settings, device, notes)
-    worth_routing = precision == "fp32" and max(settings.hidden) >= WORTH_ROUTING
-    routed = (
-        device == "cpu" and worth_routing and _or_note(onednn_is_accurate(), NOT_ACCURATE, notes)
-    )
+    compile = _compiles(train, settings, device, notes)
     together = train.seeds_together
     apart = bool(train.tasks or train.sequence) or train.devices > 1
     if device == "cuda" and train.devices > max(1, torch.cuda.device_count()):
@@ -119,8 +116,8 @@ def plan_for(train: Train, settings: AgentSettings) -> Plan:
         )
     return Plan(
         device=device,
-        matmul="onednn" if routed else "default",
-        compile=_compiles(train, settings, device, notes),
+        matmul=_matmul(settings, device, precision, compile, notes),
+        compile=compile,
         precision=precision,
         stacked=together == "stacked" or (together == "auto" and device == "cuda" and not apart),
         notes=tuple(notes),
@@ -148,6 +145,21 @@ def _precision(
     return chosen
 
 
+def _matmul(
+    settings: AgentSettings, device: Device, precision: Precision, compile: bool, notes: list[str]
+) -> MatrixProducts:
+    if device == "cuda" or max(settings.hidden) < WORTH_ROUTING:
+        return "default"
+    if compile and multiplies_tiles():
+        from offline_gcrl.training.products import are_built  # It imports torch's compiler.
+
+        if _or_note(are_built(), NOT_BUILT, notes):
+            return "own"
+    if precision == "fp32" and _or_note(onednn_is_accurate(), NOT_ACCURATE, notes):
+        return "onednn"
+    return "default"
+
+
 def _compiles(train: Train, settings: AgentSettings, device: Device, notes: list[str]) -> bool:
     wanted = _pays_back(train, settings, device) if train.compile == "auto" else train.compile
     if not wanted or train.has_task_gradients:
@@ -168,6 +180,15 @@ def multiplies_bfloat16() -> bool:
     return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
 
 
+def multiplies_tiles() -> bool:
+    """Whether the processor has tiles of bfloat16 (Intel's AMX), and torch contains MKL."""
+    has_tiles = torch.cpu.get_capabilities().get("amx_bf16")
+    return bool(has_tiles and torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
+
+
+NOT_BUILT = (
+    "MKL's product of bfloat16 could not be compiled: small matrices are multiplied the slower way"
+)
 NOT_ACCURATE = "oneDNN rounds float32 on this processor: matrices are multiplied the slower way"
 COMPILED = (
     "train.compile: auto compiles the loss here, so the first update takes up to three minutes"
@@ -204,56 +225,6 @@ def onednn_is_accurate() -> bool:
     with _routed("bf16"):
         products = (left @ right, (right.mT @ left.mT).mT)  # Backward passes multiply transposes.
     return all(_relative_error(product, exact) < ACCURATE for product in products)
-
-
-def has_compiler(device: str) -> bool:
-    """Whether ``torch.compile`` finds what it needs: on a CPU, a C++ compiler."""
-    return device != "cpu" or shutil.which(os.environ.get("CXX", "g++")) is not None
-
-
-class CompiledLoss:
-    """A loss compiled at its first call; as it is, with a line of explanation, if that fails or gives another loss.
-
-    Which is found out on the first batch of each process.
-
-    Args:
-        loss: of a batch.
-        tolerance: by which the compiled one may differ, relatively.
-        device: where the batches are.
-    """
-
-    def __init__(
-        self, loss: LossFunction, tolerance: float = TOLERANCES["fp32"], device: Device = "cpu"
-    ) -> None:
-        # torch's compiler calls this function, which torch has deprecated, for an assignment to the diagonal.
-        warnings.filterwarnings("ignore", r".*_prims_common\.check` is deprecated", FutureWarning)
-        self.plain, self.tolerance = loss, tolerance
-        self.current: LossFunction = torch.compile(loss, dynamic=False, options=OPTIONS[device])
-        self.called = False
-
-    def __call__(self, batch: Batch) -> Losses:
-        """The loss of a batch."""
-        if not self.called:
-            self.called = True
-            problem = self._problem(batch)
-            if problem:
-                print(f"  the compiled loss is not used, it runs as it is: {problem}", flush=True)
-                self.current = self.plain
-        return self.current(batch)
-
-    def _problem(self, batch: Batch) -> str:
-        """The error of the compiled loss compared with the eager one; empty if there is none."""
-        try:
-            found = self.current(batch)[0].detach()
-        except (
-            Exception
-        ) as error:  # The compiler raises many kinds; the eager loss repeats real errors.
-            return next(iter(str(error).splitlines()), type(error).__name__)
-        expected = self.plain(batch)[0].detach()
-        by = self.tolerance
-        if torch.isclose(found, expected, rtol=by, atol=by, equal_nan=True):
-            return ""
-        return f"it is {float(found):.6g} where it should be {float(expected):.6g}"
 
 
 def _pays_back(train: Train, settings: AgentSettings, device: str) -> bool:

@@ -1,0 +1,191 @@
+"""The package's products of matrices: the operators, the graphs in which they replace torch's, and the plans that use them."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_agents import make_settings
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from offline_gcrl.config import Train
+from offline_gcrl.training import products, speed
+from offline_gcrl.training.compiled import TOLERANCES, CompiledLoss, Precision, has_compiler
+from offline_gcrl.training.products import LARGEST_RESULT, LEAST_WORK, SMALLEST_SIDE, Products
+from offline_gcrl.training.speed import multiplies_tiles, plan_for
+
+needs_tiles = pytest.mark.skipif(
+    not (has_compiler("cpu") and multiplies_tiles()), reason="no C++ compiler, or no AMX"
+)
+SHAPES = [(5, 7, 3), (1, 4, 6), (6, 1, 4), (4, 6, 1), (1, 1, 1), (64, 57, 32), (33, 300, 65)]
+
+
+def matrix(
+    rows: int,
+    columns: int,
+    *,
+    transposed: bool = False,
+    wide: bool = False,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Tensor:
+    """Normally distributed numbers; ``wide``: part of a matrix with more columns."""
+    generator = torch.Generator().manual_seed(rows + columns)
+    shape = (columns, rows) if transposed else (rows, columns)
+    numbers = torch.randn(shape[0], shape[1] + 3 * wide, generator=generator).to(dtype)
+    part = numbers[:, : shape[1]]
+    return part.mT if transposed else part
+
+
+def pairs(shape: tuple[int, int, int], dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+    """Factors that lie in memory in all ways that the operators allow."""
+    rows, depth, columns = shape
+    ways = [{"transposed": t, "wide": w, "dtype": dtype} for t in (False, True) for w in (False, True)]  # fmt: skip
+    return [
+        (matrix(rows, depth, **one), matrix(depth, columns, **other))
+        for one in ways
+        for other in ways
+    ]
+
+
+@needs_tiles
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products_of_bfloat16_are_added_up_in_float32(shape: tuple[int, int, int]) -> None:
+    assert products.are_built()
+    for left, right in pairs(shape, torch.bfloat16):
+        found = torch.ops.offline_gcrl.product_of_bfloat16(left, right)
+        torch.testing.assert_close(found, left.float() @ right.float(), rtol=1e-5, atol=1e-5)
+
+
+@needs_tiles
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products_of_float32_are_as_near_to_float64_as_torchs(shape: tuple[int, int, int]) -> None:
+    assert products.are_built()
+    for left, right in pairs(shape, torch.float32):
+        found = torch.ops.offline_gcrl.product_of_float32(left, right)
+        exact = left.double() @ right.double()
+        own, torchs = (float((each - exact).norm()) for each in (found, left @ right))
+        assert own < 1.1 * torchs + 1e-7 * float(exact.norm())
+
+
+def changed_graph(function: Any, *inputs: Tensor) -> tuple[torch.fx.GraphModule, int]:
+    """The graph of a function after the pass, and the number of products that it replaced."""
+    traced = make_fx(function, tracing_mode="fake")(*inputs)
+    Products()(traced.graph)
+    traced.recompile()
+    namespace = torch.ops.offline_gcrl
+    own = [namespace.product_of_bfloat16.default, namespace.product_of_float32.default]
+    return traced, sum(node.target in own for node in traced.graph.nodes)
+
+
+@needs_tiles
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "side"), [(torch.bfloat16, 4), (torch.float32, 256)], ids=["bf16", "fp32"]
+)
+def test_a_replaced_layer_has_the_outputs_and_gradients_of_torchs_within_a_rounding(
+    has_bias: bool, dtype: torch.dtype, side: int
+) -> None:
+    inputs, weight, bias = (
+        matrix(side, side, dtype=dtype),
+        matrix(side, side, dtype=dtype),
+        matrix(1, side, dtype=dtype)[0],
+    )
+
+    def layer(inputs: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        inputs, weight = inputs.detach().requires_grad_(), weight.detach().requires_grad_()
+        outputs = nn.functional.linear(inputs, weight, bias if has_bias else None)
+        return outputs, *torch.autograd.grad(outputs.square().sum(), (inputs, weight))
+
+    graph, replaced = changed_graph(layer, inputs, weight, bias)
+    assert replaced == 3
+    by = 2e-2 if dtype == torch.bfloat16 else 1e-4
+    expected = layer(inputs, weight, bias)
+    for own, torchs in zip(graph(inputs, weight, bias), expected, strict=True):
+        assert own.dtype == dtype
+        torch.testing.assert_close(
+            own, torchs, rtol=by, atol=by * float(torchs.detach().abs().max())
+        )
+
+
+@needs_tiles
+def test_products_that_torch_computes_as_fast_stay_as_they_are() -> None:
+    below, side = SMALLEST_SIDE - 1, 2 * SMALLEST_SIDE
+    deep = LEAST_WORK // side**2
+    for dtype, shape, replaced in (
+        (torch.bfloat16, (4, 4, 4), 1),
+        (torch.bfloat16, (LARGEST_RESULT // 4 + 1, 4, 4), 0),
+        (torch.float32, (side, deep, side), 1),
+        (torch.float32, (side, deep - 1, side), 0),
+        (torch.float32, (side, LEAST_WORK, below), 0),
+        (torch.float64, (side, deep, side), 0),
+    ):
+        left, right = (torch.empty(size, dtype=dtype) for size in (shape[:2], shape[1:]))
+        _, count = changed_graph(lambda a, b: a @ b, left, right)
+        assert count == replaced, (dtype, shape)
+    strided = torch.empty(2 * side, 2 * deep)[::2, ::2]
+    _, count = changed_graph(lambda a, b: a @ b, strided, torch.empty(deep, side))
+    assert count == 0
+
+
+@needs_tiles
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # within torch's own compiler
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_in_earnest_the_gradients_are_as_near_to_float64_as_torchs(
+    precision: Precision,
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.LayerNorm(128), nn.Linear(128, 1))
+    inputs = torch.randn(1024, 64)
+
+    def loss(batch: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            return network(batch["inputs"]).float().square().mean(), {}
+
+    def gradients(of: Any, batch: Any) -> Tensor:
+        found = torch.autograd.grad(of(batch)[0], list(network.parameters()))
+        return torch.cat([part.flatten().double() for part in found])
+
+    batch = {"inputs": inputs}
+    torch.compiler.reset()
+    compiled = CompiledLoss(loss, TOLERANCES[precision], own_products=True)
+    own, torchs = (gradients(each, batch) for each in (compiled, loss))
+    network.double()
+    exact = gradients(lambda b: (network(b["inputs"]).square().mean(), {}), {"inputs": inputs.double()})  # fmt: skip
+    assert compiled.current is not compiled.plain
+    assert float((own - exact).norm()) < 1.5 * float((torchs - exact).norm())
+
+
+def test_compiled_losses_of_wide_networks_use_them_where_the_processor_has_tiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def plan(tiles: bool, width: int = 256, **changed: Any) -> Any:
+        monkeypatch.setattr(speed, "multiplies_tiles", lambda: tiles)
+        whole = {"updates": 1000, "snapshots": 10, "accelerator": "cpu", **changed}
+        return plan_for(Train.model_validate(whole), make_settings("bc", {"hidden": [width]}))
+
+    monkeypatch.setattr(products, "are_built", lambda: True)
+    monkeypatch.setattr(speed, "has_compiler", lambda device: True)
+    for precision in ("fp32", "bf16"):
+        assert plan(True, compile=True, precision=precision).matmul == "own"
+        assert plan(False, compile=True, precision=precision).matmul != "own"
+        assert plan(True, compile=False, precision=precision).matmul != "own"
+        assert plan(True, 128, compile=True, precision=precision).matmul == "default"
+    monkeypatch.setattr(products, "are_built", lambda: False)
+    without = plan(True, compile=True, precision="bf16")
+    assert (without.matmul, without.compile) == ("default", True)
+    assert speed.NOT_BUILT in without.notes
+
+
+def test_a_compiler_that_fails_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "cache_dir", lambda: str(tmp_path))
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(subprocess.CalledProcessError):
+        products._library()
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(products, "_load", products._library)
+    assert not products.are_built()
