@@ -61,7 +61,7 @@ class Size:
 
 
 LARGE = Size("batch 1024, 3x512", 1024, [512, 512, 512], 5)
-SMALL = Size("batch 256, 2x256", 256, [256, 256], 100)
+SMALL = Size("batch 256, 2x256", 256, [256, 256], 50)
 
 
 # ------------------------------------------------------------------------------------------ the baseline
@@ -331,7 +331,7 @@ def matmul_rate(size: Size, seconds: float = 1.0) -> float:
 class Still:
     """An updater that does nothing, so that only the loop is measured."""
 
-    def run(self, batches: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    def run(self, batches: dict[str, Tensor], first: int, count: int) -> dict[str, Tensor]:
         """No updates."""
         return {"value/loss": torch.zeros(())}
 
@@ -340,7 +340,6 @@ def lightning_share(rounds: int = 5, updates: int = 100_000) -> Measurement:
     """CPU time of Lightning's loop per update, with 25 updates per ``training_step``, without batches and updates."""
     import lightning as L
 
-    from offline_gcrl.config import Train
     from offline_gcrl.training.module import RoundOfChunks, TrainingModule, _quiet_lightning
 
     class Loop(TrainingModule):
@@ -352,8 +351,8 @@ def lightning_share(rounds: int = 5, updates: int = 100_000) -> Measurement:
             self.first_round = 0
 
         @property
-        def updates_a_round(self) -> int:
-            return updates
+        def updates_per_step(self) -> int:
+            return self.train_settings.updates_per_step
 
         def configure_optimizers(self) -> list[torch.optim.Optimizer]:
             return [torch.optim.Adam([self.weight])]
@@ -379,11 +378,11 @@ def lightning_share(rounds: int = 5, updates: int = 100_000) -> Measurement:
                 enable_model_summary=False,
                 default_root_dir=Path(folder),
             )
+            chunks = RoundOfChunks(loop)
             before = cpu_seconds()
             trainer.fit(loop)
-            through = cpu_seconds() - before
-            module, before = loop, cpu_seconds()
-            for chunk in RoundOfChunks(module):
+            through, before = cpu_seconds() - before, cpu_seconds()
+            for chunk in chunks:
                 loop.training_step(chunk, 0)
             shares.append((through - (cpu_seconds() - before)) / updates * 1e6)
     return Measurement(

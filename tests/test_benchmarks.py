@@ -11,7 +11,7 @@ from conftest import SmallDataset
 
 from benchmarks import agents, claims, gpu, harness, run
 from benchmarks.harness import Measurement, compare, cpu_seconds
-from benchmarks.training import Size, plan
+from benchmarks.training import Size, lightning_share, plan
 from offline_gcrl.support.processes import ordered_map
 
 
@@ -157,3 +157,8 @@ def test_the_behaviour_of_a_dataset_has_a_success_rate_per_source(dataset: Small
         "exploration, at any step",
         "demonstration, at any step",
     ]
+
+
+def test_the_share_of_the_loop_is_measured_with_the_loop_of_training() -> None:
+    (share,) = lightning_share(rounds=1, updates=200).values
+    assert share > 0.0
