@@ -21,6 +21,7 @@ from torch.fx import Graph, Node
 from offline_gcrl.training.compiled import compiler
 
 SOURCES = [Path(__file__).with_name(name) for name in ("bfloat16.cpp", "float32.cpp")]
+HEADER = Path(__file__).with_name("matrix.h")
 LARGEST_RESULT, MOST_WORK = 2**16, 2**24
 """Numbers of the result, and multiplications, up to which MKL multiplies bfloat16 faster than oneDNN."""
 SMALLEST_SIDE, LEAST_WORK = 64, 2**22
@@ -58,14 +59,12 @@ class Products(CustomGraphPass):
 
     def uuid(self) -> bytes:
         """What the compiler's cache distinguishes."""
-        return get_hash_for_files((__file__, *map(str, SOURCES)))
+        return get_hash_for_files((__file__, str(HEADER), *map(str, SOURCES)))
 
 
 def _saves_time(left: Tensor, right: Tensor) -> bool:
     (rows, depth), columns = left.shape, right.shape[1]
     work = rows * depth * columns
-    if 1 not in left.stride() or 1 not in right.stride():
-        return False
     if left.dtype == torch.bfloat16:
         return rows * columns <= LARGEST_RESULT and work <= MOST_WORK
     is_large = min(rows, depth, columns) >= SMALLEST_SIDE and work >= LEAST_WORK
@@ -106,7 +105,7 @@ def _load() -> None:
 
 def _library() -> Path:
     """The compiled operators in the folder of torch's compiler, named by all that they depend on."""
-    text = "".join(source.read_text() for source in SOURCES)
+    text = "".join(source.read_text() for source in (HEADER, *SOURCES))
     name = sha256(f"{text} {torch.__version__} {compiler()}".encode()).hexdigest()[:16]
     target = Path(cache_dir()) / f"offline_gcrl_products_{name}.so"
     if not target.exists():

@@ -4,6 +4,8 @@
 // products of the parts of two numbers, the six with parts i + j <= 2 are added up, in float32. The other three are smaller
 // than the error of one rounding of float32 (Henry, Tang and Heinecke 2019, arXiv 1904.06376).
 
+#include "matrix.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -13,8 +15,6 @@
 #include <stdexcept>
 #include <sys/syscall.h>
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
 #include <unistd.h>
 
 using torch::stable::Tensor;
@@ -212,12 +212,14 @@ bool may_use_tiles() {
   return granted;
 }
 
-// (rows, depth) and (depth, columns) to (rows, columns), all of float32. The factors have contiguous rows or columns.
+// (rows, depth) and (depth, columns) to (rows, columns), all of float32.
 Tensor product(Tensor left, Tensor right) {
   if (!may_use_tiles()) throw std::runtime_error("the operating system does not permit tiles (AMX)");
+  left = in_order(left), right = in_order(right);
   const auto numbers = [](const Tensor& matrix) { return static_cast<const float*>(matrix.data_ptr()); };
-  const Vectors rows{numbers(left), left.size(0), left.size(1), left.stride(0), left.stride(1)};
-  const Vectors columns{numbers(right), right.size(1), right.size(0), right.stride(1), right.stride(0)};
+  const Layout a = layout(left), b = layout(right);
+  const Vectors rows{numbers(left), left.size(0), left.size(1), a.by_rows ? a.stride : 1, a.by_rows ? 1 : a.stride};
+  const Vectors columns{numbers(right), right.size(1), right.size(0), b.by_rows ? 1 : b.stride, b.by_rows ? b.stride : 1};
   Tensor result = torch::stable::new_empty(left, {rows.count, columns.count});
   multiply_all(rows, columns, static_cast<float*>(result.data_ptr()));
   return result;
