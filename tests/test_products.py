@@ -13,8 +13,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from offline_gcrl.config import Train
 from offline_gcrl.training import products, speed
 from offline_gcrl.training.compiled import TOLERANCES, CompiledLoss, Precision, has_compiler
-from offline_gcrl.training.products import LARGEST_RESULT, LEAST_WORK, SMALLEST_SIDE, Products
-from offline_gcrl.training.speed import multiplies_tiles, plan_for
+from offline_gcrl.training.products import (
+    LARGEST_RESULT,
+    LEAST_WORK,
+    MOST_WORK,
+    SMALLEST_SIDE,
+    Products,
+)
+from offline_gcrl.training.speed import Plan, multiplies_tiles, plan_for
 
 needs_tiles = pytest.mark.skipif(
     not (has_compiler("cpu") and multiplies_tiles()), reason="no C++ compiler, or no AMX"
@@ -135,6 +141,8 @@ def test_products_that_torch_computes_as_fast_stay_as_they_are() -> None:
     for dtype, shape, replaced in (
         (torch.bfloat16, (4, 4, 4), 1),
         (torch.bfloat16, (LARGEST_RESULT // 4 + 1, 4, 4), 0),
+        (torch.bfloat16, (4, MOST_WORK // 16, 4), 1),
+        (torch.bfloat16, (4, MOST_WORK // 16 + 1, 4), 0),
         (torch.float32, (side, deep, side), 1),
         (torch.float32, (side, deep - 1, side), 0),
         (torch.float32, (side, LEAST_WORK, below), 0),
@@ -143,6 +151,9 @@ def test_products_that_torch_computes_as_fast_stay_as_they_are() -> None:
         left, right = (torch.empty(size, dtype=dtype) for size in (shape[:2], shape[1:]))
         _, count = changed_graph(lambda a, b: a @ b, left, right)
         assert count == replaced, (dtype, shape)
+    small = matrix(4, 4)
+    _, count = changed_graph(lambda a, b: torch.addmm(a, b, b, beta=2), small, small)
+    assert count == 0
 
 
 @needs_tiles
@@ -195,6 +206,21 @@ def test_compiled_losses_of_wide_networks_use_them_where_the_processor_has_tiles
     assert speed.NOT_BUILT in without.notes
 
 
+@needs_tiles
+def test_a_plan_gives_its_products_to_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def compile(loss: Any, *, options: dict[str, Any], **_: Any) -> Any:
+        given.update(options)
+        return loss
+
+    monkeypatch.setattr(torch, "compile", compile)
+    Plan("cpu", "default", True, "fp32", False).prepared(lambda batch: (batch["x"], {}))
+    assert given == {"cpp_wrapper": True}
+    Plan("cpu", "own", True, "fp32", False).prepared(lambda batch: (batch["x"], {}))
+    assert isinstance(given["post_grad_custom_pre_pass"], Products)
+
+
 def test_a_compiler_that_fails_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,5 +229,18 @@ def test_a_compiler_that_fails_leaves_nothing_behind(
     with pytest.raises(subprocess.CalledProcessError):
         products._library()
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(products, "_load", products._library)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [subprocess.CalledProcessError(1, "g++"), OSError("no space"), RuntimeError("no permission")],
+    ids=str,
+)
+def test_operators_that_cannot_be_had_are_not_used(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(products, "_load", fail)
     assert not products.are_built()
