@@ -186,9 +186,7 @@ def multiplies_tiles() -> bool:
     return bool(has_tiles and torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
 
 
-NOT_BUILT = (
-    "MKL's product of bfloat16 could not be compiled: small matrices are multiplied the slower way"
-)
+NOT_BUILT = "the package's products of matrices cannot be compiled or used here: torch's are used, which are slower"
 NOT_ACCURATE = "oneDNN rounds float32 on this processor: matrices are multiplied the slower way"
 COMPILED = (
     "train.compile: auto compiles the loss here, so the first update takes up to three minutes"
