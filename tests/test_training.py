@@ -212,6 +212,7 @@ def test_the_fingerprint_takes_the_folders_that_dvc_names_for_the_stage() -> Non
 
 def test_of_the_agents_only_the_files_that_an_algorithm_imports_count() -> None:
     names = {path.relative_to(ROOT / "offline_gcrl").as_posix() for path in code_files("gciql")}
+    assert {f"training/products/{name}" for name in ("float32.cpp", "matrix.h")} <= names
     assert {"agents/__init__.py", "agents/gciql.py", "training/batches/fields.py"} <= names
     assert not {"agents/gofar.py", "agents/bc.py"} & names
 

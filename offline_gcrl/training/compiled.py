@@ -35,7 +35,8 @@ class CompiledLoss:
         loss: of a batch.
         tolerance: by which the compiled one may differ, relatively.
         device: where the batches are.
-        own_products: whether products are those of ``training.products``, which have been built.
+        own_products: whether products are those of ``training.products``; torch's, with a line of explanation, if they
+            cannot be used.
     """
 
     def __init__(
@@ -86,7 +87,13 @@ def _options(device: Device, own_products: bool) -> dict[str, Any]:
     # The calls of the kernels are compiled, too, which saves a millisecond per update.
     options: dict[str, Any] = {"cpp_wrapper": True}
     if own_products:
-        from offline_gcrl.training.products import Products
+        from offline_gcrl.training.products import (
+            Products,
+            ProductsError,
+        )  # It imports torch's compiler.
 
-        options["post_grad_custom_pre_pass"] = Products()
+        try:
+            options["post_grad_custom_pre_pass"] = Products()
+        except ProductsError as error:
+            print(f"  torch's products of matrices are used, which are slower: {error}", flush=True)
     return options

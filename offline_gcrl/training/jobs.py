@@ -243,7 +243,8 @@ def code_files(algorithm: str) -> list[Path]:
     return [
         path
         for folder in CODE
-        for path in sorted((package / folder).rglob("*.py"))
+        for path in sorted((package / folder).rglob("*"))
+        if path.suffix in {".py", ".cpp", ".h"}
         if path.stem.isidentifier()  # Not so in files that editors and archives leave behind.
         if folder != "agents" or path.name not in others
     ]

@@ -151,10 +151,7 @@ def _matmul(
     if device == "cuda" or max(settings.hidden) < WORTH_ROUTING:
         return "default"
     if compile and multiplies_tiles():
-        from offline_gcrl.training.products import are_built  # It imports torch's compiler.
-
-        if _or_note(are_built(), NOT_BUILT, notes):
-            return "own"
+        return "own"
     if precision == "fp32" and _or_note(onednn_is_accurate(), NOT_ACCURATE, notes):
         return "onednn"
     return "default"
@@ -186,7 +183,6 @@ def multiplies_tiles() -> bool:
     return bool(has_tiles and torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
 
 
-NOT_BUILT = "the package's products of matrices cannot be compiled or used here: torch's are used, which are slower"
 NOT_ACCURATE = "oneDNN rounds float32 on this processor: matrices are multiplied the slower way"
 COMPILED = (
     "train.compile: auto compiles the loss here, so the first update takes up to three minutes"

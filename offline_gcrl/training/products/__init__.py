@@ -8,6 +8,7 @@ those of float32. Both are operators in C++, which are compiled once per machine
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -24,29 +25,39 @@ SOURCES = [Path(__file__).with_name(name) for name in ("bfloat16.cpp", "float32.
 HEADER = Path(__file__).with_name("matrix.h")
 LARGEST_RESULT, MOST_WORK = 2**16, 2**24
 """Numbers of the result, and multiplications, up to which MKL multiplies bfloat16 faster than oneDNN."""
-SMALLEST_SIDE, LEAST_WORK = 64, 2**22
+SMALLEST_SIDE, LEAST_WORK = 128, 2**22
 """Rows, columns or depth, and multiplications, from which tiles multiply float32 faster than MKL."""
+ACCURATE = 1.0e-6
+"""Relative error up to which a product counts as added up in float32."""
 aten, prims = torch.ops.aten, torch.ops.prims
 
 
-def are_built() -> bool:
-    """Compile the operators, and load them; whether that worked, and the system lets processes use tiles."""
-    try:
-        _load()
-        torch.ops.offline_gcrl.product_of_float32(torch.ones(1, 1), torch.ones(1, 1))
-    except (OSError, subprocess.CalledProcessError, RuntimeError):
-        return False
-    return True
+class ProductsError(Exception):
+    """The operators cannot be compiled, or do not work here; the reason."""
 
 
 class Products(CustomGraphPass):
     """Replaces products in a graph of torch's compiler where that saves time.
 
-    Results of bfloat16 are rounded as before, where the compiler merges this with the operations that read them.
+    Results of bfloat16 are rounded after the product, as torch's are.
     """
 
     def __init__(self) -> None:
-        _load()
+        """Compile the operators, and load them.
+
+        Raises:
+            ProductsError: they cannot be compiled, or do not work here.
+        """
+        try:
+            _load()
+        except subprocess.CalledProcessError as error:
+            raise ProductsError(
+                next(iter(error.stderr.decode().splitlines()), str(error))
+            ) from error
+        except (OSError, RuntimeError) as error:
+            raise ProductsError(
+                next(iter(str(error).splitlines()), type(error).__name__)
+            ) from error
 
     def __call__(self, graph: Graph) -> None:
         """Change the graph."""
@@ -58,7 +69,7 @@ class Products(CustomGraphPass):
                 _replace(graph, node, bias, left, right)
 
     def uuid(self) -> bytes:
-        """What the compiler's cache distinguishes."""
+        """A part of the key in the compiler's cache: graphs with and without this pass, and of its versions, differ."""
         return get_hash_for_files((__file__, str(HEADER), *map(str, SOURCES)))
 
 
@@ -66,7 +77,7 @@ def _saves_time(left: Tensor, right: Tensor) -> bool:
     (rows, depth), columns = left.shape, right.shape[1]
     work = rows * depth * columns
     if left.dtype == torch.bfloat16:
-        return rows * columns <= LARGEST_RESULT and work <= MOST_WORK
+        return rows * columns <= LARGEST_RESULT and 0 < work <= MOST_WORK
     is_large = min(rows, depth, columns) >= SMALLEST_SIDE and work >= LEAST_WORK
     return is_large and left.dtype == torch.float32
 
@@ -91,7 +102,7 @@ def _replace(graph: Graph, node: Node, bias: list[Node], left: Node, right: Node
     graph.erase_node(node)
 
 
-def _shape(left: Tensor, right: Tensor) -> Tensor:
+def _empty_result(left: Tensor, right: Tensor) -> Tensor:
     """The result for torch's compiler, which needs its shape and type only."""
     return left.new_empty(left.shape[0], right.shape[1], dtype=torch.float32)
 
@@ -99,28 +110,42 @@ def _shape(left: Tensor, right: Tensor) -> Tensor:
 @lru_cache
 def _load() -> None:
     torch.ops.load_library(_library())  # type: ignore[no-untyped-call]
-    for name in ("product_of_bfloat16", "product_of_float32"):
-        torch.library.register_fake(f"offline_gcrl::{name}", _shape)
+    for dtype in (torch.bfloat16, torch.float32):
+        name = f"product_of_{str(dtype).removeprefix('torch.')}"
+        _check(getattr(torch.ops.offline_gcrl, name), dtype)
+        torch.library.register_fake(f"offline_gcrl::{name}", _empty_result)
+
+
+def _check(operator: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype) -> None:
+    """Compare a product with float64, which also asks the operating system for permission to use tiles."""
+    numbers = torch.arange(80 * 80, dtype=torch.float64).sin().to(dtype).reshape(80, 80)
+    exact = numbers.double() @ numbers.double()
+    error = float((operator(numbers, numbers) - exact).norm() / exact.norm())
+    if not error < ACCURATE:
+        raise RuntimeError(f"a product has a relative error of {error:.2g}")
 
 
 def _library() -> Path:
     """The compiled operators in the folder of torch's compiler, named by all that they depend on."""
     text = "".join(source.read_text() for source in (HEADER, *SOURCES))
-    name = sha256(f"{text} {torch.__version__} {compiler()}".encode()).hexdigest()[:16]
+    parts = (text, torch.__version__, *_command(Path("operators.so")))
+    name = sha256(" ".join(parts).encode()).hexdigest()[:16]
     target = Path(cache_dir()) / f"offline_gcrl_products_{name}.so"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         # Processes that start together each make the file, and the last one to finish replaces it.
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            _compile(Path(folder) / target.name)
-            os.replace(Path(folder) / target.name, target)
+            built = Path(folder) / target.name
+            subprocess.run(_command(built), check=True, capture_output=True)
+            os.replace(built, target)
     return target
 
 
-def _compile(target: Path) -> None:
+def _command(target: Path) -> list[str]:
+    """The call of the compiler."""
     torch_folder = Path(torch.__file__).parent
     instructions = ["-mavx512f", "-mavx512bw", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"]
     options = ["-O3", *instructions, "-std=c++20", "-fPIC", "-shared"]
     folders = [f"-I{torch_folder / 'include'}", f"-L{torch_folder / 'lib'}"]
-    command = [str(compiler()), *options, *folders, *map(str, SOURCES), "-o", str(target)]
-    subprocess.run([*command, "-ltorch_cpu", "-lc10"], check=True, capture_output=True)
+    files = [*map(str, SOURCES), "-o", str(target)]
+    return [str(compiler()), *options, *folders, *files, "-ltorch_cpu", "-lc10"]

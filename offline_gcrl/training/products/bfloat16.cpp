@@ -18,7 +18,9 @@ constexpr int ROW_MAJOR = 101, AS_IT_IS = 111, TRANSPOSED = 112;
 
 // (rows, depth) and (depth, columns) of bfloat16 to (rows, columns) of float32.
 Tensor product(Tensor left, Tensor right) {
-  left = in_order(left), right = in_order(right);
+  left = in_order(left, torch::headeronly::ScalarType::BFloat16);
+  right = in_order(right, torch::headeronly::ScalarType::BFloat16);
+  STD_TORCH_CHECK(left.size(1) == right.size(0), "the factors do not fit");
   const int rows = left.size(0), depth = left.size(1), columns = right.size(1);
   const Layout a = layout(left), b = layout(right);
   Tensor result = torch::stable::new_empty(left, {rows, columns}, torch::headeronly::ScalarType::Float);

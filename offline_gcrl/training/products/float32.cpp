@@ -12,6 +12,7 @@
 #include <cstring>
 #include <immintrin.h>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <sys/syscall.h>
 #include <torch/csrc/stable/library.h>
@@ -25,7 +26,8 @@ constexpr int PARTS = 3;
 constexpr long SIDE = 16, DEPTH = 32;  // A tile has 32 numbers of each of 16 vectors, in pairs.
 constexpr long TILE = SIDE * SIDE;     // Pairs of bfloat16.
 constexpr long TILES = PARTS * TILE;   // Pairs of the tiles of all parts.
-constexpr long ROW_BLOCK = 8, DEPTH_BLOCK = 4;  // Tiles whose parts, with those of 512 columns, fit into the L2 cache.
+// Tiles of a block. Its parts take 96 KB, and those of the right factor 384 KB with 512 columns, which fits into the L2 cache.
+constexpr long ROW_BLOCK = 8, DEPTH_BLOCK = 4;
 constexpr long BLOCK = 2 * SIDE;       // Rows and columns that four tiles of results have.
 
 // The rows of the left factor or the columns of the right one: `count` vectors of `depth` numbers.
@@ -41,6 +43,7 @@ class Buffer {
   uint32_t* of(size_t size) {
     if (size > size_) {
       memory_.reset(static_cast<uint32_t*>(std::aligned_alloc(64, (size * sizeof(uint32_t) + 63) / 64 * 64)));
+      if (!memory_) throw std::bad_alloc();
       size_ = size;
     }
     return memory_.get();
@@ -124,8 +127,10 @@ void pack_all(const Vectors& vectors, long first, long count, long depth, long d
     }
 }
 
-// Adds to, or with `begin` sets, 32 x 32 results in four tiles.
+// Adds to, or with `begin` sets, 32 x 32 results. Tiles 0 to 3 have results, 4 and 5 a part of the left factor, and 6 and 7 one of
+// the right factor. Small products are added first. Part 1 of the right factor is loaded twice, for lack of tiles.
 void multiply(const uint32_t* left, const uint32_t* right, long deep, bool begin, float* results, long stride) {
+  asm volatile("" ::: "memory");  // GCC does not know that tiles are loaded from memory.
   const uint32_t *left_below = left + deep * TILES, *right_beside = right + deep * TILES;
   const long bytes = stride * sizeof(float);
   if (begin) {
@@ -145,12 +150,20 @@ void multiply(const uint32_t* left, const uint32_t* right, long deep, bool begin
     const auto add = [] {
       _tile_dpbf16ps(0, 4, 6); _tile_dpbf16ps(1, 4, 7); _tile_dpbf16ps(2, 5, 6); _tile_dpbf16ps(3, 5, 7);
     };
-    load_left(2), load_right(0), add();
-    load_left(1), add();
-    load_right(1), add();
-    load_left(0), load_right(2), add();
-    load_right(1), add();
-    load_right(0), add();
+    load_left(2);
+    load_right(0);
+    add();
+    load_left(1);
+    add();
+    load_right(1);
+    add();
+    load_left(0);
+    load_right(2);
+    add();
+    load_right(1);
+    add();
+    load_right(0);
+    add();
   }
   _tile_stored(0, results, bytes); _tile_stored(1, results + SIDE, bytes);
   _tile_stored(2, results + SIDE * stride, bytes); _tile_stored(3, results + SIDE * stride + SIDE, bytes);
@@ -187,6 +200,7 @@ struct alignas(64) TileShapes {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
+// The number of tiles of 16 vectors, rounded up to an even one.
 long even_tiles(long vectors) { return (vectors + BLOCK - 1) / BLOCK * 2; }
 
 void multiply_all(const Vectors& left, const Vectors& right, float* results) {
@@ -215,7 +229,9 @@ bool may_use_tiles() {
 // (rows, depth) and (depth, columns) to (rows, columns), all of float32.
 Tensor product(Tensor left, Tensor right) {
   if (!may_use_tiles()) throw std::runtime_error("the operating system does not permit tiles (AMX)");
-  left = in_order(left), right = in_order(right);
+  left = in_order(left, torch::headeronly::ScalarType::Float);
+  right = in_order(right, torch::headeronly::ScalarType::Float);
+  STD_TORCH_CHECK(left.size(1) == right.size(0), "the factors do not fit");
   const auto numbers = [](const Tensor& matrix) { return static_cast<const float*>(matrix.data_ptr()); };
   const Layout a = layout(left), b = layout(right);
   const Vectors rows{numbers(left), left.size(0), left.size(1), a.by_rows ? a.stride : 1, a.by_rows ? 1 : a.stride};

@@ -20,7 +20,8 @@ inline bool has_contiguous_columns(const torch::stable::Tensor& matrix) {
 }
 
 // The matrix, or a copy if neither its rows nor its columns are contiguous.
-inline torch::stable::Tensor in_order(const torch::stable::Tensor& matrix) {
+inline torch::stable::Tensor in_order(const torch::stable::Tensor& matrix, torch::headeronly::ScalarType type) {
+  STD_TORCH_CHECK(matrix.dim() == 2 && matrix.scalar_type() == type, "a factor is no matrix of this operator's type");
   if (has_contiguous_rows(matrix) || has_contiguous_columns(matrix)) return matrix;
   return torch::stable::contiguous(matrix);
 }
