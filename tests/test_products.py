@@ -159,6 +159,7 @@ def test_products_that_torch_computes_as_fast_stay_as_they_are() -> None:
 @needs_tiles
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # within torch's own compiler
+@pytest.mark.filterwarnings("ignore:<class 'torch.autograd:DeprecationWarning")  # the same
 @pytest.mark.parametrize("algorithm", ["gofar", "gciql"])
 def test_agents_have_the_gradients_of_bfloat16(algorithm: str) -> None:
     """GoFAR's penalty has expanded gradients."""
