@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from test_agents import make_agent, make_batch, make_settings
+from test_speed import error, gradients
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -79,8 +80,7 @@ def test_products_of_float32_are_as_near_to_float64_as_torchs(shape: tuple[int, 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "fp32"])
 def test_factors_are_expanded_or_have_gaps_as_gradients_may(dtype: torch.dtype) -> None:
     Products()
-    name = f"product_of_{'bfloat16' if dtype == torch.bfloat16 else 'float32'}"
-    operator = getattr(torch.ops.offline_gcrl, name)
+    operator = products._operator(dtype)
     right = matrix(9, 5, dtype=dtype)
     for left in (
         torch.ones(1, 1, dtype=dtype).expand(7, 9),
@@ -164,21 +164,12 @@ def test_products_that_torch_computes_as_fast_stay_as_they_are() -> None:
 def test_agents_have_the_gradients_of_bfloat16(algorithm: str) -> None:
     """GoFAR's penalty has expanded gradients."""
     agent, batch = make_agent(algorithm, {"hidden": [64, 64]}), make_batch()
-    plan = Plan("cpu", "own", True, "bf16", False)
     torch.compiler.reset()
-    loss, plain = (
-        plan.prepared(agent.loss),
-        Plan("cpu", "default", False, "bf16", False).prepared(agent.loss),
-    )
-
-    def gradients(of: Any) -> Tensor:
-        weights = [each for each in agent.parameters() if each.requires_grad]
-        found = torch.autograd.grad(of(batch)[0], weights, allow_unused=True)
-        return torch.cat([part.flatten().double() for part in found if part is not None])
-
-    own, torchs, exact = (gradients(each) for each in (loss, plain, agent.loss))
+    loss = Plan("cpu", "own", True, "bf16", False).prepared(agent.loss)
+    plain = Plan("cpu", "default", False, "bf16", False).prepared(agent.loss)
+    own, torchs, exact = (gradients(agent, of(batch)[0]) for of in (loss, plain, agent.loss))
     assert loss.current is not loss.plain  # type: ignore[attr-defined]
-    assert float((own - exact).norm()) < 2 * float((torchs - exact).norm())
+    assert error(own, exact) < 2 * error(torchs, exact)
 
 
 @needs_tiles
@@ -196,18 +187,14 @@ def test_compiled_in_earnest_the_gradients_are_as_near_to_float64_as_torchs(
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             return network(batch["inputs"]).float().square().mean(), {}
 
-    def gradients(of: Any, batch: Any) -> Tensor:
-        found = torch.autograd.grad(of(batch)[0], list(network.parameters()))
-        return torch.cat([part.flatten().double() for part in found])
-
-    batch = {"inputs": inputs}
     torch.compiler.reset()
     compiled = CompiledLoss(loss, TOLERANCES[precision], own_products=True)
-    own, torchs = (gradients(each, batch) for each in (compiled, loss))
+    batch = {"inputs": inputs}
+    own, torchs = (gradients(network, each(batch)[0]) for each in (compiled, loss))
     network.double()
-    exact = gradients(lambda b: (network(b["inputs"]).square().mean(), {}), {"inputs": inputs.double()})  # fmt: skip
+    exact = gradients(network, network(inputs.double()).square().mean())
     assert compiled.current is not compiled.plain
-    assert float((own - exact).norm()) < 1.5 * float((torchs - exact).norm())
+    assert error(own, exact) < 1.5 * error(torchs, exact)
 
 
 def test_compiled_losses_of_wide_networks_use_them_where_the_processor_has_tiles(

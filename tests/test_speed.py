@@ -28,6 +28,7 @@ from offline_gcrl.networks.values import Ensemble
 from offline_gcrl.policies.policy import load_policy
 from offline_gcrl.support.errors import OfflineGCRLError
 from offline_gcrl.training import speed
+from offline_gcrl.training.accuracy import probe, relative_error
 from offline_gcrl.training.adam import FusedAdam
 from offline_gcrl.training.captured import CapturedUpdater, Work, recorded_by_cuda
 from offline_gcrl.training.compiled import CompiledLoss, has_compiler
@@ -197,11 +198,11 @@ def test_a_processor_on_which_onednn_rounds_is_found_out_and_named(
 
 
 def test_the_probe_tells_bfloat16_from_float32() -> None:
-    left, right = speed._probe(256, 512), speed._probe(512, 256)
+    left, right = probe(256, 512), probe(512, 256)
     exact = left.double() @ right.double()
-    assert speed._relative_error(left @ right, exact) < speed.ACCURATE
+    assert relative_error(left @ right, exact) < speed.ACCURATE
     rounded = (left.bfloat16() @ right.bfloat16()).float()
-    assert speed._relative_error(rounded, exact) > 100 * speed.ACCURATE
+    assert relative_error(rounded, exact) > 100 * speed.ACCURATE
 
 
 def test_without_a_compiler_the_loss_is_not_compiled_and_that_is_said(

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from offline_gcrl.agents import Batch, Losses
 from offline_gcrl.config import AgentSettings, Train
 from offline_gcrl.support.errors import OfflineGCRLError
+from offline_gcrl.training.accuracy import probe, relative_error
 from offline_gcrl.training.adam import FusedAdam
 from offline_gcrl.training.compiled import (
     TOLERANCES,
@@ -214,11 +214,11 @@ def onednn_is_accurate() -> bool:
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    left, right = _probe(256, 512), _probe(512, 256)
+    left, right = probe(256, 512), probe(512, 256)
     exact = left.double() @ right.double()
     with _routed("bf16"):
         products = (left @ right, (right.mT @ left.mT).mT)  # Backward passes multiply transposes.
-    return all(_relative_error(product, exact) < ACCURATE for product in products)
+    return all(relative_error(product, exact) < ACCURATE for product in products)
 
 
 def _pays_back(train: Train, settings: AgentSettings, device: str) -> bool:
@@ -268,12 +268,3 @@ def _tensor_cores(wanted: bool) -> Iterator[None]:
         yield
     finally:
         backend.allow_tf32 = before
-
-
-def _probe(rows: int, columns: int) -> Tensor:
-    """Numbers in [-1, 1] that fill a float32's digits, the same on every machine."""
-    return torch.arange(rows * columns, dtype=torch.float64).sin().float().reshape(rows, columns)
-
-
-def _relative_error(product: Tensor, exact: Tensor) -> float:
-    return float((product.double() - exact).norm() / exact.norm())

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_file
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch.fx import Graph, Node
 
+from offline_gcrl.training.accuracy import probe, relative_error
 from offline_gcrl.training.compiled import compiler
 
 SOURCES = [Path(__file__).with_name(name) for name in ("bfloat16.cpp", "float32.cpp")]
@@ -84,22 +86,34 @@ def _saves_time(left: Tensor, right: Tensor) -> bool:
 
 def _replace(graph: Graph, node: Node, bias: list[Node], left: Node, right: Node) -> None:
     """A product, plus the bias of an ``addmm``, in float32, then rounded to the type of the factors."""
-    value = node.meta["val"]
-    operators = torch.ops.offline_gcrl
-    is_float32 = value.dtype == torch.float32
-    operator = operators.product_of_float32 if is_float32 else operators.product_of_bfloat16
+    value: Tensor = node.meta["val"]
+
+    def call(target: Any, *inputs: Any, value: Tensor) -> Node:
+        made = graph.call_function(target, inputs)
+        made.meta["val"] = value
+        return made
+
     with graph.inserting_before(node):
-        result = graph.call_function(operator.default, (left, right))
-        result.meta["val"] = value.float()
+        result = call(_operator(value.dtype), left, right, value=value.float())
         if bias:
-            result = graph.call_function(aten.add.Tensor, (result, *bias))
-            result.meta["val"] = value.float()
-        if not is_float32:
+            result = call(aten.add.Tensor, result, *bias, value=value.float())
+        if value.dtype != torch.float32:
             convert = prims.convert_element_type.default
-            result = graph.call_function(convert, (result, value.dtype))
-        result.meta["val"] = value
+            result = call(convert, result, value.dtype, value=value)
     node.replace_all_uses_with(result)
     graph.erase_node(node)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return f"product_of_{str(dtype).removeprefix('torch.')}"
+
+
+def _operator(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
+    """The operator for factors of a type."""
+    operator: Callable[[Tensor, Tensor], Tensor] = getattr(
+        torch.ops.offline_gcrl, _name(dtype)
+    ).default
+    return operator
 
 
 def _empty_result(left: Tensor, right: Tensor) -> Tensor:
@@ -111,16 +125,14 @@ def _empty_result(left: Tensor, right: Tensor) -> Tensor:
 def _load() -> None:
     torch.ops.load_library(_library())  # type: ignore[no-untyped-call]
     for dtype in (torch.bfloat16, torch.float32):
-        name = f"product_of_{str(dtype).removeprefix('torch.')}"
-        _check(getattr(torch.ops.offline_gcrl, name), dtype)
-        torch.library.register_fake(f"offline_gcrl::{name}", _empty_result)
+        _check(_operator(dtype), dtype)
+        torch.library.register_fake(f"offline_gcrl::{_name(dtype)}", _empty_result)
 
 
 def _check(operator: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype) -> None:
     """Compare a product with float64, which also asks the operating system for permission to use tiles."""
-    numbers = torch.arange(80 * 80, dtype=torch.float64).sin().to(dtype).reshape(80, 80)
-    exact = numbers.double() @ numbers.double()
-    error = float((operator(numbers, numbers) - exact).norm() / exact.norm())
+    numbers = probe(80, 80).to(dtype)
+    error = relative_error(operator(numbers, numbers), numbers.double() @ numbers.double())
     if not error < ACCURATE:
         raise RuntimeError(f"a product has a relative error of {error:.2g}")
 
