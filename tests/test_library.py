@@ -1,8 +1,10 @@
 """The package as a library: the results of the stages, without a project, also from a wheel."""
 
+import copy
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -138,6 +140,9 @@ def test_policies_of_one_evaluation_differ_in_their_training_seed_only(
             r"0 and 1 differ in dataset \(small, other\); evaluate each agent on its",
         ),
         (changed(updates=59), r"differ in updates \(60, 59\)"),
+        (changed(batch_size=7), r"differ in batch_size \(.*, 7\)"),
+        (changed(transitions=7), r"differ in transitions \(.*, 7\)"),
+        (replace(changed(), dataset=None), r"recipes of the data of the policies 0 and 1 differ"),
         (
             replace(changed(), algorithm="bc", settings=settings),
             r"differ in algorithm \(gciql, bc\)",
@@ -189,6 +194,21 @@ def test_a_saved_policy_is_loaded_with_its_recipe(policy: og.TrainedPolicy, tmp_
     assert np.array_equal(plain.act(observation), policy.act(observation))
     with pytest.raises(og.OfflineGCRLError, match=r"the recipe of this policy is not known"):
         plain.make_env()
+
+
+def test_a_loaded_policy_does_not_depend_on_what_becomes_of_its_file(
+    policy: og.TrainedPolicy, tmp_path: Path
+) -> None:
+    file = policy.save(tmp_path / "first")
+    loaded = og.load_policy(file)
+    for path in file.parent.iterdir():
+        path.write_bytes(b"another policy")
+    again = og.load_policy(loaded.save(tmp_path / "second"))
+    shutil.rmtree(file.parent)
+    for same in (loaded, again, copy.deepcopy(loaded)):
+        assert same.curve.equals(policy.curve)
+        assert og.evaluation_episodes(same, 1).equals(og.evaluation_episodes(policy, 1))
+    assert again.content == policy.content
 
 
 def test_a_policy_is_not_saved_in_place_of_a_file(policy: og.TrainedPolicy, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -133,6 +132,11 @@ def _check_one_agent(policies: Sequence[TrainedPolicy]) -> None:
     first = _identity(policies[0])
     seen: dict[int, int] = {}
     for number, policy in enumerate(policies):
+        if policy.dataset != policies[0].dataset:
+            raise SettingsError(
+                f"{EVALUATE}: policy: the recipes of the data of the policies 0 and {number} differ (environment, goals or "
+                "sources); evaluate each on its own"
+            )
         other = _identity(policy)
         for name in first | other:
             if first.get(name) != other.get(name):
@@ -179,10 +183,10 @@ def _jobs(
     environment: EnvironmentLike | None,
     settings: Evaluate,
 ) -> list[EpisodeJob]:
-    """The episodes of a policy, which read a copy of its file: workers keep policies by the path of their file."""
+    """The episodes of a policy, which read a file of their own: workers keep policies by the path of their file."""
     dataset = _evaluated(policy, environment)
     check_episode_counts(settings, dataset, EVALUATE)
-    copyfile(policy._file, copy)
+    copy.write_bytes(policy.content)
     return episode_jobs(copy, dataset, settings, _training_seed(policy), FINAL)
 
 

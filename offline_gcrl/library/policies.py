@@ -36,6 +36,8 @@ DATASET = "dataset"
 """File next to a saved policy, with its dataset as JSON."""
 USUAL_KEYS = Goal(success=Success(kind="same_step"))
 """The keys of goal environments, for a policy without a recipe."""
+SHOWN = ("dataset", "agent", "task", "seed", "updates")
+"""What a policy shows of its training."""
 READS = "pass the dict that a goal environment returns, or observation and goal"
 SEES = (
     "the policy reads images: with eyes = policy.eyes(environment), pass eyes.observation(observation) and "
@@ -50,12 +52,17 @@ class TrainedPolicy(Policy):
     dataset: Dataset | None = None
     """Tasks, goals and evaluation; None if nothing next to the policy's file says so."""
     file: Path | None = None
-    """The file of the policy."""
+    """The file that the policy was loaded from."""
+    content: bytes = b""
+    """What the file contained then, so that neither ``save`` nor ``evaluate`` depends on what becomes of it."""
+    curve_text: bytes | None = None
+    """The training curve as CSV; None for a snapshot."""
     folder: TemporaryFolder | None = None
     """The temporary folder of the file, which exists as long as this object does."""
 
     def __repr__(self) -> str:
-        facts = ", ".join(f"{name}: {value}" for name, value in self.training.items())
+        known = [name for name in SHOWN if name in self.training]
+        facts = ", ".join(f"{name}: {self.training[name]}" for name in known)
         return f"TrainedPolicy({self.algorithm}; {facts})"
 
     @property
@@ -72,12 +79,13 @@ class TrainedPolicy(Policy):
         """The diagnostics of training: a column ``update``, and one per diagnostic.
 
         Raises:
-            PolicyError: there is no curve next to the policy's file.
+            PolicyError: there was no curve next to the policy's file.
         """
-        path = self._file.parent / TRAINING_CURVE
-        if not path.is_file():
-            raise PolicyError(f"{path}: no such file; a snapshot has no training curve")
-        return pl.read_csv(path, infer_schema_length=None)
+        if self.curve_text is None:
+            raise PolicyError(
+                f"{self.file}: there was no {TRAINING_CURVE} next to it; a snapshot has no training curve"
+            )
+        return pl.read_csv(self.curve_text, infer_schema_length=None)
 
     def act(
         self,
@@ -167,10 +175,9 @@ class TrainedPolicy(Policy):
         if self.dataset is not None:
             text = self.dataset.model_dump_json(indent=2, exclude_defaults=True)
             write_text(target / f"{DATASET}.json", text + "\n")
-        for name in (TRAINING_CURVE, POLICY):
-            source = self._file if name == POLICY else self._file.parent / name
-            if source.is_file():
-                write_bytes(target / name, source.read_bytes())
+        if self.curve_text is not None:
+            write_bytes(target / TRAINING_CURVE, self.curve_text)
+        write_bytes(target / POLICY, self.content)
         return target / POLICY
 
     def export(self, path: str | Path) -> Path:
@@ -209,11 +216,6 @@ class TrainedPolicy(Policy):
                 f"the data of '{recipe.task}' names no environment; pass 'environment' to load_dataset or evaluate"
             )
         return recipe.evaluation.environment
-
-    @property
-    def _file(self) -> Path:
-        assert self.file is not None  # ``with_dataset`` always gives it.
-        return self.file
 
     def _parts(
         self,
@@ -287,9 +289,29 @@ def with_dataset(
     Raises:
         PolicyError: the file does not exist, or is not a policy of this version.
     """
-    plain = policies.load_policy(file)
+    content = _bytes_of(file)
+    plain = policies.load_policy(file, content)
     values = {item.name: getattr(plain, item.name) for item in fields(Policy)}
-    return TrainedPolicy(**values, dataset=dataset, file=file, folder=folder)
+    return TrainedPolicy(
+        **values,
+        dataset=dataset,
+        file=file,
+        content=content or b"",
+        curve_text=_bytes_of(file.with_name(TRAINING_CURVE)),
+        folder=folder,
+    )
+
+
+def _bytes_of(file: Path) -> bytes | None:
+    """What a file contains; None if there is none.
+
+    Raises:
+        PolicyError: it cannot be read.
+    """
+    try:
+        return file.read_bytes() if file.is_file() else None
+    except OSError as error:
+        raise PolicyError(message_of(error) or f"{file}: {error}") from error
 
 
 def load_policy(path: str | Path) -> TrainedPolicy:

@@ -54,7 +54,7 @@ class Policy:
     algorithm: str
     settings: AgentSettings
     training: dict[str, Any]
-    """Dataset, agent, seed and number of updates."""
+    """Dataset, agent, seed, number of updates, batch size and number of transitions."""
     agent: nn.Module | None = None
     """The complete agent, for its value; None for a snapshot, and for agents without a value."""
     vocabulary: Vocabulary | None = None
@@ -302,15 +302,15 @@ def policy_file(path: Path) -> Path:
     return path / POLICY
 
 
-def load_policy(path: str | Path) -> Policy:
-    """Load a policy from its file, or from the folder of a trained seed.
+def load_policy(path: str | Path, data: bytes | None = None) -> Policy:
+    """Load a policy from its file, or from the folder of a trained seed; from ``data`` if the file was read before.
 
     Raises:
         PolicyError: the file does not exist, or is not a policy of this version.
     """
     path = policy_file(Path(path))
     try:
-        content = read_content(path)
+        content = read_content(path, data=data)
     except FileNotFoundError:
         raise PolicyError(
             f"{path}: no such policy; `dvc repro` trains those in params.yaml"

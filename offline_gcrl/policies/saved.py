@@ -33,15 +33,23 @@ def write_content(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def read_content(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def read_content(
+    path: Path, device: torch.device | str = "cpu", data: bytes | None = None
+) -> dict[str, Any]:
     """Read what ``write_content`` wrote.
+
+    Args:
+        path: file.
+        device: of the tensors.
+        data: what the file contained when it was read, if it was read before; the path is for errors only then.
 
     Raises:
         FileNotFoundError: there is no such file.
         PolicyError: the file is damaged, or not one of these.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        source = path if data is None else io.BytesIO(data)
+        content = torch.load(source, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise
     except (

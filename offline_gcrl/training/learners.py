@@ -231,11 +231,23 @@ class Learner:
             data.scaling,
             self.dimensions,
             self.tasks,
-            {"dataset": job.dataset, "agent": job.agent, "seed": job.seed, "updates": updates}
-            | ({} if job.task is None else {"task": job.task}),
+            self._facts(updates),
             with_value=with_value,
             vocabulary=self.vocabulary,
         )
+
+    def _facts(self, updates: int) -> dict[str, Any]:
+        """What a policy says of its training; policies that differ in more than the seed are not evaluated as one agent."""
+        job = self.job
+        return {
+            "dataset": job.dataset,
+            "agent": job.agent,
+            "seed": job.seed,
+            "updates": updates,
+            **({} if job.task is None else {"task": job.task}),
+            "batch_size": job.train.batch_size,
+            "transitions": self.data.episodes.schema["counts"]["transitions"],
+        }
 
 
 def _vocabulary(sampler: BatchSampler) -> Vocabulary | None:
