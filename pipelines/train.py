@@ -22,6 +22,7 @@ def main() -> None:
     from offline_gcrl.training.jobs import TRAINING, Work, train_seeds, training_jobs
     from offline_gcrl.training.placement import memory_notes
     from offline_gcrl.training.speed import plan_for
+    from offline_gcrl.training.stale import discard_stale
 
     with stage("train", f"{agent} on {dataset}"):
         params, resolved = load_params(), load_dataset(dataset)
@@ -34,7 +35,8 @@ def main() -> None:
         with sealed_directory(output) as folder:
             seeds, tasks = params.experiment.seeds, resolved.tasks
             jobs = training_jobs(dataset, agent, seeds, train, settings, folder, tasks)
-            for line in (*plan_for(train, settings).notes, *memory_notes(jobs)):
+            choices = (*plan_for(train, settings).notes, *memory_notes(jobs))
+            for line in (*choices, *discard_stale(jobs)):
                 note(line)
             settings_of = {
                 "train": train,

@@ -31,7 +31,7 @@ from offline_gcrl.training import speed
 from offline_gcrl.training.accuracy import probe, relative_error
 from offline_gcrl.training.adam import FusedAdam
 from offline_gcrl.training.captured import CapturedUpdater, Work, recorded_by_cuda
-from offline_gcrl.training.compiled import CompiledLoss, has_compiler
+from offline_gcrl.training.compiled import CompiledLoss, has_compiler, learned
 from offline_gcrl.training.jobs import TrainingJob, fingerprint, train_seeds
 from offline_gcrl.training.module import train_seed, train_together
 from offline_gcrl.training.speed import Plan, onednn_is_accurate, plan_for
@@ -243,6 +243,50 @@ def test_a_compiled_loss_that_is_another_is_not_used(
         assert (loss.current == loss.plain) != used
         said = capsys.readouterr().out
         assert ("runs as it is: it is" in said) != used
+
+
+def test_a_compiled_loss_with_another_gradient_is_not_used(
+    capsys: pytest.CaptureFixture[str], quick_compiler: None
+) -> None:
+    agent, batch = make_agent("gciql", {}), make_batch()
+    for wrong, used in ((1.0 + 1e-6, True), (0.9, False), (float("nan"), False)):
+        loss = CompiledLoss(agent.loss)
+        loss.current = lambda batch, by=wrong: (_with_gradient(agent.loss(batch)[0], by), {})
+        loss(batch)
+        assert (loss.current == loss.plain) != used
+        assert ("its gradient has an error of" in capsys.readouterr().out) != used
+
+
+@pytest.mark.parametrize(("rounding", "used"), [(0.02, False), (0.1, True)])
+def test_an_error_of_the_compiled_gradient_may_be_some_times_that_of_the_precision(
+    rounding: float, used: bool, quick_compiler: None
+) -> None:
+    agent, batch = make_agent("gciql", {}), make_batch()
+
+    def rounded(batch: Any) -> Any:
+        return _with_gradient(agent.loss(batch)[0], 1.0 + rounding), {}
+
+    loss = CompiledLoss(rounded, exact=agent.loss)
+    loss.current = lambda batch: (_with_gradient(agent.loss(batch)[0], 0.8), {})
+    loss(batch)
+    assert (loss.current == loss.plain) != used
+
+
+def _with_gradient(loss: torch.Tensor, by: float) -> torch.Tensor:
+    """The same value with a gradient of another size."""
+    same = loss.clone()
+    same.register_hook(lambda gradient: gradient * by)
+    return same
+
+
+@pytest.mark.parametrize("algorithm", algorithm_names())
+def test_the_weights_that_a_loss_has_a_gradient_of_are_found(algorithm: str) -> None:
+    agent, batch = make_agent(algorithm, {}), make_batch()
+    loss, _ = agent.loss(batch)
+    weights = [weight for weight in agent.parameters() if weight.requires_grad]
+    expected = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
+    used = {id(weight) for weight, of in zip(weights, expected, strict=True) if of is not None}
+    assert {id(weight) for weight in learned(loss)} == used
 
 
 def test_matrices_are_multiplied_as_before_once_a_plan_ends() -> None:

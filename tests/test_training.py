@@ -27,6 +27,7 @@ from offline_gcrl.training.jobs import (
     train_seeds,
 )
 from offline_gcrl.training.module import train_seed
+from offline_gcrl.training.stale import discard_stale
 
 Jobs = Callable[..., TrainingJob]
 
@@ -195,12 +196,21 @@ def test_a_fingerprint_names_data_settings_seed_and_code(
     assert name_of(moved) == name_of(job)
 
 
-def test_stale_checkpoints_are_discarded(make_job: Jobs) -> None:
-    job = make_job("seed-0/new")
-    stale = job.checkpoints.with_name("old")
-    stale.mkdir(parents=True)
-    train_seed(job, listen)
-    assert not stale.exists()
+def test_stale_checkpoints_are_deleted_and_that_is_said(make_job: Jobs) -> None:
+    present, stale = (make_job(f"seed-0/{number:016x}") for number in range(2))
+    train_seed(stale, listen)
+    (empty := present.checkpoints.with_name("f" * 16)).mkdir()
+    own = present.checkpoints.with_name("best-policy")
+    own.mkdir()
+    train_seed(present, listen)
+    assert stale.checkpoints.exists()
+    assert discard_stale([present]) == [
+        f"seed 0: the checkpoint of {stale.train.updates} updates is deleted, because it was made with other data, "
+        "settings, code or fast paths"
+    ]
+    assert {present.checkpoints, own} == set(own.parent.iterdir())
+    assert not empty.exists()
+    assert discard_stale([present]) == []
 
 
 def test_the_fingerprint_takes_the_folders_that_dvc_names_for_the_stage() -> None:

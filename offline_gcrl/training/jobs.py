@@ -69,7 +69,7 @@ class TrainingJob:
     train: Train
     settings: AgentSettings
     checkpoints: Path
-    """A folder whose name is the job's fingerprint; other folders in the same parent are stale."""
+    """A folder whose name is the job's fingerprint."""
     output: Path
     task: str | None = None
     """The only task of a specialist; None for a policy of all tasks."""

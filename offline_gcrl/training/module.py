@@ -6,11 +6,9 @@ a function of (seed, step), a run that is killed and resumed gives the weights o
 """
 
 import logging
-import shutil
 import warnings
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -170,7 +168,7 @@ def train_together(
     _quiet_lightning()
     plan = plan_for(jobs[0].train, jobs[0].settings)
     for job in jobs if ranks.is_first else ():
-        _discard_others(job.checkpoints)
+        job.checkpoints.mkdir(parents=True, exist_ok=True)
     with plan.in_force():
         learners = _learners(jobs, plan, processes, ranks)
         in_order = sorted(learners, key=lambda learner: learner.round)
@@ -243,15 +241,6 @@ def _fit(learners: list[Learner], plan: Plan, on_event: Listener, ranks: Ranks) 
         enable_model_summary=False,
     )
     trainer.fit(TrainingModule(learners, plan, on_event))
-
-
-def _discard_others(folder: Path) -> None:
-    """Make the folder of a fingerprint, and delete checkpoints of other data, settings or code."""
-    if folder.parent.exists():
-        for other in folder.parent.iterdir():
-            if other != folder and other.is_dir():
-                shutil.rmtree(other)
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _quiet_lightning() -> None:

@@ -14,7 +14,7 @@ import torch
 from offline_gcrl.agents import Batch, Losses
 from offline_gcrl.config import AgentSettings, Train
 from offline_gcrl.support.errors import OfflineGCRLError
-from offline_gcrl.training.accuracy import probe, relative_error
+from offline_gcrl.training.accuracy import probe, relative_error, tensor_cores
 from offline_gcrl.training.adam import FusedAdam
 from offline_gcrl.training.compiled import (
     TOLERANCES,
@@ -60,18 +60,21 @@ class Plan:
         """Multiply matrices as planned within the block."""
         with (
             _routed("bf16" if self.matmul == "onednn" else "none"),
-            _tensor_cores(self.precision == "tf32"),
+            tensor_cores(self.precision == "tf32"),
         ):
             yield
 
     def prepared(self, loss: LossFunction) -> LossFunction:
         """The loss in the planned precision, compiled where planned."""
-        if self.precision == "bf16":
-            loss = _in_bfloat16(loss, self.device)
+        rounded = _in_bfloat16(loss, self.device) if self.precision == "bf16" else loss
         if not self.compile:
-            return loss
+            return rounded
         return CompiledLoss(
-            loss, TOLERANCES[self.precision], self.device, own_products=self.matmul == "own"
+            rounded,
+            TOLERANCES[self.precision],
+            self.device,
+            exact=None if self.precision == "fp32" else loss,
+            own_products=self.matmul == "own",
         )
 
     def adam(self, groups: Iterable[dict[str, Any]]) -> torch.optim.Adam:
@@ -256,15 +259,3 @@ def _routed(precision: str) -> Iterator[None]:
         yield
     finally:
         backend.fp32_precision = before
-
-
-@contextmanager
-def _tensor_cores(wanted: bool) -> Iterator[None]:
-    """Let a GPU round the inputs of float32 products to TF32, with 10 bits of mantissa."""
-    backend = torch.backends.cuda.matmul
-    before = backend.allow_tf32
-    backend.allow_tf32 = wanted
-    try:
-        yield
-    finally:
-        backend.allow_tf32 = before

@@ -18,6 +18,7 @@ from offline_gcrl.support.files import digest
 from offline_gcrl.support.versions import installed_version
 from offline_gcrl.training.events import Event, Listener
 from offline_gcrl.training.jobs import TrainingJob, content_digest, fingerprint, train_seeds
+from offline_gcrl.training.stale import discard_stale
 from offline_gcrl.tuning.search import SearchPlan, Values
 from offline_gcrl.tuning.study import Outcome, Report, Trial
 
@@ -125,6 +126,7 @@ class Trials:
     def _train(self, jobs: list[TrainingJob], listen: Listener) -> None:
         for job in jobs:
             shutil.rmtree(job.output, ignore_errors=True)  # Of a process that was killed.
+        discard_stale(jobs)  # Of the trial before.
         train_seeds(jobs, listen)
 
     def jobs(self, values: Values, seeds: Iterable[int], place: str) -> list[TrainingJob]:
