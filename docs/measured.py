@@ -26,7 +26,7 @@ from offline_gcrl.evaluation.results import curve_across_seeds, summarise
 from offline_gcrl.figures.style import save
 from offline_gcrl.figures.success import SeedCurves, curves_figure
 from offline_gcrl.report.exports import Cell, Table, as_csv, as_latex, markdown
-from offline_gcrl.statistics.intervals import Estimate
+from offline_gcrl.report.tables import shown
 from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.files import atomic_file, write_text
@@ -242,10 +242,11 @@ def _table(dataset: str, episodes: pl.DataFrame, numbers: PublishedNumbers) -> T
 
 
 def _scaled(values: Mapping[str, Any], scale: float) -> Cell:
-    """A metric with its interval; a dash if no episode has it."""
+    """A metric with its interval, without one if only one episode has it; a dash if none has it."""
     if values["mean"] is None:
         return "-"
-    return Estimate(*(values[part] * scale for part in ("mean", "low", "high")))
+    parts = ("mean", "low", "high")
+    return shown({part: None if values[part] is None else values[part] * scale for part in parts})
 
 
 def _in_order(episodes: pl.DataFrame, numbers: PublishedNumbers, dataset: str) -> list[str]:

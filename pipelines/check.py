@@ -3,7 +3,8 @@
 import this_project  # First: it decides which copy of the package is imported.
 
 from offline_gcrl.config import RECIPES, RESOLVED, Dataset, Params, load_params, resolve
-from offline_gcrl.config.checks import check_agent, check_evaluation, check_planner
+from offline_gcrl.config.checks import check_agent, check_planner
+from offline_gcrl.config.episode_checks import check_evaluation, remark_on_episodes
 from offline_gcrl.config.hidden import hidden_settings
 from offline_gcrl.config.published import load_published
 from offline_gcrl.config.resolving import unusable_recipes
@@ -56,6 +57,8 @@ def checked_dataset(params: Params, name: str) -> Dataset:
         check_region(recipe, where)
     check_tasks(dataset, file)
     check_evaluation(params, dataset)
+    if remark := remark_on_episodes(params.evaluate_for(name), dataset):
+        note(remark)
     for path in unwatched_code(dataset, this_project.ROOT):
         warn(
             f"DVC does not see changes of {path}: move it into environments/, or repeat stages with `dvc repro -f`"

@@ -38,11 +38,8 @@ def main() -> None:
             choices = (*plan_for(train, settings).notes, *memory_notes(jobs))
             for line in (*choices, *discard_stale(jobs)):
                 note(line)
-            settings_of = {
-                "train": train,
-                "agent": settings,
-                "relabel": params.relabel_for(dataset),
-            }
+            relabel = params.relabel_for(dataset)
+            settings_of = {"train": train, "agent": settings, "relabel": relabel}
             runs = TrainingRuns(
                 open_tracker(params.experiment),
                 Subject(dataset, agent, algorithm),

@@ -23,7 +23,7 @@ from offline_gcrl.environments.making import can_render, make_environment
 from offline_gcrl.environments.selection import as_tree
 from offline_gcrl.evaluation import videos
 from offline_gcrl.evaluation.jobs import CURVE, FINAL, episode_jobs, evaluation_seeds
-from offline_gcrl.evaluation.results import episode_table, learning_curve, summarise
+from offline_gcrl.evaluation.results import episode_table, flat, learning_curve, summarise
 from offline_gcrl.evaluation.rollouts import has_reached, run_episode, run_episodes
 from offline_gcrl.evaluation.videos import (
     FAILED,
@@ -33,6 +33,7 @@ from offline_gcrl.evaluation.videos import (
     write_videos,
 )
 from offline_gcrl.policies.policy import load_policy, save_policy
+from offline_gcrl.report.tables import estimate, shown
 from offline_gcrl.statistics.intervals import (
     across_seeds,
     means_at_once,
@@ -200,6 +201,15 @@ def test_a_summary_has_every_metric_with_its_interval() -> None:
     assert summary["steps_to_goal"]["mean"] == 3.0
     assert summary["steps_to_goal"]["episodes"] == 30
     assert summarise([table([False] * 4)])["steps_to_goal"]["mean"] is None
+
+
+def test_a_metric_of_a_single_episode_has_no_interval() -> None:
+    summary = summarise([table([True, False]), table([False])])
+    steps = {"mean": 3.0, "low": None, "high": None, "episodes": 1, "seeds": 1}
+    assert summary["steps_to_goal"] == steps
+    assert shown(steps) == "3.00"
+    assert shown(summary["success_rate"]) == estimate(summary["success_rate"])
+    assert "steps_to_goal_low" not in flat(summary)
 
 
 def test_a_learning_curve_has_one_row_per_snapshot() -> None:

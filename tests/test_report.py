@@ -303,6 +303,15 @@ def test_the_fastest_agent_is_named_even_if_a_seed_solves_only_some_tasks() -> N
     assert DatasetResults(agents, {}).fastest() == "fast"
 
 
+def test_no_agent_is_called_the_fastest_after_a_few_episodes() -> None:
+    for episodes, fastest in ((5, None), (6, "fast")):
+        agents = {
+            agent: AgentResults([evaluated_episodes(1.0, steps=steps, episodes=episodes)], [])
+            for agent, steps in (("slow", 11), ("fast", 10))
+        }
+        assert DatasetResults(agents, {}).fastest() == fastest
+
+
 def test_agents_that_reach_nothing_are_not_recommended() -> None:
     summary = verdict_of({"gofar": 0.02, "bc": 0.0}, episodes=50)
     assert summary.headline == "No agent reaches the goals yet."

@@ -17,7 +17,8 @@ from conftest import ROOT
 from offline_gcrl.agents import settings_type
 from offline_gcrl.commands.study import STUDIES, study_settings
 from offline_gcrl.config import load_params, resolve
-from offline_gcrl.config.checks import check_agent, check_evaluation
+from offline_gcrl.config.checks import check_agent
+from offline_gcrl.config.episode_checks import check_evaluation
 from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.support.stages import end_of_stage, stage_items
 from offline_gcrl.support.times import TIMES, StageTime, add_time, by_stage, left, read_times

@@ -32,6 +32,7 @@ from offline_gcrl.config import (
     check_evaluation,
     resolve,
 )
+from offline_gcrl.config.episode_checks import remark_on_episodes
 from offline_gcrl.config.outputs import POLICY
 from offline_gcrl.environments.making import can_render, make_environment
 from offline_gcrl.environments.tasks import check_tasks
@@ -370,6 +371,11 @@ def test_a_suite_needs_an_episode_of_each_task_also_on_the_curve(suite: SuiteFol
         check_evaluation(params(episodes=1, curve_episodes=2), suite.dataset)
     with pytest.raises(SettingsError, match="evaluate.curve_episodes: 1 are too few"):
         check_evaluation(params(episodes=2, curve_episodes=1), suite.dataset)
+    assert remark_on_episodes(Evaluate(episodes=4), suite.dataset) == ""
+    assert "is no multiple of the 2 tasks of small" in remark_on_episodes(
+        Evaluate(episodes=5), suite.dataset
+    )
+    assert remark_on_episodes(Evaluate(episodes=5), suite.dataset).endswith("set 4 or 6")
 
 
 def written(folder: Path, **recipes: str) -> Path:

@@ -1,4 +1,4 @@
-"""Checks across sections: an agent against its dataset, relabelling and training; evaluation against its tasks."""
+"""Checks across sections: an agent against its dataset, relabelling and training, and a planner against its agents."""
 
 from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
@@ -11,7 +11,6 @@ from offline_gcrl.config.agents import (
     algorithms_with,
     shown_agent,
 )
-from offline_gcrl.config.evaluating import Evaluate
 from offline_gcrl.config.goals import has_original_goals
 from offline_gcrl.config.multitask import check_tasks_of
 from offline_gcrl.config.overrides import check_per_dataset, for_dataset
@@ -182,46 +181,6 @@ def check_agent(
         if dataset in runs and isinstance(settings, AgentSettings):
             resolved = resolve(dataset, folder=params.path.parent / RECIPES)
             check_held_out(settings, resolved, params.path, ("agents", agent))
-
-
-def check_evaluation(params: Params, dataset: Dataset) -> None:
-    """Check that every part of the evaluation has at least one episode per task.
-
-    Raises:
-        SettingsError: naming file, key, expectation and remedy.
-    """
-    check_episode_counts(params.evaluate_for(dataset.name), dataset, params.path, key=("evaluate",))
-
-
-def check_episode_counts(
-    settings: Evaluate, dataset: Dataset, path: Path, key: tuple[str, ...] = ()
-) -> None:
-    """Check that every part of the evaluation has at least one episode per task.
-
-    Args:
-        settings: of the evaluation.
-        dataset: the dataset.
-        path: file of the settings, for errors.
-        key: key of the settings in the file.
-
-    Raises:
-        SettingsError: naming file, key, expectation and remedy.
-    """
-    numbered = [recipe.evaluation.fixed_tasks for recipe in dataset.recipes if recipe.evaluation]
-    tasks = len(numbered)
-    needed = tasks * max([len(fixed.values) for fixed in numbered if fixed], default=1)
-    wrong = settings.wrong_identifier_count(len(dataset.recipes))
-    for name, episodes, least in (
-        ("episodes", settings.episodes, needed),
-        ("curve_episodes", settings.curve_episodes, tasks),
-        ("wrong_identifier_episodes", wrong or tasks, tasks),
-        ("held_out_episodes", settings.held_out_count or tasks, tasks),
-    ):
-        if episodes < least:
-            raise SettingsError(
-                f"{path}: {dotted((*key, name))}: {episodes} are too few to evaluate all tasks of "
-                f"'{dataset.name}'; set at least {least}"
-            )
 
 
 def check_planner(params: Params, settings_type: Callable[[str], type[AgentSettings]]) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from offline_gcrl.config.outputs import EPISODES, LEARNING_CURVE, METRICS, TASK_CURVES
-from offline_gcrl.statistics.intervals import Estimate, across_seeds, rate_across_seeds, wilson
+from offline_gcrl.statistics.intervals import across_seeds, rate_across_seeds, wilson
 from offline_gcrl.support.files import write_json
 from offline_gcrl.support.numbers import with_interval
 from offline_gcrl.support.tables import write_parquet
@@ -136,7 +136,8 @@ def _task_name(task: str, task_id: int | None) -> str:
 def summarise(tables: list[pl.DataFrame]) -> Metrics:
     """Metrics with 95% intervals over the episodes of one or several training seeds.
 
-    Each metric has the number of its episodes. ``steps_to_goal`` uses only episodes that reached the goal.
+    Each metric has the number of its episodes. ``steps_to_goal`` uses only episodes that reached the goal. A metric of a
+    single episode has no interval, because nothing is known of how much it varies; a rate has Wilson's.
     """
     counts = {"episodes": sum(map(len, tables)), "seeds": len(tables)}
     summary: Metrics = {}
@@ -146,9 +147,8 @@ def summarise(tables: list[pl.DataFrame]) -> Metrics:
     for name in ("final_distance", "return", "discounted_return", "steps_to_goal"):
         groups = [table[name].drop_nulls().cast(pl.Float64).to_numpy() for table in tables]
         groups = [group for group in groups if len(group)]
-        estimate_or_none = across_seeds(groups) if groups else None
         used = {"episodes": sum(map(len, groups)), "seeds": len(groups)}
-        summary[name] = {**_fields(estimate_or_none), **used}
+        summary[name] = {**_fields(groups), **used}
     return summary
 
 
@@ -242,7 +242,10 @@ def outcomes_of_rate(rate: float, episodes: int) -> NDArray[np.float64]:
     return (np.arange(episodes) < round(rate * episodes)).astype(np.float64)
 
 
-def _fields(estimate: Estimate | None) -> dict[str, float | None]:
-    if estimate is None:  # No episode reached its goal, so there are no steps to it.
+def _fields(groups: list[NDArray[np.float64]]) -> dict[str, float | None]:
+    """Mean and interval of the values of each seed that has any."""
+    if not groups:  # No episode reached its goal, so there are no steps to it.
         return {"mean": None, "low": None, "high": None}
-    return dict(estimate.__dict__)
+    if sum(map(len, groups)) == 1:
+        return {"mean": float(groups[0][0]), "low": None, "high": None}
+    return dict(across_seeds(groups).__dict__)

@@ -9,7 +9,7 @@ from offline_gcrl.report.drawing import NumberedFigure, inline_svg
 from offline_gcrl.report.exports import TABLES, Cell, File, Save, Table, figure_files
 from offline_gcrl.report.findings import Findings
 from offline_gcrl.report.results import DatasetResults
-from offline_gcrl.report.tables import COLUMNS, columns, estimate
+from offline_gcrl.report.tables import COLUMNS, columns, estimate, shown
 from offline_gcrl.statistics.intervals import Estimate
 
 NOTE = (
@@ -50,7 +50,7 @@ def noise_table(
     for agent, own in findings.items():
         for level, metrics in own.by_noise.items():
             number = printed(level, agent)
-            row: list[Cell] = [agent, f"{level:g}", *(estimate(metrics[key]) for key in keys)]
+            row: list[Cell] = [agent, f"{level:g}", *(shown(metrics[key]) for key in keys)]
             rows.append([*row, number] if numbers else row)
     heading = ["agent", "noise", *(names[key] for key in keys)]
     titles = [table.title for table in numbers.tables if dataset in table.noise] if numbers else []

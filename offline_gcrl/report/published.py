@@ -12,7 +12,7 @@ from offline_gcrl.evaluation.results import outcomes_of_rate
 from offline_gcrl.report.exports import Cell, Table, as_latex
 from offline_gcrl.report.facts import Folders
 from offline_gcrl.report.results import AgentResults, DatasetResults, Results
-from offline_gcrl.report.tables import COLUMNS, columns, estimate, metrics_table
+from offline_gcrl.report.tables import COLUMNS, columns, estimate, metrics_table, shown
 from offline_gcrl.statistics.intervals import Estimate, rate_across_seeds
 
 SEED_METRICS = ("final_distance", "discounted_return")
@@ -66,7 +66,7 @@ def _published_table(
         difference = None if number is None else _signed(measured[agent].mean - number.mean)
         row: list[Cell] = [agent, measured[agent], None if number is None else str(number)]
         row += [difference, ranks.get(agent), printed_ranks.get(agent)]
-        rows.append([*row, *(estimate(found.metrics[agent][key]) for key in others)])
+        rows.append([*row, *(shown(found.metrics[agent][key]) for key in others)])
     return Table(name, _caption(dataset, printed), heading, rows)
 
 

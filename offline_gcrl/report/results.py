@@ -36,6 +36,8 @@ from offline_gcrl.statistics.intervals import Estimate, rate_across_seeds
 from offline_gcrl.support.digests import intact, read_json
 from offline_gcrl.support.errors import DataError
 
+FEWEST_PAIRS = 6
+"""Pairs of episodes from which a sign test can tell two agents apart at 5%: six equal signs have a probability of 2 / 2^6."""
 METRES = re.compile(r"(PointMaze|AntMaze|Fetch|HandReach|ogbench:(point|ant)maze|.*MetaWorld)")
 """Pattern of the ids of environments whose goals are positions in metres."""
 
@@ -160,13 +162,14 @@ class DatasetResults:
     def fastest(self) -> str | None:
         """The agent that clearly needs the fewest steps among those level with the best.
 
-        Agents are compared in the episodes that all of them solved. None if there is no such agent.
+        Agents are compared in the episodes that all of them solved, if there are enough. None if there is no such agent.
         """
         if self.comparison is None or not self.comparison.tied_with_best:
             return None
         level = [self.comparison.best, *self.comparison.tied_with_best]
         solved = _episodes_all_solve([self.agents[agent].episodes for agent in level], self.column)
-        if not all(len(table) for table in solved[0]):
+        counts = [len(table) for table in solved[0]]
+        if not all(counts) or sum(counts) < FEWEST_PAIRS:
             return None
         speeds = compare(dict(zip(level, solved, strict=True)), "speed")
         return None if speeds.tied_with_best else speeds.best

@@ -5,9 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from offline_gcrl.report.exports import Cell, Table, markdown
+from offline_gcrl.report.exports import Cell, Table, cell_text, markdown
 from offline_gcrl.report.results import DatasetResults, Results
-from offline_gcrl.report.verdict import interval, verdict
+from offline_gcrl.report.verdict import interval, number, verdict
 from offline_gcrl.statistics.aggregates import THRESHOLDS, Aggregates
 from offline_gcrl.statistics.comparison import Comparison
 from offline_gcrl.statistics.intervals import Estimate
@@ -59,7 +59,7 @@ def markdown_table(results: Results) -> str:
             f"|---|{'---|' * len(names)}",
         ]
         for agent, values in found.metrics.items():
-            lines.append(f"| {agent} | {' | '.join(cell(values[name]) for name in names)} |")
+            lines.append(f"| {agent} | {' | '.join(_text(values[name]) for name in names)} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -75,13 +75,13 @@ def metrics_table(dataset: str, found: DatasetResults) -> Table:
     for agent, standing in comparison.ranking.items():
         rival, values = rivals.get(agent), found.metrics[agent]
         row: list[Cell] = [agent, rank_text(standing.rank, standing.rank_low, standing.rank_high)]
-        row.append(estimate(values[found.metric]))
+        row.append(shown(values[found.metric]))
         if rival:
             word = "yes" if rival.is_clearly_lower else "no"
             row += [rival.difference, word, rival.improvement]
         elif rivals:
             row += [None, None, None]
-        rows.append([*row, *(estimate(values[name]) for name in FURTHER_COLUMNS)])
+        rows.append([*row, *(shown(values[name]) for name in FURTHER_COLUMNS)])
     heading += [names[name] for name in FURTHER_COLUMNS]
     return Table(
         f"metrics-{dataset}", _metrics_caption(dataset, found, comparison), heading, rows, True
@@ -258,22 +258,29 @@ def flat_curves(curves: Mapping[str, Mapping[str, pl.DataFrame]]) -> pl.DataFram
     return pl.concat(tables) if tables else pl.DataFrame(schema={"update": pl.Int64})
 
 
-def cell(values: Mapping[str, Any]) -> str:
-    """A metric with its interval, or ``none`` if no episode has a value."""
+def shown(values: Mapping[str, Any]) -> Cell:
+    """A metric with its interval, without one if only one episode has a value; None if no episode has one."""
     found = estimate(values)
-    return "none" if found is None else interval(found)
+    return found if found is None or values["low"] is not None else number(found.mean)
 
 
 def estimate(values: Mapping[str, Any]) -> Estimate | None:
-    """A metric as an estimate; None if no episode has a value."""
-    if values["mean"] is None:
+    """A metric as an estimate, with the value as its bounds if it is of one episode; None if no episode has a value."""
+    mean, low, high = (values[part] for part in ("mean", "low", "high"))
+    if mean is None:
         return None
-    return Estimate(values["mean"], values["low"], values["high"])
+    return Estimate(mean, mean, mean) if low is None else Estimate(mean, low, high)
 
 
 def rank_text(rank: int, low: int, high: int) -> str:
     """A rank, with its interval if that contains other ranks: ``2`` or ``2 (1 to 3)``."""
     return str(rank) if low == high else f"{rank} ({low} to {high})"
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    """A metric as text; ``none`` if no episode has a value."""
+    found = shown(values)
+    return "none" if found is None else cell_text(found)
 
 
 def _comparison_lines(found: DatasetResults) -> list[str]:

@@ -186,12 +186,24 @@ def _rate(estimate: Estimate) -> str:
 
 def interval(estimate: Estimate) -> str:
     """An estimate with its interval, such as ``0.92 [0.87, 0.96]``; one decimal digit if it is 10 or more."""
-    digits = 1 if abs(estimate.mean) >= 10 else 2
-    rounded = (round(part, digits) + 0.0 for part in (estimate.mean, estimate.low, estimate.high))
-    # Adding 0.0 above turns -0.0 into 0.0, so that no text reads -0.00.
-    parts = (f"{part:.{digits}f}" for part in rounded)
-    mean, low, high = (part.replace("-", "\N{MINUS SIGN}") for part in parts)
+    digits = _digits(estimate.mean)
+    parts = (estimate.mean, estimate.low, estimate.high)
+    mean, low, high = (_rounded(part, digits) for part in parts)
     return f"{mean} [{low}, {high}]"
+
+
+def number(mean: float) -> str:
+    """A number without an interval, with the digits that it has in front of one."""
+    return _rounded(mean, _digits(mean))
+
+
+def _digits(mean: float) -> int:
+    return 1 if abs(mean) >= 10 else 2
+
+
+def _rounded(value: float, digits: int) -> str:
+    # Adding 0.0 turns -0.0 into 0.0, so that no text reads -0.00.
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _estimate(values: dict[str, float]) -> Estimate:
