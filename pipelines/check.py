@@ -33,8 +33,7 @@ def main() -> None:
             note(line)
         with sealed_directory(RESOLVED) as folder:
             for dataset in datasets:
-                text = dataset.model_dump_json(indent=2, exclude_defaults=True)
-                write_text(folder / f"{dataset.name}.json", text + "\n")
+                write_text(folder / f"{dataset.name}.json", dataset.as_json())
         runs = params.experiment
         counts = (len(runs.datasets), len(runs.agents), len(runs.seeds))
         close("{} dataset(s) x {} agent(s) x {} seed(s) to run".format(*counts))

@@ -252,6 +252,15 @@ def test_a_minari_dataset_is_loaded_with_the_environment_that_it_names(
         og.load_dataset(loaded, goal="x")  # type: ignore[arg-type]
 
 
+def test_a_folder_of_episodes_is_complete_without_its_project(
+    dataset: SmallDataset, tmp_path: Path
+) -> None:
+    copied = shutil.copytree(dataset.parquet, tmp_path / "copied")
+    assert og.load_dataset(copied).dataset == dataset.resolved
+    (copied / "dataset.json").unlink()  # As in folders of earlier versions.
+    assert og.load_dataset(copied).recipe.evaluation is None
+
+
 def test_data_without_environment_is_trained_on_and_not_evaluated(tmp_path: Path) -> None:
     sizes = {"observation": 4, "achieved_goal": 2, "desired_goal": 2}
     write_minari("own/data-v0", tmp_path, episode_buffers(sizes), space_of(sizes))

@@ -150,6 +150,10 @@ class Dataset(Section):
     code: dict[str, str] = {}
     """Digests of the modules in the project's folder that its environments are made by, by name."""
 
+    def as_json(self) -> str:
+        """The content of a file of the resolved dataset."""
+        return self.model_dump_json(indent=2, exclude_defaults=True) + "\n"
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks; the index of a task is its number."""

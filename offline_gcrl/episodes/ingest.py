@@ -9,7 +9,7 @@ import minari
 import polars as pl
 
 from offline_gcrl.config import Dataset, Recipe, Source
-from offline_gcrl.config.outputs import EPISODES, SCHEMA, STEPS
+from offline_gcrl.config.outputs import DATASET, EPISODES, SCHEMA, STEPS
 from offline_gcrl.episodes.bounds import action_bounds
 from offline_gcrl.episodes.frames import write_frames
 from offline_gcrl.episodes.hdf5 import episode_lengths
@@ -24,7 +24,7 @@ from offline_gcrl.goals.held_out import check_size
 from offline_gcrl.goals.instructions import check_sentences
 from offline_gcrl.support.digests import digest_of
 from offline_gcrl.support.errors import DataError
-from offline_gcrl.support.files import write_json
+from offline_gcrl.support.files import write_json, write_text
 from offline_gcrl.support.unfinished import Unfinished
 
 VERSIONED = ("minari", "gymnasium", "gymnasium-robotics", "mujoco")
@@ -79,6 +79,7 @@ def ingest(
         schema["shards"] = [shard.description for shard in shards]
     schema["isolated_values"] = isolated_values(output / STEPS, spreads)
     write_json(output / SCHEMA, schema)
+    write_text(output / DATASET, dataset.as_json())
     return schema
 
 

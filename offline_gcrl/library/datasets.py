@@ -19,7 +19,6 @@ from offline_gcrl.collect.collector import (
 )
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.config import (
-    RESOLVED,
     Dataset,
     Environment,
     Goal,
@@ -31,7 +30,7 @@ from offline_gcrl.config import (
     resolve,
 )
 from offline_gcrl.config import load_dataset as load_resolved
-from offline_gcrl.config.outputs import SCHEMA
+from offline_gcrl.config.outputs import DATASET, SCHEMA
 from offline_gcrl.environments.held_out_goals import check_region
 from offline_gcrl.environments.making import check_environments
 from offline_gcrl.environments.tasks import check_tasks
@@ -190,19 +189,17 @@ def _ingested(
     episodes: int | None,
     kept: TemporaryFolder | None = None,
 ) -> LearningData:
-    """A folder of ingested episodes, with the recipe that its project has resolved, or else what its schema says."""
+    """A folder of ingested episodes, which contains its resolved dataset; in an older one, what its schema says."""
     if not (folder / SCHEMA).is_file():
         raise DataError(
             f"{folder}: has no {SCHEMA}; name a folder of ingested episodes, such as datasets/parquet/<name>"
         )
     if episodes is not None:
         raise SettingsError(f"{LOAD}: episodes: a folder of ingested episodes is used completely")
-    schema = read_json(folder / SCHEMA)
-    resolved = folder.resolve().parent.parent / RESOLVED.name
-    if (resolved / f"{schema['dataset']}.json").is_file():
-        dataset = load_resolved(schema["dataset"], resolved)
+    if (folder / DATASET).is_file():
+        dataset = load_resolved(Path(DATASET).stem, folder)
     else:
-        dataset = described(schema)
+        dataset = described(read_json(folder / SCHEMA))
     return LearningData(_evaluated_in(dataset, place), folder.resolve(), kept or TemporaryFolder())
 
 

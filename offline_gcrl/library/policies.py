@@ -22,7 +22,7 @@ from offline_gcrl.config import (
     nearest,
 )
 from offline_gcrl.config import load_dataset as load_resolved
-from offline_gcrl.config.outputs import POLICY, TRAINING_CURVE
+from offline_gcrl.config.outputs import DATASET, POLICY, TRAINING_CURVE
 from offline_gcrl.environments.making import make_environment
 from offline_gcrl.environments.selection import as_tree, evaluated_goal, has_key, select
 from offline_gcrl.evaluation.seen import Given
@@ -32,8 +32,6 @@ from offline_gcrl.policies.policy import Policy, policy_file
 from offline_gcrl.support.errors import DataError, PolicyError, message_of
 from offline_gcrl.support.files import write_bytes, write_text
 
-DATASET = "dataset"
-"""File next to a saved policy, with its dataset as JSON."""
 USUAL_KEYS = Goal(success=Success(kind="same_step"))
 """The keys of goal environments, for a policy without a recipe."""
 SHOWN = ("dataset", "agent", "task", "seed", "updates")
@@ -173,8 +171,7 @@ class TrainedPolicy(Policy):
             raise NotADirectoryError(errno.ENOTDIR, "", str(target))
         target.mkdir(parents=True, exist_ok=True)
         if self.dataset is not None:
-            text = self.dataset.model_dump_json(indent=2, exclude_defaults=True)
-            write_text(target / f"{DATASET}.json", text + "\n")
+            write_text(target / DATASET, self.dataset.as_json())
         if self.curve_text is not None:
             write_bytes(target / TRAINING_CURVE, self.curve_text)
         write_bytes(target / POLICY, self.content)
@@ -324,7 +321,7 @@ def load_policy(path: str | Path) -> TrainedPolicy:
     loaded = with_dataset(file, None)
     name = str(loaded.training.get("dataset"))
     projects = [folder.parent for folder in file.parents if folder.name == "models"]
-    for stem, folder in [(DATASET, file.parent), *((name, root / RESOLVED) for root in projects)]:
-        if (folder / f"{stem}.json").is_file():
-            return replace(loaded, dataset=load_resolved(stem, folder))
+    for path in [file.with_name(DATASET), *(root / RESOLVED / f"{name}.json" for root in projects)]:
+        if path.is_file():
+            return replace(loaded, dataset=load_resolved(path.stem, path.parent))
     return loaded
