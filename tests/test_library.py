@@ -31,6 +31,7 @@ from offline_gcrl.evaluation.results import episode_table, summarise
 from offline_gcrl.evaluation.rollouts import run_episode
 from offline_gcrl.library import exporting, onnx_files
 from offline_gcrl.library.onnx_files import PACKAGES
+from offline_gcrl.library.processes import without_main_module
 from offline_gcrl.library.sources import packaged_recipes
 from offline_gcrl.networks.actors import LAST_GAIN
 from offline_gcrl.networks.conditioning import Dimensions
@@ -250,6 +251,19 @@ def test_a_minari_dataset_is_loaded_with_the_environment_that_it_names(
         og.load_dataset(loaded)
     with pytest.raises(og.OfflineGCRLError, match=r"load_dataset\(\): goal: expected keys and"):
         og.load_dataset(loaded, goal="x")  # type: ignore[arg-type]
+
+
+def test_the_main_module_is_as_before_once_workers_have_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__spec__", "a module")
+    monkeypatch.delattr(main, "__file__", raising=False)  # As in a notebook.
+    with without_main_module():
+        assert main.__spec__ is None
+        assert not hasattr(main, "__file__")
+    assert main.__spec__ == "a module"  # type: ignore[comparison-overlap]
+    assert not hasattr(main, "__file__")
 
 
 def test_a_folder_of_episodes_is_complete_without_its_project(

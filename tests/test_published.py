@@ -4,6 +4,7 @@ import csv
 import io
 from pathlib import Path
 
+import polars as pl
 import pytest
 from conftest import RECIPES, ROOT, SmallDataset
 from test_report import MAZE, Elements, Project, curve, evaluated_episodes
@@ -15,6 +16,7 @@ from offline_gcrl.report.exports import as_csv, as_latex
 from offline_gcrl.report.facts import Folders
 from offline_gcrl.report.published import flat_seeds, latex_report, published_tables, seeds_table
 from offline_gcrl.report.results import AgentResults, DatasetResults
+from offline_gcrl.statistics.intervals import Estimate, wilson
 from offline_gcrl.support.errors import SettingsError
 
 FOLDER = ROOT / "docs/published"
@@ -167,3 +169,20 @@ def test_the_mean_of_the_last_evaluations_is_compared_if_the_paper_prints_it() -
     assert table.heading[1] == "success (last step), last 2 evaluations"
     assert round(table.rows[0][1].mean, 3) == 0.5  # type: ignore[union-attr]
     assert table.rows[0][3] == "+0.10"
+
+
+def test_several_evaluations_on_the_same_episodes_count_as_one() -> None:
+    def measured(snapshots: int, rates: list[float]) -> Estimate:
+        table = pl.DataFrame({"update": range(len(rates)), "mean": rates, "episodes": 20})
+        agents = {"bc": AgentResults([evaluated_episodes(0.5)], [table])}
+        printed = PublishedTable(
+            title="a paper", metric="success_rate", setting="as here", last_snapshots=snapshots,
+            values={MAZE: {"bc": "0.4"}},
+        )  # fmt: skip
+        numbers = load_published("gofar", FOLDER).model_copy(update={"tables": (printed,)})
+        (found,) = published_tables(MAZE, DatasetResults(agents, {}), numbers)
+        assert isinstance(found.rows[0][1], Estimate)
+        return found.rows[0][1]
+
+    assert measured(3, [0.5, 0.5, 0.5]) == measured(1, [0.5]) == wilson(10, 20)
+    assert measured(3, [0.1, 0.45, 0.5, 0.5]).mean == pytest.approx(29 / 60)

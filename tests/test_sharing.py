@@ -299,6 +299,21 @@ def test_the_success_matrix_is_taken_at_the_ends_of_phases() -> None:
         sequence_metrics([curves], TASKS, (20, 40, 50))
 
 
+def test_noise_alone_is_no_forgetting() -> None:
+    """The best of several noisy rates is above the last one, in 10 tasks and 10 episodes by 0.07 or more."""
+    tasks, random = [f"task {number}" for number in range(10)], np.random.default_rng(0)
+    curves = [
+        pl.DataFrame(
+            {"task": task, "update": update, "mean": random.binomial(10, 0.5) / 10, "episodes": 10}
+            for task in tasks
+            for update in range(10)
+        )
+        for _ in range(3)
+    ]
+    found = sequence_metrics(curves, tasks, range(10)).metrics["forgetting"]
+    assert found.low < 0.0 < 0.05 < found.mean < found.high
+
+
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory, dataset: SmallDataset) -> Path:
     """A report on a suite of three tasks, with synthetic probes."""

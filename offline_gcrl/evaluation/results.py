@@ -238,8 +238,11 @@ def curve_across_seeds(curves: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def outcomes_of_rate(rate: float, episodes: int) -> NDArray[np.float64]:
-    """``episodes`` outcomes of 0 or 1 with the given rate."""
-    return (np.arange(episodes) < round(rate * episodes)).astype(np.float64)
+    """``episodes`` outcomes of 0 or 1 with the given mean; one of them is between if no number of successes has this mean."""
+    outcomes: NDArray[np.float64] = np.clip(
+        round(rate * episodes, 6) - np.arange(episodes), 0.0, 1.0
+    )
+    return outcomes
 
 
 def _fields(groups: list[NDArray[np.float64]]) -> dict[str, float | None]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from offline_gcrl.config import Params
@@ -73,20 +72,17 @@ def _published_table(
 def _measured(
     own: AgentResults, metric: str, found: DatasetResults, printed: PublishedTable
 ) -> Estimate:
-    """The measured number that is comparable with the printed one."""
+    """The measured number that is comparable with the printed one.
+
+    The snapshots of a seed are evaluated on the same episodes, so several of them count as one evaluation of these.
+    """
     if printed.last_snapshots is None or metric != found.metric:
         return estimate(own.metrics[metric]) or Estimate(0.0, 0.0, 0.0)
+    last = [curve.sort("update").tail(printed.last_snapshots) for curve in own.curves]
     return rate_across_seeds(
         [
-            np.concatenate(
-                [
-                    outcomes_of_rate(row["mean"], row["episodes"])
-                    for row in curve.sort("update")
-                    .tail(printed.last_snapshots)
-                    .iter_rows(named=True)
-                ]
-            )
-            for curve in own.curves
+            outcomes_of_rate(curve["mean"].to_numpy().mean(), int(curve["episodes"][0]))
+            for curve in last
         ]
     )
 

@@ -66,7 +66,8 @@ def sequence_metrics(
     """The success matrix and its metrics, with 95% intervals over seeds and episodes.
 
     The episodes of each entry are resampled independently, although the same episodes follow every phase. This makes the
-    intervals conservative.
+    intervals of differences conservative. The maximum in forgetting grows with noise, in the rates and once more in their
+    resamples, so its interval also contains the one that is reflected at the mean, which corrects for this bias.
 
     Args:
         curves: learning curves per task, one table per seed, with the columns task, update, mean and episodes.
@@ -87,9 +88,11 @@ def sequence_metrics(
     drawn = random.beta(successes + 0.5, counts - successes + 0.5)
     metrics = {}
     for name, figure in SEQUENCE_METRICS.items():
-        low, high = np.quantile(figure(drawn), TAILS)
+        low, high = (float(end) for end in np.quantile(figure(drawn), TAILS))
         mean = float(figure(rates.mean(0)))
-        metrics[name] = Estimate(mean, min(mean, float(low)), max(mean, float(high)))
+        if figure is forgetting:
+            low, high = max(-1.0, min(low, 2 * mean - high)), min(1.0, max(high, 2 * mean - low))
+        metrics[name] = Estimate(mean, min(mean, low), max(mean, high))
     return SequentialResult(tuple(tasks), tuple(boundaries), rates, metrics)
 
 

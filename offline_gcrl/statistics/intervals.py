@@ -22,8 +22,8 @@ class Estimate:
     high: float
 
 
-def wilson(successes: int, trials: int) -> Estimate:
-    """Success rate with Wilson's score interval (Wilson 1927)."""
+def wilson(successes: float, trials: int) -> Estimate:
+    """Success rate with Wilson's score interval (Wilson 1927); successes may be the mean of several evaluations."""
     rate, z = successes / trials, ndtri((1 + CONFIDENCE) / 2)
     denominator = 2 * (trials + z**2)
     centre = (2 * trials * rate + z**2) / denominator
@@ -96,7 +96,7 @@ def rate_across_seeds(groups: list[NDArray[np.float64]]) -> Estimate:
         groups: ones and zeros, one array (episodes,) per seed.
     """
     pooled = np.concatenate(groups)
-    floor = wilson(int(pooled.sum()), len(pooled))
+    floor = wilson(round(float(pooled.sum()), 6), len(pooled))
     if len(groups) == 1:
         return floor
     estimate = across_seeds(groups)
