@@ -212,6 +212,18 @@ def test_a_loaded_policy_does_not_depend_on_what_becomes_of_its_file(
     assert again.content == policy.content
 
 
+def test_nothing_is_left_of_a_policy_in_whose_folder_another_is_saved(
+    policy: og.TrainedPolicy, tmp_path: Path
+) -> None:
+    policy.save(tmp_path)
+    file = replace(policy, dataset=None, curve_text=None).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.pt"]
+    other = policy.dataset.model_copy(update={"name": "other"})  # type: ignore[union-attr]
+    (tmp_path / "dataset.json").write_text(other.as_json())
+    with pytest.raises(og.OfflineGCRLError, match="dataset 'other', .* was trained on 'small'"):
+        og.load_policy(file)
+
+
 def test_a_policy_is_not_saved_in_place_of_a_file(policy: og.TrainedPolicy, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file/within"):

@@ -30,7 +30,7 @@ from offline_gcrl.library.folders import TemporaryFolder
 from offline_gcrl.policies import policy as policies
 from offline_gcrl.policies.policy import Policy, policy_file
 from offline_gcrl.support.errors import DataError, PolicyError, message_of
-from offline_gcrl.support.files import write_bytes, write_text
+from offline_gcrl.support.files import write_bytes
 
 USUAL_KEYS = Goal(success=Success(kind="same_step"))
 """The keys of goal environments, for a policy without a recipe."""
@@ -170,11 +170,13 @@ class TrainedPolicy(Policy):
         if target.exists() and not target.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "", str(target))
         target.mkdir(parents=True, exist_ok=True)
-        if self.dataset is not None:
-            write_text(target / DATASET, self.dataset.as_json())
-        if self.curve_text is not None:
-            write_bytes(target / TRAINING_CURVE, self.curve_text)
-        write_bytes(target / POLICY, self.content)
+        dataset = None if self.dataset is None else self.dataset.as_json().encode()
+        files = {DATASET: dataset, TRAINING_CURVE: self.curve_text, POLICY: self.content}
+        for name, content in files.items():
+            if content is None:
+                (target / name).unlink(missing_ok=True)  # Of a policy that was there before.
+            else:
+                write_bytes(target / name, content)
         return target / POLICY
 
     def export(self, path: str | Path) -> Path:
@@ -315,7 +317,7 @@ def load_policy(path: str | Path) -> TrainedPolicy:
     """Load a policy from its file or its folder: one that ``save`` has written, or one of a project.
 
     Raises:
-        PolicyError: the file does not exist, or is not a policy of this version.
+        PolicyError: the file does not exist, is not a policy of this version, or is next to the recipe of another dataset.
     """
     file = policy_file(Path(path)).absolute()
     loaded = with_dataset(file, None)
@@ -323,5 +325,20 @@ def load_policy(path: str | Path) -> TrainedPolicy:
     projects = [folder.parent for folder in file.parents if folder.name == "models"]
     for path in [file.with_name(DATASET), *(root / RESOLVED / f"{name}.json" for root in projects)]:
         if path.is_file():
-            return replace(loaded, dataset=load_resolved(path.stem, path.parent))
+            return replace(loaded, dataset=_described_in(path, name))
     return loaded
+
+
+def _described_in(path: Path, name: str) -> Dataset:
+    """The dataset in a file.
+
+    Raises:
+        PolicyError: it is not the one with this name.
+    """
+    dataset = load_resolved(path.stem, path.parent)
+    if dataset.name != name:
+        raise PolicyError(
+            f"{path}: describes the dataset '{dataset.name}', and the policy was trained on '{name}'; copy the policy's "
+            "folder as a whole, or delete this file"
+        )
+    return dataset
