@@ -1,6 +1,8 @@
 """Ingested episodes have the content of the Minari data, stored once; broken data is refused by name."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from offline_gcrl.config import Goal, Part, Region
 from offline_gcrl.episodes import blocks
 from offline_gcrl.episodes.blocks import Block
-from offline_gcrl.episodes.dataset import open_episodes
+from offline_gcrl.episodes.dataset import open_episodes, open_stored
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.episodes.moments import Moments
 from offline_gcrl.episodes.reading import read_episode, read_episodes
@@ -241,6 +243,20 @@ def test_wide_rows_are_read_in_smaller_blocks(dataset: SmallDataset) -> None:
     np.testing.assert_array_equal(lengths, together.lengths)
 
 
+@pytest.mark.parametrize("opens", [open_episodes, open_stored])
+def test_a_folder_without_all_of_its_parts_is_refused(
+    dataset: SmallDataset, tmp_path: Path, opens: Callable[[Path], Any]
+) -> None:
+    folder = shutil.copytree(dataset.parquet, tmp_path / "copied")
+    (folder / "digests.json").unlink(missing_ok=True)
+    steps = pl.read_parquet(folder / "steps.parquet")
+    (folder / "steps.parquet").unlink()
+    (folder / "steps.parquet").mkdir()
+    steps[:100].write_parquet(folder / "steps.parquet/part-00000.parquet")
+    with pytest.raises(DataError, match="copied: has 100 of 549 steps, so that files are missing"):
+        opens(folder)
+
+
 def test_opening_a_wide_dataset_needs_little_more_than_its_arrays(tmp_path: Path) -> None:
     sizes, rows = {"observation": 300, "action": 2}, 20_001
     random = np.random.default_rng(0)
@@ -252,9 +268,9 @@ def test_opening_a_wide_dataset_needs_little_more_than_its_arrays(tmp_path: Path
                 vectors, np.zeros(rows, np.float32), np.array([rows - 1]), [False], [None], [facts]
             )
         )
-    write_json(
-        tmp_path / "schema.json", {"format": FORMAT, "sizes": sizes, "goals_are_states": True}
-    )
+    counts = {"episodes": 1, "steps": rows}
+    schema = {"format": FORMAT, "sizes": sizes, "goals_are_states": True, "counts": counts}
+    write_json(tmp_path / "schema.json", schema)
     before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
     pa.set_memory_pool(pool)
     try:

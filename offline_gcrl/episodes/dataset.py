@@ -140,7 +140,7 @@ def open_stored(folder: Path) -> StoredEpisodes:
         DataError: ``folder`` contains no ingested dataset, or one with the format of another version.
     """
     schema = _schema(folder)
-    table = pl.read_parquet(intact(folder / EPISODES))
+    table = _table(folder, schema)
     return StoredEpisodes(schema, table, intact(folder / STEPS), frames=_frames(folder, schema))
 
 
@@ -151,8 +151,8 @@ def open_episodes(folder: Path) -> Episodes:
         DataError: ``folder`` contains no ingested dataset, or one with the format of another version.
     """
     schema = _schema(folder)
+    table = _table(folder, schema)
     vectors = _read_vectors(intact(folder / STEPS), schema["sizes"])
-    table = pl.read_parquet(intact(folder / EPISODES))
     vectors["action"][_ends(table)] = 0.0
     return Episodes(
         schema=schema,
@@ -179,6 +179,23 @@ def _schema(folder: Path) -> dict[str, Any]:
             f"{folder}: has the format of another version; run `dvc repro` to make it again"
         )
     return schema
+
+
+def _table(folder: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
+    """The episodes of a folder.
+
+    Raises:
+        DataError: steps or episodes are missing, for example a part of a table that was not copied.
+    """
+    table = pl.read_parquet(intact(folder / EPISODES))
+    found = {"episodes": len(table), "steps": rows_of(intact(folder / STEPS))}
+    for name, count in found.items():
+        if count != schema["counts"][name]:
+            raise DataError(
+                f"{folder}: has {count:,} of {schema['counts'][name]:,} {name}, so that files are missing or are of other "
+                "data; copy the folder again, or delete it and run `dvc repro`"
+            )
+    return table
 
 
 def _ends(table: pl.DataFrame) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 The methods follow Agarwal et al. 2021 ("Deep reinforcement learning at the edge of the statistical precipice"):
 interquartile means, the probability of improvement, and bootstrap intervals that resample the training runs. The
 bootstrap here also resamples the evaluation episodes of each run. If all values agree, resampling alone gives intervals
-of width zero; therefore no interval is narrower than the interval of as many independent trials.
+of width zero; therefore no interval of a rate is narrower than the interval of as many independent trials.
 """
 
 from collections.abc import Mapping, Sequence
