@@ -283,8 +283,9 @@ def test_a_folder_of_episodes_is_complete_without_its_project(
 ) -> None:
     copied = shutil.copytree(dataset.parquet, tmp_path / "copied")
     assert og.load_dataset(copied).dataset == dataset.resolved
-    (copied / "dataset.json").unlink()  # As in folders of earlier versions.
-    assert og.load_dataset(copied).recipe.evaluation is None
+    (copied / "dataset.json").unlink()
+    with pytest.raises(og.OfflineGCRLError, match="copied: has no dataset.json; name a complete"):
+        og.load_dataset(copied)
 
 
 def test_data_without_environment_is_trained_on_and_not_evaluated(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-FORMAT = 4
+FORMAT = 5
 FRAME = "frame"
 """The column of ``frames.parquet``."""
 VECTORS = ("observation", "achieved_goal", "desired_goal", "action")

@@ -49,7 +49,6 @@ from offline_gcrl.library.sources import (
     EnvironmentLike,
     check_arguments,
     dataset_of_minari,
-    described,
     environment_settings,
     evaluation_in,
     is_minari_id,
@@ -189,17 +188,14 @@ def _ingested(
     episodes: int | None,
     kept: TemporaryFolder | None = None,
 ) -> LearningData:
-    """A folder of ingested episodes, which contains its resolved dataset; in an older one, what its schema says."""
-    if not (folder / SCHEMA).is_file():
+    """A folder of ingested episodes, which contains its resolved dataset."""
+    if missing := [name for name in (SCHEMA, DATASET) if not (folder / name).is_file()]:
         raise DataError(
-            f"{folder}: has no {SCHEMA}; name a folder of ingested episodes, such as datasets/parquet/<name>"
+            f"{folder}: has no {missing[0]}; name a complete folder of ingested episodes, such as datasets/parquet/<name>"
         )
     if episodes is not None:
         raise SettingsError(f"{LOAD}: episodes: a folder of ingested episodes is used completely")
-    if (folder / DATASET).is_file():
-        dataset = load_resolved(Path(DATASET).stem, folder)
-    else:
-        dataset = described(read_json(folder / SCHEMA))
+    dataset = load_resolved(Path(DATASET).stem, folder)
     return LearningData(_evaluated_in(dataset, place), folder.resolve(), kept or TemporaryFolder())
 
 

@@ -1,6 +1,5 @@
 """From what a user names to a recipe: the recipes of the package, a file with a recipe, or a Minari dataset."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -168,23 +167,3 @@ def environment_of(data: minari.MinariDataset) -> Environment | None:
     """The environment that a Minari dataset names for evaluation, or else the one that it was collected in."""
     spec = data._eval_env_spec or data.env_spec
     return None if spec is None else environment_settings(spec)
-
-
-def described(schema: Mapping[str, Any]) -> Dataset:
-    """The dataset as far as its schema describes it: without environments."""
-    goal = Goal.model_validate_json(json.dumps(schema["goal"]))
-    recipes = tuple(
-        Recipe(
-            title=schema["title"],
-            sources=tuple(
-                Source(dataset=name, kind=counts["kind"], episodes=counts["episodes"])
-                for name, counts in schema["counts"]["sources"].items()
-                if counts["task"] == task
-            ),
-            goal=goal,
-            task=task,
-            instruction=instruction,
-        )
-        for task, instruction in zip(schema["tasks"], schema["instructions"], strict=True)
-    )
-    return Dataset(name=schema["dataset"], title=schema["title"], recipes=recipes)
