@@ -24,13 +24,13 @@ from offline_gcrl.config.agents import (
 from offline_gcrl.config.checks import (
     agent_settings,
     check_agent,
-    check_fit,
     check_planner,
 )
 from offline_gcrl.config.clusters import Cluster
 from offline_gcrl.config.episode_checks import check_episode_counts, check_evaluation
 from offline_gcrl.config.evaluating import Evaluate, Planner, Video
 from offline_gcrl.config.experiment import Collecting, Experiment, Ingesting
+from offline_gcrl.config.fit import check_fit
 from offline_gcrl.config.goals import Goal, Part, Region, Selection, Success, has_original_goals
 from offline_gcrl.config.hidden import hidden_settings
 from offline_gcrl.config.images import Camera, GoalImage, Images
