@@ -3,10 +3,7 @@
 from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 
-from offline_gcrl.config.agents import (
-    VALUES_IN_STEPS,
-    AgentSettings,
-)
+from offline_gcrl.config.agents import VALUES_IN_STEPS, AgentSettings
 from offline_gcrl.config.fit import check_fit
 from offline_gcrl.config.overrides import check_per_dataset, for_dataset
 from offline_gcrl.config.params import Params
