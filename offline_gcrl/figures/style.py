@@ -110,8 +110,8 @@ def dashes(agents: Sequence[str]) -> dict[str, Any]:
 
 
 def band_opacity(agents: int) -> float:
-    """Opacity of the band of each interval: lower with many agents, whose bands are drawn over each other."""
-    return 0.15 if agents <= len(PALETTE) else 0.04
+    """Opacity of the band of each interval: lower with more agents, whose bands are drawn over each other."""
+    return max(0.04, min(0.15, 0.45 / agents))
 
 
 def without_common_start(names: Sequence[str]) -> list[str]:
