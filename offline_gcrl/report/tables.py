@@ -59,7 +59,7 @@ def markdown_table(results: Results) -> str:
             f"|---|{'---|' * len(names)}",
         ]
         for agent, values in found.metrics.items():
-            lines.append(f"| {agent} | {' | '.join(_text(values[name]) for name in names)} |")
+            lines.append(f"| {agent} | {' | '.join(cell(values[name]) for name in names)} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -277,7 +277,7 @@ def rank_text(rank: int, low: int, high: int) -> str:
     return str(rank) if low == high else f"{rank} ({low} to {high})"
 
 
-def _text(values: Mapping[str, Any]) -> str:
+def cell(values: Mapping[str, Any]) -> str:
     """A metric as text; ``none`` if no episode has a value."""
     found = shown(values)
     return "none" if found is None else cell_text(found)
