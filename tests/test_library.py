@@ -265,17 +265,19 @@ def test_a_minari_dataset_is_loaded_with_the_environment_that_it_names(
         og.load_dataset(loaded, goal="x")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("missing", ["__file__", "__spec__"])  # As in notebooks.
 def test_the_main_module_is_as_before_once_workers_have_started(
-    monkeypatch: pytest.MonkeyPatch,
+    missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    main = sys.modules["__main__"]
-    monkeypatch.setattr(main, "__spec__", "a module")
-    monkeypatch.delattr(main, "__file__", raising=False)  # As in a notebook.
+    main = vars(sys.modules["__main__"])
+    for name in ("__file__", "__spec__"):
+        monkeypatch.setitem(main, name, "a module")
+    monkeypatch.delitem(main, missing)
+    before = dict(main)
     with without_main_module():
-        assert main.__spec__ is None
-        assert not hasattr(main, "__file__")
-    assert main.__spec__ == "a module"  # type: ignore[comparison-overlap]
-    assert not hasattr(main, "__file__")
+        assert main["__file__"] is None
+        assert main["__spec__"] is None
+    assert main == before
 
 
 def test_a_folder_of_episodes_is_complete_without_its_project(

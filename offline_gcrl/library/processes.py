@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+
+HIDDEN = ("__file__", "__spec__")
+"""What multiprocessing imports the main module by."""
 
 
 @contextmanager
@@ -14,9 +16,12 @@ def without_main_module() -> Iterator[None]:
     that would run the program again. Workers of this package need only modules of the package.
     """
     main = vars(sys.modules["__main__"])
-    hidden: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
-    main.update(dict.fromkeys(hidden))
+    before = {name: main[name] for name in HIDDEN if name in main}
+    # A notebook may have neither, and multiprocessing reads both.
+    main.update(dict.fromkeys(HIDDEN))
     try:
         yield
     finally:
-        main.update(hidden)
+        for name in HIDDEN:
+            main.pop(name, None)
+        main.update(before)
