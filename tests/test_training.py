@@ -1,6 +1,7 @@
 """Training resumes bit for bit, alone or side by side, and never from something stale."""
 
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -198,19 +199,21 @@ def test_a_fingerprint_names_data_settings_seed_and_code(
 
 def test_stale_checkpoints_are_deleted_and_that_is_said(make_job: Jobs) -> None:
     present, stale = (make_job(f"seed-0/{number:016x}") for number in range(2))
+    other = replace(make_job(f"seed-1/{0:016x}"), seed=1)
     train_seed(stale, listen)
+    shutil.copytree(stale.checkpoints, other.checkpoints.with_name("e" * 16))
     (empty := present.checkpoints.with_name("f" * 16)).mkdir()
     own = present.checkpoints.with_name("best-policy")
     own.mkdir()
     train_seed(present, listen)
     assert stale.checkpoints.exists()
-    assert discard_stale([present]) == [
-        f"seed 0: the checkpoint of {stale.train.updates} updates is deleted, because it was made with other data, "
-        "settings, code or fast paths"
+    assert discard_stale([present, other]) == [
+        f"seed 0, seed 1: the checkpoint of {stale.train.updates} updates is deleted, because it was made with other "
+        "data, settings, code or fast paths"
     ]
     assert {present.checkpoints, own} == set(own.parent.iterdir())
     assert not empty.exists()
-    assert discard_stale([present]) == []
+    assert discard_stale([present, other]) == []
 
 
 def test_the_fingerprint_takes_the_folders_that_dvc_names_for_the_stage() -> None:

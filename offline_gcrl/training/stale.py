@@ -13,20 +13,21 @@ FINGERPRINT = re.compile("[0-9a-f]{16}")
 
 
 def discard_stale(jobs: Iterable[TrainingJob]) -> list[str]:
-    """Delete the checkpoints next to those of jobs, and return a sentence for each that had updates."""
-    sentences = []
+    """Delete the checkpoints next to those of jobs, and return a sentence for each number of updates that they had."""
+    deleted: dict[int, list[str]] = {}
     for job in jobs:
         for other in sorted(job.checkpoints.parent.glob("*")):
             if other == job.checkpoints or not FINGERPRINT.fullmatch(other.name):
                 continue
-            if updates := _updates(other):
-                label = f"{job.task}, seed {job.seed}" if job.task else f"seed {job.seed}"
-                sentences.append(
-                    f"{label}: the checkpoint of {updates:,} updates is deleted, because it was made with other data, "
-                    "settings, code or fast paths"
-                )
+            label = f"{job.task} seed {job.seed}" if job.task else f"seed {job.seed}"
+            deleted.setdefault(_updates(other), []).append(label)
             shutil.rmtree(other)
-    return sentences
+    deleted.pop(0, None)
+    return [
+        f"{', '.join(labels)}: the checkpoint of {updates:,} updates is deleted, because it was made with other data, "
+        "settings, code or fast paths"
+        for updates, labels in deleted.items()
+    ]
 
 
 def _updates(folder: Path) -> int:
