@@ -139,9 +139,8 @@ def open_stored(folder: Path) -> StoredEpisodes:
     Raises:
         DataError: ``folder`` contains no ingested dataset, or one with the format of another version.
     """
-    schema = _schema(folder)
-    table = _table(folder, schema)
-    return StoredEpisodes(schema, table, intact(folder / STEPS), frames=_frames(folder, schema))
+    schema, table, steps = _complete(folder)
+    return StoredEpisodes(schema, table, steps, frames=_frames(folder, schema))
 
 
 def open_episodes(folder: Path) -> Episodes:
@@ -150,9 +149,8 @@ def open_episodes(folder: Path) -> Episodes:
     Raises:
         DataError: ``folder`` contains no ingested dataset, or one with the format of another version.
     """
-    schema = _schema(folder)
-    table = _table(folder, schema)
-    vectors = _read_vectors(intact(folder / STEPS), schema["sizes"])
+    schema, table, steps = _complete(folder)
+    vectors = _read_vectors(steps, schema["sizes"], schema["counts"]["steps"])
     vectors["action"][_ends(table)] = 0.0
     return Episodes(
         schema=schema,
@@ -181,21 +179,21 @@ def _schema(folder: Path) -> dict[str, Any]:
     return schema
 
 
-def _table(folder: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
-    """The episodes of a folder.
+def _complete(folder: Path) -> tuple[dict[str, Any], pl.DataFrame, Path]:
+    """The schema, the episodes, and the table of the steps of a folder.
 
     Raises:
         DataError: steps or episodes are missing, for example a part of a table that was not copied.
     """
+    schema, steps = _schema(folder), intact(folder / STEPS)
     table = pl.read_parquet(intact(folder / EPISODES))
-    found = {"episodes": len(table), "steps": rows_of(intact(folder / STEPS))}
-    for name, count in found.items():
+    for name, count in (("episodes", len(table)), ("steps", rows_of(steps))):
         if count != schema["counts"][name]:
             raise DataError(
                 f"{folder}: has {count:,} of {schema['counts'][name]:,} {name}, so that files are missing or are of other "
                 "data; copy the folder again, or delete it and run `dvc repro`"
             )
-    return table
+    return schema, table, steps
 
 
 def _ends(table: pl.DataFrame) -> NDArray[np.int64]:
@@ -206,10 +204,12 @@ def _ends(table: pl.DataFrame) -> NDArray[np.int64]:
     return ends
 
 
-def _read_vectors(path: Path, sizes: Mapping[str, int]) -> dict[str, NDArray[np.float32]]:
-    """The vectors of all steps, (R, size) each, read in small parts into the final arrays."""
+def _read_vectors(
+    path: Path, sizes: Mapping[str, int], rows: int
+) -> dict[str, NDArray[np.float32]]:
+    """The vectors of all steps, (rows, size) each, read in small parts into the final arrays."""
     chosen = {name: sizes[name] for name in VECTORS if name in sizes}
-    rows, row = rows_of(path), 0
+    row = 0
     require_memory(rows * 4 * sum(chosen.values()), f"{path}: opening it")
     arrays = {name: np.empty((rows, size), np.float32) for name, size in chosen.items()}
     for part in iterate_vectors(path, chosen):
