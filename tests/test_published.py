@@ -12,7 +12,7 @@ from test_report import MAZE, Elements, Project, curve, evaluated_episodes
 from offline_gcrl.config import Params, load_params
 from offline_gcrl.config.published import PrintedNumber, PublishedTable, load_published
 from offline_gcrl.config.resolving import recipe_names
-from offline_gcrl.report.exports import as_csv, as_latex
+from offline_gcrl.report.exports import Table, as_csv, as_latex
 from offline_gcrl.report.facts import Folders
 from offline_gcrl.report.published import flat_seeds, latex_report, published_tables, seeds_table
 from offline_gcrl.report.results import AgentResults, DatasetResults
@@ -158,14 +158,20 @@ def test_every_training_seed_has_a_row(project: Project) -> None:
     ]  # fmt: skip
 
 
-def test_the_mean_of_the_last_evaluations_is_compared_if_the_paper_prints_it() -> None:
-    agents = {"bc": AgentResults([evaluated_episodes(0.5, seed=seed) for seed in (0, 1)], [curve(), curve()])}  # fmt: skip
+def last_evaluations(agent: AgentResults, snapshots: int) -> Table:
+    """The table next to a paper that prints the mean of the last evaluations."""
     printed = PublishedTable(
-        title="a paper", metric="success_rate", setting="as here", last_snapshots=2,
+        title="a paper", metric="success_rate", setting="as here", last_snapshots=snapshots,
         values={MAZE: {"bc": "0.4"}},
     )  # fmt: skip
     numbers = load_published("gofar", FOLDER).model_copy(update={"tables": (printed,)})
-    (table,) = published_tables(MAZE, DatasetResults(agents, {}), numbers)
+    (table,) = published_tables(MAZE, DatasetResults({"bc": agent}, {}), numbers)
+    return table
+
+
+def test_the_mean_of_the_last_evaluations_is_compared_if_the_paper_prints_it() -> None:
+    episodes = [evaluated_episodes(0.5, seed=seed) for seed in (0, 1)]
+    table = last_evaluations(AgentResults(episodes, [curve(), curve()]), 2)
     assert table.heading[1] == "success (last step), last 2 evaluations"
     assert round(table.rows[0][1].mean, 3) == 0.5  # type: ignore[union-attr]
     assert table.rows[0][3] == "+0.10"
@@ -173,16 +179,10 @@ def test_the_mean_of_the_last_evaluations_is_compared_if_the_paper_prints_it() -
 
 def test_several_evaluations_on_the_same_episodes_count_as_one() -> None:
     def measured(snapshots: int, rates: list[float]) -> Estimate:
-        table = pl.DataFrame({"update": range(len(rates)), "mean": rates, "episodes": 20})
-        agents = {"bc": AgentResults([evaluated_episodes(0.5)], [table])}
-        printed = PublishedTable(
-            title="a paper", metric="success_rate", setting="as here", last_snapshots=snapshots,
-            values={MAZE: {"bc": "0.4"}},
-        )  # fmt: skip
-        numbers = load_published("gofar", FOLDER).model_copy(update={"tables": (printed,)})
-        (found,) = published_tables(MAZE, DatasetResults(agents, {}), numbers)
-        assert isinstance(found.rows[0][1], Estimate)
-        return found.rows[0][1]
+        curve = pl.DataFrame({"update": range(len(rates)), "mean": rates, "episodes": 20})
+        table = last_evaluations(AgentResults([evaluated_episodes(0.5)], [curve]), snapshots)
+        assert isinstance(table.rows[0][1], Estimate)
+        return table.rows[0][1]
 
     assert measured(3, [0.5, 0.5, 0.5]) == measured(1, [0.5]) == wilson(10, 20)
     assert measured(3, [0.1, 0.45, 0.5, 0.5]).mean == pytest.approx(29 / 60)
