@@ -26,7 +26,7 @@ from offline_gcrl.evaluation.results import curve_across_seeds, summarise
 from offline_gcrl.figures.style import save
 from offline_gcrl.figures.success import SeedCurves, curves_figure
 from offline_gcrl.report.exports import Cell, Table, as_csv, as_latex, markdown
-from offline_gcrl.report.tables import shown
+from offline_gcrl.report.numbers import shown
 from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.files import atomic_file, write_text

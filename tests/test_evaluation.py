@@ -33,7 +33,7 @@ from offline_gcrl.evaluation.videos import (
     write_videos,
 )
 from offline_gcrl.policies.policy import load_policy, save_policy
-from offline_gcrl.report.tables import estimate, shown
+from offline_gcrl.report.numbers import estimate, shown
 from offline_gcrl.statistics.intervals import (
     across_seeds,
     means_at_once,

@@ -7,8 +7,8 @@ from rich.console import Console
 from test_report import evaluated_episodes
 
 from offline_gcrl.commands.experiments import experiments_table, renderable
+from offline_gcrl.report.flat import headline_numbers
 from offline_gcrl.report.results import AgentResults, DatasetResults
-from offline_gcrl.report.tables import headline_numbers
 
 
 def measured(rate: float, file: str = "") -> dict[str, str]:

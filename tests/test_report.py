@@ -28,6 +28,7 @@ from offline_gcrl.report.drawing import NumberedFigure, hindsight_pictures, inli
 from offline_gcrl.report.exports import cell_text, saving
 from offline_gcrl.report.facts import Folders, settings_of_agents
 from offline_gcrl.report.findings import all_findings
+from offline_gcrl.report.flat import flat_comparisons, flat_curves, headline_numbers
 from offline_gcrl.report.multitask_figures import task_curves_figure
 from offline_gcrl.report.page import overall_aggregates, page_content, render_page
 from offline_gcrl.report.results import (
@@ -37,13 +38,7 @@ from offline_gcrl.report.results import (
     all_curves,
     load_results,
 )
-from offline_gcrl.report.tables import (
-    flat_comparisons,
-    flat_curves,
-    headline_numbers,
-    markdown_report,
-    metrics_table,
-)
+from offline_gcrl.report.tables import markdown_report, metrics_table
 from offline_gcrl.report.values import draw_values
 from offline_gcrl.report.verdict import Verdict, verdict
 from offline_gcrl.report.writing import write_report

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from offline_gcrl.figures.style import save, save_for_paper
-from offline_gcrl.report.verdict import interval
+from offline_gcrl.report.numbers import interval
 from offline_gcrl.statistics.intervals import Estimate
 from offline_gcrl.support.files import write_text
 

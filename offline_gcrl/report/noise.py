@@ -8,9 +8,9 @@ from offline_gcrl.figures.noise import Levels, noise_figure
 from offline_gcrl.report.drawing import NumberedFigure, inline_svg
 from offline_gcrl.report.exports import TABLES, Cell, File, Save, Table, figure_files
 from offline_gcrl.report.findings import Findings
+from offline_gcrl.report.numbers import complete_estimate, shown
 from offline_gcrl.report.results import DatasetResults
-from offline_gcrl.report.tables import COLUMNS, columns, estimate, shown
-from offline_gcrl.statistics.intervals import Estimate
+from offline_gcrl.report.tables import COLUMNS, columns
 
 NOTE = (
     "The same policies in the same episodes. Each action has normal noise added, with this standard deviation in units of the "
@@ -84,7 +84,7 @@ def _panels(
             COLUMNS[key],
             {
                 agent: {
-                    level: estimate(metrics[key]) or Estimate(0.0, 0.0, 0.0)
+                    level: complete_estimate(metrics[key])
                     for level, metrics in own.by_noise.items()
                 }
                 for agent, own in findings.items()

@@ -10,8 +10,9 @@ from offline_gcrl.config.published import PublishedNumbers, PublishedTable, load
 from offline_gcrl.evaluation.results import outcomes_of_rate
 from offline_gcrl.report.exports import Cell, Table, as_latex
 from offline_gcrl.report.facts import Folders
+from offline_gcrl.report.numbers import complete_estimate, shown
 from offline_gcrl.report.results import AgentResults, DatasetResults, Results
-from offline_gcrl.report.tables import COLUMNS, columns, estimate, metrics_table, shown
+from offline_gcrl.report.tables import COLUMNS, columns, metrics_table
 from offline_gcrl.statistics.intervals import Estimate, rate_across_seeds
 
 SEED_METRICS = ("final_distance", "discounted_return")
@@ -77,7 +78,7 @@ def _measured(
     The snapshots of a seed are evaluated on the same episodes, so several of them count as one evaluation of these.
     """
     if printed.last_snapshots is None or metric != found.metric:
-        return estimate(own.metrics[metric]) or Estimate(0.0, 0.0, 0.0)
+        return complete_estimate(own.metrics[metric])
     last = [curve.sort("update").tail(printed.last_snapshots) for curve in own.curves]
     return rate_across_seeds(
         [

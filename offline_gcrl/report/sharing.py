@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from offline_gcrl.report.exports import Table
 from offline_gcrl.report.findings import Findings, sharing_models
-from offline_gcrl.report.verdict import interval
+from offline_gcrl.report.numbers import interval
 from offline_gcrl.statistics.transfer import (
     SHARE_OF_FINAL,
     SharingCost,

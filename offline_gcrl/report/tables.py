@@ -1,16 +1,14 @@
-"""The numbers of the report as Markdown, CSV and JSON."""
+"""The numbers of the report as tables: for the page, and in Markdown."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import polars as pl
-
 from offline_gcrl.report.exports import Cell, Table, cell_text, markdown
+from offline_gcrl.report.numbers import interval, rank_text, shown
 from offline_gcrl.report.results import DatasetResults, Results
-from offline_gcrl.report.verdict import interval, number, verdict
-from offline_gcrl.statistics.aggregates import THRESHOLDS, Aggregates
+from offline_gcrl.report.verdict import verdict
+from offline_gcrl.statistics.aggregates import Aggregates
 from offline_gcrl.statistics.comparison import Comparison
-from offline_gcrl.statistics.intervals import Estimate
 
 COLUMNS = {
     "success_rate": "success (last step)",
@@ -21,18 +19,6 @@ COLUMNS = {
 }
 FURTHER_COLUMNS = ("final_distance", "steps_to_goal", "discounted_return")
 MOMENTS = {"last_step": "at the last step", "any_step": "at any step"}
-COMPARISON_SCHEMA = {
-    "dataset": pl.String,
-    "agent": pl.String,
-    "rank": pl.Int64,
-    "rank_low": pl.Int64,
-    "rank_high": pl.Int64,
-    **{
-        f"{name}{part}": pl.Float64
-        for name in ("interquartile_mean", "difference_to_best", "probability_best_is_better")
-        for part in ("", "_low", "_high")
-    },
-}
 
 
 def columns(found: DatasetResults) -> dict[str, str]:
@@ -143,37 +129,6 @@ def tasks_table(dataset: str, found: DatasetResults) -> Table:
     return Table(f"tasks-{dataset}", caption, ["task", *rates], rows)
 
 
-def episodes_csv(found: DatasetResults) -> str:
-    """All evaluation episodes with their agent and training seed; starts and goals are numbers separated by spaces."""
-    text = [
-        pl.col(name).list.eval(pl.element().cast(pl.String)).list.join(" ")
-        for name in ("start", "goal")
-    ]
-    tables = [
-        table.select(pl.lit(agent).alias("agent"), pl.lit(number).alias("run"), pl.all())
-        for agent, own in found.agents.items()
-        for number, table in enumerate(own.episodes)
-    ]
-    return pl.concat(tables).with_columns(text).write_csv(float_precision=6)
-
-
-def profiles_csv(found: Aggregates) -> str:
-    """Performance profiles: one row per agent and threshold."""
-    tables = [
-        pl.DataFrame(
-            {
-                "agent": [agent] * len(THRESHOLDS),
-                "success_rate": THRESHOLDS,
-                "share_of_runs_above": profile.mean,
-                "low": profile.low,
-                "high": profile.high,
-            }
-        )
-        for agent, profile in found.profiles.items()
-    ]
-    return pl.concat(tables).write_csv(float_precision=6)
-
-
 def markdown_report(results: Results) -> str:
     """The report in Markdown: recommendation, metrics, comparison and success by task of each dataset."""
     lines = ["# Report", ""]
@@ -187,94 +142,6 @@ def markdown_report(results: Results) -> str:
             lines += [*table, "", *_comparison_lines(found), *_task_lines(dataset, found)]
         lines += [f"- {agent}: not evaluated; {reason}" for agent, reason in found.skipped.items()]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def headline_numbers(results: Results) -> dict[str, Any]:
-    """The numbers that ``dvc metrics diff`` shows: success rate with interval, final distance and return."""
-    return {
-        dataset: {
-            agent: {
-                "success_rate": values[found.metric]["mean"],
-                "success_rate_low": values[found.metric]["low"],
-                "success_rate_high": values[found.metric]["high"],
-                "final_distance": values["final_distance"]["mean"],
-                "discounted_return": values["discounted_return"]["mean"],
-            }
-            for agent, values in found.metrics.items()
-        }
-        for dataset, found in results.items()
-    }
-
-
-def flat_metrics(metrics: Mapping[str, Any]) -> pl.DataFrame:
-    """One row per dataset, agent and metric."""
-    return pl.DataFrame(
-        [
-            {"dataset": dataset, "agent": agent, "metric": metric, **values}
-            for dataset, agents in metrics.items()
-            for agent, by_metric in agents.items()
-            for metric, values in by_metric.items()
-        ]
-    )
-
-
-def flat_comparisons(results: Results) -> pl.DataFrame:
-    """One row per dataset and agent: its rank, and its comparison with the best agent."""
-    rows = []
-    for dataset, found in results.items():
-        comparison = found.comparison
-        for agent, standing in comparison.ranking.items() if comparison else ():
-            rival = comparison.against_best.get(agent) if comparison else None
-            rows.append(
-                {
-                    "dataset": dataset,
-                    "agent": agent,
-                    "rank": standing.rank,
-                    "rank_low": standing.rank_low,
-                    "rank_high": standing.rank_high,
-                    **_parts("interquartile_mean", standing.interquartile_mean),
-                    **_parts("difference_to_best", rival.difference if rival else None),
-                    **_parts("probability_best_is_better", rival.improvement if rival else None),
-                }
-            )
-    return pl.DataFrame(rows, schema=COMPARISON_SCHEMA)
-
-
-def flat_curves(curves: Mapping[str, Mapping[str, pl.DataFrame]]) -> pl.DataFrame:
-    """One row per dataset, agent and snapshot, for ``dvc plots``."""
-    tables = [
-        curve.select(
-            pl.lit(dataset).alias("dataset"),
-            pl.lit(agent).alias("agent"),
-            pl.lit(f"{dataset}: {agent}").alias("run"),
-            "update",
-            pl.col("mean").alias("success_rate"),
-            "low",
-            "high",
-        )
-        for dataset, agents in curves.items()
-        for agent, curve in agents.items()
-    ]
-    return pl.concat(tables) if tables else pl.DataFrame(schema={"update": pl.Int64})
-
-
-def shown(values: Mapping[str, Any]) -> Cell:
-    """A metric with its interval, without one if only one episode has a value; None if no episode has one."""
-    found = estimate(values)
-    return found if found is None or values["low"] is not None else number(found.mean)
-
-
-def estimate(values: Mapping[str, Any]) -> Estimate | None:
-    """A metric as an estimate, with the value as its bounds if it is of one episode; None if no episode has a value."""
-    mean, low, high = (values[part] for part in ("mean", "low", "high"))
-    if mean is None:
-        return None
-    return Estimate(mean, mean, mean) if low is None else Estimate(mean, low, high)
-
-
-def rank_text(rank: int, low: int, high: int) -> str:
-    """A rank, with its interval if that contains other ranks: ``2`` or ``2 (1 to 3)``."""
-    return str(rank) if low == high else f"{rank} ({low} to {high})"
 
 
 def cell(values: Mapping[str, Any]) -> str:
@@ -303,8 +170,3 @@ def _comparison_lines(found: DatasetResults) -> list[str]:
 
 def _task_lines(dataset: str, found: DatasetResults) -> list[str]:
     return [*markdown(tasks_table(dataset, found)), ""] if len(found.tasks) > 1 else []
-
-
-def _parts(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-    values = (estimate.mean, estimate.low, estimate.high) if estimate else (None, None, None)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))

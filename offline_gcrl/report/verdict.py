@@ -5,6 +5,7 @@ A sentence calls a difference clear only if its 95% interval excludes zero.
 
 from dataclasses import dataclass, replace
 
+from offline_gcrl.report.numbers import complete_estimate
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.statistics.comparison import Comparison
 from offline_gcrl.statistics.intervals import Estimate
@@ -49,7 +50,8 @@ def _left_again(results: DatasetResults) -> list[str]:
     sentences = []
     for agent in results.comparison.ranking:
         last, ever = (
-            _estimate(results.metrics[agent][name]) for name in ("success_rate", "success_any_rate")
+            complete_estimate(results.metrics[agent][name])
+            for name in ("success_rate", "success_any_rate")
         )
         if ever.mean - last.mean >= FAR_ABOVE and ever.low > last.high:
             sentences.append(
@@ -65,7 +67,7 @@ def _recommendation(results: DatasetResults) -> Verdict:
         reasons = dict.fromkeys(results.skipped.values())
         return Verdict("Not evaluated.", tuple(_sentence(reason) for reason in reasons), (), False)
     best = comparison.best
-    success = _estimate(results.metrics[best][results.metric])
+    success = complete_estimate(results.metrics[best][results.metric])
     basis = _evaluated_on(comparison)
     if success.mean < MIN_USEFUL_RATE:
         sentence = f"The best agent, {best}, reached {_rate(success)}."
@@ -182,32 +184,6 @@ def _rate(estimate: Estimate) -> str:
         f"{_percent(estimate.mean)} of the goals "
         f"(95% interval {_percent(estimate.low)} to {_percent(estimate.high)})"
     )
-
-
-def interval(estimate: Estimate) -> str:
-    """An estimate with its interval, such as ``0.92 [0.87, 0.96]``; one decimal digit if it is 10 or more."""
-    digits = _digits(estimate.mean)
-    parts = (estimate.mean, estimate.low, estimate.high)
-    mean, low, high = (_rounded(part, digits) for part in parts)
-    return f"{mean} [{low}, {high}]"
-
-
-def number(mean: float) -> str:
-    """A number without an interval, with the digits that it has in front of one."""
-    return _rounded(mean, _digits(mean))
-
-
-def _digits(mean: float) -> int:
-    return 1 if abs(mean) >= 10 else 2
-
-
-def _rounded(value: float, digits: int) -> str:
-    # Adding 0.0 turns -0.0 into 0.0, so that no text reads -0.00.
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _estimate(values: dict[str, float]) -> Estimate:
-    return Estimate(values["mean"], values["low"], values["high"])
 
 
 def _were(agents: list[str]) -> str:

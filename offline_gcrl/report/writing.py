@@ -19,6 +19,14 @@ from offline_gcrl.figures.success import curves_figure, success_figure
 from offline_gcrl.report.exports import TABLES, Save, saving, write_tables
 from offline_gcrl.report.facts import Folders, success_distance
 from offline_gcrl.report.findings import all_findings
+from offline_gcrl.report.flat import (
+    episodes_csv,
+    flat_comparisons,
+    flat_curves,
+    flat_metrics,
+    headline_numbers,
+    profiles_csv,
+)
 from offline_gcrl.report.multitask import (
     draw_multitask,
     flat_task_metrics,
@@ -30,16 +38,7 @@ from offline_gcrl.report.page import ALL, overall_aggregates, page_content, rend
 from offline_gcrl.report.published import flat_seeds, latex_report, numbers_of
 from offline_gcrl.report.results import DatasetResults, Results, all_curves, all_metrics
 from offline_gcrl.report.routing import draw_routing, flat_routing
-from offline_gcrl.report.tables import (
-    episodes_csv,
-    flat_comparisons,
-    flat_curves,
-    flat_metrics,
-    headline_numbers,
-    markdown_report,
-    markdown_table,
-    profiles_csv,
-)
+from offline_gcrl.report.tables import markdown_report, markdown_table
 from offline_gcrl.report.values import draw_values
 from offline_gcrl.statistics.aggregates import Aggregates
 from offline_gcrl.support.digests import read_json
