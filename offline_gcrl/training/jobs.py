@@ -55,6 +55,8 @@ MEETING = "ranks"
 EVENTS = "events.jsonl"
 """File in the folder of checkpoints through which a worker process reports its events."""
 POLL_SECONDS = 0.2
+SNAPSHOT = "update-{:08d}.pt"
+"""Name of the file of a policy after a number of updates."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,13 @@ class TrainingJob:
 
     def snapshot(self, updates: int) -> Path:
         """File of the policy after a number of updates."""
-        return self.checkpoints / SNAPSHOTS / f"update-{updates:08d}.pt"
+        return self.checkpoints / SNAPSHOTS / SNAPSHOT.format(updates)
+
+
+def last_snapshot(checkpoints: Path) -> int:
+    """Updates of the last snapshot in the folder of checkpoints of a job; 0 if there is none."""
+    names = [path.stem for path in (checkpoints / SNAPSHOTS).glob("*.pt")]
+    return max((int(name.rpartition("-")[2]) for name in names), default=0)
 
 
 class Work:

@@ -3,10 +3,8 @@
 import re
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
 
-from offline_gcrl.config.outputs import SNAPSHOTS
-from offline_gcrl.training.jobs import TrainingJob
+from offline_gcrl.training.jobs import TrainingJob, last_snapshot
 
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 """Name of a folder of checkpoints; nothing else is deleted."""
@@ -20,7 +18,7 @@ def discard_stale(jobs: Iterable[TrainingJob]) -> list[str]:
             if other == job.checkpoints or not FINGERPRINT.fullmatch(other.name):
                 continue
             label = f"{job.task} seed {job.seed}" if job.task else f"seed {job.seed}"
-            deleted.setdefault(_updates(other), []).append(label)
+            deleted.setdefault(last_snapshot(other), []).append(label)
             shutil.rmtree(other)
     deleted.pop(0, None)
     return [
@@ -28,9 +26,3 @@ def discard_stale(jobs: Iterable[TrainingJob]) -> list[str]:
         "settings, code or fast paths"
         for updates, labels in deleted.items()
     ]
-
-
-def _updates(folder: Path) -> int:
-    """Updates of the last snapshot in a folder of checkpoints, by its name; 0 if there is none."""
-    names = [path.stem for path in (folder / SNAPSHOTS).glob("update-*.pt")]
-    return max((int(name.removeprefix("update-")) for name in names), default=0)
