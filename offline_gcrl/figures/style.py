@@ -89,11 +89,11 @@ def grid(panels: int, most: int) -> tuple[int, int]:
 
 
 def updates_axis(axes: Axes, label: str = "updates") -> None:
-    """Set up a horizontal axis of the updates drawn: whole numbers from 0, ``20,000`` or, of long trainings, ``200k``."""
+    """Set up a horizontal axis of the updates drawn: whole numbers from 0, ``2,000`` or, of long trainings, ``20k``."""
     axes.set_xlabel(label)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
-    is_long = axes.get_xlim()[1] >= 100_000  # Labels of seven characters touch in small panels.
+    is_long = axes.get_xlim()[1] >= 10_000  # Labels of six characters touch in small panels.
     axes.xaxis.set_major_formatter(EngFormatter(sep="") if is_long else "{x:,.0f}")
 
 
