@@ -444,10 +444,16 @@ def test_names_of_curves_do_not_overlap_and_are_within_the_axes() -> None:
         for agent, end in ends.items()
     }
     figure = curves_figure({MAZE: curves})
-    heights = sorted(float(text.xy[1]) for text in figure.axes[0].texts)  # type: ignore[attr-defined]
+    names: Any = figure.axes[0].texts
     plt.close(figure)
+    heights = sorted(float(name.xyann[1]) for name in names)
     assert 0.03 < heights[0] < heights[-1] < 0.97
     assert min(np.diff(heights)) >= 0.069
+    lines = {name.get_text(): float(name.xy[1]) for name in names if name.arrow_patch}
+    assert lines == {
+        "bc": 0.0,
+        "gofar": 0.99,
+    }  # From the ends of the curves to names that are not next to them.
 
 
 @pytest.mark.parametrize("updates", [2_400, 20_000, 99_000, 200_000, 1_000_000])

@@ -12,9 +12,18 @@ from matplotlib.figure import Figure
 from offline_gcrl.figures.style import STYLE, band_opacity, colours, dashes, grid, updates_axis
 
 LABEL_HEIGHT = 0.07  # Height of a curve's name in units of the success rate.
+NEAR = 0.04  # Distance between the end of a curve and its name up to which no line joins them.
 EDGE = 0.05  # Distance to 0 or 1 at which the label of a rate would leave the axes.
 BELOW = 0.27  # Distance of the points of seeds from their row.
 PANELS_PER_ROW = 3
+LINE: Mapping[str, Any] = {
+    "arrowstyle": "-",
+    "linewidth": 0.7,
+    "shrinkA": 1,
+    "shrinkB": 2,
+    "relpos": (0, 0.5),
+}
+"""A thin line between the end of a curve and its name."""
 SeedRates = Mapping[str, Sequence[float]]
 """The success rate of each training seed, by agent."""
 SeedCurves = Mapping[str, Sequence[pl.DataFrame]]
@@ -141,18 +150,21 @@ def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str, style: Any, opacit
 
 
 def _name_curves(axes: Axes, agents: Mapping[str, pl.DataFrame], colour: Mapping[str, str]) -> None:
-    """Write the name of each curve next to its end; names that would overlap are moved apart."""
-    places = _apart({name: float(curve["mean"][-1]) for name, curve in agents.items()})
+    """Write the name of each curve next to its end; names that would overlap are moved apart, with a line to the end."""
+    ends = {name: float(curve["mean"][-1]) for name, curve in agents.items()}
+    places = _apart(ends)
+    moved = {name for name in ends if abs(places[name] - ends[name]) > NEAR}
     for agent, place in places.items():
         axes.annotate(
             agent,
-            (agents[agent]["update"][-1], place),
-            xytext=(6, 0),
-            textcoords="offset points",
+            (agents[agent]["update"][-1], ends[agent]),
+            xytext=(18 if moved else 6, place),
+            textcoords=("offset points", "data"),
             color=colour[agent],
             va="center",
             weight="bold",
             annotation_clip=False,
+            arrowprops={**LINE, "color": colour[agent]} if agent in moved else None,
         )
 
 
