@@ -27,10 +27,10 @@ def shown(values: Mapping[str, Any]) -> Estimate | str | None:
     return found if found is None or values["low"] is not None else number(found.mean)
 
 
-def interval(estimate: Estimate) -> str:
+def interval(found: Estimate) -> str:
     """An estimate with its interval, such as ``0.92 [0.87, 0.96]``; one decimal digit if it is 10 or more."""
-    digits = _digits(estimate.mean)
-    parts = (estimate.mean, estimate.low, estimate.high)
+    digits = _digits(found.mean)
+    parts = (found.mean, found.low, found.high)
     mean, low, high = (_rounded(part, digits) for part in parts)
     return f"{mean} [{low}, {high}]"
 
