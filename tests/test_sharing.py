@@ -227,7 +227,13 @@ def test_a_task_that_is_never_learned_is_left_out_and_reported() -> None:
     assert cost.ratio.mean == pytest.approx(3.0)
     said = " ".join(cost_sentences(cost))
     assert "known for 1 of 2 tasks" in said
+    assert "If all tasks needed as many, 2 specialists would need 600 updates" in said
     assert "nothing was shared" in said
+    known = cost_of(dict.fromkeys(names, rising(450.0)), specialists, dict.fromkeys(names, 1.0))
+    (_, total, _) = cost_sentences(known)
+    assert total.startswith(
+        "2 specialists need 600 updates together. The multi-task policy needs 75% of that, which is 1.50 ["
+    )
     nothing = {name: rising(300.0, final=0.0) for name in names}
     assert cost_of(together, nothing, dict.fromkeys(names, 0.0)) is None
 

@@ -51,14 +51,13 @@ def cost_sentences(cost: SharingCost | None) -> list[str]:
             f"{threshold} The cost of sharing is unknown: every task was above this threshold at its first snapshot, "
             "or never reached it. More snapshots would help."
         ]
-    total, batch = cost.tasks * cost.specialist, cost.batch_size
+    batch = cost.batch_size
     sentences = [
         f"{threshold} The number of updates to this threshold is known for {cost.compared} of {cost.tasks} tasks. "
-        f"A specialist needs N = {cost.specialist:,.0f} updates on average "
+        f"A specialist of these needs N = {cost.specialist:,.0f} updates on average "
         f"({cost.specialist * batch:,.0f} transitions). The multi-task policy needs {cost.multitask:,.0f} updates "
         f"({cost.multitask * batch:,.0f} transitions of all tasks).",
-        f"{cost.tasks} specialists need {total:,.0f} updates together. The multi-task policy needs "
-        f"{cost.multitask / total:.0%} of that, which is {interval(cost.ratio)} times the updates of one specialist.",
+        _total_sentence(cost),
     ]
     if cost.ratio.mean <= 1:
         return [
@@ -76,6 +75,21 @@ def cost_sentences(cost: SharingCost | None) -> list[str]:
         f"does not determine them. Possible values of f are {cost.least_shared:.2f} (no interference, c = 1) to 1 "
         f"(everything shared, c = {cost.most_interference:.1f}). Suites of two sizes would determine both.",
     ]
+
+
+def _total_sentence(cost: SharingCost) -> str:
+    """The updates of all specialists together, which are an extrapolation if those of some tasks are not known."""
+    total = cost.tasks * cost.specialist
+    share, ratio = f"{cost.multitask / total:.0%} of that", interval(cost.ratio)
+    if cost.compared == cost.tasks:
+        return (
+            f"{cost.tasks} specialists need {total:,.0f} updates together. The multi-task policy needs {share}, "
+            f"which is {ratio} times the updates of one specialist."
+        )
+    return (
+        f"If all tasks needed as many, {cost.tasks} specialists would need {total:,.0f} updates together, and the multi-task "
+        f"policy {share}, which is {ratio} times the updates of one specialist."
+    )
 
 
 def model_sentence(agent: str, model: SharingModel) -> str:
