@@ -313,7 +313,8 @@ def test_a_policy_survives_saving_and_stays_within_bounds(variant, tmp_path) -> 
     assert (actions <= SCALING.action_high).all()
     for row in range(50):
         one = policy.act(observation[row], goal[row], "c")
-        np.testing.assert_allclose(one, actions[row], rtol=1e-4, atol=1e-4)
+        # The large weights amplify the rounding of float32, which depends on the size of the batch.
+        np.testing.assert_allclose(one, actions[row], rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("variant", slow_unless([("gciql", {}), *NETWORKS], COMPILED), ids=name_of)
