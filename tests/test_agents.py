@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -294,27 +295,33 @@ def test_diagnostics_are_named_by_component(variant) -> None:  # type: ignore[no
 def test_a_policy_survives_saving_and_stays_within_bounds(variant, tmp_path) -> None:  # type: ignore[no-untyped-def]
     algorithm, changed = variant
     agent = make_agent(algorithm, changed)
-    with torch.no_grad():
-        for parameter in agent.actor.parameters():
-            parameter.mul_(5.0)
     settings = make_settings(algorithm, changed)
     tasks = ("a", "b", "c", "d")
+
+    def save(name: str) -> Path:
+        path: Path = tmp_path / name
+        save_policy(path, agent, algorithm, settings, SCALING, DIMENSIONS, tasks, {"updates": 3})
+        return path
+
     for name in ("one.pt", "two.pt"):
-        save_policy(
-            tmp_path / name, agent, algorithm, settings, SCALING, DIMENSIONS, tasks, {"updates": 3}
-        )
+        save(name)
     assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "two.pt").read_bytes()
     policy = load_policy(tmp_path / "one.pt")
     assert policy.settings == settings
     random = np.random.default_rng(0)
     observation, goal = random.normal(size=(50, 5)) * 3, random.normal(size=(50, 2)) * 3
     actions = policy.act(observation, goal, "c")
-    assert (actions >= SCALING.action_low).all()
-    assert (actions <= SCALING.action_high).all()
     for row in range(50):
         one = policy.act(observation[row], goal[row], "c")
-        # The large weights amplify the rounding of float32, which depends on the size of the batch.
-        np.testing.assert_allclose(one, actions[row], rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(one, actions[row], rtol=1e-4, atol=1e-4)
+    with (
+        torch.no_grad()
+    ):  # Only now: large weights amplify the rounding that depends on the size of a batch.
+        for parameter in agent.actor.parameters():
+            parameter.mul_(5.0)
+    actions = load_policy(save("large.pt")).act(observation, goal, "c")
+    assert (actions >= SCALING.action_low).all()
+    assert (actions <= SCALING.action_high).all()
 
 
 @pytest.mark.parametrize("variant", slow_unless([("gciql", {}), *NETWORKS], COMPILED), ids=name_of)

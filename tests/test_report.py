@@ -450,10 +450,8 @@ def test_names_of_curves_do_not_overlap_and_are_within_the_axes() -> None:
     assert 0.03 < heights[0] < heights[-1] < 0.97
     assert min(np.diff(heights)) >= 0.069
     lines = {name.get_text(): float(name.xy[1]) for name in names if name.arrow_patch}
-    assert lines == {
-        "bc": 0.0,
-        "gofar": 0.99,
-    }  # From the ends of the curves to names that are not next to them.
+    # From the ends of the curves to the names that are not next to them.
+    assert lines == {"bc": 0.0, "gofar": 0.99}
 
 
 @pytest.mark.parametrize("updates", [2_400, 20_000, 99_000, 200_000, 1_000_000])
