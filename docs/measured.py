@@ -5,28 +5,33 @@
 A study of many hours can run in parts, on several machines, each with some of the training seeds and datasets. After a
 part, this script adds the episodes in ``results/`` to ``docs/measured/<study>/episodes.parquet``. The episodes of a
 policy replace all those that are there of the same dataset, agent and training seed. It then writes every table as CSV
-and LaTeX next to them, and prints it in Markdown for ``docs/results.md``. Without ``results/`` it only writes and prints
+and LaTeX next to them, and prints it in Markdown for ``docs/results.md``. Figures compare the numbers with the printed ones. Without ``results/`` it only writes and prints
 the tables. Which policies belong to the study is in the ``params.yaml`` next to the results.
 
 A study whose papers print success rates also has its learning curves, in ``curves.parquet`` and as a figure.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from matplotlib.figure import Figure
 
 from offline_gcrl.config import PARAMS, Params, load_params
 from offline_gcrl.config.outputs import EPISODES, LEARNING_CURVE, NOISY_EPISODES
-from offline_gcrl.config.published import PublishedNumbers, load_published
+from offline_gcrl.config.published import PrintedNumber, PublishedNumbers, load_published
 from offline_gcrl.evaluation.results import curve_across_seeds, summarise
+from offline_gcrl.figures.noise import noise_figure
+from offline_gcrl.figures.published import Compared, published_figure
 from offline_gcrl.figures.style import save
 from offline_gcrl.figures.success import SeedCurves, curves_figure
 from offline_gcrl.report.exports import Cell, Table, as_csv, as_latex, markdown
-from offline_gcrl.report.numbers import shown
+from offline_gcrl.report.numbers import complete_estimate, shown
+from offline_gcrl.statistics.intervals import Estimate
 from offline_gcrl.support.digests import intact
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.files import atomic_file, write_text
@@ -46,6 +51,7 @@ VALUES = (
     "steps_to_goal",
 )
 CURVES, FIGURE = "curves.parquet", "learning_curves.svg"
+COMPARISON, NOISE = "measured_and_printed.svg", "noise.svg"
 METRICS = {
     "discounted_return": {
         "success_rate": ("success (last step)", 1.0),
@@ -72,7 +78,10 @@ def main() -> None:
         episodes = add(episodes_of(found), folder / EPISODES)
         if has_curves(numbers):
             write_curves(found, folder)
-        for table in tables(episodes, numbers):
+        measured = summaries(episodes, numbers)
+        for name, figure in figures(measured, numbers).items():
+            save(figure, folder / name)
+        for table in tables(measured, numbers):
             for name, text in files_of(table).items():
                 write_text(folder / name, text)
             print(f"\n{table.caption}\n", *markdown(table), sep="\n")
@@ -200,53 +209,35 @@ def curves_by_agent(
     return over, single
 
 
-def tables(episodes: pl.DataFrame, numbers: PublishedNumbers) -> Iterator[Table]:
-    """One table per dataset, and one per dataset with noise on the actions, in the order of the printed tables."""
-    printed = numbers.tables[0].values
-    for dataset in [name for name in printed if name in set(episodes["dataset"])]:
+@dataclass(frozen=True)
+class Summary:
+    """The metrics of an agent on a dataset, over all training seeds."""
+
+    dataset: str
+    agent: str
+    noise: float | None
+    seeds: int
+    metrics: Mapping[str, Any]
+    printed: PrintedNumber | None
+
+    def belongs(self, dataset: str, has_noise: bool) -> bool:
+        """Whether it is a row of a table."""
+        return self.dataset == dataset and (self.noise is not None) == has_noise
+
+
+def summaries(episodes: pl.DataFrame, numbers: PublishedNumbers) -> list[Summary]:
+    """One per dataset, agent and level of noise, in the order of the printed tables, those without noise first."""
+    metric, found = numbers.tables[0].metric, []
+    for dataset in numbers.tables[0].values:
         own = episodes.filter(dataset=dataset)
-        yield _table(dataset, own.filter(pl.col("noise").is_null()), numbers)
-        noisy = own.filter(pl.col("noise").is_not_null())
-        if len(noisy):
-            yield _table(dataset, noisy, numbers)
-
-
-def _table(dataset: str, episodes: pl.DataFrame, numbers: PublishedNumbers) -> Table:
-    """One row per agent and level of noise: seeds, metrics with 95% intervals, and the printed number."""
-    printed_metric = numbers.tables[0].metric
-    columns = METRICS[printed_metric]
-    has_noise = episodes["noise"].null_count() == 0
-    rows: list[list[Cell]] = []
-    for agent in _in_order(episodes, numbers, dataset):
-        for (noise,), group in episodes.filter(agent=agent).group_by("noise", maintain_order=True):
-            seeds = [table for _, table in group.group_by("training_seed", maintain_order=True)]
-            metrics = summarise(seeds)
-            printed = _printed(numbers, dataset, agent, noise)
-            level: list[Cell] = [f"{noise:g}"] if has_noise else []
-            values = [_scaled(metrics[name], scale) for name, (_, scale) in columns.items()]
-            rows.append([agent, *level, len(seeds), *values, printed])
-    heading = [
-        "agent",
-        *(["noise"] if has_noise else []),
-        "seeds",
-        *(title for title, _ in columns.values()),
-        "printed",
-    ]
-    name = f"{dataset}-noise" if has_noise else dataset
-    what = f"{dataset} with noise on the actions" if has_noise else dataset
-    printed_name = printed_metric.replace("_", " ")
-    caption = (
-        f"{what}: means over training seeds with 95% intervals, and the printed {printed_name}."
-    )
-    return Table(name, caption, heading, rows)
-
-
-def _scaled(values: Mapping[str, Any], scale: float) -> Cell:
-    """A metric with its interval, without one if only one episode has it; a dash if none has it."""
-    if values["mean"] is None:
-        return "-"
-    parts = ("mean", "low", "high")
-    return shown({part: None if values[part] is None else values[part] * scale for part in parts})
+        for has_noise in (False, True):
+            part = own.filter(pl.col("noise").is_not_null() == has_noise)
+            for agent in _in_order(part, numbers, dataset):
+                for (noise,), group in part.filter(agent=agent).group_by("noise", maintain_order=True):  # fmt: skip
+                    seeds = [one for _, one in group.group_by("training_seed", maintain_order=True)]
+                    printed = numbers.printed(metric, dataset, agent, noise or 0.0)
+                    found.append(Summary(dataset, agent, noise, len(seeds), summarise(seeds), printed))  # fmt: skip
+    return found
 
 
 def _in_order(episodes: pl.DataFrame, numbers: PublishedNumbers, dataset: str) -> list[str]:
@@ -256,14 +247,61 @@ def _in_order(episodes: pl.DataFrame, numbers: PublishedNumbers, dataset: str) -
     return [*printed, *(agent for agent in agents if agent not in printed)]
 
 
-def _printed(numbers: PublishedNumbers, dataset: str, agent: str, noise: float | None) -> str:
-    found = [
-        table.printed(dataset, agent)
-        if noise is None
-        else table.printed_with_noise(dataset, noise, agent)
-        for table in numbers.tables
+def tables(found: Sequence[Summary], numbers: PublishedNumbers) -> list[Table]:
+    """One table per dataset, and one per dataset with noise on the actions, in the order of the printed tables."""
+    parts = dict.fromkeys((row.dataset, row.noise is not None) for row in found)
+    return [
+        _table(dataset, [row for row in found if row.belongs(dataset, has_noise)], numbers)
+        for dataset, has_noise in parts
     ]
-    return next((str(number) for number in found if number is not None), "-")
+
+
+def figures(found: Sequence[Summary], numbers: PublishedNumbers) -> dict[str, Figure]:
+    """The measured and the printed numbers, and those with noise on the actions if there are any, by file name."""
+    metric = numbers.tables[0].metric
+    (title, _), is_rate = METRICS[metric][metric], metric == "success_rate"
+    panels: dict[str, dict[str, Compared]] = {}
+    levels: dict[str, dict[float, Estimate]] = {}
+    printed: dict[str, dict[float, float]] = {}
+    for row in found:
+        measured = complete_estimate(row.metrics[metric])
+        if row.noise is None:
+            panels.setdefault(row.dataset, {})[row.agent] = Compared(measured, row.printed)
+            continue
+        levels.setdefault(row.agent, {})[row.noise] = measured
+        if row.printed:
+            printed.setdefault(row.agent, {})[row.noise] = row.printed.mean
+    comparison = {COMPARISON: published_figure(panels, title, is_rate=is_rate)}
+    if not levels:
+        return comparison
+    return comparison | {NOISE: noise_figure({title: levels}, {title: printed})}
+
+
+def _table(dataset: str, found: Sequence[Summary], numbers: PublishedNumbers) -> Table:
+    """One row per agent and level of noise: seeds, metrics with 95% intervals, and the printed number."""
+    metric = numbers.tables[0].metric
+    columns = METRICS[metric]
+    has_noise = found[0].noise is not None
+    rows: list[list[Cell]] = []
+    for row in found:
+        level: list[Cell] = [f"{row.noise:g}"] if has_noise else []
+        values = [_scaled(row.metrics[name], scale) for name, (_, scale) in columns.items()]
+        printed = "-" if row.printed is None else str(row.printed)
+        rows.append([row.agent, *level, row.seeds, *values, printed])
+    titles = [title for title, _ in columns.values()]
+    heading = ["agent", *(["noise"] if has_noise else []), "seeds", *titles, "printed"]
+    name = f"{dataset}-noise" if has_noise else dataset
+    what = f"{dataset} with noise on the actions" if has_noise else dataset
+    caption = f"{what}: means over training seeds with 95% intervals, and the printed {metric.replace('_', ' ')}."
+    return Table(name, caption, heading, rows)
+
+
+def _scaled(values: Mapping[str, Any], scale: float) -> Cell:
+    """A metric with its interval, without one if only one episode has it; a dash if none has it."""
+    if values["mean"] is None:
+        return "-"
+    parts = ("mean", "low", "high")
+    return shown({part: None if values[part] is None else values[part] * scale for part in parts})
 
 
 def files_of(table: Table) -> dict[str, str]:

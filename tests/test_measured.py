@@ -25,7 +25,10 @@ def test_tables_of_the_docs_are_those_of_the_episodes(study: str) -> None:
     episodes = pl.read_parquet(folder / measured.EPISODES)
     page = (ROOT / "docs/results.md").read_text()
     numbers = load_published(study, ROOT / "docs/published")
-    files = {measured.EPISODES}
+    found = measured.summaries(episodes, numbers)
+    files = {measured.EPISODES, *measured.figures(found, numbers)}
+    for name in files - {measured.EPISODES}:
+        assert f"measured/{study}/{name}" in page
     if measured.has_curves(numbers):
         files |= {measured.CURVES, measured.FIGURE}
         policies = (
@@ -34,7 +37,7 @@ def test_tables_of_the_docs_are_those_of_the_episodes(study: str) -> None:
         )
         assert next(policies).equals(next(policies))
         assert f"measured/{study}/{measured.FIGURE}" in page
-    for table in measured.tables(episodes, numbers):
+    for table in measured.tables(found, numbers):
         assert "\n".join(markdown(table)[2:]) in page, (
             f"{table.name}: python docs/measured.py {study}"
         )
@@ -103,7 +106,9 @@ def test_results_of_a_further_part_are_added_and_those_of_the_same_seed_replaced
     project.policy(1, [40.0, 40.0])
     project.policy(1, [5.0, 5.0], noise=0.5)
     numbers = load_published("gofar", ROOT / "docs/published")
-    plain, noisy = measured.tables(project.add(), numbers)
+    found = measured.summaries(project.add(), numbers)
+    plain, noisy = measured.tables(found, numbers)
+    assert set(measured.figures(found, numbers)) == {measured.COMPARISON, measured.NOISE}
     (row,) = plain.rows
     assert row[:2] == ["gofar", 2]
     assert [cell.mean for cell in row[2:5]] == pytest.approx([1.0, 2.0, 35.0])  # type: ignore[union-attr]
@@ -198,7 +203,8 @@ def test_a_metric_that_no_episode_has_is_a_dash() -> None:
         },
         schema_overrides={"noise": pl.Float64, "steps_to_goal": pl.Int32},
     )  # fmt: skip
-    (table,) = measured.tables(episodes, load_published("ogbench", ROOT / "docs/published"))
+    numbers = load_published("ogbench", ROOT / "docs/published")
+    (table,) = measured.tables(measured.summaries(episodes, numbers), numbers)
     (row,) = table.rows
     assert row[:2] == ["crl", 1]
     assert row[3:] == ["-", "0.19 ± 0.02"]

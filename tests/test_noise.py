@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import SmallDataset, as_dataset, small_recipe
+from matplotlib.figure import Figure
 from pydantic import ValidationError
 from test_planner import saved
 from test_report import MAZE, Elements, Project, evaluated_episodes
@@ -21,7 +22,7 @@ from offline_gcrl.evaluation.probes import plan_probes, run_probes
 from offline_gcrl.evaluation.results import EPISODE_COLUMNS
 from offline_gcrl.evaluation.rollouts import as_action, run_episode
 from offline_gcrl.report.findings import all_findings
-from offline_gcrl.report.noise import noise_table
+from offline_gcrl.report.noise import draw_noise, noise_content, noise_table
 from offline_gcrl.tracking.probes import probe_metrics
 
 LEVELS = (0.5, 2.0)
@@ -108,3 +109,11 @@ def test_the_report_has_a_table_and_a_figure_of_the_levels(
     assert [(*row[:2], row[-1]) for row in found.rows] == [
         ("gofar", "0", None), ("gofar", "0.5", "26.6"), ("bc", "0", "9.5"), ("bc", "0.5", None),
     ]  # fmt: skip
+    section = noise_content(MAZE, results[MAZE], findings[MAZE], numbers)
+    assert section is not None
+    assert section["picture"].caption.endswith("Dashed lines with diamonds are printed numbers.")
+    drawn: list[Figure] = []
+    draw_noise(results, findings, numbers, lambda figure, _: drawn.append(figure))
+    _, returns = drawn[0].axes
+    _, labels = returns.get_legend_handles_labels()
+    assert labels == ["gofar", "gofar, printed", "bc", "bc, printed"]

@@ -7,14 +7,24 @@ from pathlib import Path
 import polars as pl
 import pytest
 from conftest import RECIPES, ROOT, SmallDataset
+from matplotlib.figure import Figure
 from test_report import MAZE, Elements, Project, curve, evaluated_episodes
 
 from offline_gcrl.config import Params, load_params
 from offline_gcrl.config.published import PrintedNumber, PublishedTable, load_published
 from offline_gcrl.config.resolving import recipe_names
+from offline_gcrl.figures.published import BELOW, published_figure
 from offline_gcrl.report.exports import Table, as_csv, as_latex
 from offline_gcrl.report.facts import Folders
-from offline_gcrl.report.published import flat_seeds, latex_report, published_tables, seeds_table
+from offline_gcrl.report.published import (
+    compare,
+    draw_published,
+    flat_seeds,
+    latex_report,
+    published_content,
+    published_tables,
+    seeds_table,
+)
 from offline_gcrl.report.results import AgentResults, DatasetResults
 from offline_gcrl.statistics.intervals import Estimate, wilson
 from offline_gcrl.support.errors import SettingsError
@@ -130,6 +140,7 @@ def test_the_page_and_the_latex_have_printed_numbers_and_single_seeds(project: P
     params = compared(project)
     text = Elements(project.page(params)).text
     assert "Compared with printed numbers" in text
+    assert "and the printed ones of a paper." in text
     assert "0.96 ± 0.01" in text or "0.955 ± 0.010" in text
     assert "Metrics of each training run" in text
     numbers = load_published("paper", project.folders.published)
@@ -139,9 +150,28 @@ def test_the_page_and_the_latex_have_printed_numbers_and_single_seeds(project: P
     ] * 3
 
 
+def test_the_figure_has_a_diamond_where_a_paper_has_a_number(project: Project) -> None:
+    params = compared(project)
+    found = project.results(params)[MAZE]
+    numbers = load_published("paper", project.folders.published)
+    panels = {MAZE: compare(MAZE, found, numbers.tables[0])}
+    (axes,) = published_figure(panels, "success", is_rate=True).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["gofar", "gciql", "bc"]
+    diamonds = [bars.lines[0].get_xydata() for bars in axes.containers]  # type: ignore[union-attr]
+    assert [tuple(points[0]) for points in diamonds] == [(0.90, 1 + BELOW), (0.955, 2 + BELOW)]
+    dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert dots == [
+        found.metrics[name]["success_rate"]["mean"] for name in ("gofar", "gciql", "bc")
+    ]
+    drawn: dict[str, Figure] = {}
+    draw_published({MAZE: found}, numbers, lambda figure, name: drawn.update({name: figure}))
+    assert list(drawn) == [f"published-{MAZE}"]
+
+
 def test_without_printed_numbers_there_is_no_comparison(project: Project) -> None:
     results = project.results(project.params())
     assert published_tables(MAZE, results[MAZE], None) == []
+    assert published_content(MAZE, results[MAZE], None) is None
     assert published_tables(MAZE, results[MAZE], load_published("gofar", FOLDER)) == []
 
 

@@ -102,6 +102,18 @@ def test_pairing_narrows_the_interval_of_a_difference() -> None:
     assert unpaired.kind == "unclear"
 
 
+def test_a_difference_is_that_of_the_rates_if_tasks_have_unequal_numbers_of_episodes() -> None:
+    """30 episodes of a task, of which the condition changes 15, and 10 of one that it does not change: 0.375, not 0.25."""
+    right = episodes({"left": 0.5, "right": 1.0}, count=30)
+    few = right.filter((pl.col("task") == "left") | (pl.col("episode") < 20))
+    wrong = few.with_columns(success=pl.col("success") & (pl.col("task") == "right"))
+    contrast = paired_contrast("x", [few, few], [wrong, wrong])
+    assert contrast.first.mean == pytest.approx(25 / 40)
+    assert contrast.second.mean == pytest.approx(10 / 40)
+    assert contrast.difference.mean == pytest.approx(15 / 40)
+    assert contrast.difference.low < 15 / 40 < contrast.difference.high
+
+
 def test_the_effect_of_a_wrong_identifier_uses_the_same_episodes() -> None:
     right = [episodes({"left": 1.0, "right": 0.5}, seed, count=20) for seed in (0, 1)]
     wrong = [table.head(10).with_columns(success=False, wrong=pl.lit("goal")) for table in right]

@@ -81,6 +81,17 @@ class PublishedNumbers(Section):
         """The tables that have numbers for a dataset."""
         return tuple(table for table in self.tables if dataset in {*table.values, *table.noise})
 
+    def printed(
+        self, metric: str, dataset: str, agent: str, noise: float = 0.0
+    ) -> "PrintedNumber | None":
+        """The number of a metric for an agent at a level of noise; None if no table has it."""
+        found = (
+            table.printed_with_noise(dataset, noise, agent) if noise else table.printed(dataset, agent)
+            for table in self.tables
+            if table.metric == metric
+        )  # fmt: skip
+        return next((number for number in found if number is not None), None)
+
 
 def load_published(name: str, folder: Path = PUBLISHED) -> PublishedNumbers:
     """Read and check the numbers that a study is compared with.

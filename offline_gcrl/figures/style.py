@@ -23,6 +23,14 @@ DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
 """Lines of the agents that have the colours of the palette the first, second and third time."""
 REACHED, MISSED, WALL = "#009E73", "#D55E00", "#c9ccd1"
 HELD_OUT = "#0072B2"
+PRINTED: Any = {
+    "color": "#000000",
+    "linewidth": 1,
+    "marker": "D",
+    "markersize": 4,
+    "markerfacecolor": "white",
+}
+"""Numbers that papers print, which are of no agent's colour."""
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,

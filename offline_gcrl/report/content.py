@@ -39,7 +39,7 @@ from offline_gcrl.report.films import Film, shown_film
 from offline_gcrl.report.findings import Findings
 from offline_gcrl.report.multitask import page_content
 from offline_gcrl.report.noise import noise_content
-from offline_gcrl.report.published import numbers_of, published_tables, seeds_table
+from offline_gcrl.report.published import numbers_of, published_content, seeds_table
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.report.tables import comparison_table, metrics_table, tasks_table
 from offline_gcrl.report.values import planning_content, value_pictures
@@ -86,8 +86,7 @@ def summary(subject: ReportedDataset) -> Content:
 
 def published(subject: ReportedDataset) -> Content:
     """Measured numbers next to those of papers."""
-    tables = published_tables(subject.name, subject.results, subject.numbers)
-    return {"tables": tables} if tables else None
+    return published_content(subject.name, subject.results, subject.numbers)
 
 
 def seeds(subject: ReportedDataset) -> Content:

@@ -12,6 +12,7 @@ from offline_gcrl.report.numbers import complete_estimate, shown
 from offline_gcrl.report.results import DatasetResults
 from offline_gcrl.report.tables import COLUMNS, columns
 
+RETURN = "discounted_return"
 NOTE = (
     "The same policies in the same episodes. Each action has normal noise added, with this standard deviation in units of the "
     "largest action, and is then clipped."
@@ -25,9 +26,10 @@ def noise_content(
     table = noise_table(dataset, found, findings, numbers)
     if not table.rows:
         return None
+    printed = _printed_levels(dataset, findings, numbers)
     pictures = [
         inline_svg(
-            noise_figure({metric: agents}),
+            noise_figure({metric: agents}, {COLUMNS[RETURN]: printed}),
             f"noise-{key}-{dataset}",
             f"{metric} by noise on actions",
         )
@@ -36,6 +38,8 @@ def noise_content(
     data = File("CSV", f"{TABLES}/{table.name}.csv")
     files = figure_files(f"noise-{dataset}", data)
     caption = "Success and discounted return with noise on the actions. Bars are 95% intervals."
+    if printed:
+        caption += " Dashed lines with diamonds are printed numbers."
     return {"table": table, "picture": NumberedFigure(pictures, caption, files)}
 
 
@@ -44,14 +48,15 @@ def noise_table(
 ) -> Table:
     """One row per agent and level of noise, with printed discounted returns where a paper has them."""
     names = columns(found)
-    keys = (found.metric, "final_distance", "discounted_return")
-    printed = _printed(dataset, numbers)
+    keys = (found.metric, "final_distance", RETURN)
     rows: list[list[Cell]] = []
     for agent, own in findings.items():
         for level, metrics in own.by_noise.items():
-            number = printed(level, agent)
             row: list[Cell] = [agent, f"{level:g}", *(shown(metrics[key]) for key in keys)]
-            rows.append([*row, number] if numbers else row)
+            if numbers:
+                number = numbers.printed(RETURN, dataset, agent, level)
+                row.append(None if number is None else str(number))
+            rows.append(row)
     heading = ["agent", "noise", *(names[key] for key in keys)]
     titles = [table.title for table in numbers.tables if dataset in table.noise] if numbers else []
     caption = f"Evaluation on {dataset} with noise on the actions, with 95% intervals. {NOTE}"
@@ -60,19 +65,21 @@ def noise_table(
     return Table(f"noise-{dataset}", caption, [*heading, *(["printed"] if numbers else [])], rows)
 
 
-def _printed(dataset: str, numbers: PublishedNumbers | None) -> Any:
-    """What gives the printed discounted return at a level of noise, without noise that of the main table."""
-
-    def number(level: float, agent: str) -> str | None:
-        for table in numbers.tables if numbers else ():
-            if table.metric == "discounted_return":
-                at = (dataset, level, agent)
-                own = table.printed_with_noise(*at) if level else table.printed(dataset, agent)
-                if own is not None:
-                    return str(own)
-        return None
-
-    return number
+def _printed_levels(
+    dataset: str, findings: Findings, numbers: PublishedNumbers | None
+) -> dict[str, dict[float, float]]:
+    """Printed discounted returns by agent and level of noise, of the levels that were evaluated."""
+    if numbers is None:
+        return {}
+    found = {
+        agent: {
+            level: number.mean
+            for level in own.by_noise
+            if (number := numbers.printed(RETURN, dataset, agent, level))
+        }
+        for agent, own in findings.items()
+    }
+    return {agent: levels for agent, levels in found.items() if levels}
 
 
 def _panels(
@@ -91,12 +98,15 @@ def _panels(
                 if own.by_noise
             },
         )
-        for key in (found.metric, "discounted_return")
+        for key in (found.metric, RETURN)
     }
 
 
 def draw_noise(
-    results: Mapping[str, DatasetResults], findings: Mapping[str, Findings], save: Save
+    results: Mapping[str, DatasetResults],
+    findings: Mapping[str, Findings],
+    numbers: PublishedNumbers | None,
+    save: Save,
 ) -> None:
     """Write the figure of each dataset whose agents were evaluated with noise."""
     for dataset, found in results.items():
@@ -104,4 +114,5 @@ def draw_noise(
             label: agents for label, agents in _panels(found, findings[dataset]).values() if agents
         }
         if panels:
-            save(noise_figure(panels), f"noise-{dataset}")
+            printed = _printed_levels(dataset, findings[dataset], numbers)
+            save(noise_figure(panels, {COLUMNS[RETURN]: printed}), f"noise-{dataset}")

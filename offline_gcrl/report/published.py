@@ -4,11 +4,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
+from matplotlib.figure import Figure
 
 from offline_gcrl.config import Params
 from offline_gcrl.config.published import PublishedNumbers, PublishedTable, load_published
 from offline_gcrl.evaluation.results import outcomes_of_rate
-from offline_gcrl.report.exports import Cell, Table, as_latex
+from offline_gcrl.figures.published import Compared, published_figure
+from offline_gcrl.report.drawing import WIDTH, NumberedFigure, inline_svg
+from offline_gcrl.report.exports import (
+    TABLES,
+    Cell,
+    File,
+    Save,
+    Table,
+    as_latex,
+    figure_files,
+)
 from offline_gcrl.report.facts import Folders
 from offline_gcrl.report.numbers import complete_estimate, shown
 from offline_gcrl.report.results import AgentResults, DatasetResults, Results
@@ -32,42 +43,104 @@ def numbers_of(params: Params, folders: Folders) -> PublishedNumbers | None:
     return None if name is None else load_published(name, folders.published)
 
 
+def published_content(
+    dataset: str, found: DatasetResults, numbers: PublishedNumbers | None
+) -> dict[str, Any] | None:
+    """The section of printed numbers: pairs of a table and its figure; None if there are no printed numbers."""
+    pairs = [
+        (
+            _published_table(dataset, found, printed, name),
+            _published_picture(dataset, found, printed, name),
+        )
+        for name, printed in _printed_tables(dataset, found, numbers).items()
+    ]
+    return {"pairs": pairs} if pairs else None
+
+
 def published_tables(
     dataset: str, found: DatasetResults, numbers: PublishedNumbers | None
 ) -> list[Table]:
     """One table per table of a paper that has values for a dataset: each agent, measured and printed."""
+    tables = _printed_tables(dataset, found, numbers)
+    return [_published_table(dataset, found, printed, name) for name, printed in tables.items()]
+
+
+def draw_published(results: Results, numbers: PublishedNumbers | None, save: Save) -> None:
+    """Write the figure of each table of a paper, one per dataset."""
+    for dataset, found in results.items():
+        for name, printed in _printed_tables(dataset, found, numbers).items():
+            save(_figure(dataset, found, printed), name)
+
+
+def _printed_tables(
+    dataset: str, found: DatasetResults, numbers: PublishedNumbers | None
+) -> dict[str, PublishedTable]:
+    """The tables of papers with values for a dataset, by the name of the files that compare with them."""
     if numbers is None or not found.agents:
-        return []
+        return {}
     tables = [table for table in numbers.tables if dataset in table.values]
-    return [
-        _published_table(dataset, found, table, f"published-{dataset}{_suffix(number)}")
-        for number, table in enumerate(tables)
-    ]
+    return {f"published-{dataset}{_suffix(place)}": table for place, table in enumerate(tables)}
+
+
+def _figure(dataset: str, found: DatasetResults, printed: PublishedTable) -> Figure:
+    is_rate = printed.metric == "success_rate"
+    panels = {dataset: compare(dataset, found, printed)}
+    return published_figure(panels, measured_label(found, printed), is_rate=is_rate)
+
+
+def _published_picture(
+    dataset: str, found: DatasetResults, printed: PublishedTable, name: str
+) -> NumberedFigure:
+    figure = _figure(dataset, found, printed)
+    figure.axes[0].set_title("", loc="left")
+    figure.set_figwidth(WIDTH)
+    picture = inline_svg(figure, name, f"{measured_label(found, printed)}, measured and printed")
+    caption = f"Measured numbers with 95% intervals, and the printed ones of {printed.title}."
+    data = File("CSV", f"{TABLES}/{name}.csv")
+    return NumberedFigure([picture], caption, figure_files(name, data))
 
 
 def _published_table(
     dataset: str, found: DatasetResults, printed: PublishedTable, name: str
 ) -> Table:
     """Measured metric, printed number, their difference and ranks, and the other metrics of each agent."""
-    metric = found.metric if printed.metric == "success_rate" else printed.metric
-    numbers = {agent: printed.printed(dataset, agent) for agent in found.agents}
-    measured = {
-        agent: _measured(own, metric, found, printed) for agent, own in found.agents.items()
-    }
-    both = [agent for agent, number in numbers.items() if number is not None]
-    ranks = _ranks({agent: measured[agent].mean for agent in both})
-    printed_ranks = _ranks({agent: number.mean for agent in both if (number := numbers[agent])})
+    metric = _metric(found, printed)
+    numbers = compare(dataset, found, printed)
+    both = {agent: (own, number) for agent, (own, number) in numbers.items() if number}
+    ranks = _ranks({agent: own.mean for agent, (own, _) in both.items()})
+    printed_ranks = _ranks({agent: number.mean for agent, (_, number) in both.items()})
     others = [key for key in (found.metric, "discounted_return", "final_distance") if key != metric]
     names = columns(found)
-    heading = ["agent", f"{names[metric]}{_protocol(printed)}", "printed", "minus printed"]
+    heading = ["agent", measured_label(found, printed), "printed", "minus printed"]
     heading += ["rank", "printed rank", *(names[key] for key in others)]
     rows: list[list[Cell]] = []
-    for agent, number in numbers.items():
-        difference = None if number is None else _signed(measured[agent].mean - number.mean)
-        row: list[Cell] = [agent, measured[agent], None if number is None else str(number)]
+    for agent, (measured, number) in numbers.items():
+        difference = None if number is None else _signed(measured.mean - number.mean)
+        row: list[Cell] = [agent, measured, None if number is None else str(number)]
         row += [difference, ranks.get(agent), printed_ranks.get(agent)]
         rows.append([*row, *(shown(found.metrics[agent][key]) for key in others)])
     return Table(name, _caption(dataset, printed), heading, rows)
+
+
+def compare(dataset: str, found: DatasetResults, printed: PublishedTable) -> dict[str, Compared]:
+    """The measured and the printed number of each agent."""
+    metric = _metric(found, printed)
+    return {
+        agent: Compared(_measured(own, metric, found, printed), printed.printed(dataset, agent))
+        for agent, own in found.agents.items()
+    }
+
+
+def measured_label(found: DatasetResults, printed: PublishedTable) -> str:
+    """The name of the measured metric, with the evaluations that it is the mean of if there are several."""
+    count = printed.last_snapshots
+    name = columns(found)[_metric(found, printed)]
+    return name if count is None else f"{name}, last {count} evaluations"
+
+
+def _metric(found: DatasetResults, printed: PublishedTable) -> str:
+    """The key of the measured metric that is compared."""
+    return found.metric if printed.metric == "success_rate" else printed.metric
 
 
 def _measured(
@@ -86,11 +159,6 @@ def _measured(
             for curve in last
         ]
     )
-
-
-def _protocol(printed: PublishedTable) -> str:
-    count = printed.last_snapshots
-    return "" if count is None else f", last {count} evaluations"
 
 
 def _caption(dataset: str, printed: PublishedTable) -> str:

@@ -35,7 +35,7 @@ from offline_gcrl.report.multitask import (
 )
 from offline_gcrl.report.noise import draw_noise
 from offline_gcrl.report.page import ALL, overall_aggregates, page_content, render_page
-from offline_gcrl.report.published import flat_seeds, latex_report, numbers_of
+from offline_gcrl.report.published import draw_published, flat_seeds, latex_report, numbers_of
 from offline_gcrl.report.results import DatasetResults, Results, all_curves, all_metrics
 from offline_gcrl.report.routing import draw_routing, flat_routing
 from offline_gcrl.report.tables import markdown_report, markdown_table
@@ -81,7 +81,8 @@ def write_report(
             _draw_aggregates(overall, ALL, save)
         draw_multitask(findings, save)
         draw_routing(findings, save)
-        draw_noise(results, findings, save)
+        draw_published(results, numbers, save)
+        draw_noise(results, findings, numbers, save)
         content = page_content(params, datasets, results, folders, findings, overall)
         write_tables(content, folder / TABLES)
         _write_data(results, overall, folder / TABLES)

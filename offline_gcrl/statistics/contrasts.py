@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from offline_gcrl.statistics.comparison import paired_difference, paired_outcomes
+from offline_gcrl.statistics.comparison import Outcomes, paired_difference, paired_outcomes
 from offline_gcrl.statistics.intervals import CONFIDENCE, TAILS, Estimate, rate_across_seeds
 
 RESAMPLES = 5000
@@ -48,6 +48,9 @@ def paired_contrast(
 ) -> Contrast:
     """Contrast of two conditions on the same episodes; the bootstrap preserves the pairs.
 
+    The rates and their difference are means over episodes. The bootstrap resamples the episodes of each task separately if
+    all tasks have equally many.
+
     Args:
         name: name of the contrast.
         first: episodes under the first condition.
@@ -58,7 +61,7 @@ def paired_contrast(
     Raises:
         DataError: the episodes are not the same.
     """
-    outcomes = paired_outcomes({"first": first, "second": second}, column)
+    outcomes = _with_equal_tasks(paired_outcomes({"first": first, "second": second}, column))
     return Contrast(
         name,
         success_rate(first, column),
@@ -66,6 +69,16 @@ def paired_contrast(
         paired_difference(outcomes, 0, 1, confidence),
         sum(map(len, second)),
     )
+
+
+def _with_equal_tasks(outcomes: Outcomes) -> Outcomes:
+    """The outcomes, as those of a single task if tasks have unequal numbers of episodes.
+
+    A difference is a mean over tasks, which is one over episodes only if the numbers are equal.
+    """
+    if all(len({values.shape[1] for values in tasks}) == 1 for tasks in outcomes):
+        return outcomes
+    return [[np.concatenate(tasks, axis=1)] for tasks in outcomes]
 
 
 def unpaired_contrast(

@@ -51,7 +51,7 @@ def transfers(
 def average_transfer(
     multitask: Tables, specialists: Mapping[str, Tables], column: str = "success"
 ) -> Contrast:
-    """Transfer averaged over all tasks with a specialist, with equal weights; arguments as for ``transfers``."""
+    """Transfer over the episodes of all tasks with a specialist; arguments as for ``transfers``."""
     tasks = pl.Series(list(specialists)).implode()
     own = [table.filter(pl.col("task").is_in(tasks)) for table in multitask]
     joined = [
