@@ -189,6 +189,17 @@ def test_agents_evaluated_on_different_episodes_are_not_compared() -> None:
         compare({"a": [table([1, 0])], "b": [table([1, 0], first_seed=5)]})
 
 
+def test_equal_rates_share_a_rank_whatever_the_order_of_their_sums() -> None:
+    """The mean of 0.1, 0.2 and 0.3 differs from that of 0.3, 0.2 and 0.1 by a rounding error."""
+    first = [np.arange(10) < count for count in (1, 2, 3)]
+    outcomes = [
+        [np.stack([one, other]).astype(float)]
+        for one, other in zip(first, reversed(first), strict=True)
+    ]
+    ranking = compare_outcomes(["a", "b"], outcomes).ranking
+    assert [own.rank for own in ranking.values()] == [1, 1]
+
+
 def test_tables_are_paired_by_seed_and_task() -> None:
     tasks = {"task": ["reach", "push", "reach"]}
     tables = {"a": [table([1, 0, 1], **tasks)], "b": [table([0, 1, 1], **tasks)]}

@@ -20,7 +20,8 @@ from offline_gcrl.config.outputs import INSTRUCTIONS, TABLE
 from offline_gcrl.environments.tasks import check_tasks
 from offline_gcrl.episodes.dataset import open_stored
 from offline_gcrl.episodes.ingest import ingest
-from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, Instructed, episode_jobs
+from offline_gcrl.evaluation.instructed import saying_of
+from offline_gcrl.evaluation.jobs import FINAL, EpisodeJob, Instructed, episode_job, episode_jobs
 from offline_gcrl.evaluation.probes import Probe, instructed_episodes
 from offline_gcrl.evaluation.rollouts import run_episode
 from offline_gcrl.evaluation.videos import plan_videos
@@ -379,7 +380,7 @@ def test_an_episode_with_a_sentence_succeeds_when_it_becomes_true(
     assert [how.set for how in instructed_episodes(policy) if how.given == "sentence"] == list(SETS)
 
 
-def test_the_sentence_of_an_episode_is_true_of_its_goal_and_independent_of_what_is_told(
+def test_the_sentence_of_an_episode_is_true_of_its_goal_and_independent_of_the_condition(
     dataset: SmallDataset, tmp_path: Path
 ) -> None:
     path = tmp_path / "policy.pt"
@@ -394,6 +395,25 @@ def test_the_sentence_of_an_episode_is_true_of_its_goal_and_independent_of_what_
         CAPTIONS.true_of(np.array(row["goal"]), known[str(row["instruction"])].statement)
         for row in rows["goal"]
     )
+
+
+def test_the_sentence_of_an_episode_does_not_depend_on_the_draws_of_its_start(
+    dataset: SmallDataset, tmp_path: Path
+) -> None:
+    """An environment draws its start by ``default_rng(seed)``, which equals ``default_rng([seed, 0])``."""
+    path = tmp_path / "policy.pt"
+    policy_of(dataset, path, conditioning="language")
+    policy, start = load_policy(path), np.zeros(2)
+    seen = [item for item in sentences(dataset).instructions if item.set == "seen"]
+    choices = [item for item in seen if not CAPTIONS.true_of(start, item.statement)]
+
+    def draws_as_the_environment(seed: int) -> bool:
+        job = episode_job(path, dataset.recipe, Evaluate(), 0, seed=seed)
+        saying = saying_of(job, Instructed(), policy, start, None)
+        assert saying is not None
+        return saying.instruction == choices[np.random.default_rng(seed).integers(len(choices))]
+
+    assert np.mean([draws_as_the_environment(seed) for seed in range(100)]) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -588,6 +608,10 @@ def test_sentences_of_a_suite_name_its_tasks(dataset: SmallDataset) -> None:
     assert not np.array_equal(ceiling[0], ceiling[3])
     vocabulary = Vocabulary(known, embeddings(known.instructions, "words", None), "words")
     assert np.array_equal(vocabulary.of_task("b"), vocabulary.embedding("stop"))
+    several = vocabulary.embedding(np.array(["go", "stop"]))
+    assert np.array_equal(several[1], vocabulary.of_task("b"))
+    with pytest.raises(PolicyError, match="pass a sentence, or a list of sentences"):
+        vocabulary.embedding(3)  # type: ignore[arg-type]
     both = vocabulary.with_goals(np.ones(2, np.float32), vocabulary.embedding("go"), 2)
     assert both.shape == (2 + SIZE,)
 

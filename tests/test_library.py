@@ -19,7 +19,16 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from conftest import RECIPES, ROOT, SmallDataset, episode_buffers, space_of, write_minari
+from conftest import (
+    RECIPES,
+    ROOT,
+    SmallDataset,
+    as_dataset,
+    episode_buffers,
+    small_recipe,
+    space_of,
+    write_minari,
+)
 from test_agents import DIMENSIONS, DUAL, SCALING, Variant, make_agent, make_settings, slow_unless
 from test_training import Jobs, listen, make_job, weights  # noqa: F401
 
@@ -31,11 +40,13 @@ from offline_gcrl.evaluation.results import episode_table, summarise
 from offline_gcrl.evaluation.rollouts import run_episode
 from offline_gcrl.library import exporting, onnx_files
 from offline_gcrl.library.onnx_files import PACKAGES
+from offline_gcrl.library.policies import with_dataset
 from offline_gcrl.library.processes import without_main_module
 from offline_gcrl.library.sources import packaged_recipes
 from offline_gcrl.networks.actors import LAST_GAIN
 from offline_gcrl.networks.conditioning import Dimensions
 from offline_gcrl.policies.policy import save_policy
+from offline_gcrl.support.errors import PolicyError
 from offline_gcrl.training.module import train_seed
 
 pytestmark = pytest.mark.long(seconds=50)
@@ -179,6 +190,7 @@ def test_a_policy_acts_in_its_environment(policy: og.TrainedPolicy) -> None:
     assert policy.value(observation) == policy.value(state, goal)
     batch = {key: np.stack([values] * 3) for key, values in observation.items()}
     assert policy.act(batch).shape == (3, 2)
+    assert policy.act({key: values[:1] for key, values in batch.items()}).shape == (1, 2)
     environment.step(action)
     assert environment.step(action)[3]  # The limit of two steps was passed on.
 
@@ -281,8 +293,13 @@ def test_the_main_module_is_as_before_once_workers_have_started(
 
 
 def test_a_folder_of_episodes_is_complete_without_its_project(
-    dataset: SmallDataset, tmp_path: Path
+    dataset: SmallDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    dated = shutil.copytree(
+        dataset.parquet, tmp_path / "my-data-v2"
+    )  # Like the id of a Minari dataset.
+    monkeypatch.chdir(tmp_path)
+    assert og.load_dataset("my-data-v2").episodes == dated
     copied = shutil.copytree(dataset.parquet, tmp_path / "copied")
     assert og.load_dataset(copied).dataset == dataset.resolved
     (copied / "dataset.json").unlink()
@@ -545,6 +562,28 @@ def test_a_missing_package_of_the_extra_is_named(
     monkeypatch.setattr(onnx_files, "PACKAGES", ("onnx_that_is_missing",))
     with pytest.raises(og.OfflineGCRLError, match=r"onnx_that_is_missing; install the extra: pip"):
         policy.export(tmp_path / "policy.onnx")
+
+
+def test_a_small_batch_in_a_padded_suite_is_no_single_step(tmp_path: Path) -> None:
+    """Two steps of 2 numbers each have less than the 5 that the policy reads."""
+    file = tmp_path / "saved.pt"
+    agent, settings = make_agent("bc", {}), make_settings("bc", {})
+    save_policy(file, agent, "bc", settings, SCALING, DIMENSIONS, ("a",), {"updates": 1})
+    policy = with_dataset(file, as_dataset(small_recipe(), pad=True))
+    random = np.random.default_rng(0)
+    batch = {"observation": random.normal(size=(2, 2)), "desired_goal": random.normal(size=(2, 2))}
+    steps = [{key: values[row] for key, values in batch.items()} for row in range(2)]
+    expected = np.stack([policy.act(step) for step in steps])
+    np.testing.assert_allclose(policy.act(batch), expected, atol=1e-6)
+    assert policy.act(batch, np.zeros(2)).shape == (2, 3)
+
+
+def test_an_export_that_cannot_be_written_ends_with_a_sentence(
+    policy: og.TrainedPolicy, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PolicyError, match="file"):
+        policy.export(tmp_path / "file/policy.pt2")
 
 
 def test_an_export_that_differs_is_not_written(

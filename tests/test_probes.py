@@ -465,7 +465,13 @@ def test_mlflow_has_every_task_and_every_probe(
             own = results[0].by_task[task]["success_rate"]["mean"]
             assert logged[f"success_rate/{task}"] == own
             assert logged[f"transfer/{task}"] == pytest.approx(own - logged[f"specialist/{task}"])
-        assert {"transfer", "told_wrong/task", "told_wrong/goal", "held_out", "seen"} <= set(logged)
+        assert {
+            "transfer",
+            "wrong_identifier/task",
+            "wrong_identifier/goal",
+            "held_out",
+            "seen",
+        } <= set(logged)
 
 
 def test_an_episode_may_stop_at_success_if_any_step_counts(suite: Suite) -> None:

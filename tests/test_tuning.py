@@ -14,7 +14,7 @@ from offline_gcrl.agents import settings_type
 from offline_gcrl.config import load_params
 from offline_gcrl.config.reading import read_yaml
 from offline_gcrl.policies.saved import content_digest, read_content
-from offline_gcrl.support.errors import DivergedError, OfflineGCRLError, SettingsError
+from offline_gcrl.support.errors import DataError, DivergedError, OfflineGCRLError, SettingsError
 from offline_gcrl.training.events import Event
 from offline_gcrl.training.jobs import train_seeds, training_jobs
 from offline_gcrl.tuning.search import SearchPlan, plan_search
@@ -106,6 +106,43 @@ def test_settings_that_are_not_searched_are_those_of_the_dataset(make_plan: Make
     assert (settings.alpha, settings.expectile, settings.tau) == (1.0, 0.8, 0.02)
     assert (settings.dual.size, settings.dual.tau) == (8, 0.1)
     assert plan.present["dual.size"] == 256
+
+
+def test_a_narrow_range_has_values_of_more_than_three_digits(make_plan: MakePlan) -> None:
+    searched = make_plan(settings={"alpha": {"low": 0.9, "high": 0.9999}}).search.settings["alpha"]
+    assert [study._value(value, searched, 3.0) for value in (0.99951, 0.99938)] == [0.9995, 0.9994]
+    assert study._value(0.99951, searched, 0.99951) == 0.99951  # The present value is not rounded.
+
+
+def test_a_choice_is_the_present_one_by_its_value(make_plan: MakePlan, tmp_path: Path) -> None:
+    goals = {"random": 0.5, "future": 0.5}
+    plan = make_plan(
+        settings={"alpha": {"choices": [3, 4]}, "actor_goals": {"choices": [goals, {"random": 1}]}},
+        params={"agents": {"gciql": {**PARAMS["agents"]["gciql"], "alpha": 3.0, "actor_goals": dict(reversed(goals.items()))}}},
+    )  # fmt: skip
+    (tmp_path / "search").mkdir()
+    ran: list[study.Trial] = []
+
+    def keep(trial: study.Trial, report: study.Report) -> study.Outcome:
+        ran.append(trial)
+        return study.Outcome(0.0, 0.0, 0.0, 0.0)
+
+    next(study.Study(plan, "digest", tmp_path / "search").run(keep))
+    assert ran[0].values == {"alpha": 3, "actor_goals": goals}
+    assert not plan.search.settings["alpha"].contains(True)
+
+
+def test_a_trial_whose_evaluation_fails_does_not_stop_the_search(
+    make_plan: MakePlan, tmp_path: Path
+) -> None:
+    def broken(trial: study.Trial, report: study.Report) -> study.Outcome:
+        raise DataError("the achieved goal is not finite")
+
+    (tmp_path / "search").mkdir()
+    found = list(study.Study(make_plan(trials=2), "digest", tmp_path / "search").run(broken))
+    assert [(trial.state, trial.reason) for trial in found] == [
+        ("failed", "the achieved goal is not finite")
+    ] * 2
 
 
 class Interrupted(BaseException):

@@ -53,6 +53,23 @@ def select(tree: Mapping[str, Any], selection: Selection, rows: int | None = Non
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
+def batch_size(tree: Mapping[str, Any], selection: Selection) -> int | None:
+    """The number of steps of a batch: the common length of the selected arrays, one of which has two axes or more.
+
+    Returns:
+        None for a single step. Arrays of a single step can have two axes, too, and then the number says nothing.
+    """
+    shapes = [
+        np.shape(values)
+        for part in selection
+        if part.key
+        for _, values in _leaves(content_at(tree, part.key), part.key)
+    ]
+    lengths = {shape[0] if shape else 0 for shape in shapes}
+    has_rows = any(len(shape) > 1 for shape in shapes)
+    return lengths.pop() if has_rows and len(lengths) == 1 else None
+
+
 def _arrays(tree: Mapping[str, Any], part: Part, rows: int | None) -> list[NDArray[Any]]:
     if part.constant is not None:
         constant = np.array(part.constant, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Episodes with instructions: the sentence of an episode, what the policy is told, and when the sentence is true."""
+"""Episodes with instructions: the sentence of an episode, what the policy is conditioned on, and when the sentence is true."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offline_gcrl.evaluation.jobs import EpisodeJob, Instructed
+from offline_gcrl.evaluation.jobs import SENTENCES, EpisodeJob, Instructed
 from offline_gcrl.goals.instructions import SETS, Captions, Instruction, Sentences
 from offline_gcrl.policies.policy import Policy
 from offline_gcrl.support.errors import SettingsError
@@ -19,8 +19,8 @@ class Saying:
     instruction: Instruction
     captions: Captions | None
     """The rules that say when the sentence is true; None for a sentence that names the task."""
-    told: str | None
-    """What the policy is told: the sentence, a wrong one, an empty one; None if it is given the goal."""
+    given: str | None
+    """What the policy is conditioned on: the sentence, a wrong one, or an empty one; None if it is the goal."""
 
     def is_true(self, achieved: NDArray[Any]) -> bool:
         """Whether the sentence is true of an achieved goal, (goal,)."""
@@ -74,9 +74,9 @@ def saying_of(
         choices = [sentences.instructions[n] for n in sentences.numbers(how.set, job.task)]
     if not choices:
         return None
-    random = np.random.default_rng([job.seed, SETS.index(how.set)])
+    random = np.random.default_rng([job.seed, SENTENCES, SETS.index(how.set) + 1])
     chosen = choices[int(random.integers(len(choices)))]
-    return Saying(chosen, captions, _told(chosen, sentences, how, random))
+    return Saying(chosen, captions, _given(chosen, sentences, how, random))
 
 
 def different_sentences(policy: Policy, count: int) -> list[str]:
@@ -117,13 +117,13 @@ def _possible(
     return [item for item in of_set if truths[item.statement]]
 
 
-def _told(
+def _given(
     chosen: Instruction,
     sentences: Sentences,
     how: Instructed,
     random: np.random.Generator,
 ) -> str | None:
-    """What the policy is told: the sentence, a wrong one, or an empty one; None if it is given the goal."""
+    """What the policy is conditioned on: the sentence, a wrong one, or an empty one; None if it is the goal."""
     if how.given == "goal":
         return None
     if how.given == "none":

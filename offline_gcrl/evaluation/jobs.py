@@ -19,11 +19,12 @@ from offline_gcrl.config import (
 from offline_gcrl.environments.selection import evaluated_goal
 from offline_gcrl.goals.instructions import InstructionSet
 
-FINAL, CURVE, HELD_OUT, NOISE = 1, 2, 3, 4
+FINAL, CURVE, HELD_OUT, NOISE, SENTENCES = 1, 2, 3, 4, 5
 """Purposes of evaluation episodes. The seeds of the final evaluation, of the learning curve and of episodes with
 held-out goals all differ.
 
-``NOISE`` is the purpose of the generator of noise on actions, whose seed is [seed of the episode, purpose].
+``NOISE`` and ``SENTENCES`` are the purposes of the generators of noise on actions and of sentences, whose seeds are
+[seed of the episode, purpose] and [seed of the episode, purpose, set of sentences + 1].
 
 A purpose is never 0: NumPy pads seed sequences with zeros, so [seed, n, 0] would equal the collector's [seed, n].
 """

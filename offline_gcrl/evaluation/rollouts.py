@@ -86,8 +86,8 @@ def rollout(
         if goal_given is None or not given.inputs.sees_goals:  # Goal images are rendered once.
             goal = desired if job.conditioned_goal is None else np.array(job.conditioned_goal)
             goal_given = given.goal(goal)
-        if saying and saying.told is not None:
-            action = policy.act(state, None if saying.captions else goal_given, task, saying.told)
+        if saying and saying.given is not None:
+            action = policy.act(state, None if saying.captions else goal_given, task, saying.given)
         elif planned:  # It also needs the achieved goal, because some values are between goals.
             action = planned.act(state, goal_given, task, padded(achieved, policy.dimensions.goal))
         else:

@@ -149,7 +149,7 @@ def load_dataset(
     if goal is None and is_remote(source):
         return _from_store(str(source), place, episodes)
     path, name = Path(source), str(source)
-    is_folder = path.is_dir() and not is_minari_id(name)
+    is_folder = path.is_dir() and ((path / SCHEMA).is_file() or not is_minari_id(name))
     if goal is None and (is_folder or path.suffix == ".yaml" or name in _recipes()):
         if is_folder:
             return _ingested(path, place, episodes)

@@ -20,7 +20,7 @@ from offline_gcrl.library.onnx_files import check_packages, write_onnx
 from offline_gcrl.networks.conditioning import UNSEEN
 from offline_gcrl.policies.policy import Policy
 from offline_gcrl.policies.seeing import IMAGE, STATE
-from offline_gcrl.support.errors import PolicyError
+from offline_gcrl.support.errors import PolicyError, message_of
 from offline_gcrl.support.files import write_bytes
 
 TOLERANCE = 1e-5
@@ -115,8 +115,11 @@ def export_policy(policy: Policy, path: str | Path) -> Path:
         made = Path(folder) / path.name
         run = WRITERS[path.suffix](_exported(policy), made)
         _check(policy, run, path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, made.read_bytes())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, made.read_bytes())
+        except OSError as error:
+            raise PolicyError(message_of(error) or f"{path}: {error}") from error
     return path
 
 

@@ -24,7 +24,13 @@ from offline_gcrl.config import (
 from offline_gcrl.config import load_dataset as load_resolved
 from offline_gcrl.config.outputs import DATASET, POLICY, TRAINING_CURVE
 from offline_gcrl.environments.making import make_environment
-from offline_gcrl.environments.selection import as_tree, evaluated_goal, has_key, select
+from offline_gcrl.environments.selection import (
+    as_tree,
+    batch_size,
+    evaluated_goal,
+    has_key,
+    select,
+)
 from offline_gcrl.evaluation.seen import Given
 from offline_gcrl.library.folders import TemporaryFolder
 from offline_gcrl.policies import policy as policies
@@ -269,13 +275,13 @@ class TrainedPolicy(Policy):
         self, tree: Mapping[str, Any], selection: Selection, size: int
     ) -> NDArray[np.floating[Any]]:
         """Selected numbers of one step or of a batch; in a suite with padding, padded to the size that the policy reads."""
-        values = select(tree, selection)
-        if values.size > size:
-            keys = [part.key for part in selection if part.key and part.key in tree]
-            batch = len(tree[keys[0]]) if keys and np.ndim(tree[keys[0]]) > 1 else None
-            values = select(tree, selection, batch)
+        is_padded = self.dataset is not None and self.dataset.pad
+        rows, values = batch_size(tree, selection), select(tree, selection)
+        # Several rows that have the size of one step are a matrix, unless padding allows for smaller steps.
+        if rows is not None and (rows == 1 or is_padded or values.size != size):
+            values = select(tree, selection, rows)
         missing = size - values.shape[-1]
-        if missing <= 0 or self.dataset is None or not self.dataset.pad:
+        if missing <= 0 or not is_padded:
             return values
         return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
 

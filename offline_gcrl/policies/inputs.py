@@ -45,7 +45,8 @@ def _as_array(given: Any, name: str) -> NDArray[Any]:
         )
     try:
         array = np.asarray(given)
-    except (TypeError, ValueError) as error:  # Rows of different lengths, or a tensor on a GPU.
+    except (TypeError, ValueError, RuntimeError) as error:
+        # Rows of different lengths, or a tensor on a GPU or with gradients.
         raise PolicyError(f"the {name} is not an array of numbers: {error}") from None
     if array.dtype.kind not in "biuf":
         raise PolicyError(f"the {name} has values of type {array.dtype}, expected numbers")

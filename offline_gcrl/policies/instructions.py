@@ -54,11 +54,14 @@ class Vocabulary:
         """
         if isinstance(text, str):
             return self._one(text)
-        if not text or not all(isinstance(item, str) for item in text):
+        items = np.asarray(
+            text, dtype=object
+        ).tolist()  # An array of sentences is as good as a list.
+        if not (isinstance(items, list) and items and all(isinstance(item, str) for item in items)):
             raise PolicyError(
                 f"the instruction is {text!r}; pass a sentence, or a list of sentences"
             )
-        return np.stack([self._one(item) for item in text])
+        return np.stack([self._one(item) for item in items])
 
     def said(
         self, instruction: str | Sequence[str] | None, task: str

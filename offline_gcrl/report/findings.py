@@ -1,6 +1,6 @@
 """Results of the probes of each agent: transfer, cost of sharing, wrong identifiers, unseen goals, forgetting."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -148,9 +148,9 @@ class AgentFindings:
         return wrong_identifiers(self.episodes, self.wrong, self.column) if self.wrong else []
 
     @cached_property
-    def zero_shot(self) -> Contrast | None:
-        """Success on goals seen in training and on held-out goals; None if there are no episodes of one of the two."""
-        return zero_shot(self.episodes, self.held_out, self.column) if self.held_out else None
+    def zero_shot(self) -> dict[str, Contrast | None]:
+        """Success on goals seen in training and on held-out goals, by task; None if there are no episodes of seen goals."""
+        return zero_shot(self.episodes, self.held_out, self.column) if self.held_out else {}
 
     @cached_property
     def planning(self) -> Contrast | None:
@@ -208,13 +208,13 @@ def _load(
     agent: str,
     train: Train,
 ) -> AgentFindings:
-    def tables(place: Path, name: str) -> Tables:
+    def some_tables(place: Path, name: str) -> list[pl.DataFrame | None]:
         paths = [place / f"seed-{seed}" / name for seed in seeds]
-        return (
-            [pl.read_parquet(intact(path)) for path in paths]
-            if all(p.exists() for p in paths)
-            else []
-        )
+        return [pl.read_parquet(intact(path)) if path.exists() else None for path in paths]
+
+    def tables(place: Path, name: str) -> Tables:
+        found = [table for table in some_tables(place, name) if table is not None]
+        return found if len(found) == len(seeds) else []
 
     places = {task: folder / SPECIALISTS / task for task in dataset.tasks}
     alone = {task: tables(place, EPISODES) for task, place in places.items()}
@@ -226,7 +226,7 @@ def _load(
         tables(folder, TASK_CURVES),
         trained,
         {task: tables(places[task], LEARNING_CURVE) for task in trained},
-        tables(folder, WRONG_IDENTIFIER),
+        _with_empty_tables(some_tables(folder, WRONG_IDENTIFIER)),
         tables(folder, HELD_OUT_EPISODES),
         _phases(train, dataset),
         pl.read_parquet(intact(folder / ROUTING)) if (folder / ROUTING).exists() else None,
@@ -234,6 +234,15 @@ def _load(
         tables(folder, INSTRUCTED_EPISODES),
         tables(folder, NOISY_EPISODES),
     )
+
+
+def _with_empty_tables(found: Sequence[pl.DataFrame | None]) -> Tables:
+    """Tables of all seeds, empty ones for seeds without; none if no seed has one.
+
+    A seed has no wrong goals if its episodes share one goal.
+    """
+    first = next((table for table in found if table is not None), None)
+    return [] if first is None else [first.clear() if table is None else table for table in found]
 
 
 def _phases(train: Train, dataset: Dataset) -> Phases | None:

@@ -92,17 +92,30 @@ def wrong_table(dataset: str, findings: Findings) -> Table:
 
 
 def zero_shot_table(dataset: str, findings: Findings) -> Table:
-    """Success on goals that training saw and on held-out goals, one row per agent; dashes without episodes of seen goals."""
-    heading = ["agent", "seen goals", "unseen goals", "difference"]
+    """Success on goals that training saw and on held-out goals, one row per agent and task; dashes without seen goals."""
+    has_tasks = any(len(found.zero_shot) > 1 for found in findings.values())
+    heading = [
+        "agent",
+        *(["task"] if has_tasks else []),
+        "seen goals",
+        "unseen goals",
+        "difference",
+    ]
     rows: list[list[Cell]] = [
-        [agent, *_contrast(found.zero_shot)]
-        if found.zero_shot
-        else [agent, "-", success_rate(found.held_out, found.column), "-"]
+        [agent, *([task] if has_tasks else []), *_seen_and_unseen(found, task)]
         for agent, found in findings.items()
-        if found.held_out
+        for task in found.zero_shot
     ]
     caption = f"Success on seen and unseen goals of {dataset}. {ZERO_SHOT_NOTE}"
     return Table(f"unseen-goals-{dataset}", caption, heading, rows)
+
+
+def _seen_and_unseen(found: AgentFindings, task: str) -> list[Cell]:
+    """Success on seen and on unseen goals of a task, and the difference."""
+    if contrast := found.zero_shot[task]:
+        return [*_contrast(contrast)]
+    unseen = [table.filter(pl.col("task") == task) for table in found.held_out]
+    return ["-", success_rate([table for table in unseen if len(table)], found.column), "-"]
 
 
 def sequences_of(findings: Findings) -> dict[str, SequentialResult]:

@@ -172,7 +172,8 @@ def _draw_sharing(axes: Axes, agent: str, model: SharingModel, colour: str) -> N
 
 def success_matrix_figure(agents: Mapping[str, SequentialResult]) -> Figure:
     """R[i, j], the success rate on task j after phase i, with tasks in training order; one panel per agent."""
-    count = len(next(iter(agents.values())).tasks)
+    count = max(len(found.tasks) for found in agents.values())
+    has_same_tasks = len({tuple(found.tasks) for found in agents.values()}) == 1
     columns = min(MATRICES_PER_ROW, len(agents))
     rows = -(-len(agents) // columns)
     with mpl.rc_context(STYLE):
@@ -181,8 +182,8 @@ def success_matrix_figure(agents: Mapping[str, SequentialResult]) -> Figure:
             columns,
             figsize=(1.4 + (0.55 * count + 0.3) * columns, 0.9 + (0.5 * count + 0.4) * rows),
             squeeze=False,
-            sharex=True,
-            sharey=True,
+            sharex=has_same_tasks,
+            sharey=has_same_tasks,
         )
         for axes in panels.flat[len(agents) :]:
             axes.set_visible(False)
@@ -190,7 +191,8 @@ def success_matrix_figure(agents: Mapping[str, SequentialResult]) -> Figure:
             zip(panels.flat, agents.items(), strict=False)
         ):
             _draw_matrix(axes, found)
-            axes.tick_params(labelbottom=number + columns >= len(agents))
+            is_lowest = number + columns >= len(agents)
+            axes.tick_params(labelbottom=is_lowest or not has_same_tasks)
             axes.set_title(agent)
         return figure
 

@@ -24,6 +24,7 @@ from offline_gcrl.report.facts import Folders
 from offline_gcrl.report.numbers import complete_estimate, shown
 from offline_gcrl.report.results import AgentResults, DatasetResults, Results
 from offline_gcrl.report.tables import COLUMNS, columns, metrics_table
+from offline_gcrl.statistics.comparison import DIGITS
 from offline_gcrl.statistics.intervals import Estimate, rate_across_seeds
 
 SEED_METRICS = ("final_distance", "discounted_return")
@@ -173,7 +174,8 @@ def _caption(dataset: str, printed: PublishedTable) -> str:
 
 def _ranks(means: Mapping[str, float]) -> dict[str, int]:
     """The rank of each agent, 1 for the highest number; equal numbers have the same rank."""
-    return {agent: 1 + sum(o > mean for o in means.values()) for agent, mean in means.items()}
+    rounded = {agent: round(mean, DIGITS) for agent, mean in means.items()}
+    return {agent: 1 + sum(o > mean for o in rounded.values()) for agent, mean in rounded.items()}
 
 
 def _signed(difference: float) -> str:

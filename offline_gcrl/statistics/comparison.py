@@ -18,6 +18,8 @@ from offline_gcrl.statistics.paired_rates import paired_rate_difference, score_i
 from offline_gcrl.support.errors import DataError
 
 RESAMPLES = 5000
+DIGITS = 12
+"""Digits of means that are compared."""
 Values = NDArray[np.float64]
 Outcomes = list[list[Values]]
 """Results of all agents on the same episodes: arrays (agents, episodes), by training seed and task."""
@@ -136,10 +138,11 @@ def compare_outcomes(
     """
     scores = run_scores(outcomes)
     resampled = resampled_scores(outcomes) if resampled is None else resampled
-    order = [int(number) for number in np.argsort(-scores.mean((1, 2)), kind="stable")]
+    means = _rounded_means(scores)
+    order = [int(number) for number in np.argsort(-means, kind="stable")]
     improvement = _improvements(names, scores, resampled)
-    ranks, best = _ranks(resampled.mean((2, 3))), order[0]
-    own_ranks = _ranks(scores.mean((1, 2))[None])[0].astype(int).tolist()
+    ranks, best = _ranks(_rounded_means(resampled)), order[0]
+    own_ranks = _ranks(means[None])[0].astype(int).tolist()
     return Comparison(
         ranking={
             names[number]: RankedAgent(
@@ -297,6 +300,12 @@ def _interquartile_estimate(
         floor = score_interval(mean, len(pooled) * kept)
         low, high = min(low, floor.low), max(high, floor.high)
     return Estimate(mean, low, high)
+
+
+def _rounded_means(scores: Values) -> Values:
+    """Means over seeds and tasks; sums of the same rates in another order are equal only after rounding."""
+    means: Values = scores.mean((-2, -1)).round(DIGITS)
+    return means
 
 
 def _ranks(means: Values) -> Values:

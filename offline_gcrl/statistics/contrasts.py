@@ -74,9 +74,11 @@ def paired_contrast(
 def _with_equal_tasks(outcomes: Outcomes) -> Outcomes:
     """The outcomes, as those of a single task if tasks have unequal numbers of episodes.
 
-    A difference is a mean over tasks, which is one over episodes only if the numbers are equal.
+    A difference is a mean over tasks, which is one over episodes only if the numbers are equal. A seed can have fewer tasks
+    than another.
     """
-    if all(len({values.shape[1] for values in tasks}) == 1 for tasks in outcomes):
+    sizes = {values.shape[1] for tasks in outcomes for values in tasks}
+    if len(sizes) == 1 and len({len(tasks) for tasks in outcomes}) == 1:
         return outcomes
     return [[np.concatenate(tasks, axis=1)] for tasks in outcomes]
 
@@ -111,23 +113,28 @@ def wrong_identifiers(right: Tables, wrong: Tables, column: str = "success") -> 
 
     Args:
         right: all episodes, with the right identifiers.
-        wrong: some of these episodes with a wrong identifier, whose kind is in the column ``wrong``.
+        wrong: some of these episodes with a wrong identifier, whose kind is in the column ``wrong``. Seeds without episodes of
+            a kind are left out of its contrast.
         column: column of successes.
     """
-    kinds = pl.concat(wrong)["wrong"].unique(maintain_order=True)
     contrasts = []
-    for kind in kinds:
-        with_wrong = [table.filter(pl.col("wrong") == kind) for table in wrong]
-        with_right = [
-            table.filter(pl.col("episode").is_in(other["episode"].implode()))
-            for table, other in zip(right, with_wrong, strict=True)
-        ]
-        contrasts.append(paired_contrast(kind, with_right, with_wrong, column))
+    for kind in pl.concat(wrong)["wrong"].unique(maintain_order=True):
+        pairs = []
+        for own, table in zip(right, wrong, strict=True):
+            if len(other := table.filter(pl.col("wrong") == kind)):
+                same = own.filter(pl.col("episode").is_in(other["episode"].implode()))
+                pairs.append((same, other))
+        first, second = zip(*pairs, strict=True)
+        contrasts.append(paired_contrast(kind, first, second, column))
     return contrasts
 
 
-def zero_shot(every: Tables, held_out: Tables, column: str = "success") -> Contrast | None:
-    """Success with seen goals minus success with unseen goals, of the training seeds with episodes of both.
+def zero_shot(
+    every: Tables, held_out: Tables, column: str = "success"
+) -> dict[str, Contrast | None]:
+    """Success with seen goals minus success with unseen goals by task, of the training seeds with episodes of both.
+
+    Tasks are not pooled, because the share of goals that are held out differs between them.
 
     Args:
         every: all episodes of the final evaluation; those with unseen goals are left out.
@@ -135,12 +142,18 @@ def zero_shot(every: Tables, held_out: Tables, column: str = "success") -> Contr
         column: column of successes.
 
     Returns:
-        The contrast; None if no episode has a seen goal, as in an evaluation of a few episodes.
+        The contrast of each task with unseen goals; None if no episode has a seen goal, as in an evaluation of a few episodes.
     """
-    tasks = held_out[0]["task"].unique().implode()
-    seen = [table.filter(~pl.col("held_out") & pl.col("task").is_in(tasks)) for table in every]
-    both = [(first, second) for first, second in zip(seen, held_out, strict=True) if len(first)]
+    tasks = pl.concat([table["task"] for table in held_out]).unique(maintain_order=True)
+    return {task: _zero_shot_of(task, every, held_out, column) for task in tasks}
+
+
+def _zero_shot_of(task: str, every: Tables, held_out: Tables, column: str) -> Contrast | None:
+    seen = [table.filter(~pl.col("held_out") & (pl.col("task") == task)) for table in every]
+    unseen = [table.filter(pl.col("task") == task) for table in held_out]
+    pairs = zip(seen, unseen, strict=True)
+    both = [(first, second) for first, second in pairs if len(first) and len(second)]
     if not both:
         return None
     first, second = zip(*both, strict=True)
-    return unpaired_contrast("held-out goals", first, second, column)
+    return unpaired_contrast(task, first, second, column)

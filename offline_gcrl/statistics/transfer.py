@@ -18,6 +18,8 @@ from offline_gcrl.statistics.intervals import CONFIDENCE, TAILS, Estimate
 SHARE_OF_FINAL = 0.8
 """A task counts as learned at this share of the final success of its specialist."""
 RESAMPLES = 1000
+ROUNDING = 1e-9
+"""A rate that is smaller by this reaches a threshold: 0.8 of 0.75 is not 0.6 in float64."""
 
 
 def transfers(
@@ -142,13 +144,13 @@ class Curve:
     ) -> ThresholdCrossing | None:
         """When the mean over these seeds first reaches a threshold; None if it does not, or the threshold is 0."""
         mean = (self.success if seeds is None else self.success[seeds]).mean(0)
-        above = np.flatnonzero(mean >= threshold)
+        above = np.flatnonzero(mean >= threshold - ROUNDING)
         if threshold <= 0 or not len(above):
             return None
         last = int(above[0])
         if last == 0:
             return ThresholdCrossing(float(self.updates[0]), at_first_snapshot=True)
-        part = (threshold - mean[last - 1]) / (mean[last] - mean[last - 1])
+        part = min(1.0, (threshold - mean[last - 1]) / (mean[last] - mean[last - 1]))
         before, after = self.updates[last - 1], self.updates[last]
         return ThresholdCrossing(float(before + part * (after - before)), at_first_snapshot=False)
 

@@ -24,10 +24,11 @@ def probe_metrics(
     """Metrics of the probes by training seed; the key None has the metrics over all seeds.
 
     ``specialist/<task>`` is the success rate of a specialist. ``transfer/<task>`` and ``transfer`` are success rates of
-    the multi-task policy minus those of specialists. ``told_wrong/task`` and ``told_wrong/goal`` are success rates with
-    a wrong identifier, and ``told_wrong_drop/...`` the decrease that it causes. ``held_out`` and ``seen`` are success
-    rates on held-out goals and on all others. ``planned`` is the success rate with a planner, and ``planned_gain`` that
-    minus the success rate without it. ``noise/<level>`` is the success rate with noise on the actions.
+    the multi-task policy minus those of specialists. ``wrong_identifier/task`` and ``wrong_identifier/goal`` are success
+    rates with a wrong identifier, and ``wrong_identifier_drop/...`` the decrease that it causes. ``held_out`` and ``seen``
+    are success rates on held-out goals and on all others, ``seen/<task>`` if several tasks hold goals out. ``planned`` is
+    the success rate with a planner, and ``planned_gain`` that minus the success rate without it. ``noise/<level>`` is the
+    success rate with noise on the actions.
     """
     groups: dict[int | None, list[int]] = {seed: [seed] for seed in results}
     groups[None] = list(results)
@@ -53,8 +54,8 @@ def _metrics(
     if tested:
         right = [results[seed].episodes for seed in tested]
         for contrast in wrong_identifiers(right, [probes.wrong[seed] for seed in tested], column):
-            flat |= _parts(f"told_wrong/{contrast.name}", contrast.second)
-            flat |= _parts(f"told_wrong_drop/{contrast.name}", contrast.difference)
+            flat |= _parts(f"wrong_identifier/{contrast.name}", contrast.second)
+            flat |= _parts(f"wrong_identifier_drop/{contrast.name}", contrast.difference)
     tested = [seed for seed in seeds if seed in probes.planned]
     if tested:
         without = [results[seed].episodes for seed in tested]
@@ -67,7 +68,9 @@ def _metrics(
         unseen = [probes.held_out[seed] for seed in tested]
         flat |= _parts("held_out", success_rate(unseen, column))
         known = zero_shot([results[seed].episodes for seed in tested], unseen, column)
-        flat |= _parts("seen", known.first) if known else {}
+        for task, compared in known.items():
+            name = "seen" if len(known) == 1 else f"seen/{task}"
+            flat |= _parts(name, compared.first) if compared else {}
     return flat
 
 

@@ -78,14 +78,23 @@ class Searched(Section):
         """Values that must be valid for the search to be valid: both ends, or all choices."""
         return (self.low, self.high) if self.choices is None else self.choices
 
+    def equal_choices(self, value: Any) -> list[Any]:
+        """The choices that equal a value, of which there is at most one unless ``choices`` has 1 and 1.0."""
+        return [choice for choice in self.choices or () if _are_equal(choice, value)]
+
     def contains(self, value: Any) -> bool:
         """Whether a value is one of those that are tried."""
         if self.choices is not None:
-            return json.dumps(value) in map(json.dumps, self.choices)
+            return bool(self.equal_choices(value))
         assert self.low is not None
         assert self.high is not None
         number = isinstance(value, int if self.is_whole else int | float)
         return number and not isinstance(value, bool) and self.low <= value <= self.high
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Whether two settings have the same value: 1 and 1.0 do, and 1 and true do not."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 def _refuse(sentence: str) -> None:

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offline_gcrl.support.errors import DivergedError, SettingsError
+from offline_gcrl.support.errors import DataError, DivergedError, PolicyError, SettingsError
 from offline_gcrl.support.files import atomic_file, sqlite_uri
 from offline_gcrl.support.locks import only_process
 from offline_gcrl.support.numbers import with_interval
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # An optional package, which is imported where it is used.
 STORE = "study.db"
 """File of a search in SQLite; several searches of one name are different studies in it."""
 SIGNIFICANT_DIGITS = 3
-"""Digits of the values of a range, so that they can be read and pasted."""
+"""Digits of the values of a range, so that they can be read and pasted; more where the range is narrow."""
 TRIALS_BEFORE_PRUNING = 5
 """Trials that are completed before others are compared with their median."""
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
@@ -152,7 +153,7 @@ class Study:
             value = self._objective(outcome)
         except PrunedError:
             state = states.PRUNED
-        except (SettingsError, DivergedError) as error:
+        except (SettingsError, DivergedError, DataError, PolicyError) as error:
             state = states.FAIL
             asked.set_user_attr("reason", str(error))
         asked.set_user_attr("seconds", time.monotonic() - start)
@@ -161,7 +162,7 @@ class Study:
     def _begin_with_present_values(self) -> None:
         """Let the first trial have the values of ``params.yaml``, as far as they are among those that are tried."""
         present = {
-            name: _label(value) if searched.choices else value
+            name: _label(searched.equal_choices(value)[0]) if searched.choices else value
             for name, value in self.plan.present.items()
             if (searched := self.plan.search.settings[name]).contains(value)
         }
@@ -192,8 +193,11 @@ class Study:
 
     def _values(self, params: Mapping[str, Any]) -> Values:
         """The values of settings from Optuna's parameters, in the order of the file of the search."""
-        searched = self.plan.search.settings
-        return {name: _value(params[name], searched[name]) for name in searched}
+        present = self.plan.present
+        return {
+            name: _value(params[name], searched, present[name])
+            for name, searched in self.plan.search.settings.items()
+        }
 
 
 def _distribution(searched: Searched) -> "BaseDistribution":
@@ -213,15 +217,22 @@ def _label(choice: Any) -> str:
     return json.dumps(choice)
 
 
-def _value(param: Any, searched: Searched) -> Any:
-    """The value of a setting from Optuna's parameter; a number of a range is rounded within it."""
+def _value(param: Any, searched: Searched, present: Any) -> Any:
+    """The value of a setting from Optuna's parameter; a number of a range is rounded within it, but not the present one."""
     if searched.choices is not None:
         return json.loads(param)
-    if searched.is_whole:
+    if searched.is_whole or param == present:
         return param
     assert searched.low is not None
     assert searched.high is not None
-    return min(max(float(f"{param:.{SIGNIFICANT_DIGITS}g}"), searched.low), searched.high)
+    rounded = round(param, _decimals(param, searched.high - searched.low))
+    return min(max(rounded, searched.low), searched.high)
+
+
+def _decimals(value: float, width: float) -> int:
+    """Decimals of a value: those of three significant digits, or as many as give the range 1,000 values."""
+    of_range = floor(SIGNIFICANT_DIGITS - log10(width))
+    return max(of_range, SIGNIFICANT_DIGITS - 1 - floor(log10(abs(value)))) if value else of_range
 
 
 @contextmanager
