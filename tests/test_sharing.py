@@ -15,7 +15,7 @@ from offline_gcrl.evaluation.results import EPISODE_COLUMNS, SeedResult, learnin
 from offline_gcrl.figures.routing import routing_overlap
 from offline_gcrl.figures.style import STYLE
 from offline_gcrl.report.findings import load_findings, sharing_models
-from offline_gcrl.report.multitask_figures import sharing_figure
+from offline_gcrl.report.multitask_figures import sharing_figure, success_matrix_figure
 from offline_gcrl.report.sharing import cost_sentences, cost_table, model_sentence
 from offline_gcrl.report.writing import write_report
 from offline_gcrl.statistics.contrasts import (
@@ -25,6 +25,7 @@ from offline_gcrl.statistics.contrasts import (
     zero_shot,
 )
 from offline_gcrl.statistics.forgetting import (
+    SequentialResult,
     average_success,
     backward_transfer,
     forgetting,
@@ -344,6 +345,17 @@ def test_the_success_matrix_is_taken_at_the_ends_of_phases() -> None:
     assert kept["forgetting"].low <= 0.0 < kept["forgetting"].high
     with pytest.raises(DataError, match="no snapshot after update 50"):
         sequence_metrics([curves], TASKS, (20, 40, 50))
+
+
+def test_the_figure_of_forgetting_has_the_order_of_tasks_of_each_agent() -> None:
+    def trained_in(order: tuple[str, ...]) -> SequentialResult:
+        ends = tuple(range(10, 10 * len(order) + 1, 10))
+        return SequentialResult(order, ends, np.eye(len(order))[None], {})
+
+    agents = {"a": trained_in(("left", "middle")), "b": trained_in(("right", "left", "middle"))}
+    panels = success_matrix_figure(agents).axes
+    labels = [[label.get_text() for label in axes.get_xticklabels()] for axes in panels]
+    assert labels == [["left", "middle"], ["right", "left", "middle"]]
 
 
 def test_noise_alone_is_no_forgetting() -> None:
