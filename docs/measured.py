@@ -5,10 +5,11 @@
 A study of many hours can run in parts, on several machines, each with some of the training seeds and datasets. After a
 part, this script adds the episodes in ``results/`` to ``docs/measured/<study>/episodes.parquet``. The episodes of a
 policy replace all those that are there of the same dataset, agent and training seed. It then writes every table as CSV
-and LaTeX next to them, and prints it in Markdown for ``docs/results.md``. Figures compare the numbers with the printed ones. Without ``results/`` it only writes and prints
+and LaTeX next to them, and prints it in Markdown for ``docs/results.md``. Without ``results/`` it only writes and prints
 the tables. Which policies belong to the study is in the ``params.yaml`` next to the results.
 
-A study whose papers print success rates also has its learning curves, in ``curves.parquet`` and as a figure.
+Figures have the measured and the printed numbers. A study whose papers print success rates also has its learning curves,
+in ``curves.parquet`` and as a figure.
 """
 
 import argparse
@@ -227,17 +228,24 @@ class Summary:
 
 def summaries(episodes: pl.DataFrame, numbers: PublishedNumbers) -> list[Summary]:
     """One per dataset, agent and level of noise, in the order of the printed tables, those without noise first."""
-    metric, found = numbers.tables[0].metric, []
+    found: list[Summary] = []
     for dataset in numbers.tables[0].values:
         own = episodes.filter(dataset=dataset)
-        for has_noise in (False, True):
-            part = own.filter(pl.col("noise").is_not_null() == has_noise)
-            for agent in _in_order(part, numbers, dataset):
-                for (noise,), group in part.filter(agent=agent).group_by("noise", maintain_order=True):  # fmt: skip
-                    seeds = [one for _, one in group.group_by("training_seed", maintain_order=True)]
-                    printed = numbers.printed(metric, dataset, agent, noise or 0.0)
-                    found.append(Summary(dataset, agent, noise, len(seeds), summarise(seeds), printed))  # fmt: skip
+        order = _in_order(own, numbers, dataset)
+        groups = own.group_by("agent", "noise", maintain_order=True)
+        rows = [_summary(dataset, *key, group, numbers) for key, group in groups]
+        found += sorted(
+            rows, key=lambda row: (row.noise is not None, order.index(row.agent), row.noise or 0.0)
+        )
     return found
+
+
+def _summary(
+    dataset: str, agent: Any, noise: Any, episodes: pl.DataFrame, numbers: PublishedNumbers
+) -> Summary:
+    seeds = [own for _, own in episodes.group_by("training_seed", maintain_order=True)]
+    printed = numbers.printed(numbers.tables[0].metric, dataset, agent, noise or 0.0)
+    return Summary(dataset, agent, noise, len(seeds), summarise(seeds), printed)
 
 
 def _in_order(episodes: pl.DataFrame, numbers: PublishedNumbers, dataset: str) -> list[str]:
