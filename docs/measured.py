@@ -8,7 +8,7 @@ policy replace all those that are there of the same dataset, agent and training 
 and LaTeX next to them, and prints it in Markdown for ``docs/results.md``. Without ``results/`` it only writes and prints
 the tables. Which policies belong to the study is in the ``params.yaml`` next to the results.
 
-Figures have the measured and the printed numbers. A study whose papers print success rates also has its learning curves,
+``seeds.csv`` has the metrics of single training seeds. Figures have the measured and the printed numbers. A study whose papers print success rates also has its learning curves,
 in ``curves.parquet`` and as a figure.
 """
 
@@ -52,6 +52,7 @@ VALUES = (
     "steps_to_goal",
 )
 CURVES, FIGURE = "curves.parquet", "learning_curves.svg"
+SEEDS = "seeds.csv"
 COMPARISON, NOISE = "measured_and_printed.svg", "noise.svg"
 METRICS = {
     "discounted_return": {
@@ -79,6 +80,7 @@ def main() -> None:
         episodes = add(episodes_of(found), folder / EPISODES)
         if has_curves(numbers):
             write_curves(found, folder)
+        write_text(folder / SEEDS, by_seed(episodes).write_csv(float_precision=4))
         measured = summaries(episodes, numbers)
         for name, figure in figures(measured, numbers).items():
             save(figure, folder / name)
@@ -208,6 +210,13 @@ def curves_by_agent(
         over.setdefault(str(dataset), {})[str(agent)] = curve_across_seeds(seeds)
         single.setdefault(str(dataset), {})[str(agent)] = seeds if len(seeds) > 1 else []
     return over, single
+
+
+def by_seed(episodes: pl.DataFrame) -> pl.DataFrame:
+    """One row per policy and level of noise: its number of episodes, and their means; null if no episode has a value."""
+    means = pl.col(VALUES).cast(pl.Float64).mean()
+    keys = [*POLICY, "noise"]
+    return episodes.group_by(keys, maintain_order=True).agg(pl.len().alias("episodes"), means)
 
 
 @dataclass(frozen=True)

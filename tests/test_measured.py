@@ -29,6 +29,11 @@ def test_tables_of_the_docs_are_those_of_the_episodes(study: str) -> None:
     files = {measured.EPISODES, *measured.figures(found, numbers)}
     for name in files - {measured.EPISODES}:
         assert f"measured/{study}/{name}" in page
+    seeds = pl.read_csv(folder / measured.SEEDS)
+    assert seeds["success"].to_list() == pytest.approx(
+        measured.by_seed(episodes)["success"].to_list(), abs=1e-4
+    )
+    files.add(measured.SEEDS)
     if measured.has_curves(numbers):
         files |= {measured.CURVES, measured.FIGURE}
         policies = (
