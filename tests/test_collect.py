@@ -16,6 +16,7 @@ from gymnasium import spaces
 import offline_gcrl as og
 from offline_gcrl.cards.replay import replay_source
 from offline_gcrl.collect.collector import collect_source
+from offline_gcrl.collect.explorers import HeldDirectionExplorer
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.collect.room import RESERVE
 from offline_gcrl.config import Collect, Environment, Evaluation, Part
@@ -254,6 +255,16 @@ def test_environments_are_checked_before_any_work(dataset: SmallDataset) -> None
         SettingsError, match=r"here.yaml: evaluation.environment.id: no environment"
     ):
         check_environments(dataset.recipe.model_copy(update={"evaluation": wrong}), "here.yaml")
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 0.0), (0.0, 1.0), (-2.0, 1.0), (-3.0, 3.0)])
+def test_held_directions_use_both_sides_of_unequal_bounds(low: float, high: float) -> None:
+    environment = gymnasium.Env[Any, Any]()
+    environment.action_space = gymnasium.spaces.Box(low, high, (2,))
+    explorer = HeldDirectionExplorer(environment, np.random.default_rng(0), 1, 1)
+    actions = np.array([explorer.act(None, {}) for _ in range(500)])
+    assert low <= actions.min() < low + 0.01 * (high - low)
+    assert high - 0.01 * (high - low) < actions.max() <= high
 
 
 def test_a_wrong_argument_of_an_environment_is_named() -> None:

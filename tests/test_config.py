@@ -6,9 +6,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from conftest import RECIPES, ROOT
+from gymnasium.spaces import Box
 from ruamel.yaml import YAML
 
 from offline_gcrl.agents import settings_type
@@ -32,7 +34,7 @@ from offline_gcrl.config import (
     recipe_names,
     resolve,
 )
-from offline_gcrl.config.reading import as_yaml, nearest, read_yaml
+from offline_gcrl.config.reading import as_yaml, nearest, read_value, read_yaml
 from offline_gcrl.environments.making import check_environments, make_environment
 from offline_gcrl.support.errors import SettingsError
 
@@ -212,6 +214,7 @@ def test_a_wrong_setting_of_an_agent_is_named(
         ("bc", {"tasks": {"sampling": "uncertainty"}}, "train.tasks.sampling: 'uncertainty' is .*, and agents.bc does not have two; use 'performance' or 'gradient', or one of the algorithms crl, .*gciql, gcivl"),
         ("gofar", {"tasks": {"gradients": "gradnorm"}}, "train.tasks.gradients: 'gradnorm' divides .* the loss of agents.gofar can be negative; .* algorithms .*bc, crl, gciql"),
         ("bc", {"sequence": {"tasks": ["fetch-reach", "fetch-pusch"]}}, "train.sequence.tasks: .* no task 'fetch-pusch'; did you mean 'fetch-push'?"),
+        ("gofar", {}, "agents.gofar.initial_states: 'any' draws initial states of all tasks, .*; set 'episode' in agents.gofar.per_dataset.fetch-suite.initial_states"),
         ("bc", {"sequence": {}}, "train.snapshots: 8 must be a multiple of the number of tasks in sequence, 3, .*; set 6"),
         ("bc", {"snapshots": 6, "sequence": {"method": "heads"}}, "train.sequence.method: 'heads' freezes output layers per task, and agents.bc has none; set agents.bc.task_network: heads"),
     ],
@@ -220,6 +223,8 @@ def test_settings_of_tasks_that_do_not_fit_the_dataset_or_the_agent_are_named(
     project: Path, agent: str, train: dict[str, Any], message: str
 ) -> None:
     change(project, "train", {"updates": 2400, "snapshots": 8, **train})
+    if "initial_states" in message:
+        change(project, "agents.gofar.initial_states", "any")
     params = load_params(project)
     with pytest.raises(SettingsError, match=message) as error:
         agent_settings(params, agent, "fetch-suite", settings_type(agent))
@@ -459,6 +464,18 @@ def test_sections_are_merged_into_others_and_own_keys_come_first(tmp_path: Path)
         read_yaml(path)
 
 
+@pytest.mark.parametrize(
+    "value", ["!!int abc", "!!float abc", "!!timestamp 2026-13-45", "9" * 5000]
+)
+def test_a_value_that_is_not_of_its_tag_is_an_error_of_the_file(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"a: {value}")
+    with pytest.raises(SettingsError, match=r"params.yaml: not a YAML file"):
+        read_yaml(path)
+    with pytest.raises(SettingsError, match=r"is not a value in YAML"):
+        read_value(value)
+
+
 def test_an_option_of_numbered_tasks_that_has_no_effect_is_named() -> None:
     recipe = load_recipe("pointmaze-umaze", RECIPES)
     assert recipe.evaluation is not None
@@ -485,6 +502,13 @@ def test_unknown_policies_and_their_settings_are_named() -> None:
     ):
         with pytest.raises(SettingsError, match=message):
             check_policy(collect, environment, "here")
+
+
+def test_a_policy_that_collects_needs_bounded_actions() -> None:
+    environment = make_environment(Environment(id="PointMaze_UMaze-v3"))
+    environment.action_space = Box(-np.inf, np.inf, (2,))
+    with pytest.raises(SettingsError, match="here: the action space is Box.* finite bounds"):
+        check_policy(Collect(policy="uniform"), environment, "here")
 
 
 def test_settings_are_frozen() -> None:

@@ -18,6 +18,9 @@ from offline_gcrl.hindsight.draws import (
     uniform_expression,
     uniform_tensor,
 )
+from offline_gcrl.support.errors import DataError
+from offline_gcrl.training.batches.draw import UNIT_BITS, inner_units
+from offline_gcrl.training.batches.in_tasks import InTasks
 
 WORD = 2**64
 
@@ -32,6 +35,23 @@ def splitmix64(key: int, counter: int) -> int:
 
 def signed(key: int) -> torch.Tensor:
     return torch.tensor(key - WORD if key >= WORD // 2 else key)
+
+
+def test_normal_numbers_are_finite_for_the_smallest_and_the_largest_integer() -> None:
+    units = inner_units(torch.tensor([0, UNIT_BITS - 2, UNIT_BITS - 1]))
+    assert units.min() > 0.0
+    assert units.max() < 1.0
+    assert torch.erfinv(2.0 * units - 1.0).isfinite().all()
+
+
+def test_tasks_without_transitions_cannot_be_all_that_is_drawn() -> None:
+    sizes = torch.tensor([5, 0])
+    tasks = InTasks(torch.arange(5), torch.tensor([0, 5]), sizes)
+    keys = {"task": signed(stream_key(0)), "transition": signed(stream_key(1))}
+    counter = torch.arange(8)
+    assert tasks.pick(keys, counter, torch.tensor([0.5, 0.5])).max() < 5
+    with pytest.raises(DataError, match=r"no transition to train on .* change train.sequence"):
+        tasks.pick(keys, counter, torch.tensor([0.0, 1.0]))
 
 
 def drawn(key: int, counters: list[int], bound: int) -> list[int]:

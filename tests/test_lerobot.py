@@ -272,6 +272,19 @@ def test_a_demonstration_without_an_array_of_the_first_is_an_error(
     assert "/data/demo_3 has no 'obs/a'" in capsys.readouterr().err
 
 
+def test_rows_of_one_demonstration_that_belong_to_the_next_are_an_error(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_robomimic(Path("lift.hdf5"))
+    with h5py.File("lift.hdf5", "a") as file:
+        for number, rows in ((3, 9), (4, 8)):  # Together as many as there are actions.
+            del file[f"data/demo_{number}/obs/a"]
+            file[f"data/demo_{number}/obs/a"] = np.zeros((rows, 3), np.float32)
+    with pytest.raises(SystemExit):
+        convert(["robomimic", "lift.hdf5", "my/lift-v0"])
+    assert "/data/demo_3: 'obs/a' has 9 rows, and 'actions' 8" in capsys.readouterr().err
+
+
 LOGS = {
     "no episodes": ("a,b,episodes\n1,2,3\n", "has no column of episodes"),
     "episodes apart": ("episode,observation_0,action_0\n1,0,0\n2,0,0\n1,0,0\n", "rows of episode 1 are not together"),

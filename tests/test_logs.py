@@ -160,6 +160,12 @@ def test_goals_by_options_go_before_those_of_the_file(capsys: pytest.CaptureFixt
     )
 
 
+@pytest.mark.usefixtures("root")
+def test_columns_of_the_next_observation_are_no_part_of_the_observation() -> None:
+    episodes = convert(log(obs_next_0=7.0, observation_next_1=8.0))
+    assert episodes[0].observations.shape[1] == 2
+
+
 TEXT = log().write_csv()
 LINES = TEXT.splitlines()
 

@@ -153,7 +153,9 @@ def test_next_observations_that_continue_in_the_next_episode_are_reported(
 def test_an_ogbench_file_becomes_episodes_of_one_more_state_than_actions(
     maze: Arrays, root: Path
 ) -> None:
-    main(["ogbench", write_npz(maze), "my/play-v0"])
+    main(
+        ["ogbench", write_npz(maze, env_name=np.array("maze"), gamma=np.array(0.99)), "my/play-v0"]
+    )
     for number, episode in enumerate(opened(root, "my/play-v0")):
         np.testing.assert_array_equal(
             episode.observations, by_episode(maze["observations"])[number]
@@ -396,6 +398,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
         "timeouts are not finite in row 0",
     ),
     "every row an end": ({"timeouts": np.ones(240)}, [], "no episode has a transition"),
+    "no rows": ({"observations": np.zeros((0, 4))}, [], "'observations' has no rows"),
 }
 
 

@@ -351,6 +351,20 @@ def test_folders_of_processes_that_run_at_the_same_time_differ_and_remains_of_de
     assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "out"]
 
 
+def test_a_link_is_replaced_by_the_folder_and_what_it_leads_to_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/file").write_text("1")
+    for name, target in (("out", "elsewhere"), ("dangling", "nowhere")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+        for _ in range(2):
+            with atomic_directory(tmp_path / name) as folder:
+                (folder / "new").write_text("2")
+        assert not (tmp_path / name).is_symlink()
+        assert (tmp_path / name / "new").read_text() == "2"
+    assert (tmp_path / "elsewhere/file").read_text() == "1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "elsewhere", "out"]
+
+
 def test_a_read_only_folder_is_copied_without_its_modes(tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "data").mkdir(parents=True)

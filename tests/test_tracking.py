@@ -51,6 +51,11 @@ def test_a_training_finds_its_run_again(tracker: Tracker) -> None:
     run = tracker.training_run(BC, 0, "abc")
     assert tracker.training_run(BC, 0, "abc").run_id == run.run_id
     assert tracker.training_run(BC, 0, "abd").run_id != run.run_id
+    # Agents and datasets with equal settings and transitions have equal fingerprints.
+    for subject in (Subject("maze", "again", "bc"), Subject("copy", "bc", "bc")):
+        other = tracker.training_run(subject, 0, "abc")
+        assert other.run_id != run.run_id
+        assert tracker.training_run(subject, 0, "abc").run_id == other.run_id
 
 
 def test_an_evaluation_is_logged_to_the_run_that_trained_the_policy(tracker: Tracker) -> None:

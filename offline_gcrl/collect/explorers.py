@@ -53,6 +53,10 @@ class HeldDirectionExplorer:
         if self.steps_left == 0:
             self.steps_left = int(self.random.integers(self.shortest, self.longest + 1))
             direction = self.random.normal(size=self.space.shape)
-            self.action = self.space.high * direction / np.linalg.norm(direction)
+            centre, half = (
+                (self.space.low + self.space.high) / 2,
+                (self.space.high - self.space.low) / 2,
+            )
+            self.action = centre + half * direction / np.linalg.norm(direction)
         self.steps_left -= 1
         return self.action

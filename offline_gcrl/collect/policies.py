@@ -19,6 +19,7 @@ from offline_gcrl.collect.mazes import MazeWaypointDemonstrator
 from offline_gcrl.collect.metaworld import MetaWorldDemonstrator
 from offline_gcrl.collect.ogbench import OGBenchMaze, OGBenchPlay
 from offline_gcrl.config import Collect, nearest
+from offline_gcrl.environments.actions import NEEDED, is_scalable
 from offline_gcrl.environments.making import seeded_episode, shown_error
 from offline_gcrl.support.errors import OfflineGCRLError, SettingsError
 
@@ -67,6 +68,8 @@ def check_policy(collect: Collect, environment: gymnasium.Env[Any, Any], where: 
                 f"{where}.settings: '{collect.policy}' has no setting '{name}'; "
                 f"{nearest(name, known)}"
             )
+    if not is_scalable(environment.action_space):
+        raise SettingsError(f"{where}: the action space is {environment.action_space}; {NEEDED}")
     random = np.random.default_rng(0)
     try:
         with seeded_episode(environment, 0):

@@ -125,6 +125,11 @@ class _Run:
         names = [recipe.task for recipe in self.dataset.recipes]
         snapshots = len(train.snapshot_updates)
         check_tasks_of(train.tasks, train.sequence, names, snapshots, self.dataset.name, self.path)
+        if len(names) > 1 and settings.batch_sampling.initial_states == "any":
+            raise self.error(
+                f"{self.at('initial_states')}: 'any' draws initial states of all tasks, also for the goals of one task; "
+                f"set 'episode'{self.for_dataset('initial_states')}"
+            )
         if train.tasks and train.tasks.sampling == "uncertainty" and not settings.has_ensemble:
             raise self.error(
                 "train.tasks.sampling: 'uncertainty' is measured by the disagreement of two values or critics, "

@@ -150,7 +150,7 @@ def read_value(text: str) -> Any:
     """
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that is stricter
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # A ValueError is of a tag such as !!int.
         raise SettingsError(f"'{text}' is not a value in YAML; put it in quotes") from None
 
 
@@ -172,7 +172,10 @@ def read_yaml(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise SettingsError(f"{path}: line {line}: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+    ) as error:  # A ValueError is of other bytes, or a tag such as !!int.
         raise SettingsError(f"{path}: not a YAML file: {error}") from None
 
 

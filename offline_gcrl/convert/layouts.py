@@ -234,6 +234,8 @@ def _sizes(path: Path, layout: Layout, columns: Columns) -> tuple[int, dict[str,
         if name not in columns:
             raise DataError(f"{path}: no array '{name}'; {nearest(name, columns)}")
     rows = columns["observations"].shape[0]
+    if not rows:
+        raise DataError(f"{path}: 'observations' has no rows")
     sizes = {}
     for name, column in columns.items():
         if name in KNOWN:
@@ -264,7 +266,7 @@ def _check_shape(path: Path, name: str, column: Column, rows: int) -> None:
 
 
 def _is_info(column: Column, rows: int) -> bool:
-    return column.shape[0] == rows and column.dtype.kind in "biuf"
+    return column.shape[:1] == (rows,) and column.dtype.kind in "biuf"
 
 
 def _flags(

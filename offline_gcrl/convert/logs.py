@@ -28,8 +28,9 @@ REWARD = ("reward", "rewards", "next.reward")
 TERMINAL = ("terminated", "terminal", "terminals", "done", "dones", "next.done")
 VECTORS = {"observations": ("observation", "obs"), "actions": ("action", "act")}
 GOALS = ("achieved_goal", "desired_goal", "goal")
-ANY, NUMBER = r"s?(?:\d.*|[._\[/-].*)?", r"(?:[._\[/-]?\d+\]?)?"
-"""What may follow the prefix of a column of observations or actions, and that of a goal (not ``goal_reached``)."""
+ANY, NUMBER = r"s?(?:\d.*|[._\[/-](?!next).*)?", r"(?:[._\[/-]?\d+\]?)?"
+"""What may follow the prefix of a column of observations or actions (not ``obs_next_0``), and that of a goal (not
+``goal_reached``)."""
 
 
 @contextmanager

@@ -104,6 +104,12 @@ def _chained(path: Path, demos: list[Any], name: str) -> ChainedColumn:
     shapes = {demo[name].shape[1:] for demo in demos}
     if len(shapes) > 1:
         raise DataError(f"{path}: '{name}' has rows of different shapes: {sorted(shapes)}")
+    for demo in demos:
+        rows, actions = len(demo[name]), len(demo.get("actions", demo[name]))
+        if rows != actions:
+            raise DataError(
+                f"{path}: {demo.name}: '{name}' has {rows} rows, and 'actions' {actions}"
+            )
     return ChainedColumn([demo[name] for demo in demos])
 
 

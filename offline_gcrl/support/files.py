@@ -21,7 +21,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     replaced = target.with_name(f".{target.name}.{os.getpid()}.old.partial")
     for leftover in target.parent.glob(f".{target.name}.*partial"):
-        if not is_locked(leftover):
+        if leftover.is_symlink() or not is_locked(leftover):
             remove_tree(leftover)
     partial.mkdir(parents=True)
     with _locked(partial):
@@ -30,7 +30,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         except BaseException:
             remove_tree(partial)
             raise
-        if target.exists():
+        if target.exists() or target.is_symlink():
             target.rename(replaced)
         partial.rename(target)
         remove_tree(replaced)
@@ -73,7 +73,9 @@ def is_locked(folder: Path) -> bool:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder if it exists, even if its files and folders are read-only."""
+    """Remove a folder if it exists, even if its files and folders are read-only; of a link only the link."""
+    if folder.is_symlink():
+        folder.unlink()
     if not folder.exists():
         return
     for path in (folder, *folder.rglob("*")):

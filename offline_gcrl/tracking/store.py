@@ -110,8 +110,12 @@ class Tracker:
                 ) from error
 
     def training_run(self, subject: Subject, seed: int, fingerprint: str) -> TrackedRun:
-        """The run of a training, found by its fingerprint; it is created if there is none."""
-        found = self._find(f"tags.fingerprint = '{fingerprint}'")
+        """The run of a training, found by its fingerprint; it is created if there is none.
+
+        Two agents with equal settings have the same fingerprint and different runs.
+        """
+        own = {"fingerprint": fingerprint, "dataset": subject.dataset, "agent": subject.agent}
+        found = self._find(" and ".join(f"tags.{tag} = '{value}'" for tag, value in own.items()))
         run = found[0] if found else self._create(subject, seed, {"fingerprint": fingerprint})
         return self._wrap(run)
 

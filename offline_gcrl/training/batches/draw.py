@@ -94,6 +94,14 @@ class Transitions:
     """The name under which they are stored."""
 
 
+def inner_units(integers: Tensor) -> Tensor:
+    """Numbers in (0, 1) from integers in [0, ``UNIT_BITS``).
+
+    float32 rounds the largest one to 1, of which the inverse of the normal distribution is infinite.
+    """
+    return ((integers + 0.5) / UNIT_BITS).clamp(max=1.0 - 1.0 / UNIT_BITS)
+
+
 class Draw:
     """One draw of (count, batch) transitions.
 
@@ -242,7 +250,7 @@ class Draw:
     def unit_vectors(self, purpose: str, size: int) -> Tensor:
         """Uniform numbers in (0, 1), (count, batch, size)."""
         counter = self.counter[..., None] * size + torch.arange(size, device=self.data.device)
-        return (uniform_tensor(self.keys[purpose], counter, UNIT_BITS) + 0.5) / UNIT_BITS
+        return inner_units(uniform_tensor(self.keys[purpose], counter, UNIT_BITS))
 
     def normals(self, purpose: str, size: int) -> Tensor:
         """Standard normal numbers, (count, batch, size), by the inverse of the distribution function."""

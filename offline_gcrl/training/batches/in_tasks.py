@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from offline_gcrl.hindsight.draws import uniform_tensor
+from offline_gcrl.support.errors import DataError
 from offline_gcrl.training.batches.draw import UNIT_BITS
 from offline_gcrl.training.batches.storage import ROWS_PER_PART, Storage, Tensors
 
@@ -31,9 +32,17 @@ class InTasks(NamedTuple):
             keys: of the random streams.
             counter: numbers of the transitions among those of all batches.
             shares: (tasks,), probabilities of the tasks.
+
+        Raises:
+            DataError: no task with a share has transitions; not on a GPU, where the check would wait for it.
         """
         # Rounding must not draw a task of share 0.
         shares = shares.to(self.size.device).double() * (self.size > 0)
+        if shares.device.type == "cpu" and not shares.any():
+            raise DataError(
+                "the data has no transition to train on for the tasks that are trained on now: all their goals may be held "
+                "out, or have no sentence, or the resident transitions lack them; change train.sequence or train.tasks"
+            )
         cumulative = (shares / shares.sum()).cumsum(0)[:-1]
         unit = uniform_tensor(keys["task"], counter, UNIT_BITS).float() / UNIT_BITS
         task = torch.searchsorted(cumulative, unit.double(), right=True)
