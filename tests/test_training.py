@@ -14,7 +14,8 @@ import torch
 import yaml
 from conftest import ROOT, SmallDataset
 
-from offline_gcrl.agents import settings_type
+from offline_gcrl.agents import settings_type, wgcsl
+from offline_gcrl.agents.shared.queues import percentile
 from offline_gcrl.config import Train, algorithm_names
 from offline_gcrl.policies.policy import load_policy
 from offline_gcrl.support.errors import OfflineGCRLError
@@ -174,6 +175,21 @@ def test_losses_fall_and_validation_is_logged(make_job: Jobs) -> None:
     curve = pl.read_csv(job.output / "training.csv")
     assert curve["actor/loss"][-1] < curve["actor/loss"][0]
     assert curve["validation/actor/loss"].count() == 3
+
+
+def test_validation_has_the_weights_of_the_last_update(
+    make_job: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WGCSL's percentile rises with the updates."""
+    heard: list[float] = []
+
+    def kept(queue: torch.Tensor, percent: torch.Tensor) -> torch.Tensor:
+        heard.append(float(percent))
+        return percentile(queue, percent)
+
+    monkeypatch.setattr(wgcsl, "percentile", kept)
+    train_seed(make_job("wgcsl", "wgcsl", updates=30), listen)
+    assert heard[-1] == max(heard)
 
 
 def name_of(job: TrainingJob) -> str:

@@ -94,7 +94,7 @@ class Learner:
         self._check_finite(points)
         self.round += 1
         done = self._updates_until(self.round)
-        points[-1] |= self._validate()
+        points[-1] |= self._validate(done)
         if self.several:
             points[-1] |= self.several.end_round(done)
         self.curve += points
@@ -209,11 +209,13 @@ class Learner:
         """File of the policy after a number of rounds."""
         return self.job.snapshot(self._updates_until(number))
 
-    def _validate(self) -> Point:
-        """Mean diagnostics on fixed batches of the validation episodes."""
+    def _validate(self, done: int) -> Point:
+        """Mean diagnostics on fixed batches of the validation episodes, as those of the last of ``done`` updates."""
         if "validation" not in self.samplers:
             return {}
         batches = self.samplers["validation"].batches(0, VALIDATION_BATCHES)
+        if "update" in batches:  # The same batches each time, and not the first updates' weights.
+            batches["update"] = torch.full_like(batches["update"], done - 1)
         with torch.enable_grad():  # GoFAR's penalty is a gradient.
             infos = [
                 diagnostics(self.agent.loss(one(batches, i))[1]) for i in range(VALIDATION_BATCHES)
