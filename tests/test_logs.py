@@ -166,6 +166,15 @@ def test_columns_of_the_next_observation_are_no_part_of_the_observation() -> Non
     assert episodes[0].observations.shape[1] == 2
 
 
+@pytest.mark.usefixtures("root")
+def test_an_empty_number_of_an_unused_column_is_kept_as_nan() -> None:
+    table = log(battery=1)
+    row = pl.int_range(len(table))
+    episodes = convert(table.with_columns(battery=pl.when(row > 0).then(pl.col("battery"))))
+    assert np.isnan(episodes[0].infos["battery"][0])
+    assert episodes[0].infos["battery"][1] == 1
+
+
 TEXT = log().write_csv()
 LINES = TEXT.splitlines()
 

@@ -80,6 +80,9 @@ def columns_of(table: pl.DataFrame, path: Path) -> Columns:
     used = {episode, step, *scalars.values(), *(each for own in names.values() for each in own)}
     others = [name for name in table.columns if name not in used and _is_number(table[name])]
     _check_names(others, path)
+    # An empty number of an info is as good as nan, because nothing is learned from it.
+    gaps = [name for name in others if table[name].null_count() and table[name].dtype.is_numeric()]
+    table = table.with_columns(pl.col(gaps).cast(pl.Float64).fill_null(float("nan")))
     return found | {f"infos/{name}": ArrayColumn(_matrix(table, [name], path)) for name in others}
 
 
