@@ -150,6 +150,15 @@ def test_next_observations_that_continue_in_the_next_episode_are_reported(
     assert remark in " ".join(capsys.readouterr().out.split())
 
 
+def test_actions_that_can_be_labels_are_reported(
+    maze: Arrays, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.arange(len(maze["actions"]))[:, None] % 4
+    main(["ogbench", write_npz(maze, actions=labels), "my/labels-v0"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the actions are whole numbers, which agents learn as continuous" in said
+
+
 def test_an_ogbench_file_becomes_episodes_of_one_more_state_than_actions(
     maze: Arrays, root: Path
 ) -> None:

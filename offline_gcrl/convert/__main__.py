@@ -257,6 +257,10 @@ def _remarks(file: InspectedFile) -> list[str]:
             f"the last state of {continued:,} episodes is the first of the next one: if the environment was reset between them, "
             "the last rows of 'next_observations' are wrong; delete the array, or correct these rows"
         )
+    if file.has_whole_actions:
+        remarks.append(
+            "the actions are whole numbers, which agents learn as continuous: labels of discrete actions need a column each"
+        )
     remarks += _not_read(file)
     if file.too_short:
         remarks.append(f"{file.too_short:,} episodes of a single state are left out")

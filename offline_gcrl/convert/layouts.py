@@ -50,6 +50,8 @@ class InspectedFile:
     """Whether the file marks the end of any episode."""
     bounds: tuple[NDArray[np.float32], NDArray[np.float32]]
     """Smallest and largest value in each dimension of the actions, (action,) each."""
+    has_whole_actions: bool
+    """Whether the actions have a type of whole numbers, as labels of discrete actions have."""
     image_size: tuple[int, int] | None = None
     """Height and width of the images, if the layout has any."""
 
@@ -104,6 +106,7 @@ def inspect_file(path: Path, layout: Layout, ends: Ends = "either") -> Inspected
         flags = _flags(path, layout, columns, rows, ends)
         bounds = _extremes(path, columns, rows)
         dtype = columns["observations"].dtype
+        has_whole_actions = columns["actions"].dtype.kind in "biu"
         height, width = columns[layout.image].shape[1:3] if layout.image else (0, 0)
     last = np.flatnonzero(flags) + 1
     if layout.must_end and (not len(last) or last[-1] != rows):
@@ -128,6 +131,7 @@ def inspect_file(path: Path, layout: Layout, ends: Ends = "either") -> Inspected
         too_short=len(stops) - len(spans),
         marked=bool(len(last)),
         bounds=bounds,
+        has_whole_actions=has_whole_actions,
         image_size=(height, width) if layout.image else None,
     )
 
