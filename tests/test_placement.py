@@ -41,6 +41,15 @@ def sampler(dataset: SmallDataset, storage: Storage, split: str = "train", **of_
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 @pytest.mark.parametrize("normalise", [True, False])
+def test_a_device_holds_no_more_rows_than_there_are() -> None:
+    """The device ``meta`` has no memory, and the same sizes as a GPU."""
+    for device, held in (("meta", 3), ("cpu", 10)):
+        parts = ({"x": torch.zeros(2)}, {"x": torch.zeros(1)})
+        stored = InMemory(device).tensors("name", 10, lambda parts=parts: iter(parts))["x"]
+        assert len(stored) == 3
+        assert stored.untyped_storage().nbytes() == 4 * held
+
+
 def test_batches_of_mapped_data_are_those_of_data_in_memory(
     dataset: SmallDataset, tmp_path: Path, split: str, normalise: bool
 ) -> None:

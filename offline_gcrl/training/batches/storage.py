@@ -69,7 +69,13 @@ class InMemory:
                     stored[field] = torch.empty(shape, dtype=values.dtype, device=self.device)
                 stored[field][rows : rows + count] = values
             rows += count
-        return {field: values[:rows] for field, values in stored.items()} if rows else {}
+        fields = list(stored) if rows else []
+        return {field: self._filled(stored.pop(field), rows) for field in fields}
+
+    def _filled(self, values: Tensor, rows: int) -> Tensor:
+        """The filled rows of a tensor; on a GPU, unlike in virtual memory, the others would take up memory."""
+        filled = values[:rows]
+        return filled if self.device.type == "cpu" or rows == len(values) else filled.clone()
 
 
 class Mapped:
