@@ -4,6 +4,7 @@ import errno
 import shutil
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -15,7 +16,7 @@ from gymnasium import spaces
 
 import offline_gcrl as og
 from offline_gcrl.cards.replay import replay_source
-from offline_gcrl.collect.collector import collect_source
+from offline_gcrl.collect.collector import _run_episode, collect_source
 from offline_gcrl.collect.explorers import HeldDirectionExplorer
 from offline_gcrl.collect.published import fetch_published
 from offline_gcrl.collect.room import RESERVE
@@ -156,6 +157,30 @@ def test_mazes_with_ordered_actions_have_the_same_movements_with_other_actions(
     stored = opened(tmp_path, turned.sources[0].dataset).recover_environment()
     assert isinstance(stored, OrderedActions)
     np.testing.assert_array_equal(stored.action(np.array([0.5, 1.0])), [-1.0, 0.5])
+
+
+class Reused(gymnasium.Env[Any, Any]):
+    """Returns the same arrays at each step, and goals of a small type."""
+
+    action_space = spaces.Box(-1.0, 1.0, (1,))
+
+    def __init__(self) -> None:
+        self.shown = {key: np.zeros(1, np.uint8) for key in ("observation", "achieved_goal")}
+
+    def reset(self, **_: Any) -> Any:
+        return self.step(None)[0], {}
+
+    def step(self, action: Any) -> Any:
+        for values in self.shown.values():
+            values += 1
+        return self.shown, 0.0, bool(self.shown["observation"][0] == 4), False, {}
+
+
+def test_steps_of_an_environment_that_reuses_its_arrays_are_recorded_as_they_were() -> None:
+    collect = Collect(policy="uniform")
+    job: Any = SimpleNamespace(collect=collect, desired=None)
+    episode = _run_episode(Reused(), job, 0, 0)
+    assert episode.observations["achieved_goal"].ravel().tolist() == [1, 2, 3, 4]
 
 
 def test_bounds_follow_the_order_of_actions() -> None:

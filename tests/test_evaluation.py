@@ -17,7 +17,7 @@ from conftest import SmallDataset, as_dataset, small_recipe
 from numpy.typing import NDArray
 
 from offline_gcrl.agents import agent_type, settings_type
-from offline_gcrl.config import Evaluate, Goal, Video
+from offline_gcrl.config import Evaluate, Goal, Success, Video
 from offline_gcrl.environments.cameras import as_pixels, prepare, shows_goal
 from offline_gcrl.environments.making import can_render, make_environment
 from offline_gcrl.environments.selection import as_tree
@@ -117,6 +117,9 @@ def test_success_is_what_the_environment_says(name: str) -> None:
 def test_goals_without_a_tolerance_use_the_success_of_the_environment() -> None:
     goal = Goal.model_validate_json('{"success": {"kind": "same_step"}}')
     assert has_reached(as_tree({}, {"success": 1.0}), goal)
+    # The difference of 16 in uint8 has the square 0.
+    small = {"achieved_goal": np.array([1], np.uint8), "desired_goal": np.array([17], np.uint8)}
+    assert not has_reached(as_tree(small), Goal(success=Success(kind="distance", tolerance=0.5)))
     assert not has_reached(as_tree({}, {"is_success": False}), goal)
 
 

@@ -35,7 +35,7 @@ from offline_gcrl.environments.making import can_render, make_environment
 from offline_gcrl.episodes.dataset import open_episodes, open_stored
 from offline_gcrl.episodes.ingest import ingest
 from offline_gcrl.episodes.stored_frames import iterate_frames
-from offline_gcrl.evaluation.goal_images import with_goals
+from offline_gcrl.evaluation.goal_images import put_in_corner, with_goals
 from offline_gcrl.evaluation.jobs import FINAL, episode_jobs
 from offline_gcrl.evaluation.rollouts import run_episode
 from offline_gcrl.evaluation.videos import write_rollouts
@@ -47,7 +47,7 @@ from offline_gcrl.policies.instructions import Vocabulary
 from offline_gcrl.policies.policy import Policy, load_policy, save_policy
 from offline_gcrl.policies.seeing import Inputs
 from offline_gcrl.support.digests import read_json
-from offline_gcrl.support.errors import DataError, PolicyError, RenderingError
+from offline_gcrl.support.errors import DataError, PolicyError, RenderingError, SettingsError
 from offline_gcrl.training.batches.data import DeviceData
 from offline_gcrl.training.batches.sampler import BatchSampler
 from offline_gcrl.training.batches.seen import Seen, shifted
@@ -101,6 +101,25 @@ def test_a_program_without_a_main_guard_loads_images(tmp_path: Path) -> None:
     assert "'transitions': 60" in answer.stdout
 
 
+@pytest.mark.parametrize(
+    ("picture", "image", "shown"),
+    [
+        ((240, 240), (64, 64), (64, 64)),
+        ((240, 240), (240, 240), (80, 80)),
+        ((240, 240), (64, 300), (16, 75)),
+        ((240, 240), (32, 128), (16, 64)),
+        ((90, 90), (10, 10), (30, 30)),
+    ],
+)
+def test_a_goal_image_fits_into_the_corner(
+    picture: tuple[int, int], image: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    whole = np.zeros((*picture, 3), np.uint8)
+    put_in_corner(whole, np.full((*image, 3), 200, np.uint8))
+    rows, columns = (whole[..., 0] == 200).any(1).sum(), (whole[..., 0] == 200).any(0).sum()
+    assert (rows, columns) == shown
+
+
 def renderer_of(name: str) -> tuple[Any, FrameRenderer]:
     """The evaluation environment of a recipe and its renderer."""
     recipe = load_recipe(name, RECIPES)
@@ -120,6 +139,14 @@ def test_the_desired_goal_does_not_change_the_image_of_a_state() -> None:
     assert np.array_equal(renderer.frame(positions), seen)
     assert seen.shape == (64, 64, 3)
     assert not is_red(seen).any()
+
+
+def test_positions_and_goals_of_other_sizes_are_errors() -> None:
+    environment, renderer = renderer_of(PIXELS)
+    with pytest.raises(DataError, match=r"positions of shape \(1,\), and the environment has 2"):
+        renderer.frame([0.0])
+    with pytest.raises(SettingsError, match=r"images.goal.qpos: .* goals have 3 numbers"):
+        renderer.goal(environment, np.zeros(3))
 
 
 def is_red(image: Any) -> Any:

@@ -592,6 +592,12 @@ def test_a_served_policy_takes_an_instruction_as_a_parameter(
     assert np.array_equal(actions[0], policy.act(np.zeros(4), instruction="move left"))
 
 
+@pytest.mark.parametrize("braces", ["{row:d}", "{row!x}", "{row:.1}", "{row:>{n}}"])
+def test_braces_of_a_phrasing_have_a_name_alone(braces: str) -> None:
+    with pytest.raises(ValidationError, match="braces contain a name alone"):
+        as_language({**CONTENT, "phrasings": [f"go to {braces}"]})
+
+
 def test_sentences_of_a_suite_name_its_tasks(dataset: SmallDataset) -> None:
     words = as_language({"phrasings": ["take a walk"], "unseen_phrasings": ["stroll about"]})
     first = dataset.recipe.model_copy(update={"task": "a", "instruction": "Go.", "language": words})

@@ -231,6 +231,26 @@ def test_videos_and_images_are_left_out_with_a_sentence(
     )
 
 
+def test_an_export_replaces_nothing_but_an_export(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "parquet/mine").mkdir(parents=True)
+    (project / "parquet/mine/file").write_text("1")
+    (project / "other").mkdir()
+    (project / "other/file").write_text("1")
+    for output, said in (
+        ("parquet/mine", "parquet/mine contains the dataset"),
+        ("parquet", "parquet contains the dataset"),
+        (".", ". contains the dataset"),
+        ("other", "other is no export: it has no meta/info.json"),
+    ):
+        with pytest.raises(SystemExit):
+            export(["parquet/mine", output, "--replace"])
+        assert said in " ".join(capsys.readouterr().err.split())
+    assert (project / "parquet/mine/file").exists()
+    assert (project / "other/file").exists()
+
+
 def write_robomimic(path: Path, demos: int = 12, **removed: str) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     arrays = {}

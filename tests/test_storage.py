@@ -22,6 +22,7 @@ from offline_gcrl.episodes.sources import open_source
 from offline_gcrl.support.digests import sealed_directory
 from offline_gcrl.support.errors import DataError
 from offline_gcrl.support.files import write_json
+from offline_gcrl.support.stores import copy_from_store
 from offline_gcrl.support.unfinished import Unfinished
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -153,6 +154,12 @@ def test_a_recipe_names_a_minari_dataset_in_the_store(
     source = load_recipe("stored", file.parent).sources[0]
     assert open_source(source, tmp_path / "datasets/minari/stored").total_episodes == 6
     assert load_dataset(file).counts["episodes"] == 6
+
+
+@pytest.mark.parametrize("name", ["my#data", "my%20data", "my data"])
+def test_an_address_that_would_be_read_as_another_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="which addresses cannot have; rename the folder"):
+        copy_from_store(f"s3://bucket/{name}", tmp_path / "copy", "schema.json", "copy it")
 
 
 def test_what_is_wrong_with_an_address_is_said(

@@ -232,6 +232,20 @@ def test_a_study_without_git_copies_the_settings_of_before(project: Path) -> Non
     assert (project / "params.1.yaml").read_text() == before
 
 
+@pytest.mark.parametrize("hidden", [("update-index", "--skip-worktree"), ("rm", "--cached", "-q")])
+def test_changes_that_git_diff_does_not_show_are_kept(
+    project: Path, hidden: tuple[str, ...]
+) -> None:
+    subprocess.run(["git", *hidden, "params.yaml"], cwd=project, check=True)
+    if "rm" in hidden:
+        author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+        subprocess.run(["git", *author, "commit", "-qm", "untracked"], cwd=project, check=True)
+    (project / "params.yaml").write_text("mine: true\n")
+    output, _ = started(project, "letters").communicate(timeout=60)
+    assert "params.yaml has changes that would be overwritten" in output
+    assert (project / "params.yaml").read_text() == "mine: true\n"
+
+
 def test_changes_of_params_that_belong_to_no_study_are_kept(project: Path) -> None:
     (project / "params.yaml").write_text("mine: true\n")
     process = started(project, "letters")

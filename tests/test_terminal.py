@@ -25,7 +25,7 @@ from rich.text import Text
 
 from offline_gcrl.support import silence, terminal
 from offline_gcrl.support.errors import DataError, SettingsError
-from offline_gcrl.support.files import atomic_directory, copy_contents
+from offline_gcrl.support.files import atomic_directory, code_in, copy_contents
 from offline_gcrl.support.numbers import duration
 from offline_gcrl.support.silence import working_on
 from offline_gcrl.support.stages import place_of_stage
@@ -349,6 +349,29 @@ def test_folders_of_processes_that_run_at_the_same_time_differ_and_remains_of_de
         assert not dead.exists()
     os.close(handle)
     assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "out"]
+
+
+def test_a_folder_that_was_being_replaced_when_its_process_was_killed_is_there_again(
+    tmp_path: Path,
+) -> None:
+    for name, content in ((".out.1.old.partial", "old"), (".out.1.partial", "new")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(content)
+    with pytest.raises(KeyError), atomic_directory(tmp_path / "out"):
+        raise KeyError
+    assert (tmp_path / "out/file").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_locks_of_editors_are_no_code(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("")
+    (tmp_path / ".#a.py").symlink_to("someone@somewhere")
+    assert code_in(tmp_path) == [tmp_path / "a.py"]
+
+
+def test_paths_are_printed_without_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    note("written to x:100:y")
+    assert "x:100:y" in capsys.readouterr().out
 
 
 def test_a_link_is_replaced_by_the_folder_and_what_it_leads_to_is_kept(tmp_path: Path) -> None:

@@ -172,6 +172,17 @@ def test_a_kill_of_a_run_leaves_the_warm_process_of_the_session(project: Path) -
     shell.wait()
 
 
+def test_an_interruption_ends_the_stage_of_a_session(project: Path) -> None:
+    shell = subprocess.Popen(["sleep", "100"])
+    run = start(project, "RUN train sleep", **{warm.SESSION: str(shell.pid)})
+    wait_for(lambda: (project / "pid").exists() and (project / "pid").read_text(), "no stage")
+    os.killpg(run.pid, signal.SIGINT)
+    wait_for(lambda: has_ended(int((project / "pid").read_text())), "the stage was not interrupted")
+    assert "stopped; `dvc repro` continues" in run.communicate(timeout=60)[0]
+    shell.kill()
+    shell.wait()
+
+
 def test_a_session_that_is_no_process_number_is_named(project: Path) -> None:
     run = start(project, "RUN train a", **{warm.SESSION: "mine"})
     assert "OFFLINE_GCRL_SESSION: 'mine' is not the number of a process" in run.communicate()[1]

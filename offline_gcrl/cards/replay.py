@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config import Dataset, Part, Recipe, Selection, Source
 from offline_gcrl.environments.making import make_environment, seeded_episode
-from offline_gcrl.environments.selection import INFOS, as_tree, select
+from offline_gcrl.environments.selection import INFOS, as_tree, select, select_live
 from offline_gcrl.episodes.sources import open_source, taken_episodes
 from offline_gcrl.support.errors import OfflineGCRLError
 
@@ -223,7 +223,7 @@ def _differences(
     try:
         recorded = select(tree, selection, rows=rows)[: len(actions) + 1]
         seen = [
-            select(as_tree(*shown), selection)
+            select_live(as_tree(*shown), selection)
             for shown in _replayed_steps(environment, actions, reset, raw["infos"])
         ]
     except OfflineGCRLError as error:

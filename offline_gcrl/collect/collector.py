@@ -169,7 +169,10 @@ def _run_episode(
     space = known.action_space
     assert isinstance(space, gymnasium.spaces.Box)
 
-    observations, infos = [observation], [_recorded_info(environment, job, observation, info)]
+    observations, infos = (
+        [_copied(observation)],
+        [_recorded_info(environment, job, observation, info)],
+    )
     actions, rewards, terminations, truncations = [], [], [], []
     ended = False
     while not ended:
@@ -178,7 +181,7 @@ def _run_episode(
         action = converted(chosen.astype(space.dtype))
         observation, reward, terminated, truncated, info = environment.step(action)
         ended = terminated or truncated
-        observations.append(observation)
+        observations.append(_copied(observation))
         infos.append(_recorded_info(environment, job, observation, info))
         actions.append(action)
         rewards.append(float(reward))
@@ -255,6 +258,13 @@ def _recorded_info(
     if "button_states" in info:
         recorded["button_states"] = np.asarray(info["button_states"], dtype=np.int64).copy()
     return recorded
+
+
+def _copied(observation: Any) -> Any:
+    """An observation whose arrays are copies, because an environment may change its own in later steps."""
+    if isinstance(observation, dict):
+        return {key: _copied(values) for key, values in observation.items()}
+    return np.array(observation)
 
 
 def _sliced(arrays: Any, first: int, last: int) -> Any:

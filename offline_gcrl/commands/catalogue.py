@@ -166,7 +166,7 @@ def main() -> None:
     if arguments.markdown:
         sys.stdout.write(as_markdown(entries))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(as_table(entries) if console.width >= WIDE else as_paragraphs(entries))
     console.print(
         Text(

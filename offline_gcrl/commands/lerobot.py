@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from offline_gcrl.convert.lerobot import INFO
 from offline_gcrl.library.lerobot import export_lerobot
 from offline_gcrl.support.errors import SettingsError
 from offline_gcrl.support.terminal import close, note, stage
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with stage("export", f"{given.dataset} to {given.output}"):
         if given.output.exists() and not given.replace:
             raise SettingsError(f"{given.output} exists already; --replace overwrites it")
+        _check_output(given.dataset, given.output)
         info = export_lerobot(
             given.dataset,
             given.output,
@@ -48,6 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         close(
             f"{info['total_episodes']:,} episodes, {info['total_frames']:,} frames at {given.fps} per second in {given.output}"
         )
+
+
+def _check_output(dataset: Path, output: Path) -> None:
+    """Check that the folder that is replaced has an earlier export, or nothing.
+
+    Raises:
+        SettingsError: it has something else, such as the dataset itself.
+    """
+    own, target = dataset.resolve(), output.resolve()
+    if target == own or target in own.parents:
+        raise SettingsError(f"{output} contains the dataset {dataset}; name another folder")
+    if target.exists() and any(target.iterdir()) and not (target / INFO).is_file():
+        raise SettingsError(f"{output} is no export: it has no {INFO}; name another folder")
 
 
 if __name__ == "__main__":

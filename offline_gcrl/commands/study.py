@@ -60,7 +60,8 @@ def study_settings(name: str, size: str | None = None, folder: Path = STUDIES) -
     path = folder / f"{name}.yaml"
     known = sorted(found.stem for found in folder.glob("*.yaml"))
     if name not in known:
-        raise SettingsError(f"no study '{name}'; {nearest(name, known)}")
+        hint = nearest(name, known) if name else f"known: {', '.join(known)}"
+        raise SettingsError(f"no study '{name}'; {hint}")
     if size is None:
         return path.read_text("utf-8")
     sizes = sorted(found.parent.name for found in folder.glob(f"*/{name}.yaml"))
@@ -93,10 +94,9 @@ def use_settings(settings: str, again: str) -> None:
     if PARAMS.exists() and PARAMS.read_text("utf-8") == settings:
         note(f"{PARAMS} has the settings of this study; stages that are done are not repeated")
         return
-    command = ["git", "diff", "--quiet", "HEAD", "--", str(PARAMS)]
     if not has_git():
         note(f"the settings of before are in {_copied(PARAMS)}")
-    elif subprocess.run(command, capture_output=True).returncode != 0:
+    elif PARAMS.exists() and not _is_committed(PARAMS):
         raise SettingsError(
             f"{PARAMS} has changes that would be overwritten; commit them, save them (git stash) or discard them "
             f"(git checkout {PARAMS}), then `{again}`"
@@ -108,6 +108,13 @@ def has_git() -> bool:
     """Whether the project is in a Git repository; DVC can do without (``core.no_scm``)."""
     command = ["git", "rev-parse", "--git-dir"]
     return shutil.which("git") is not None and not subprocess.run(command, capture_output=True).returncode  # fmt: skip
+
+
+def _is_committed(path: Path) -> bool:
+    """Whether the last commit has this content; ``git diff`` says nothing of files that are not tracked."""
+    command = ["git", "show", f"HEAD:./{path}"]
+    shown = subprocess.run(command, capture_output=True)
+    return shown.returncode == 0 and shown.stdout == path.read_bytes()
 
 
 def _copied(path: Path) -> Path:

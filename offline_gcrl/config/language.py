@@ -136,10 +136,13 @@ def placeholders(text: str) -> list[str]:
     """Names in braces in a phrasing.
 
     Raises:
-        PydanticCustomError: the braces do not match.
+        PydanticCustomError: the braces do not match, or have more than a name.
     """
     try:
-        return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+        found = [part[1:] for part in Formatter().parse(text) if part[1] is not None]
+        if any(form or conversion for _, form, conversion in found):
+            raise ValueError("braces contain a name alone, without ':' and '!'")
+        return [str(name) for name, _, _ in found]
     except ValueError as error:
         raise PydanticCustomError(
             "phrasing",

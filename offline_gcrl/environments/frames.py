@@ -21,7 +21,7 @@ from offline_gcrl.environments.making import (
     seeded_episode,
 )
 from offline_gcrl.environments.twins import TwinRenderer
-from offline_gcrl.support.errors import RenderingError, SettingsError
+from offline_gcrl.support.errors import DataError, RenderingError, SettingsError
 
 Frame = NDArray[np.uint8]
 PULLS, STEPS_PER_PULL = 40, 20
@@ -52,7 +52,15 @@ class FrameRenderer:
         atexit.register(self.close)  # Before the GL library ends itself.
 
     def frame(self, positions: ArrayLike) -> Frame:
-        """The image of a state, (height, width, 3), given the positions of the simulator, (qpos,)."""
+        """The image of a state, (height, width, 3), given the positions of the simulator, (qpos,).
+
+        Raises:
+            DataError: the positions are of another model.
+        """
+        if np.shape(positions) != self.data.qpos.shape:
+            raise DataError(
+                f"images: a state has positions of shape {np.shape(positions)}, and the environment has {self.model.nq}"
+            )
         self.data.qpos[:] = positions
         mujoco.mj_forward(self.model, self.data)
         self.renderer.update_scene(self.data, self.camera)
@@ -69,7 +77,13 @@ class FrameRenderer:
         assert how is not None  # Recorded images are not rendered.
         if how.site is not None:
             return self.frame(self._pulled(how.site, positions, goal))
-        positions[list(how.qpos or ())] = goal
+        places = list(how.qpos or ())
+        if len(places) != len(goal) or max(places) >= len(positions):
+            raise SettingsError(
+                f"images.goal.qpos: {places} are the places of {len(places)} of {len(positions)} positions, and goals have "
+                f"{len(goal)} numbers"
+            )
+        positions[places] = goal
         return self.frame(positions)
 
     def _pulled(

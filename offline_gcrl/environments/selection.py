@@ -53,6 +53,15 @@ def select(tree: Mapping[str, Any], selection: Selection, rows: int | None = Non
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
+def select_live(tree: Mapping[str, Any], selection: Selection) -> NDArray[Any]:
+    """A copy of the selected numbers of a live step, (size,), because an environment may change its arrays in later steps.
+
+    Whole numbers become float32, as in ingested data: differences of small types such as uint8 would wrap around.
+    """
+    values = select(tree, selection)
+    return values.astype(np.float32) if values.dtype.kind in "biu" else values.copy()
+
+
 def batch_size(tree: Mapping[str, Any], selection: Selection) -> int | None:
     """The number of steps of a batch: the common length of the selected arrays, one of which has two axes or more.
 

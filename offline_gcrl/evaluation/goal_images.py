@@ -37,8 +37,10 @@ def goal_image(environment: gymnasium.Env[Any, Any], policy: Policy, job: Episod
 
 
 def put_in_corner(picture: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
-    """Put a goal image into the upper right corner of a picture, at about a third of its size, with a white frame."""
-    times = max(1, len(picture) // (3 * len(image)))
-    larger = image.repeat(times, axis=0).repeat(times, axis=1)
+    """Put a goal image into the upper right corner of a picture, at most at a third of its size, with a white frame."""
+    (height, width), (own_height, own_width) = picture.shape[:2], image.shape[:2]
+    times = max(1, min(height // (3 * own_height), width // (3 * own_width)))
+    every = max(1, -(-3 * own_height // height), -(-3 * own_width // width))
+    larger = image[::every, ::every].repeat(times, axis=0).repeat(times, axis=1)
     framed = np.pad(larger, ((0, 2), (2, 0), (0, 0)), constant_values=255)
     picture[: len(framed), -framed.shape[1] :] = framed

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from offline_gcrl.config import Goal
 from offline_gcrl.environments.making import reported_success, seeded_episode, shared_environment
-from offline_gcrl.environments.selection import INFOS, as_tree, select
+from offline_gcrl.environments.selection import INFOS, as_tree, select_live
 from offline_gcrl.evaluation.instructed import (
     Saying,
     instructed_by,
@@ -147,10 +147,10 @@ def _goals(tree: dict[str, Any], job: EpisodeJob) -> tuple[NDArray[Any], NDArray
         DataError: a number is not finite.
     """
     assert job.goal.desired is not None
-    achieved = _finite(select(tree, job.goal.achieved), "achieved goal")
+    achieved = _finite(select_live(tree, job.goal.achieved), "achieved goal")
     if job.chosen_goal is not None:
         return achieved, np.array(job.chosen_goal)
-    return achieved, _finite(select(tree, job.goal.desired), "desired goal")
+    return achieved, _finite(select_live(tree, job.goal.desired), "desired goal")
 
 
 def goal_of(job: EpisodeJob) -> tuple[float, ...]:
@@ -257,7 +257,8 @@ def has_reached(tree: dict[str, Any], goal: Goal, source: str = "goal") -> bool:
     """
     if source == "goal" and goal.success.kind != "same_step":
         assert goal.desired is not None
-        return bool(reaches(select(tree, goal.achieved), select(tree, goal.desired), goal.success))
+        achieved, desired = (select_live(tree, each) for each in (goal.achieved, goal.desired))
+        return bool(reaches(achieved, desired, goal.success))
     success = reported_success(tree[INFOS])
     if success is None:
         raise SettingsError(

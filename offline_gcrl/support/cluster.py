@@ -67,7 +67,7 @@ class RayPool:
         self.task = ray.remote(_run).options(
             num_cpus=1,
             num_gpus=gpus,
-            max_retries=int(os.environ.get(RETRIES, DEFAULT_RETRIES)),
+            max_retries=int(os.environ.get(RETRIES) or DEFAULT_RETRIES),
             retry_exceptions=False,
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": {"OPENBLAS_NUM_THREADS": "1", **passed}},

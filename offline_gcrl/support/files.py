@@ -20,6 +20,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     """
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     replaced = target.with_name(f".{target.name}.{os.getpid()}.old.partial")
+    _finish_replacing(target)
     for leftover in target.parent.glob(f".{target.name}.*partial"):
         if leftover.is_symlink() or not is_locked(leftover):
             remove_tree(leftover)
@@ -34,6 +35,14 @@ def atomic_directory(target: Path) -> Iterator[Path]:
             target.rename(replaced)
         partial.rename(target)
         remove_tree(replaced)
+
+
+def _finish_replacing(target: Path) -> None:
+    """Rename the new folder of a process that was killed after it had renamed the earlier one, and before the new one."""
+    for replaced in target.parent.glob(f".{target.name}.*.old.partial"):
+        new = replaced.with_name(f"{replaced.name.removesuffix('.old.partial')}.partial")
+        if not target.exists() and new.is_dir() and not is_locked(new):
+            new.rename(target)
 
 
 @contextmanager
@@ -123,6 +132,12 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON, which is readable and suitable for ``diff``."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def code_in(folder: Path) -> list[Path]:
+    """All files of Python code in a folder and in those below, without hidden ones such as the locks of editors."""
+    found = sorted(folder.rglob("*.py"))
+    return [path for path in found if not path.name.startswith(".")]
 
 
 def digest(paths: Iterable[Path]) -> str:

@@ -28,6 +28,11 @@ def copy_from_store(address: str, target: Path, needed: str, remedy: str) -> Non
     """
     from pyarrow import fs
 
+    folder = address.partition("://")[2].partition("?")[0]
+    if wrong := [letter for letter in "#% " if letter in folder]:
+        raise DataError(
+            f"{address}: has '{wrong[0]}', which addresses cannot have; rename the folder"
+        )
     try:
         store, path = fs.FileSystem.from_uri(address.rstrip("/"))
         found = store.get_file_info(f"{path}/{needed}").type == fs.FileType.File

@@ -33,7 +33,7 @@ SECONDS_BETWEEN_LINES = 10.0
 """Interval of lines of progress if the output is not a terminal."""
 MIN_SECONDS_OF_RATE = 1.0
 """Shortest interval over which a rate is computed; two items that end at the same time give no rate."""
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
 _began: list[float] = []
 """When the stage of this process has read its arguments, before it imports what it needs; empty outside a stage."""
 
@@ -86,7 +86,7 @@ def stage(title: str, subject: str, again: str = "dvc repro") -> Iterator[None]:
         message = explanation(error)
         if message is None:
             raise
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
+        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
             Text("error: ", style="bold red").append(message, style="not bold default")
         )
         sys.exit(1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from offline_gcrl.support import cluster
-from offline_gcrl.support.files import digest, remove_tree
+from offline_gcrl.support.files import code_in, digest, remove_tree
 from offline_gcrl.support.processes import ordered_map
 
 Item = TypeVar("Item")
@@ -37,7 +37,7 @@ class Unfinished:
             words: everything that the parts depend on besides the code, such as digests of inputs.
             code: folders of the package that the parts depend on.
         """
-        files = [path for name in code for path in sorted((PACKAGE / name).rglob("*.py"))]
+        files = [path for name in code for path in code_in(PACKAGE / name)]
         content = "\n".join([*map(str, words), digest(files)])
         own = self.folder / hashlib.sha256(content.encode()).hexdigest()[:16]
         for other in self.folder.glob("*"):

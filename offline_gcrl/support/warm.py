@@ -143,12 +143,23 @@ def _run_in_fork(connection: socket.socket) -> int | None:
     except OSError:
         return None
     signal.signal(signal.SIGTERM, lambda *_: os.kill(stage, signal.SIGTERM))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # A terminal sends it to the stage, too.
+    if _is_in_session(stage):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # A terminal sends it to the stage, too.
+    else:
+        signal.signal(signal.SIGINT, lambda *_: os.kill(stage, signal.SIGINT))
     connection.settimeout(None)
     try:
         return receive_number(connection)
     except OSError:
         return 1  # The warm process was killed, and the stage ends with it.
+
+
+def _is_in_session(stage: int) -> bool:
+    """Whether a process is in the session of this one, or has ended."""
+    try:
+        return os.getsid(stage) == os.getsid(0)
+    except ProcessLookupError:
+        return True
 
 
 def _send_request(connection: socket.socket) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from offline_gcrl.support import warm
+from offline_gcrl.support.files import code_in
 from offline_gcrl.support.imports import pause_collection, resume_collection
 
 IMPORTED_BY_WORKERS = {"offline_gcrl.training.jobs": "offline_gcrl.training.module"}
@@ -80,7 +81,7 @@ def serve(root: str, listener: int, owner: int) -> None:
 
 def code_state(root: Path) -> dict[str, tuple[int, int]]:
     """Time and size of every file of the package and of the scripts."""
-    files = [*(root / "offline_gcrl").rglob("*.py"), *(root / "pipelines").glob("*.py")]
+    files = [*code_in(root / "offline_gcrl"), *code_in(root / "pipelines")]
     return {str(file): (file.stat().st_mtime_ns, file.stat().st_size) for file in files}
 
 

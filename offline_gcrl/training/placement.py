@@ -17,7 +17,7 @@ from offline_gcrl.config.outputs import EPISODES, FRAMES, INSTRUCTIONS, SCHEMA, 
 from offline_gcrl.goals.instructions import Sentences
 from offline_gcrl.hindsight.table import reward_column
 from offline_gcrl.support.digests import digest_of, read_json
-from offline_gcrl.support.files import digest
+from offline_gcrl.support.files import code_in, digest
 from offline_gcrl.support.memory import free_memory, in_gib, require_memory
 from offline_gcrl.support.tables import columns_of, parts_of
 from offline_gcrl.training.batches.in_tasks import ORDER_BYTES
@@ -190,6 +190,6 @@ def _content(job: TrainingJob) -> str:
     files = [part for table in tables for part in parts_of(table)]
     files += [path for path in (job.episodes / FRAMES,) if path.exists()]
     package = Path(__file__).parents[1]
-    code = [path for folder in READERS for path in sorted((package / folder).rglob("*.py"))]
+    code = [path for folder in READERS for path in code_in(package / folder)]
     words = [*map(digest_of, files), digest(code)]
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]

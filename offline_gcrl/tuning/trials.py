@@ -14,7 +14,7 @@ from offline_gcrl.evaluation.jobs import CURVE, FINAL, episode_jobs
 from offline_gcrl.evaluation.plan import run_plan
 from offline_gcrl.evaluation.results import HEADLINES, Metrics, summarise
 from offline_gcrl.statistics.comparison import Comparison, compare
-from offline_gcrl.support.files import digest
+from offline_gcrl.support.files import code_in, digest
 from offline_gcrl.support.versions import installed_version
 from offline_gcrl.training.events import Event, Listener
 from offline_gcrl.training.jobs import TrainingJob, content_digest, fingerprint, train_seeds
@@ -46,7 +46,7 @@ EVALUATING = ("environments", "evaluation", "goals", "policies")
 def evaluation_digest() -> str:
     """Digest of the code and of the versions of packages that success rates depend on besides the weights."""
     package = Path(__file__).parents[1]
-    files = [path for folder in EVALUATING for path in sorted((package / folder).rglob("*.py"))]
+    files = [path for folder in EVALUATING for path in code_in(package / folder)]
     return " ".join([digest(files), *map(installed_version, PACKAGES)])
 
 
