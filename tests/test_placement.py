@@ -39,8 +39,6 @@ def sampler(dataset: SmallDataset, storage: Storage, split: str = "train", **of_
     return BatchSampler(data, dataset.hindsight, SAMPLING, split=split, batch_size=64, seed=0)
 
 
-@pytest.mark.parametrize("split", ["train", "validation"])
-@pytest.mark.parametrize("normalise", [True, False])
 def test_a_device_holds_no_more_rows_than_there_are() -> None:
     """The device ``meta`` has no memory, and the same sizes as a GPU."""
     for device, held in (("meta", 3), ("cpu", 10)):
@@ -50,6 +48,8 @@ def test_a_device_holds_no_more_rows_than_there_are() -> None:
         assert stored.untyped_storage().nbytes() == 4 * held
 
 
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("normalise", [True, False])
 def test_batches_of_mapped_data_are_those_of_data_in_memory(
     dataset: SmallDataset, tmp_path: Path, split: str, normalise: bool
 ) -> None:
