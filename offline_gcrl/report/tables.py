@@ -36,7 +36,8 @@ def markdown_table(results: Results) -> str:
         if comparison is None:
             lines += [f"**{dataset}**: not evaluated", ""]
             continue
-        counts = f"{comparison.seeds} seeds, {comparison.episodes} episodes"
+        seeds = "1 seed" if comparison.seeds == 1 else f"{comparison.seeds} seeds"
+        counts = f"{seeds}, {comparison.episodes} episodes"
         names = columns(found)
         lines += [
             f"**{dataset}**: {counts}, 95% intervals",
