@@ -44,9 +44,8 @@ def _rendering_backend() -> str:
 # MuJoCo reads this variable once, at its import, so it must be set before any module of the package imports MuJoCo.
 if not os.environ.get("MUJOCO_GL"):
     os.environ["MUJOCO_GL"] = _rendering_backend()
-if (
-    os.environ.get("MINARI_DATASETS_PATH") == ""
-):  # An empty variable is as good as none; Minari takes it for a folder.
+# An empty variable is as good as none; Minari takes it for a folder.
+if os.environ.get("MINARI_DATASETS_PATH") == "":
     del os.environ["MINARI_DATASETS_PATH"]
 
 

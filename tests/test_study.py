@@ -148,6 +148,9 @@ with stage("work", name):
 """
 
 
+AUTHOR = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project with two studies, whose stages wait for nothing except for ``b``, which waits for a file."""
@@ -162,9 +165,8 @@ def project(tmp_path: Path) -> Path:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings))
     (tmp_path / "params.yaml").write_text((folder / "usual.yaml").read_text())
     (tmp_path / ".gitignore").write_text("/out-*\nbegan.txt\ngo\n/checkpoints\n")
-    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["git", "add", "."],
-                    ["git", *author, "commit", "-q", "-m", "study"]):  # fmt: skip
+                    ["git", *AUTHOR, "commit", "-q", "-m", "study"]):  # fmt: skip
         if command[0] == "dvc":
             command = [sys.executable, "-m", *command]
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
@@ -238,8 +240,7 @@ def test_changes_that_git_diff_does_not_show_are_kept(
 ) -> None:
     subprocess.run(["git", *hidden, "params.yaml"], cwd=project, check=True)
     if "rm" in hidden:
-        author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-        subprocess.run(["git", *author, "commit", "-qm", "untracked"], cwd=project, check=True)
+        subprocess.run(["git", *AUTHOR, "commit", "-qm", "untracked"], cwd=project, check=True)
     (project / "params.yaml").write_text("mine: true\n")
     output, _ = started(project, "letters").communicate(timeout=60)
     assert "params.yaml has changes that would be overwritten" in output

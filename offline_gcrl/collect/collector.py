@@ -169,10 +169,8 @@ def _run_episode(
     space = known.action_space
     assert isinstance(space, gymnasium.spaces.Box)
 
-    observations, infos = (
-        [_copied(observation)],
-        [_recorded_info(environment, job, observation, info)],
-    )
+    observations = [_copied(observation)]
+    infos = [_recorded_info(environment, job, observation, info)]
     actions, rewards, terminations, truncations = [], [], [], []
     ended = False
     while not ended:

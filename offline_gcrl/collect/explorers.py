@@ -53,10 +53,8 @@ class HeldDirectionExplorer:
         if self.steps_left == 0:
             self.steps_left = int(self.random.integers(self.shortest, self.longest + 1))
             direction = self.random.normal(size=self.space.shape)
-            centre, half = (
-                (self.space.low + self.space.high) / 2,
-                (self.space.high - self.space.low) / 2,
-            )
+            low, high = self.space.low, self.space.high
+            centre, half = (low + high) / 2, (high - low) / 2
             self.action = centre + half * direction / np.linalg.norm(direction)
         self.steps_left -= 1
         return self.action

@@ -112,9 +112,9 @@ def has_git() -> bool:
 
 def _is_committed(path: Path) -> bool:
     """Whether the last commit has this content; ``git diff`` says nothing of files that are not tracked."""
-    command = ["git", "show", f"HEAD:./{path}"]
-    shown = subprocess.run(command, capture_output=True)
-    return shown.returncode == 0 and shown.stdout == path.read_bytes()
+    commands = ["git", "hash-object", str(path)], ["git", "rev-parse", f"HEAD:./{path}"]
+    own, committed = (subprocess.run(each, capture_output=True).stdout for each in commands)
+    return own == committed
 
 
 def _copied(path: Path) -> Path:

@@ -172,10 +172,8 @@ def read_yaml(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise SettingsError(f"{path}: line {line}: {error.problem}") from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-    ) as error:  # A ValueError is of other bytes, or a tag such as !!int.
+    except (yaml.YAMLError, ValueError) as error:
+        # A ValueError is of bytes that are no text, or of a tag such as !!int.
         raise SettingsError(f"{path}: not a YAML file: {error}") from None
 
 

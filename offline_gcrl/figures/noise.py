@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offline_gcrl.figures.style import STYLE, colours
+from offline_gcrl.figures.style import PRINTED, STYLE, colours
 from offline_gcrl.statistics.intervals import Estimate
 
 Levels = Mapping[float, Estimate]
@@ -57,6 +57,6 @@ def _draw_agents(axes: Axes, agents: Mapping[str, Levels], printed: PrintedLevel
         style: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 4, "capsize": 2}
         axes.errorbar([level + shift for level in agents[agent]], means, bars, label=agent, **style)
         if agent in printed:
-            style = {"color": colour, "linewidth": 1, "linestyle": (0, (4, 2)), "marker": "D"}
-            style |= {"markersize": 5, "markerfacecolor": "white", "label": f"{agent}, printed"}
-            axes.errorbar([*printed[agent]], [*printed[agent].values()], **style)
+            style = PRINTED | {"color": colour, "linestyle": (0, (4, 2)), "markersize": 5}
+            x, y = [*printed[agent]], [*printed[agent].values()]
+            axes.errorbar(x, y, label=f"{agent}, printed", **style)

@@ -96,12 +96,12 @@ class LearningData:
         """The folder of the hindsight table with these settings, which is computed at its first use."""
         words = settings.model_dump_json()
         known = self.folder.path / "hindsight"
-        for folder in known.glob(
-            "[!.]*"
-        ):  # Another thread may be writing one, whose name begins with a dot.
+        # Another thread may be writing one, whose name begins with a dot.
+        finished = list(known.glob("[!.]*"))
+        for folder in finished:
             if (folder / "settings.json").read_text("utf-8") == words:
                 return folder
-        target = known / str(len(list(known.glob("[!.]*"))))
+        target = known / str(len(finished))
         with (
             atomic_directory(target) as made,
             Bars(["relabel"], self.counts["transitions"], "transitions") as bars,

@@ -54,9 +54,8 @@ class Vocabulary:
         """
         if isinstance(text, str):
             return self._one(text)
-        items = np.asarray(
-            text, dtype=object
-        ).tolist()  # An array of sentences is as good as a list.
+        # An array of sentences is as good as a list.
+        items = np.asarray(text, dtype=object).tolist()
         if not (isinstance(items, list) and items and all(isinstance(item, str) for item in items)):
             raise PolicyError(
                 f"the instruction is {text!r}; pass a sentence, or a list of sentences"

@@ -94,13 +94,8 @@ def wrong_table(dataset: str, findings: Findings) -> Table:
 def zero_shot_table(dataset: str, findings: Findings) -> Table:
     """Success on goals that training saw and on held-out goals, one row per agent and task; dashes without seen goals."""
     has_tasks = any(len(found.zero_shot) > 1 for found in findings.values())
-    heading = [
-        "agent",
-        *(["task"] if has_tasks else []),
-        "seen goals",
-        "unseen goals",
-        "difference",
-    ]
+    task_heading = ["task"] if has_tasks else []
+    heading = ["agent", *task_heading, "seen goals", "unseen goals", "difference"]
     rows: list[list[Cell]] = [
         [agent, *([task] if has_tasks else []), *_seen_and_unseen(found, task)]
         for agent, found in findings.items()

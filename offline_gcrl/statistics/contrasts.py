@@ -119,14 +119,20 @@ def wrong_identifiers(right: Tables, wrong: Tables, column: str = "success") -> 
     """
     contrasts = []
     for kind in pl.concat(wrong)["wrong"].unique(maintain_order=True):
-        pairs = []
-        for own, table in zip(right, wrong, strict=True):
-            if len(other := table.filter(pl.col("wrong") == kind)):
-                same = own.filter(pl.col("episode").is_in(other["episode"].implode()))
-                pairs.append((same, other))
-        first, second = zip(*pairs, strict=True)
-        contrasts.append(paired_contrast(kind, first, second, column))
+        with_wrong = [table.filter(pl.col("wrong") == kind) for table in wrong]
+        with_right = [
+            table.filter(pl.col("episode").is_in(other["episode"].implode()))
+            for table, other in zip(right, with_wrong, strict=True)
+        ]
+        both = _of_seeds_with_both(with_right, with_wrong)
+        contrasts.append(paired_contrast(kind, *both, column))
     return contrasts
+
+
+def _of_seeds_with_both(first: Tables, second: Tables) -> tuple[Tables, Tables]:
+    """The tables of the training seeds that have episodes under both conditions."""
+    both = [pair for pair in zip(first, second, strict=True) if all(map(len, pair))]
+    return [one for one, _ in both], [other for _, other in both]
 
 
 def zero_shot(
@@ -151,9 +157,5 @@ def zero_shot(
 def _zero_shot_of(task: str, every: Tables, held_out: Tables, column: str) -> Contrast | None:
     seen = [table.filter(~pl.col("held_out") & (pl.col("task") == task)) for table in every]
     unseen = [table.filter(pl.col("task") == task) for table in held_out]
-    pairs = zip(seen, unseen, strict=True)
-    both = [(first, second) for first, second in pairs if len(first) and len(second)]
-    if not both:
-        return None
-    first, second = zip(*both, strict=True)
-    return unpaired_contrast(task, first, second, column)
+    first, second = _of_seeds_with_both(seen, unseen)
+    return unpaired_contrast(task, first, second, column) if first else None

@@ -31,7 +31,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         except BaseException:
             remove_tree(partial)
             raise
-        if target.exists() or target.is_symlink():
+        if os.path.lexists(target):
             target.rename(replaced)
         partial.rename(target)
         remove_tree(replaced)
@@ -41,7 +41,7 @@ def _finish_replacing(target: Path) -> None:
     """Rename the new folder of a process that was killed after it had renamed the earlier one, and before the new one."""
     for replaced in target.parent.glob(f".{target.name}.*.old.partial"):
         new = replaced.with_name(f"{replaced.name.removesuffix('.old.partial')}.partial")
-        if not target.exists() and new.is_dir() and not is_locked(new):
+        if not os.path.lexists(target) and new.is_dir() and not is_locked(new):
             new.rename(target)
 
 
